@@ -1,0 +1,6 @@
+"""Run imgsearch from a checkout: `python cli.py ...` is `imgsearch ...`."""
+
+from imgsearch.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="imgsearch")

@@ -1,0 +1,64 @@
+"""Search your own images by similarity.
+
+>>> from imgsearch import Collection
+>>> with Collection.create("photos.imgsearch") as photos:  # doctest: +SKIP
+...     photos.index(["~/Pictures"])
+...     photos.query("cat.jpg", k=3)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imgsearch.collection import Collection, Info
+    from imgsearch.errors import (
+        BusyError,
+        DamagedError,
+        ImageError,
+        ImgsearchError,
+        InputError,
+        ModelError,
+        NoCollectionError,
+        SettingError,
+        StorageError,
+    )
+    from imgsearch.hits import Hit, HitArrays
+    from imgsearch.updating import Failure, IndexReport, Progress
+
+__all__ = [
+    "BusyError",
+    "Collection",
+    "DamagedError",
+    "Failure",
+    "Hit",
+    "HitArrays",
+    "ImageError",
+    "ImgsearchError",
+    "IndexReport",
+    "Info",
+    "InputError",
+    "ModelError",
+    "NoCollectionError",
+    "Progress",
+    "SettingError",
+    "StorageError",
+]
+
+_HOME = {
+    "Collection": "collection",
+    "Failure": "updating",
+    "Hit": "hits",
+    "HitArrays": "hits",
+    "IndexReport": "updating",
+    "Info": "collection",
+    "Progress": "updating",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Lazily, because `imgsearch --help` and the worker processes must not pay for Faiss.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)

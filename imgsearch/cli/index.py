@@ -1,0 +1,80 @@
+"""`imgsearch index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgsearch.cli import options
+from imgsearch.cli.output import report_as_json, report_as_text, shown
+from imgsearch.cli.progress import ProgressBar
+from imgsearch.errors import InputError, SettingError
+
+if TYPE_CHECKING:
+    from imgsearch.collection import Collection
+
+__all__ = ["index"]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@options.collection_option
+@options.model_option
+@options.weights_option
+@options.nlist_option
+@options.device_option
+@options.workers_option
+@options.time_limit_option
+@options.strict_option
+@options.json_option
+@click.pass_context
+def index(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    collection: Path | None,
+    model: str | None,
+    weights: str | None,
+    nlist: int | None,
+    device: str,
+    workers: int | None,
+    time_limit: float,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Embed and index the images under PATH, folders or files.
+
+    Only what is new or has changed is embedded. Without a PATH, all folders that were given before.
+    Interrupted, the same command resumes.
+    """
+    directory = options.locate(ctx, collection)
+    with _open(directory, paths, model, weights, device) as found, ProgressBar() as bar:
+        report = found.index(
+            paths, nlist=nlist, workers=workers, time_limit=time_limit, progress=bar
+        )
+    click.echo(report_as_text(report), err=True)
+    if as_json:
+        click.echo(report_as_json(str(directory.absolute()), report))
+    if strict and (report.failed or report.unreadable):
+        ctx.exit(InputError.exit_code)
+
+
+def _open(
+    directory: Path, paths: tuple[Path, ...], model: str | None, weights: str | None, device: str
+) -> Collection:
+    """Open the collection, or make it."""
+    from imgsearch.collection import Collection
+
+    if (directory / "collection.json").exists():
+        found = Collection.open(directory, device=device)
+        found.check_model(model, weights)
+        return found
+    if not paths:
+        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+    for path in paths:
+        if not path.expanduser().exists():
+            raise InputError(f"{path}: there is no such file or folder")
+    model = model or "mobilenet_v2"
+    click.echo(f"making the collection {shown(str(directory))} with {model}", err=True)
+    return Collection.create(directory, model=model, weights=weights, device=device, progress=True)

@@ -1,0 +1,61 @@
+"""The `imgsearch` command: its group, and what becomes of errors."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imgsearch.cli.config import load_config
+from imgsearch.cli.index import index
+from imgsearch.cli.info import info
+from imgsearch.cli.options import collection_option, config_option
+from imgsearch.cli.output import shown
+from imgsearch.cli.query import query
+from imgsearch.errors import ImgsearchError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """A group that ends with the exit code of the exception that it is left by."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImgsearchError as error:
+            click.echo(f"imgsearch: {shown(str(error))}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("imgsearch: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 nothing found, 2 usage, 3 bad input, 4 damaged collection, "
+    "5 busy, 6 model or weights missing, 7 cannot read or write, 130 interrupted.",
+)
+@collection_option
+@config_option(load_config)
+@click.version_option(package_name="imgsearch-faiss", prog_name="imgsearch")
+@click.pass_context
+def main(ctx: click.Context, collection: Path | None) -> None:
+    r"""Find images that look alike in your own folders.
+
+    \b
+      imgsearch index ~/Pictures      embed and index all images of a folder
+      imgsearch query cat.jpg         show the most similar ones
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # odd files are accepted or refused, quietly
+    ctx.obj = collection
+
+
+main.add_command(index)
+main.add_command(query)
+main.add_command(info)

@@ -1,0 +1,40 @@
+"""A progress bar on stderr; none where stderr is no terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgsearch.updating import Progress
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """Show count, rate and time left of an indexing run. A context manager."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(
+            desc="indexing", unit=" files", disable=None, dynamic_ncols=True, leave=False
+        )
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        self._bar.total = progress.total
+        self._bar.update(progress.done - self._bar.n)
+        if progress.training:
+            self._bar.set_description("making the index")
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()

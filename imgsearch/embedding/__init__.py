@@ -1,0 +1,1 @@
+"""Embedding: find, decode and embed images. NumPy arrays and dataclasses come out."""

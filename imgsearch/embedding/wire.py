@@ -1,0 +1,37 @@
+"""The messages between the pipeline and its worker processes.
+
+A message is a line of JSON, followed by as many raw bytes as its `bytes` says. A request is
+`{"paths": [...]}`. The worker answers `{"ready": true}` once it has loaded its model; then, to each
+request, `{"begin": i}` before it reads file i, `{"begin": null}` before it runs the model, and last
+`{"replies": [...]}` with one reply a path, in order, and the arrays of those that succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import IO, Any
+
+__all__ = ["receive", "send"]
+
+
+def send(stream: IO[bytes], message: dict[str, Any], data: bytes | memoryview = b"") -> None:
+    """Write one message. File names that are not UTF-8 travel as `os.fsdecode` made them."""
+    stream.write(json.dumps({**message, "bytes": len(data)}).encode("ascii") + b"\n")
+    stream.write(data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    """Read one message and its bytes.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    message: dict[str, Any] = json.loads(line)
+    data = stream.read(message["bytes"])
+    if len(data) != message["bytes"]:
+        raise EOFError
+    return message, data

@@ -1,0 +1,104 @@
+"""Exceptions: each carries its facts, its message and the exit code of the command line.
+
+::
+
+    ImgsearchError
+    ├── SettingError        2  an option or a configuration file that makes no sense
+    ├── InputError          3  a path, an image or an embedding that cannot be used
+    │   ├── ImageError          a file that is no image, or that cannot be decoded
+    │   └── NoCollectionError   there is no collection where one was looked for
+    ├── DamagedError        4  a file of the collection is damaged, missing or of another format
+    ├── BusyError           5  another process is writing to the collection
+    ├── ModelError          6  the model, its weights or its device cannot be had
+    └── StorageError        7  the disk cannot be read or written
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BusyError",
+    "DamagedError",
+    "ImageError",
+    "ImgsearchError",
+    "InputError",
+    "ModelError",
+    "NoCollectionError",
+    "SettingError",
+    "StorageError",
+    "reason_of",
+]
+
+
+class ImgsearchError(Exception):
+    """Say what failed, where, and the remedy, in one line."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SettingError(ImgsearchError):
+    """Refuse an option, or a combination of options."""
+
+    exit_code = 2
+
+
+class InputError(ImgsearchError):
+    """Refuse a path, an image or an embedding that was given."""
+
+    exit_code = 3
+
+
+class ImageError(InputError):
+    """Refuse one image.
+
+    Attributes:
+        path: where it is, or a word for where it came from.
+        reason: why it cannot be used, without the path.
+        recognised: whether the content looked like a supported image format at all.
+        transient: whether another attempt on the same content could succeed.
+    """
+
+    def __init__(
+        self, path: str, reason: str, *, recognised: bool = True, transient: bool = False
+    ) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.recognised = recognised
+        self.transient = transient
+
+
+class NoCollectionError(InputError):
+    """Report that there is no collection at a path."""
+
+
+class DamagedError(ImgsearchError):
+    """Report a collection whose files do not fit together."""
+
+    exit_code = 4
+
+
+class BusyError(ImgsearchError):
+    """Report that another writer holds the collection."""
+
+    exit_code = 5
+
+
+class ModelError(ImgsearchError):
+    """Report that a model, its weights or its device are not to be had."""
+
+    exit_code = 6
+
+
+class StorageError(ImgsearchError):
+    """Report that the disk cannot be read or written."""
+
+    exit_code = 7
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception says, on one line, without a path that the caller states anyway."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,65 @@
+"""What a query answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgsearch.search.vectors import Ids, Vectors
+
+__all__ = ["Hit", "HitArrays", "arrays_of", "hits_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image of the collection that is similar to the query.
+
+    Attributes:
+        rank: 1 is the most similar.
+        id: of the image in its collection.
+        path: absolute; decoded with `os.fsdecode`.
+        distance: L2 distance of the embeddings, 0 to 2; lower is nearer.
+        similarity: cosine of the embeddings, -1 to 1; 1 is identical.
+    """
+
+    rank: int
+    id: int
+    path: str
+    distance: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HitArrays:
+    """The hits of n queries as arrays `[n, k]`, best first.
+
+    `ids` is int64, -1 where there are fewer than k images; `distances` and `similarities` are
+    float32 as in `Hit`, infinite where there is no hit.
+    """
+
+    ids: Ids
+    distances: Vectors
+    similarities: Vectors
+
+
+def arrays_of(squared: Vectors, ids: Ids) -> HitArrays:
+    """Turn squared L2 distances of unit vectors into distances and similarities."""
+    squared = np.where(ids >= 0, np.maximum(squared, 0), np.float32(np.inf))
+    return HitArrays(ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
+
+
+def hits_of(arrays: HitArrays, paths: Mapping[int, str]) -> list[list[Hit]]:
+    """Turn arrays into hits; ids without a path are left out."""
+    rows = zip(
+        arrays.ids.tolist(), arrays.distances.tolist(), arrays.similarities.tolist(), strict=True
+    )
+    return [
+        [
+            Hit(rank, id_, paths[id_], distance, similarity)
+            for rank, (id_, distance, similarity) in enumerate(zip(*row, strict=True), 1)
+            if id_ >= 0
+        ]
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Storage: the files of a collection, and the catalog that says which of them count."""

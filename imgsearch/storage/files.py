@@ -1,0 +1,139 @@
+"""Write files so that a crash leaves the old one or the new one, and lock a collection."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+
+from imgsearch.errors import BusyError, StorageError, reason_of
+
+__all__ = ["Sink", "exclusive", "make_folder", "remove_unnamed", "write_atomically"]
+
+_TEMPORARY = ".tmp"  # suffix of a file that is being written; an orphan once its writer is gone
+
+
+class Sink:
+    """A file being written; it hashes what passes. Python's and Faiss's writers take it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or anything else with a buffer."""
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of all that was written."""
+        return self._hash.digest()
+
+
+def write_atomically(path: Path, fill: Callable[[Sink], object]) -> bytes:
+    """Write the file `path` and return its SHA-256; only the writer of a collection may.
+
+    It is written under a temporary name beside it, synced, renamed, and its folder synced: after a
+    crash there is the whole new file, or what was there before.
+
+    Args:
+        path: of a file that may exist already.
+        fill: writes the content to the sink that it is given.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
+    temporary = path.with_name(path.name + _TEMPORARY)
+    try:
+        with temporary.open("wb") as file:
+            sink = Sink(file)
+            fill(sink)
+            file.flush()
+            _sync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
+        raise
+    return sink.digest()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, durably; it may exist.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {path}: {reason_of(error)}") from error
+
+
+def remove_unnamed(folder: Path, suffix: str, named: set[str]) -> None:
+    """Delete the files of `folder` that end in `suffix` and are not `named`, and unfinished ones.
+
+    They are what a crash or a replacement left. Only the writer may call this.
+
+    Raises:
+        StorageError: the disk cannot be written.
+    """
+    try:
+        for path in folder.iterdir():
+            if path.name.endswith((suffix, suffix + _TEMPORARY)) and path.name not in named:
+                path.unlink()
+    except OSError as error:
+        raise StorageError(f"cannot clean up {folder}: {reason_of(error)}") from error
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold the lock of the one writer of a collection.
+
+    The operating system releases it when its holder dies.
+
+    Raises:
+        BusyError: another writer holds it.
+        StorageError: the lock file cannot be written.
+    """
+    lock = filelock.FileLock(directory / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BusyError(
+            f"another imgsearch is writing to {directory}; try again when it is done"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise StorageError(f"cannot lock {directory}: {reason_of(error)}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sync(descriptor: int) -> None:
+    # macOS: fsync hands the data to the drive, which may still lose it; F_FULLFSYNC does not.
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, full)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
