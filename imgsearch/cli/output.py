@@ -26,8 +26,8 @@ __all__ = [
     "shown",
 ]
 
-MODELS_LINE = "{name} ({dim} values, {input_size} pixels)"
 FAILURES_SHOWN = 20
+LISTS_SHOWN = 12
 
 
 def shown(text: str) -> str:
@@ -131,7 +131,10 @@ def info_as_text(info: Info, models: list[str]) -> str:
     ]
     if sizes:
         middle = sizes[len(sizes) // 2]
-        rows.append(("lists", f"{sizes[0]} to {sizes[-1]} images, median {middle}"))
+        text = f"{len(sizes)} centroids with {sizes[0]} to {sizes[-1]} images, median {middle}"
+        if len(sizes) <= LISTS_SHOWN:
+            text += f": {' '.join(map(str, info.list_sizes))}"
+        rows.append(("lists", text))
     rows += [
         ("tail", f"{info.tail:,} images not in the index yet, searched exactly"),
         ("faiss", info.faiss),

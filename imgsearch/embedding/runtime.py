@@ -22,11 +22,9 @@ from imgsearch.errors import DamagedError, ModelError, reason_of
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "Embeddings", "OnnxRuntime", "Runtime", "TorchRuntime", "pick_device"]
+__all__ = ["Embeddings", "OnnxRuntime", "Runtime", "TorchRuntime", "pick_device"]
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class Runtime(Protocol):

@@ -1,0 +1,50 @@
+# The one entrance: `make help`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Real images for the tests that can use them, where this checkout has them beside it.
+IMGSEARCH_DATA ?= $(abspath $(wildcard ../shared/data))
+export IMGSEARCH_DATA
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench clean
+
+help:  ## show this
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP)  ## install imgsearch and its tools into .venv
+
+demo: $(STAMP)  ## index and query photographs that come with scikit-image and scikit-learn
+	@$(BIN)/python -m demo
+
+test: $(STAMP)  ## run all tests, with the coverage of branches (about 4 minutes)
+	@echo "Running the tests: about 4 minutes."
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(STAMP)  ## check style, types and the import table
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## measure extraction, memory and queries (about 20 minutes)
+	@echo "Measuring: about 20 minutes; leave the machine alone meanwhile."
+	@$(BIN)/python -m benchmarks.bench_extract
+	@$(BIN)/python -m benchmarks.bench_memory
+	@$(BIN)/python -m benchmarks.bench_query
+
+clean:  ## remove .venv and what the tools left
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "imgsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV): 2 to 10 minutes and 6 GB, nearly all of it PyTorch."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --editable '.[demo,dev,bench]'
+	@touch $@
+	@echo "Installed."

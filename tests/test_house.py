@@ -1,0 +1,143 @@
+"""The house is in order: imports, configuration, environment and documents say the same."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from importlinter.cli import lint_imports
+
+import imgsearch
+from imgsearch.cli import main
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "torchvision", "onnxruntime")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_import_table_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(cache_dir=None) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "imgsearch").rglob("*.py")), ids=str)
+def test_nothing_heavy_is_imported_at_the_top_of_a_module(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name.partition(".")[0]
+        for node in top
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+    }
+    assert not names.intersection(HEAVY)
+
+
+def test_every_module_says_what_it_exports() -> None:
+    for path in (ROOT / "imgsearch").rglob("*.py"):
+        if path.name in ("__main__.py",) or path.stat().st_size < 200:
+            continue
+        assert "__all__ = [" in path.read_text(), path
+
+
+def test_every_public_name_of_the_package_is_there() -> None:
+    for name in imgsearch.__all__:
+        assert getattr(imgsearch, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        imgsearch.nonsense  # noqa: B018
+
+
+def test_no_module_has_outgrown_one_job() -> None:
+    for path in (ROOT / "imgsearch").rglob("*.py"):
+        lines = path.read_text().count("\n")
+        limit = 460 if path.name == "collection.py" else 330  # half of which are its docstrings
+        assert lines <= limit, f"{path} has {lines} lines: which two things is it?"
+
+
+def test_the_conda_environment_is_in_step_with_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip = environment["dependencies"][0], environment["dependencies"][2]["pip"]
+    pytest_range = [
+        row for row in PROJECT["optional-dependencies"]["dev"] if row.startswith("pytest>=")
+    ]
+    assert python == f"python{PROJECT['requires-python']}"
+    assert sorted(pip) == sorted(PROJECT["dependencies"] + pytest_range)
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    extras = PROJECT["optional-dependencies"].values()
+    for row in [*PROJECT["dependencies"], *(row for extra in extras for row in extra)]:
+        assert ">=" in row, row
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    return {
+        max(parameter.opts, key=len).lstrip("-"): parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    }
+
+
+@pytest.mark.parametrize("name", ["index", "query", "info"])
+def test_the_default_configuration_lists_every_option_with_its_default(name: str) -> None:
+    text = (ROOT / "configs" / "default.toml").read_text()
+    section = text.partition(f"[{name}]")[2].partition("\n[")[0]
+    written: dict[str, Any] = tomllib.loads(section)
+    assert isinstance(main, click.Group)
+    for option, parameter in _options(main.commands[name]).items():
+        if option == "collection":  # stands above the tables: it belongs to all commands
+            assert "# collection = " in text
+        elif option in written:
+            stated = "mobilenet_v2" if option == "model" else parameter.default
+            assert written[option] == stated
+        else:
+            assert re.search(rf"^# {option} = ", section, re.M), f"{option} is missing"
+            assert parameter.default is None or not isinstance(parameter.default, int | str)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_every_configuration_file_is_accepted(path: Path) -> None:
+    result = CliRunner().invoke(main, ["--config", str(path), "index", "--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_readme_documents_every_command_and_every_exit_code() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert isinstance(main, click.Group)
+    for name in main.commands:
+        assert f"imgsearch {name}" in readme
+    for code in (0, 1, 2, 3, 4, 5, 6, 7, 130):
+        assert re.search(rf"^\| {code} \|", readme, re.M), code
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_make_help_lists_every_target() -> None:
+    help_text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for target in ("help", "venv", "demo", "test", "lint", "bench"):
+        assert f"make {target}" in help_text
+
+
+def test_running_the_module_is_running_the_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "imgsearch", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"imgsearch, version {PROJECT['version']}\n"
