@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection, Info
+    from imgsearch.collection import Collection
     from imgsearch.errors import (
         BusyError,
         DamagedError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from imgsearch.hits import Hit, HitArrays
-    from imgsearch.updating import Failure, IndexReport, Progress
+    from imgsearch.reports import Failure, IndexReport, Info, Progress
 
 __all__ = [
     "BusyError",
@@ -48,12 +48,12 @@ __all__ = [
 
 _HOME = {
     "Collection": "collection",
-    "Failure": "updating",
+    "Failure": "reports",
     "Hit": "hits",
     "HitArrays": "hits",
-    "IndexReport": "updating",
-    "Info": "collection",
-    "Progress": "updating",
+    "IndexReport": "reports",
+    "Info": "reports",
+    "Progress": "reports",
 }
 
 

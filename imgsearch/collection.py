@@ -3,69 +3,29 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, overload
+from typing import Literal, overload
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from imgsearch.creating import create
-from imgsearch.embedding.images import pixels_of, read
 from imgsearch.embedding.models import find_network
-from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
+from imgsearch.embedding.runtime import pick_device
 from imgsearch.embedding.weights import find_weights
-from imgsearch.errors import DamagedError, InputError, SettingError
-from imgsearch.hits import Hit, HitArrays, arrays_of, hits_of
-from imgsearch.roots import Roots, real_path
+from imgsearch.errors import SettingError
+from imgsearch.hits import Hit, HitArrays
+from imgsearch.querying import Query, Searcher, open_torch
+from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.ivf import describe_faiss
-from imgsearch.search.vectors import Ids, Vectors, as_queries
+from imgsearch.search.vectors import Vectors
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import IvfRecord, ModelRecord
-from imgsearch.updating import IndexReport, Progress, UpdateOptions, update
-from imgsearch.view import View, open_view
+from imgsearch.storage.records import ModelRecord
+from imgsearch.updating import UpdateOptions, update
 
-__all__ = ["Collection", "Info", "Query"]
-
-Query: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What a collection holds.
-
-    Attributes:
-        directory: where it is.
-        images: that can be found.
-        failed: files that could not be used.
-        skipped: files that are plainly no images.
-        roots: folders that were indexed.
-        model: that made the embeddings: name, length of an embedding, weights and their SHA-256.
-        ivf: the index; None while every search is exact.
-        list_sizes: images in each inverted list.
-        tail: images that are searched exactly because no inverted list holds them yet.
-        bytes: all files together.
-        device: that this collection was opened for.
-        faiss: which Faiss searches, and where.
-    """
-
-    directory: str
-    images: int
-    failed: int
-    skipped: int
-    roots: tuple[str, ...]
-    model: ModelRecord
-    ivf: IvfRecord | None
-    list_sizes: tuple[int, ...]
-    tail: int
-    bytes: int
-    device: str
-    faiss: str
+__all__ = ["Collection"]
 
 
 class Collection:
@@ -80,9 +40,7 @@ class Collection:
         self._layout = layout
         self._device = device
         self._catalog = Catalog(layout.catalog)
-        self._lock = threading.Lock()
-        self._view: tuple[int, View] | None = None
-        self._runtime: Runtime | None = None
+        self._searcher = Searcher(layout, self._catalog, device)
 
     @classmethod
     def create(
@@ -132,7 +90,6 @@ class Collection:
 
     def close(self) -> None:
         """Close it; no other method may be called then."""
-        self._view = None
         self._catalog.close()
 
     def __enter__(self) -> Collection:
@@ -184,7 +141,7 @@ class Collection:
                 workers=workers or _cores(),
                 time_limit=time_limit,
                 device=device,
-                gpu=None if device == "cpu" else self._torch(device),
+                gpu=None if device == "cpu" else open_torch(self._model(), device),
                 progress=progress,
             )
             return update(self._layout, catalog, list(paths), options)
@@ -270,25 +227,10 @@ class Collection:
                 raise SettingError(f"{name} is {value}; it must be 1 or more")
         if exact and nprobe is not None:
             raise SettingError("exact search probes no lists: give exact or nprobe, not both")
-        embeddings = self.embed(queries)
-        own = self._ids_of(queries) if exclude_self else None
-        while True:
-            view = self._fresh_view()
-            try:
-                found = _search(view, embeddings, k, nprobe=nprobe, exact=exact, own=own)
-            except FileNotFoundError as error:
-                if view is self._fresh_view():
-                    raise DamagedError(
-                        f"{error.filename} is missing; restore it from a copy"
-                    ) from error
-                continue
-            if arrays:
-                return found
-            ids = np.unique(found.ids[found.ids >= 0]).tolist()
-            paths = self._catalog.paths(ids)
-            if len(paths) == len(ids):
-                return hits_of(found, paths)
-            # A writer replaced an image since the view was opened: search the present state.
+        embeddings = self._searcher.embed(queries)
+        own = self._searcher.ids_of(queries) if exclude_self else None
+        find = self._searcher.find if arrays else self._searcher.find_hits
+        return find(embeddings, k=k, nprobe=nprobe, exact=exact, own=own)
 
     def embed(self, queries: Sequence[Query] | Vectors) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`, L2-normalised.
@@ -297,15 +239,11 @@ class Collection:
             ImageError: an image cannot be read.
             InputError: a query is no image and no embedding.
         """
-        model = self._fresh_view().snapshot.model
-        if isinstance(queries, np.ndarray):
-            return as_queries(queries, model.dim)
-        rows = [self._embed_one(query, model) for query in queries]
-        return np.concatenate(rows) if rows else np.empty((0, model.dim), np.float32)
+        return self._searcher.embed(queries)
 
     def info(self) -> Info:
         """Return what the collection holds."""
-        view = self._fresh_view()
+        view = self._searcher.view()
         counts = self._catalog.counts()
         sizes = [index.list_sizes() for index in view.segments]
         device = pick_device(self._device)
@@ -330,7 +268,7 @@ class Collection:
         Raises:
             SettingError: they are others.
         """
-        own = self._fresh_view().snapshot.model
+        own = self._model()
         if model not in (None, own.name):
             raise SettingError(
                 f"this collection was made with {own.name}, not {model}; "
@@ -344,73 +282,8 @@ class Collection:
                 "make another one for them with -c"
             )
 
-    def _embed_one(self, query: Query, model: ModelRecord) -> Vectors:
-        size = model.input_size
-        if isinstance(query, str | os.PathLike):
-            pixels = read(os.fspath(query), size).pixels
-        elif isinstance(query, Image.Image):
-            pixels = pixels_of(query, size)
-        elif query.dtype == np.uint8 and query.ndim in (2, 3):
-            pixels = pixels_of(_image_of(query), size)
-        else:
-            return as_queries(query, model.dim)
-        return self._model().embed(pixels[None])
-
-    def _model(self) -> Runtime:
-        with self._lock:
-            if self._runtime is None:
-                device = "cpu" if self._device == "auto" else pick_device(self._device)
-                local = device == "cpu"
-                self._runtime = OnnxRuntime(self._layout.model) if local else self._torch(device)
-            return self._runtime
-
-    def _torch(self, device: str) -> Runtime:
-        model = self._catalog.snapshot().model
-        network = find_network(model.name)
-        return TorchRuntime(network, model.weights, model.weights_sha256, device)
-
-    def _fresh_view(self) -> View:
-        """Return a view of the present state; the one there is if nothing was committed since."""
-        with self._lock:
-            version = self._catalog.version()
-            if self._view is None or self._view[0] != version:
-                device = self._device if self._device.startswith("cuda") else "cpu"
-                self._view = version, open_view(self._layout, self._catalog, device=device)
-            return self._view[1]
-
-    def _ids_of(self, queries: Sequence[Query] | Vectors) -> Ids:
-        """Return the id of the image at each query's path, -1 where there is none."""
-        roots = Roots(self._catalog.roots())
-        ids = []
-        for query in queries:
-            id_ = None
-            if isinstance(query, str | os.PathLike):
-                folder, name = os.path.split(real_path(query))
-                place = roots.find(folder)
-                id_ = self._catalog.id_at(place.root, place.folder, name) if place else None
-            ids.append(-1 if id_ is None else id_)
-        return np.array(ids, dtype=np.int64)
-
-
-def _search(
-    view: View, queries: Vectors, k: int, *, nprobe: int | None, exact: bool, own: Ids | None
-) -> HitArrays:
-    k = min(k, view.count)
-    if own is None or not k:
-        return arrays_of(*view.search(queries, k, nprobe=nprobe, exact=exact))
-    distances, ids = view.search(queries, k + 1, nprobe=nprobe, exact=exact)
-    drop = ids == own[:, None]
-    drop[~drop.any(axis=1), -1] = True
-    return arrays_of(distances[~drop].reshape(-1, k), ids[~drop].reshape(-1, k))
-
-
-def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
-    try:
-        return Image.fromarray(pixels)
-    except TypeError:
-        raise InputError(
-            f"an array of the shape {list(pixels.shape)} is no image; give uint8 [h, w, 3]"
-        ) from None
+    def _model(self) -> ModelRecord:
+        return self._searcher.view().snapshot.model
 
 
 def _cores() -> int:

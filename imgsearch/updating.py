@@ -18,6 +18,7 @@ from imgsearch.embedding.pipeline import Embedded, Outcome, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.errors import InputError, SettingError
 from imgsearch.folding import fold
+from imgsearch.reports import Failure, IndexReport, Progress
 from imgsearch.roots import Place, Roots, real_path
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, remove_unnamed
@@ -25,55 +26,10 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, NewFailure, NewImage, Snapshot
 from imgsearch.storage.shards import Shard, shard_name, write_shard
 
-__all__ = ["Failure", "IndexReport", "Progress", "UpdateOptions", "update"]
+__all__ = ["UpdateOptions", "update"]
 
 COMMIT_IMAGES = 4_096
 COMMIT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A file (or folder) that could not be used, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What an indexing run did: `found = indexed + unchanged + failed + skipped`.
-
-    Attributes:
-        found: files listed.
-        indexed: images embedded in this run.
-        unchanged: images that were there already, with the same size and time.
-        failed: files that are or should be images and could not be used; see `failures`.
-        skipped: files that are plainly no images.
-        failures: the failed files, those of earlier runs that have not changed included.
-        unreadable: folders that could not be listed.
-        seconds: the run took.
-    """
-
-    found: int
-    indexed: int
-    unchanged: int
-    failed: int
-    skipped: int
-    failures: tuple[Failure, ...]
-    unreadable: tuple[Failure, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is: files `done` of `total`, which is None while they are being counted.
-
-    `training` once all are done and the index is made.
-    """
-
-    done: int
-    total: int | None
-    training: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

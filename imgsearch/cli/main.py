@@ -31,7 +31,7 @@ class _Group(click.Group):
             click.echo(f"imgsearch: {shown(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("imgsearch: interrupted", err=True)
+            click.echo("imgsearch: interrupted; the same command goes on from here", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Info
     from imgsearch.hits import Hit
-    from imgsearch.updating import Failure, IndexReport
+    from imgsearch.reports import Failure, IndexReport, Info
 
 __all__ = [
     "hits_as_json",

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imgsearch.updating import Progress
+    from imgsearch.reports import Progress
 
 __all__ = ["ProgressBar"]
 

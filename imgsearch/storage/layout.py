@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Layout:
 
     def size(self) -> int:
         """Return the size in bytes of all files together."""
-        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+        return sum(_size_of(path) for path in self.directory.rglob("*"))
 
     def prepare(self) -> None:
         """Make the folders, in a directory that is empty, missing, or of an unfinished creation.
@@ -116,3 +117,11 @@ class Layout:
                 f"{self.directory} has format version {version}, this imgsearch reads "
                 f"{FORMAT_VERSION}; update imgsearch (pip install -U imgsearch-faiss)"
             )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # since it was listed: a writer is at work
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
