@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -44,6 +45,9 @@ FORMATS = {
     "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
 }
 _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
+
+# A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
+_WEAKLY_SIGNED = {"BMP", "PPM"}
 
 # Orientation of EXIF 2.32, table "Orientation": what brings the stored pixels upright.
 _UPRIGHT = {
@@ -112,8 +116,10 @@ def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:
             return pixels_of(image, input_size)
     except Exception as error:
         # Plug-ins raise whatever a malformed file makes them stumble over: there is no common base.
-        if isinstance(error, OSError) and error.errno:
-            raise
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # EINVAL: the file itself pointed to an offset that no file can have
+        if _WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
+            raise _unrecognised(path, prefix) from error
         raise ImageError(path, f"cannot be decoded: {_explain(error)}") from error
 
 
@@ -155,7 +161,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.dtype.itemsize == 2:
         return Image.fromarray((values >> 8).astype(np.uint8))
-    finite = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
+    wide = np.float64 if image.mode == "F" else np.float32  # the range of floats may be no float
+    finite = np.nan_to_num(values, posinf=0.0, neginf=0.0).astype(wide)
     low, high = float(finite.min()), float(finite.max())
     if image.mode == "I" and low >= 0 and high <= 0xFFFF:  # Pillow's mode for 16-bit PGM
         low, high = 0.0, 255.0 if high <= 255 else 65535.0
@@ -163,8 +170,12 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8))
 
 
+def _is_named_like_an_image(path: str) -> bool:
+    return path.lower().endswith(_EXTENSIONS)
+
+
 def _unrecognised(path: str, prefix: bytes) -> ImageError:
-    if not path.lower().endswith(_EXTENSIONS):
+    if not _is_named_like_an_image(path):
         return ImageError(path, "is not an image of a supported format", recognised=False)
     named = "is empty" if not prefix else "holds no image of a supported format"
     return ImageError(path, f"is named like an image but {named}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,12 +94,15 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
     except Exception as error:
         # What a file that is no state dict makes the unpickler raise has no common base.
         unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors" if unsafe else reason_of(error)
+        more = "torch.save did not make it, or it holds more than tensors"
+        reason = more if unsafe else reason_of(error)
         raise ModelError(f"{weights.path} is no state dict: {reason[:200]}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # a checkpoint of a training run
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise ModelError(f"{weights.path} is no state dict: it is not a mapping of tensors")
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()
+    ):
+        raise ModelError(f"{weights.path} is no state dict: it does not map names to tensors")
     return _rename(network, state) if weights.name == _PACKAGE else state
 
 
@@ -147,7 +151,7 @@ def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights
             torch.hub.download_url_to_file(
                 row.url, str(path), hash_prefix=_hash_prefix(path), progress=progress
             )
-        except (OSError, RuntimeError) as error:  # RuntimeError: the hash is not the expected one
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash
             raise ModelError(
                 f"cannot fetch the weights {name} of {network.name} from {row.url}: "
                 f"{reason_of(error)}; put the file at {path} by hand, "

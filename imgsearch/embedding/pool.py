@@ -1,0 +1,178 @@
+"""Worker processes side by side: paths in, a reply a path out, in the same order.
+
+A file at which a worker hangs or dies is blamed and passed over; the worker is replaced.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.embedding.process import WorkerDiedError, WorkerProcess
+
+__all__ = ["Decoded", "Pool", "Refused", "Reply"]
+
+BATCH = 4  # files a request
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that was not embedded, with the attributes of `imgsearch.errors.ImageError`."""
+
+    reason: str
+    recognised: bool = True
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A file that was read; `array` is its embedding, or its pixels where a GPU is to embed it."""
+
+    array: npt.NDArray[Any]
+    digest: bytes
+    size: int
+    mtime_ns: int
+
+
+Reply: TypeAlias = Decoded | Refused
+
+
+class Pool:
+    """Worker processes, each with a thread here that talks to it."""
+
+    def __init__(
+        self,
+        command: list[str],
+        size: int,
+        time_limit: float,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+    ) -> None:
+        self._command = command
+        self._size = size
+        self._time_limit = time_limit
+        self._dtype = dtype
+        self._shape = shape
+        self._workers: list[WorkerProcess | None] = [None] * size
+        self._stopping = threading.Event()
+        self._requests: queue.SimpleQueue[tuple[int, list[str]]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, list[Reply] | BaseException]] = (
+            queue.SimpleQueue()
+        )
+
+    def run(self, paths: Iterable[str], window: int) -> Generator[Reply, None, None]:
+        """Yield the reply to each path, in order, at most `window` requests ahead."""
+        threads = [threading.Thread(target=self._watch, daemon=True)]
+        threads += [
+            threading.Thread(target=self._serve, args=(slot,), daemon=True)
+            for slot in range(self._size)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield from self._in_order(iter(paths), window)
+        finally:
+            self._stopping.set()
+            for worker in self._workers:
+                if worker is not None:
+                    worker.stop()
+            for _ in range(self._size):
+                self._requests.put((-1, []))
+            for thread in threads:
+                thread.join()
+
+    def _in_order(self, paths: Iterator[str], window: int) -> Iterator[Reply]:
+        done: dict[int, list[Reply]] = {}
+        asked = given = 0
+        exhausted = False
+        while True:
+            while not exhausted and asked - given < window:
+                request = list(islice(paths, BATCH))
+                exhausted = len(request) < BATCH
+                if request:
+                    self._requests.put((asked, request))
+                    asked += 1
+                if not self._answers.empty():
+                    break  # a slow listing must not hold back what is ready
+            if given == asked and exhausted:
+                return
+            number, answer = self._answers.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            done[number] = answer
+            while given in done:
+                yield from done.pop(given)
+                given += 1
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.1):
+            for worker in self._workers:
+                if worker is not None:
+                    worker.check_clock()
+
+    def _serve(self, slot: int) -> None:
+        try:
+            while not self._stopping.is_set():
+                number, paths = self._requests.get()
+                if paths:
+                    self._answers.put((number, self._replies(slot, paths)))
+        except BaseException as error:  # whatever it is, it belongs to who waits for the answer
+            self._answers.put((-1, error))
+        finally:
+            self._close(slot)
+
+    def _close(self, slot: int) -> None:
+        worker, self._workers[slot] = self._workers[slot], None
+        if worker is not None:
+            worker.close()
+
+    def _replies(self, slot: int, paths: list[str]) -> list[Reply]:
+        """Ask for `paths`; when the worker dies, blame the file it was at and ask for the others.
+
+        A worker that dies while it runs the model was at no file in particular: then each file is
+        asked for alone.
+        """
+        replies: dict[int, Reply] = {}
+        groups = [list(range(len(paths)))]
+        while groups and not self._stopping.is_set():
+            group = groups.pop()
+            try:
+                answered = self._ask(slot, [paths[index] for index in group])
+            except WorkerDiedError as death:
+                self._close(slot)
+                if death.index is None and len(group) > 1:
+                    groups += [[index] for index in group]
+                    continue
+                blamed = group.pop(death.index or 0)
+                replies[blamed] = Refused(death.reason, transient=death.transient)
+                groups += [group] if group else []
+            else:
+                replies.update(zip(group, answered, strict=True))
+        return [replies[index] for index in sorted(replies)]
+
+    def _ask(self, slot: int, paths: list[str]) -> list[Reply]:
+        worker = self._workers[slot]
+        if worker is not None and not worker.is_alive():
+            self._close(slot)
+            worker = None
+        if worker is None:
+            worker = self._workers[slot] = WorkerProcess(self._command, self._time_limit)
+            if self._stopping.is_set():  # set before the workers were stopped: none is missed
+                worker.stop()
+            worker.start()
+        replies, data = worker.run(paths)
+        good = sum("digest" in reply for reply in replies)
+        rows = iter(np.frombuffer(data, self._dtype).reshape(good, *self._shape))
+        return [
+            Decoded(next(rows), bytes.fromhex(reply["digest"]), reply["size"], reply["mtime_ns"])
+            if "digest" in reply
+            else Refused(**{key: reply[key] for key in ("reason", "recognised", "transient")})
+            for reply in replies
+        ]

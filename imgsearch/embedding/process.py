@@ -1,0 +1,142 @@
+"""A worker process as the pipeline sees it: started, asked, watched, replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from typing import Any
+
+from imgsearch.embedding.wire import receive, send
+from imgsearch.errors import ModelError, reason_of
+
+__all__ = ["WorkerDiedError", "WorkerProcess"]
+
+START_LIMIT = 120.0  # seconds to load the model
+
+
+class WorkerDiedError(Exception):
+    """A worker is gone.
+
+    Attributes:
+        reason: how it ended.
+        index: of the file of its request that it was at, None if at none of them.
+        transient: whether the file may have had no part in it.
+    """
+
+    def __init__(self, reason: str, index: int | None, *, transient: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.index = index
+        self.transient = transient
+
+
+class WorkerProcess:
+    """A worker process and the clock of the file that it is at."""
+
+    def __init__(self, command: list[str], time_limit: float) -> None:
+        """Start it; `start` waits until it is ready.
+
+        Raises:
+            ModelError: there is no such program, or no process to be had.
+        """
+        self._time_limit = time_limit
+        self._deadline = time.monotonic() + START_LIMIT
+        self._overdue = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+        except OSError as error:
+            raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
+
+    def start(self) -> None:
+        """Wait until it is ready, or raise `ModelError`."""
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        try:
+            receive(self._process.stdout)
+        except EOFError:
+            self._await_end()
+            late = f"it was not ready after {START_LIMIT:g} s" if self._overdue else ""
+            reason = late or self._last_words() or f"exit status {self._process.returncode}"
+            raise ModelError(f"a worker process could not start: {reason}") from None
+        finally:
+            self._deadline = float("inf")
+
+    def run(self, paths: list[str]) -> tuple[list[dict[str, Any]], bytes]:
+        """Return the replies to `paths` and the bytes of their arrays.
+
+        Raises:
+            WorkerDiedError: it died, or was stopped because a file took too long.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        index: int | None = None
+        try:
+            send(self._process.stdin, {"paths": paths})
+            while True:
+                self._deadline = time.monotonic() + self._time_limit
+                message, data = receive(self._process.stdout)
+                if "replies" in message:
+                    return message["replies"], data
+                index = message["begin"]
+        except (EOFError, OSError):
+            self._await_end()
+            raise self._obituary(index) from None
+        finally:
+            self._deadline = float("inf")
+
+    def is_alive(self) -> bool:
+        """Tell whether the process is there: an idle one may have been killed from outside."""
+        return self._process.poll() is None
+
+    def check_clock(self) -> None:
+        """Kill it if its file takes too long: the thread that waits for it then sees its end."""
+        if time.monotonic() > self._deadline:
+            self._overdue = True
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Kill it; harmless if it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Kill it and close its pipes."""
+        self.stop()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                with suppress(OSError):  # an unsent request, to a process that is gone
+                    stream.close()
+
+    def _await_end(self) -> None:
+        """Let it end by itself, now that its answers have ended: else the cause would be ours."""
+        try:
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self.stop()
+
+    def _obituary(self, index: int | None) -> WorkerDiedError:
+        if self._overdue:
+            reason = f"took longer than {self._time_limit:g} s"
+            return WorkerDiedError(reason, index, transient=False)
+        status = self._process.returncode
+        if status == -signal.SIGKILL:  # no decoder crashes like that: somebody did it
+            reason = "its worker was killed; memory may have run out"
+            return WorkerDiedError(reason, index, transient=True)
+        how = f"signal {-status}" if status < 0 else self._last_words() or f"exit status {status}"
+        return WorkerDiedError(f"made its worker crash ({how})", index, transient=False)
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""

@@ -1,0 +1,259 @@
+"""Listing the files under a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsearch.embedding import listing
+from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
+
+
+def _fill(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def _paths(top: Path, seen: set[tuple[int, int]] | None = None) -> list[str]:
+    """Return the paths of all files listed under `top`, relative to it."""
+    found = list_files(os.fsencode(top), set() if seen is None else seen)
+    return [
+        os.path.relpath(os.fsdecode(os.path.join(each.folder, file.name)), top)  # noqa: PTH118
+        for each in found
+        if isinstance(each, Listing)
+        for file in each.files
+    ]
+
+
+def _kind(top: Path, name: str) -> Kind:
+    (each,) = list_files(os.fsencode(top), set())
+    assert isinstance(each, Listing)
+    (kind,) = (file.kind for file in each.files if file.name == os.fsencode(name))
+    return kind
+
+
+def test_files_come_folder_by_folder_sorted_by_name(tmp_path: Path) -> None:
+    _fill(tmp_path, "b.jpg", "a.jpg", "B.jpg", "z/1.jpg", "c/2.jpg", "c/d/3.jpg", "c/10.jpg")
+    assert _paths(tmp_path) == [
+        "B.jpg",
+        "a.jpg",
+        "b.jpg",
+        "c/10.jpg",
+        "c/2.jpg",
+        "c/d/3.jpg",
+        "z/1.jpg",
+    ]
+
+
+def test_a_file_is_listed_with_its_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(1, 1_700_000_000_123_456_789))
+    (each,) = list_files(os.fsencode(tmp_path), set())
+    assert each == Listing(os.fsencode(tmp_path), (File(b"a.jpg", 5, path.stat().st_mtime_ns),))
+
+
+def test_an_empty_folder_has_no_listing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert list(list_files(os.fsencode(tmp_path), set())) == []
+
+
+def test_hidden_folders_are_left_out_and_hidden_files_are_not(tmp_path: Path) -> None:
+    _fill(tmp_path, ".thumbnails/a.jpg", "b/.git/c.jpg", "b/.hidden.jpg", ".d.jpg")
+    assert _paths(tmp_path) == [".d.jpg", "b/.hidden.jpg"]
+
+
+def test_a_hidden_folder_that_was_named_is_listed(tmp_path: Path) -> None:
+    _fill(tmp_path, ".photos/a.jpg", ".photos/.more/b.jpg")
+    assert _paths(tmp_path / ".photos") == ["a.jpg"]
+
+
+def test_a_hidden_link_to_a_folder_is_left_out(tmp_path: Path) -> None:
+    _fill(tmp_path, "elsewhere/a.jpg", "top/b.jpg")
+    (tmp_path / "top" / ".link").symlink_to(tmp_path / "elsewhere")
+    assert _paths(tmp_path / "top") == ["b.jpg"]
+
+
+def test_a_linked_file_is_listed_under_the_name_of_its_link(tmp_path: Path) -> None:
+    _fill(tmp_path, "elsewhere/a.jpg")
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    assert _paths(tmp_path / "top") == ["link.jpg"]
+    assert _kind(tmp_path / "top", "link.jpg") is Kind.REGULAR
+
+
+def test_a_linked_folder_is_followed_after_the_real_ones(tmp_path: Path) -> None:
+    _fill(tmp_path, "elsewhere/sub/a.jpg", "top/z/b.jpg", "top/c.jpg")
+    (tmp_path / "top" / "link").symlink_to(tmp_path / "elsewhere")
+    assert _paths(tmp_path / "top") == ["c.jpg", "z/b.jpg", "link/sub/a.jpg"]
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    _fill(tmp_path, "a/b/c.jpg")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    assert _paths(tmp_path) == ["a/self", "a/b/c.jpg"]
+
+
+def test_a_link_to_itself_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    assert _kind(tmp_path, "self") is Kind.BROKEN
+
+
+def test_a_folder_reached_twice_is_listed_once_by_its_real_path(tmp_path: Path) -> None:
+    _fill(tmp_path, "z/real/a.jpg")
+    (tmp_path / "a-link").symlink_to(tmp_path / "z" / "real")
+    (tmp_path / "b-link").symlink_to(tmp_path / "z")
+    assert _paths(tmp_path) == ["z/real/a.jpg"]
+
+
+def test_a_folder_with_two_links_and_no_real_path_is_listed_once(tmp_path: Path) -> None:
+    _fill(tmp_path, "elsewhere/a.jpg")
+    (tmp_path / "top").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "top" / name).symlink_to(tmp_path / "elsewhere")
+    assert _paths(tmp_path / "top") == ["one/a.jpg"]
+
+
+def test_a_folder_in_seen_is_not_entered(tmp_path: Path) -> None:
+    _fill(tmp_path, "photos/a.jpg", "collection/vectors/b.npy")
+    status = (tmp_path / "collection").stat()
+    assert _paths(tmp_path, {(status.st_dev, status.st_ino)}) == ["photos/a.jpg"]
+
+
+def test_overlapping_folders_that_share_seen_are_listed_once(tmp_path: Path) -> None:
+    _fill(tmp_path, "a/b/1.jpg", "a/2.jpg")
+    seen: set[tuple[int, int]] = set()
+    assert _paths(tmp_path / "a" / "b", seen) == ["1.jpg"]
+    assert _paths(tmp_path, seen) == ["a/2.jpg"]
+
+
+def test_a_folder_that_is_gone_is_unreadable_and_the_others_are_listed(tmp_path: Path) -> None:
+    _fill(tmp_path, "0.jpg", "a/1.jpg", "b/2.jpg")
+    listings = list_files(os.fsencode(tmp_path), set())
+    assert isinstance(next(listings), Listing)
+    shutil.rmtree(tmp_path / "a")
+    gone, left = listings
+    assert gone == Unreadable(os.fsencode(tmp_path / "a"), "No such file or directory")
+    assert isinstance(left, Listing)
+    assert left.folder == os.fsencode(tmp_path / "b")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_without_permission_is_unreadable_and_the_others_are_listed(
+    tmp_path: Path,
+) -> None:
+    _fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a").chmod(0)
+    try:
+        closed, left = list_files(os.fsencode(tmp_path), set())
+    finally:
+        (tmp_path / "a").chmod(0o700)
+    assert closed == Unreadable(os.fsencode(tmp_path / "a"), "Permission denied")
+    assert isinstance(left, Listing)
+
+
+def test_a_pipe_and_a_socket_are_special(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket may not be long
+    os.mkfifo("pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+    assert _kind(tmp_path, "pipe.jpg") is Kind.SPECIAL
+    assert _kind(tmp_path, "socket.jpg") is Kind.SPECIAL
+
+
+def test_a_link_to_a_device_is_special(tmp_path: Path) -> None:
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    assert _kind(tmp_path, "zeros.jpg") is Kind.SPECIAL
+
+
+def test_a_dangling_link_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert _kind(tmp_path, "gone.jpg") is Kind.BROKEN
+
+
+def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")  # noqa: PTH118
+    try:
+        os.mkdir(folder)  # noqa: PTH102
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    Path(os.fsdecode(os.path.join(folder, b"\xff.jpg"))).write_bytes(b"x")  # noqa: PTH118
+    (each,) = list_files(os.fsencode(tmp_path), set())
+    assert isinstance(each, Listing)
+    assert each.folder == folder
+    assert each.files[0].name == b"\xff.jpg"
+
+
+def test_a_folder_of_many_files_comes_in_sorted_blocks(tmp_path: Path) -> None:
+    count = 2 * listing.BLOCK + 1
+    for number in range(count):
+        (tmp_path / f"{number}.jpg").touch()
+    blocks = [
+        each for each in list_files(os.fsencode(tmp_path), set()) if isinstance(each, Listing)
+    ]
+    assert [len(block.files) for block in blocks] == [listing.BLOCK, listing.BLOCK, 1]
+    names = [file.name for block in blocks for file in block.files]
+    assert names == sorted(b"%d.jpg" % number for number in range(count))
+
+
+def test_a_single_file_is_a_listing_of_its_folder(tmp_path: Path) -> None:
+    _fill(tmp_path, "a.jpg", "b.jpg")
+    each = list_one(os.fsencode(tmp_path / "a.jpg"))
+    assert each.folder == os.fsencode(tmp_path)
+    assert [(file.name, file.size, file.kind) for file in each.files] == [
+        (b"a.jpg", 1, Kind.REGULAR)
+    ]
+
+
+def test_a_single_file_that_is_gone_is_broken(tmp_path: Path) -> None:
+    (file,) = list_one(os.fsencode(tmp_path / "gone.jpg")).files
+    assert file.kind is Kind.BROKEN
+
+
+_TREES = st.recursive(
+    st.dictionaries(st.sampled_from("abcd"), st.none(), max_size=3),
+    lambda trees: st.dictionaries(st.sampled_from("abcd"), st.none() | trees, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(tree=_TREES)
+def test_every_file_is_listed_exactly_once_and_each_folder_is_sorted(
+    tree: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    top = tmp_path_factory.mktemp("tree")
+    expected: set[str] = set()
+
+    def make(folder: Path, children: dict[str, object]) -> None:
+        for name, child in children.items():
+            if isinstance(child, dict):
+                (folder / name).mkdir()
+                make(folder / name, child)
+            else:
+                (folder / name).touch()
+                expected.add(str((folder / name).relative_to(top)))
+
+    make(top, tree)
+    (top / "link").symlink_to(top)
+    paths = _paths(top)
+    assert sorted(paths) == sorted(expected)
+    folders = [os.path.dirname(path) for path in paths]  # noqa: PTH120
+    assert paths == [
+        path
+        for folder in dict.fromkeys(folders)
+        for path in sorted(
+            each
+            for each in expected
+            if os.path.dirname(each) == folder  # noqa: PTH120
+        )
+    ]

@@ -1,0 +1,594 @@
+"""Embedding many files in worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from imgsearch.embedding import pipeline, pool
+from imgsearch.embedding.images import Pixels, read
+from imgsearch.embedding.pipeline import Embedded, Outcome, Refused, embed_files
+from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
+from imgsearch.errors import ModelError
+
+from .conftest import TINY_DIM, TINY_SIZE, Model
+from .pictures import encode, photo, write
+
+Embed = Callable[..., Iterator[Outcome]]
+Fault = Callable[[str], None]
+
+
+@pytest.fixture
+def embed(tiny_model: Path) -> Iterator[Embed]:
+    """Return `embed_files` with defaults, and check that it leaves neither process nor thread."""
+    before = threading.active_count()
+    started = []
+
+    def start(paths: Iterable[str], **options: Any) -> Iterator[Outcome]:
+        defaults = {
+            "model": tiny_model,
+            "input_size": TINY_SIZE,
+            "dim": TINY_DIM,
+            "workers": 2,
+            "time_limit": 30.0,
+        }
+        outcomes = embed_files(paths, **{**defaults, **options})
+        started.append(outcomes)
+        return outcomes
+
+    yield start
+    for outcomes in started:
+        outcomes.close()
+    assert psutil.Process().children(recursive=True) == []
+    assert threading.active_count() == before
+
+
+@pytest.fixture
+def alone(tiny_model: Path) -> Callable[[str], Embeddings]:
+    """Return a function that embeds one file in this process."""
+    runtime = OnnxRuntime(tiny_model)
+
+    def embedding(path: str) -> Embeddings:
+        row: Embeddings = runtime.embed(read(path, TINY_SIZE).pixels[None])[0]
+        return row
+
+    return embedding
+
+
+def _photos(folder: Path, *names: str) -> list[str]:
+    return [
+        write(folder / name, photo(20 + seed, 30, seed=seed), "PNG")
+        for seed, name in enumerate(names)
+    ]
+
+
+def _many(folder: Path, count: int) -> list[str]:
+    return _photos(folder, *(f"{number}.png" for number in range(count)))
+
+
+def _refused(outcomes: Iterable[Outcome], paths: list[str]) -> dict[str, str]:
+    """Return the reasons of the files that were refused, by their names."""
+    return {
+        Path(path).name: outcome.reason
+        for path, outcome in zip(paths, outcomes, strict=True)
+        if isinstance(outcome, Refused)
+    }
+
+
+# Outcomes
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 21])
+def test_outcomes_come_in_order_and_are_those_of_one_process(
+    count: int, tmp_path: Path, embed: Embed, alone: Callable[[str], Embeddings]
+) -> None:
+    paths = _many(tmp_path, count)
+    outcomes = list(embed(paths, workers=3))
+    assert len(outcomes) == count
+    for path, outcome in zip(paths, outcomes, strict=True):
+        assert isinstance(outcome, Embedded)
+        assert outcome.embedding.dtype == np.float32
+        np.testing.assert_allclose(outcome.embedding, alone(path), atol=1e-6)
+        assert outcome.digest == hashlib.sha256(Path(path).read_bytes()).digest()
+        status = Path(path).stat()
+        assert (outcome.size, outcome.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def test_a_real_network_makes_the_same_embeddings_in_workers(
+    tmp_path: Path, embed: Embed, mobilenet: Model
+) -> None:
+    paths = _many(tmp_path, 5)
+    runtime = OnnxRuntime(mobilenet.onnx)
+    sizes = {"input_size": mobilenet.network.input_size, "dim": mobilenet.network.dim}
+    outcomes = list(embed(paths, model=mobilenet.onnx, **sizes))
+    for path, outcome in zip(paths, outcomes, strict=True):
+        assert isinstance(outcome, Embedded)
+        expected = runtime.embed(read(path, 224).pixels[None])[0]
+        np.testing.assert_allclose(outcome.embedding, expected, atol=1e-5)
+
+
+def test_refused_files_stand_between_the_others_with_their_reasons(
+    tmp_path: Path, embed: Embed
+) -> None:
+    paths = _photos(tmp_path, "0.png", "1.png", "2.png", "3.png", "4.png", "5.png")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "half.png").write_bytes(Path(paths[0]).read_bytes()[:100])
+    strange = ["notes.txt", "empty.jpg", "half.png", "gone.jpg"]
+    for place, name in zip((0, 2, 3, 7), strange, strict=True):
+        paths.insert(place, str(tmp_path / name))
+    outcomes = dict(zip((Path(path).name for path in paths), embed(paths), strict=True))
+    assert outcomes["notes.txt"] == Refused(
+        "is not an image of a supported format", recognised=False
+    )
+    assert outcomes["empty.jpg"] == Refused("is named like an image but is empty")
+    assert isinstance(half := outcomes["half.png"], Refused)
+    assert half.reason.startswith("cannot be decoded: ")
+    assert outcomes["gone.jpg"] == Refused(
+        "cannot be read: No such file or directory", transient=True
+    )
+    assert sum(isinstance(outcome, Embedded) for outcome in outcomes.values()) == 6
+
+
+def test_a_run_of_nothing_but_refused_files_is_fine(tmp_path: Path, embed: Embed) -> None:
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(9)]
+    assert all(isinstance(outcome, Refused) for outcome in embed(paths))
+
+
+def test_names_of_any_bytes_reach_the_workers(tmp_path: Path, embed: Embed) -> None:
+    names = [b"new\nline.png", "日本.png".encode(), b'quo"te\\.png', b" .png"]
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
+        names.append(b"caf\xe9.png")
+    except OSError:
+        pass  # this file system takes names in UTF-8 only
+    paths = _photos(tmp_path, *map(os.fsdecode, names))
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
+
+
+def test_modules_among_the_photographs_are_not_imported(
+    tmp_path: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the photographs')")
+    paths = _many(tmp_path, 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
+
+
+# Bounds
+
+
+def test_an_empty_input_starts_no_process(tmp_path: Path, embed: Embed) -> None:
+    assert list(embed([], model=tmp_path / "a worker would miss it.onnx")) == []
+
+
+def test_paths_are_taken_a_bounded_distance_ahead(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("slow", lambda: time.sleep(1.5))')
+    slow, quick = _photos(tmp_path, "slow.png", "quick.png")
+    taken = 0
+
+    def paths() -> Iterator[str]:
+        nonlocal taken
+        yield slow
+        for path in repeat(quick):
+            taken += 1
+            yield path
+
+    outcomes = embed(paths(), workers=1)
+    ahead = pipeline.WINDOW * pool.BATCH
+    for given in range(2 * pool.BATCH):
+        assert isinstance(next(outcomes), Embedded)
+        assert taken <= given + ahead + pool.BATCH
+    assert taken >= ahead - 1  # while the slow one kept the others waiting
+
+
+def test_pixels_are_taken_a_shorter_distance_ahead(
+    tmp_path: Path, embed: Embed, tiny_model: Path
+) -> None:
+    (path,) = _photos(tmp_path, "a.png")
+    taken = 0
+
+    def paths() -> Iterator[str]:
+        nonlocal taken
+        for each in repeat(path):
+            taken += 1
+            yield each
+
+    outcomes = embed(paths(), gpu=OnnxRuntime(tiny_model))
+    assert isinstance(next(outcomes), Embedded)
+    assert taken <= pipeline.GPU_BATCH + (pipeline.PIXEL_WINDOW + 1) * pool.BATCH
+
+
+def test_a_slow_listing_does_not_hold_back_what_is_ready(tmp_path: Path, embed: Embed) -> None:
+    paths = _many(tmp_path, pool.BATCH)
+    given = threading.Event()
+    waited = 0
+
+    def listing() -> Iterator[str]:
+        nonlocal waited
+        yield from paths
+        while not given.is_set():  # goes on for as long as no outcome is given
+            waited += 1
+            time.sleep(0.02)
+            yield paths[0]
+
+    outcomes = embed(listing())
+    assert isinstance(next(outcomes), Embedded)
+    assert waited < pipeline.WINDOW * pool.BATCH // 2  # it was not asked for all it may be
+    given.set()
+    assert all(isinstance(outcome, Embedded) for outcome in outcomes)
+
+
+def test_paths_are_taken_in_the_thread_of_the_caller(tmp_path: Path, embed: Embed) -> None:
+    threads = set()
+
+    def paths() -> Iterator[str]:
+        for path in _many(tmp_path, 6):
+            threads.add(threading.get_ident())
+            yield path
+
+    assert len(list(embed(paths()))) == 6
+    assert threads == {threading.get_ident()}
+
+
+# Ends
+
+
+def _children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def test_closing_early_leaves_no_process_and_no_thread(tmp_path: Path, embed: Embed) -> None:
+    threads = threading.active_count()
+    with closing(embed(repeat(*_photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]
+        assert isinstance(next(outcomes), Embedded)
+        assert len(_children()) == 2
+    assert _children() == []
+    assert threading.active_count() == threads
+
+
+def test_closing_does_not_wait_for_a_file_that_hangs(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("hangs", lambda: time.sleep(1000))')
+    good, hangs = _photos(tmp_path, "good.png", "hangs.png")
+    outcomes = embed([good] * pool.BATCH + [hangs] * 9)
+    assert isinstance(next(outcomes), Embedded)
+    started = time.monotonic()
+    outcomes.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 5
+    assert _children() == []
+
+
+def test_an_error_of_the_listing_is_passed_on_and_leaves_nothing(
+    tmp_path: Path, embed: Embed
+) -> None:
+    def paths() -> Iterator[str]:
+        yield from _many(tmp_path, 9)
+        raise PermissionError("the listing failed")
+
+    with pytest.raises(PermissionError, match="the listing failed"):
+        list(embed(paths()))
+    assert _children() == []
+
+
+def test_an_error_of_the_gpu_is_passed_on_and_leaves_nothing(tmp_path: Path, embed: Embed) -> None:
+    class OutOfMemory:
+        def embed(self, pixels: Pixels) -> Embeddings:
+            raise MemoryError(f"no memory for {len(pixels)} images")
+
+    with pytest.raises(MemoryError, match="no memory for 256 images") as caught:
+        list(embed(repeat(*_photos(tmp_path, "a.png")), gpu=OutOfMemory()))
+    assert caught.value.__traceback__ is not None  # which keeps the frames of the generators
+    assert _children() == []
+
+
+def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: Path) -> None:
+    (path,) = _photos(tmp_path, "a.png")
+    code = f"""
+        from itertools import repeat
+        from pathlib import Path
+        from imgsearch.embedding.pipeline import embed_files
+        for _ in embed_files(
+            repeat({path!r}), model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
+            dim={TINY_DIM}, workers=2, time_limit=30,
+        ):
+            print("one", flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"one\n"
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 1
+        parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+
+
+def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
+    tmp_path: Path, tiny_model: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(f'when_opened("hangs", lambda: (open({str(tmp_path / "at")!r}, "w"), time.sleep(1000)))')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fault"))
+    (path,) = _photos(tmp_path, "hangs.png")
+    code = f"""
+        from pathlib import Path
+        from imgsearch.embedding.pipeline import embed_files
+        list(embed_files(
+            [{path!r}], model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
+            dim={TINY_DIM}, workers=1, time_limit=1000,
+        ))
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)]) as parent:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "at").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+    assert len(workers) == 1
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+
+
+# Files that hang or crash
+
+
+def test_a_file_that_hangs_is_blamed_and_the_others_are_embedded(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("hangs", lambda: time.sleep(1000))')
+    paths = _photos(tmp_path, *"abcde", "hangs.png", *"fghijk")
+    refused = _refused(embed(paths, time_limit=2), paths)
+    assert refused == {"hangs.png": "took longer than 2 s"}
+
+
+@pytest.mark.parametrize(
+    ("action", "how"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "signal 11"),
+        ("os.abort()", "signal 6"),
+        ("os._exit(3)", "exit status 3"),
+        ("sys.exit(4)", "exit status 4"),
+    ],
+)
+def test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded(
+    action: str, how: str, tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault(f'when_opened("crashes", lambda: {action})')
+    paths = _photos(tmp_path, *"ab", "crashes.png", *"cdefg")
+    refused = _refused(embed(paths), paths)
+    assert refused == {"crashes.png": f"made its worker crash ({how})"}
+
+
+def test_a_file_whose_worker_is_killed_is_to_be_tried_again(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("unlucky", lambda: os.kill(os.getpid(), signal.SIGKILL))')
+    paths = _photos(tmp_path, "a", "unlucky.png", "b")
+    outcomes = list(embed(paths))
+    assert outcomes[1] == Refused("its worker was killed; memory may have run out", transient=True)
+    assert isinstance(outcomes[0], Embedded)
+    assert isinstance(outcomes[2], Embedded)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_is_replaced_as_often_as_it_dies(
+    workers: int, tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("crashes", lambda: os._exit(3))')
+    names = ["crashes-0", "a", "crashes-1", "crashes-2", "b", "c", "crashes-3"]
+    paths = _photos(tmp_path, *names)
+    refused = _refused(embed(paths, workers=workers), paths)
+    assert refused == dict.fromkeys(
+        (name for name in names if name.startswith("crashes")),
+        "made its worker crash (exit status 3)",
+    )
+
+
+def test_a_refused_file_before_a_crash_keeps_its_own_reason(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("crashes", lambda: os._exit(3))')
+    paths = _photos(tmp_path, "a", "crashes", "b")
+    paths.insert(0, str(tmp_path / "gone.jpg"))
+    refused = _refused(embed(paths), paths)
+    assert refused == {
+        "gone.jpg": "cannot be read: No such file or directory",
+        "crashes": "made its worker crash (exit status 3)",
+    }
+
+
+_DIES_AT_MAGENTA = """
+    import onnxruntime
+    plain = onnxruntime.InferenceSession.run
+
+    def run(self, names, inputs):
+        if (inputs["pixels"] == (255, 0, 255)).all(axis=(1, 2, 3)).any():
+            {action}
+        return plain(self, names, inputs)
+
+    onnxruntime.InferenceSession.run = run
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        ("os._exit(9)", "made its worker crash (exit status 9)"),
+        ("time.sleep(1000)", "took longer than 2 s"),
+        ("raise RuntimeError('no room')", "made its worker crash (RuntimeError: no room)"),
+    ],
+)
+def test_only_the_image_that_kills_the_model_is_refused(
+    action: str, reason: str, tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault(_DIES_AT_MAGENTA.format(action=action))
+    paths = _photos(tmp_path, *"abcdef")
+    paths.insert(2, write(tmp_path / "guilty", Image.new("RGB", (9, 9), (255, 0, 255)), "PNG"))
+    assert _refused(embed(paths, workers=1, time_limit=2), paths) == {"guilty": reason}
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system lacks waitid")
+def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_blamed(
+    tmp_path: Path, embed: Embed
+) -> None:
+    first, second = _photos(tmp_path, "first.png", "second.png")
+
+    def paths() -> Iterator[str]:
+        yield from [first] * pool.BATCH
+        deadline = time.monotonic() + 30
+        while not outcome_given.is_set() and time.monotonic() < deadline:
+            time.sleep(0.1)
+            yield first  # until the first is ready, so that the worker has been at work
+        time.sleep(1)  # let it finish what it was asked for
+        (worker,) = _children()
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        yield second
+
+    outcome_given = threading.Event()
+    outcomes = embed(paths(), workers=1)
+    assert isinstance(next(outcomes), Embedded)
+    outcome_given.set()
+    *_, last = outcomes
+    assert isinstance(last, Embedded)
+
+
+# Workers
+
+
+def test_a_worker_that_cannot_load_the_model_is_a_model_error(tmp_path: Path, embed: Embed) -> None:
+    with pytest.raises(ModelError, match=r"a worker process could not start: .*cannot be loaded"):
+        list(embed(_many(tmp_path, 3), model=tmp_path / "missing.onnx"))
+    assert _children() == []
+
+
+def test_a_worker_that_dies_at_its_start_without_a_word_is_a_model_error(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault("os._exit(7)")
+    with pytest.raises(ModelError, match=r"a worker process could not start: exit status 7$"):
+        list(embed(_many(tmp_path, 3)))
+
+
+def test_a_worker_that_can_no_longer_start_ends_the_run(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault('when_opened("crashes", lambda: (open(flag, "w").close(), os._exit(3)))')
+    site = tmp_path / "fault" / "sitecustomize.py"
+    flag = f"flag = {str(tmp_path / 'flag')!r}\n"
+    broken = "import os\nif os.path.exists(flag): raise SystemExit('no room left')\n"
+    site.write_text(flag + broken + site.read_text())
+    with pytest.raises(ModelError, match=r"a worker process could not start: .*no room left"):
+        list(embed(_photos(tmp_path, *"abcd", "crashes", *"efgh"), workers=1))
+
+
+@pytest.mark.parametrize(
+    "chatter",
+    ["print('{\"replies\": []}', flush=True)", "os.write(1, b'noise' * 9999)", "os.write(2, b'x')"],
+)
+def test_what_libraries_print_does_not_get_among_the_answers(
+    chatter: str, tmp_path: Path, embed: Embed, fault: Fault, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fault(f'when_opened("chatty", lambda: {chatter})')
+    paths = _photos(tmp_path, "a", "chatty", "b", "c", "chatty-2")
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_warnings_of_decoders_are_neither_errors_nor_shown(
+    tmp_path: Path, embed: Embed, fault: Fault, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fault('import warnings\nwhen_opened("odd", lambda: warnings.warn("odd"))')
+    assert isinstance(next(embed(_photos(tmp_path, "odd.png"))), Embedded)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_left_to_the_parent(tmp_path: Path, embed: Embed, fault: Fault) -> None:
+    fault('when_opened("interrupted", lambda: os.kill(os.getpid(), signal.SIGINT))')
+    paths = _photos(tmp_path, "a", "interrupted", "b")
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
+
+
+# A GPU
+
+
+def test_a_gpu_in_this_process_makes_the_same_embeddings(
+    tmp_path: Path, embed: Embed, alone: Callable[[str], Embeddings], tiny_model: Path
+) -> None:
+    paths = _many(tmp_path, 11)
+    paths.insert(3, str(tmp_path / "gone.jpg"))
+    outcomes = list(embed(paths, gpu=OnnxRuntime(tiny_model), model=tmp_path / "unused.onnx"))
+    assert outcomes.pop(3) == Refused("cannot be read: No such file or directory", transient=True)
+    paths.pop(3)
+    for path, outcome in zip(paths, outcomes, strict=True):
+        assert isinstance(outcome, Embedded)
+        np.testing.assert_allclose(outcome.embedding, alone(path), atol=1e-6)
+        assert outcome.digest == hashlib.sha256(Path(path).read_bytes()).digest()
+
+
+def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: Path) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+            self._runtime = OnnxRuntime(tiny_model)
+
+        def embed(self, pixels: Pixels) -> Embeddings:
+            self.sizes.append(len(pixels))
+            return self._runtime.embed(pixels)
+
+    (path,) = _photos(tmp_path, "a.png")
+    gpu = Counting()
+    count = pipeline.GPU_BATCH + 10
+    assert len(list(embed([path] * count, gpu=gpu))) == count
+    assert gpu.sizes == [pipeline.GPU_BATCH, 10]
+
+
+def test_a_gpu_is_not_asked_when_no_file_is_an_image(tmp_path: Path, embed: Embed) -> None:
+    class Unused:
+        def embed(self, pixels: Pixels) -> Embeddings:
+            raise AssertionError(pixels.shape)
+
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(5)]
+    assert all(isinstance(outcome, Refused) for outcome in embed(paths, gpu=Unused()))
+
+
+def test_real_photographs_are_embedded(data: Path, embed: Embed, mobilenet: Model) -> None:
+    paths = [str(path) for path in sorted((data / "camera").iterdir())[::8]]
+    sizes = {"input_size": 224, "dim": 1280}
+    for outcome in embed(paths, model=mobilenet.onnx, **sizes):
+        assert isinstance(outcome, Embedded)
+        assert np.linalg.norm(outcome.embedding) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_photograph_is_not_read_into_a_shared_buffer(tmp_path: Path, embed: Embed) -> None:
+    """Each outcome keeps its own values, however many follow."""
+    black, white = Image.new("RGB", (9, 9), "black"), Image.new("RGB", (9, 9), "red")
+    (tmp_path / "a.png").write_bytes(encode(black, "PNG"))
+    (tmp_path / "b.png").write_bytes(encode(white, "PNG"))
+    first, second, *_ = embed([str(tmp_path / "a.png"), str(tmp_path / "b.png")] * 8)
+    assert isinstance(first, Embedded)
+    assert isinstance(second, Embedded)
+    np.testing.assert_allclose(first.embedding, TINY_DIM**-0.5, atol=1e-6)
+    assert not np.allclose(first.embedding, second.embedding)

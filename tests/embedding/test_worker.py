@@ -1,0 +1,113 @@
+"""What a worker process says, spoken to as the pipeline does."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgsearch.embedding.images import read
+from imgsearch.embedding.runtime import OnnxRuntime
+from imgsearch.embedding.wire import receive, send
+
+from .conftest import TINY_DIM, TINY_SIZE
+from .pictures import photo, write
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return a function that starts a worker and waits until it is ready."""
+    started = []
+
+    def worker(*arguments: Any) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "imgsearch.embedding.worker", *map(str, arguments)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        assert receive(process.stdout)[0]["ready"] is True
+        return process
+
+    yield worker
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _ask(worker: subprocess.Popen[bytes], paths: list[str]) -> tuple[list[Any], Any, bytes]:
+    """Return where the worker said it was, its replies and its bytes."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    send(worker.stdin, {"paths": paths})
+    at: list[int | None] = []
+    while True:
+        message, data = receive(worker.stdout)
+        if "replies" in message:
+            return at, message["replies"], data
+        at.append(message["begin"])
+
+
+def _end(worker: subprocess.Popen[bytes]) -> int:
+    assert worker.stdin is not None
+    worker.stdin.close()
+    status = worker.wait(timeout=10)
+    worker.stdin = None
+    return status
+
+
+def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
+    tmp_path: Path, start: Start, tiny_model: Path
+) -> None:
+    paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(3)]
+    paths.insert(1, str(tmp_path / "gone.png"))
+    worker = start(TINY_SIZE, tiny_model)
+    at, replies, data = _ask(worker, paths)
+    assert at == [0, 1, 2, 3, None]
+    rows = np.frombuffer(data, np.float32).reshape(3, TINY_DIM)
+    good = [path for path in paths if "gone" not in path]
+    pixels = np.stack([read(path, TINY_SIZE).pixels for path in good])
+    np.testing.assert_allclose(rows, OnnxRuntime(tiny_model).embed(pixels), atol=1e-6)
+    assert replies.pop(1) == {
+        "reason": "cannot be read: No such file or directory",
+        "recognised": True,
+        "transient": True,
+    }
+    for path, reply in zip(good, replies, strict=True):
+        assert reply["digest"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert _end(worker) == 0
+
+
+def test_a_worker_without_a_model_answers_with_pixels(tmp_path: Path, start: Start) -> None:
+    paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(2)]
+    worker = start(TINY_SIZE)
+    at, replies, data = _ask(worker, paths)
+    assert at == [0, 1]
+    assert len(replies) == 2
+    assert data == b"".join(read(path, TINY_SIZE).pixels.tobytes() for path in paths)
+    assert _end(worker) == 0
+
+
+def test_the_model_is_not_run_when_nothing_was_decoded(
+    tmp_path: Path, start: Start, tiny_model: Path
+) -> None:
+    worker = start(TINY_SIZE, tiny_model)
+    at, replies, data = _ask(worker, [str(tmp_path / "gone.png")])
+    assert at == [0]
+    assert len(replies) == 1
+    assert data == b""
+    assert _end(worker) == 0
+
+
+def test_a_worker_leaves_when_a_request_is_cut_off(start: Start) -> None:
+    worker = start(TINY_SIZE)
+    assert worker.stdin is not None
+    worker.stdin.write(b'{"paths": [')
+    worker.stdin.flush()
+    assert _end(worker) == 0
