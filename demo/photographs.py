@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import skimage
+import skimage.data
 import sklearn.datasets
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
@@ -24,7 +24,10 @@ _NO_PHOTOGRAPHS = {
 
 def find_photographs() -> list[Path]:
     """Return the photographs that come with the two packages, sorted by name."""
-    folders = [Path(skimage.data_dir), Path(sklearn.datasets.__file__).parent / "images"]
+    folders = [
+        Path(skimage.data.__file__).parent,
+        Path(sklearn.datasets.__file__).parent / "images",
+    ]
     files = [path for folder in folders for path in folder.iterdir()]
     return sorted(
         (

@@ -16,13 +16,12 @@ from imgsearch.embedding.runtime import pick_device
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import SettingError
 from imgsearch.hits import Hit, HitArrays
-from imgsearch.querying import Query, Searcher, open_torch
+from imgsearch.querying import Query, Searcher, SearchOptions, open_torch
 from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.ivf import describe_faiss
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import ModelRecord
 from imgsearch.updating import UpdateOptions, update
 
 __all__ = ["Collection"]
@@ -40,7 +39,8 @@ class Collection:
         self._layout = layout
         self._device = device
         self._catalog = Catalog(layout.catalog)
-        self._searcher = Searcher(layout, self._catalog, device)
+        self._model = self._catalog.snapshot().model
+        self._searcher = Searcher(layout, self._catalog, self._model, device)
 
     @classmethod
     def create(
@@ -68,7 +68,7 @@ class Collection:
             InputError: there is a collection already, or something else.
             StorageError: the disk cannot be written.
         """
-        create(Layout(Path(directory)), model=model, weights=weights, progress=progress)
+        create(Layout(Path(directory).absolute()), model=model, weights=weights, progress=progress)
         return cls.open(directory, device=device)
 
     @classmethod
@@ -84,7 +84,7 @@ class Collection:
             NoCollectionError: there is none.
             DamagedError: it is damaged, or of another format version.
         """
-        layout = Layout(Path(directory))
+        layout = Layout(Path(directory).absolute())
         layout.check()
         return cls(layout, device)
 
@@ -105,7 +105,7 @@ class Collection:
 
     def index(
         self,
-        paths: Iterable[str | os.PathLike[str]] = (),
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         *,
         nlist: int | None = None,
         workers: int | None = None,
@@ -115,7 +115,8 @@ class Collection:
         """Add the images under `paths`, files or folders; embed only what is new or changed.
 
         Args:
-            paths: a folder becomes a root of the collection; none for all roots that it has.
+            paths: one or several; a folder becomes a root of the collection. None for all roots
+                that it has.
             nlist: number of centroids; kept for later runs. None for what was given before, else
                 by the number of images.
             workers: processes; None for one a core.
@@ -125,6 +126,7 @@ class Collection:
         Raises:
             InputError: a path does not exist.
             SettingError: there is nothing to index, or a number makes no sense.
+            DamagedError: a file of the collection is missing or damaged.
             BusyError: another process is indexing.
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
@@ -141,10 +143,11 @@ class Collection:
                 workers=workers or _cores(),
                 time_limit=time_limit,
                 device=device,
-                gpu=None if device == "cpu" else open_torch(self._model(), device),
+                gpu=None if device == "cpu" else open_torch(self._model, device),
                 progress=progress,
             )
-            return update(self._layout, catalog, list(paths), options)
+            given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+            return update(self._layout, catalog, given_paths, options)
         finally:
             catalog.close()
 
@@ -222,15 +225,11 @@ class Collection:
             arrays: return arrays `[n, k]` without looking paths up; `k` is at most the number of
                 images.
         """
-        for name, value in (("k", k), ("nprobe", nprobe)):
-            if value is not None and value < 1:
-                raise SettingError(f"{name} is {value}; it must be 1 or more")
-        if exact and nprobe is not None:
-            raise SettingError("exact search probes no lists: give exact or nprobe, not both")
+        options = SearchOptions(k=k, nprobe=nprobe, exact=exact)
         embeddings = self._searcher.embed(queries)
         own = self._searcher.ids_of(queries) if exclude_self else None
         find = self._searcher.find if arrays else self._searcher.find_hits
-        return find(embeddings, k=k, nprobe=nprobe, exact=exact, own=own)
+        return find(embeddings, options, own)
 
     def embed(self, queries: Sequence[Query] | Vectors) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`, L2-normalised.
@@ -248,12 +247,12 @@ class Collection:
         sizes = [index.list_sizes() for index in view.segments]
         device = pick_device(self._device)
         return Info(
-            directory=str(self._layout.directory.absolute()),
+            directory=str(self._layout.directory),
             images=view.count,
             failed=counts.failed,
             skipped=counts.skipped,
             roots=tuple(os.fsdecode(root.path) for root in self._catalog.roots()),
-            model=view.snapshot.model,
+            model=self._model,
             ivf=view.snapshot.ivf,
             list_sizes=tuple(np.sum(sizes, axis=0).tolist()) if sizes else (),
             tail=view.tail_count,
@@ -268,7 +267,7 @@ class Collection:
         Raises:
             SettingError: they are others.
         """
-        own = self._model()
+        own = self._model
         if model not in (None, own.name):
             raise SettingError(
                 f"this collection was made with {own.name}, not {model}; "
@@ -281,9 +280,6 @@ class Collection:
                 f"this collection was made with the weights {own.weights}, not {weights}; "
                 "make another one for them with -c"
             )
-
-    def _model(self) -> ModelRecord:
-        return self._searcher.view().snapshot.model
 
 
 def _cores() -> int:

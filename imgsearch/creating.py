@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from imgsearch.embedding.models import build, export_onnx, find_network
-from imgsearch.embedding.weights import find_weights, read_state
-from imgsearch.errors import InputError
+from imgsearch.embedding.exporting import export
+from imgsearch.embedding.models import find_network
+from imgsearch.errors import BusyError, InputError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
@@ -33,14 +33,13 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
     network = find_network(model)
     if layout.exists():
         raise InputError(f"{layout.directory} is a collection already")
-    found = find_weights(network, weights, progress=progress)
-    module = build(network, read_state(network, found), source=str(found.path))
-    layout.prepare()
+    layout.check_free()
+    exported = export(network, weights, progress=progress)
+    layout.make_folders()
     with exclusive(layout.directory):
-        if layout.exists():  # made by another process while this one read its weights
-            raise InputError(f"{layout.directory} is a collection already")
-        onnx = export_onnx(module, network)
-        write_atomically(layout.model, lambda sink: sink.write(onnx))
+        if layout.exists():
+            raise BusyError(f"another imgsearch has just made {layout.directory}; try again")
+        write_atomically(layout.model, lambda sink: sink.write(exported.onnx))
         layout.catalog.unlink(missing_ok=True)
         catalog = Catalog(layout.catalog, create=True)
         catalog.set_model(
@@ -48,9 +47,9 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
                 name=network.name,
                 dim=network.dim,
                 input_size=network.input_size,
-                weights=found.name,
-                weights_sha256=found.sha256,
-                onnx_sha256=hashlib.sha256(onnx).hexdigest(),
+                weights=exported.weights,
+                weights_sha256=exported.weights_sha256,
+                onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
             )
         )
         catalog.close()

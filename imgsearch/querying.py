@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.embedding.images import pixels_of, read
+from imgsearch.embedding.images import Pixels, pixels_of, read
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
-from imgsearch.errors import DamagedError, InputError
+from imgsearch.errors import DamagedError, ImageError, InputError, SettingError, reason_of
 from imgsearch.hits import Hit, HitArrays, arrays_of, hits_of
 from imgsearch.roots import Roots, real_path
 from imgsearch.search.vectors import Ids, Vectors, as_queries
@@ -23,24 +25,48 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 from imgsearch.view import View, open_view
 
-__all__ = ["Query", "Searcher", "open_torch"]
+__all__ = ["Query", "SearchOptions", "Searcher", "open_torch"]
 
 Query: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        k: hits a query; fewer if the collection is smaller.
+        nprobe: inverted lists to scan; None for what the collection chose.
+        exact: compare with every image instead.
+    """
+
+    k: int
+    nprobe: int | None
+    exact: bool
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("nprobe", self.nprobe)):
+            if value is not None and value < 1:
+                raise SettingError(f"{name} is {value}; it must be 1 or more")
+        if self.exact and self.nprobe is not None:
+            raise SettingError("exact search probes no lists: give exact or nprobe, not both")
 
 
 class Searcher:
     """Embeds queries and searches a collection. Safe for concurrent use."""
 
-    def __init__(self, layout: Layout, catalog: Catalog, device: str) -> None:
+    def __init__(self, layout: Layout, catalog: Catalog, record: ModelRecord, device: str) -> None:
         """Open nothing yet: the index is opened by the first search, the model by the first image.
 
         Args:
             layout: of the collection.
             catalog: of the collection; only read.
+            record: of the model that made the collection.
             device: "auto" embeds on the CPU, as a query is a handful of images.
         """
         self._layout = layout
         self._catalog = catalog
+        self._record = record
         self._device = device
         self._lock = threading.Lock()
         self._opened: tuple[int, View] | None = None
@@ -57,56 +83,32 @@ class Searcher:
 
     def embed(self, queries: Sequence[Query] | Vectors) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
-        model = self.view().snapshot.model
         if isinstance(queries, np.ndarray):
-            return as_queries(queries, model.dim)
-        rows = [self._embed_one(query, model) for query in queries]
-        return np.concatenate(rows) if rows else np.empty((0, model.dim), np.float32)
+            return as_queries(queries, self._record.dim)
+        if isinstance(queries, str | os.PathLike | Image.Image):
+            raise InputError("several queries are expected: give a list, even for one")
+        rows = [self._embed_one(query) for query in queries]
+        return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
-    def find(
-        self,
-        embeddings: Vectors,
-        *,
-        k: int,
-        nprobe: int | None = None,
-        exact: bool = False,
-        own: Ids | None = None,
-    ) -> HitArrays:
-        """Return the `k` nearest images of each embedding (fewer if the collection is smaller).
+    def find(self, embeddings: Vectors, options: SearchOptions, own: Ids | None) -> HitArrays:
+        """Return the nearest images of each embedding.
 
         Args:
             embeddings: float32 `[n, dim]`, L2-normalised.
-            k: hits a query.
-            nprobe: inverted lists to scan; None for what the collection chose.
-            exact: compare with every image instead.
-            own: an id to leave out for each embedding, -1 for none.
+            options: how to search.
+            own: an id to leave out for each embedding, -1 for none; None for none at all.
 
         Raises:
             DamagedError: a file of the collection is missing or damaged.
         """
-        while True:
-            view = self.view()
-            try:
-                return _search(view, embeddings, k, nprobe=nprobe, exact=exact, own=own)
-            except FileNotFoundError as error:
-                if view is self.view():  # else a writer has just replaced it
-                    raise DamagedError(
-                        f"{error.filename} is missing; restore it from a copy"
-                    ) from error
+        return self._find(embeddings, options, own)[1]
 
     def find_hits(
-        self,
-        embeddings: Vectors,
-        *,
-        k: int,
-        nprobe: int | None = None,
-        exact: bool = False,
-        own: Ids | None = None,
+        self, embeddings: Vectors, options: SearchOptions, own: Ids | None
     ) -> list[list[Hit]]:
         """Do as `find`, and return the hits with their paths."""
         while True:
-            view = self.view()
-            found = self.find(embeddings, k=k, nprobe=nprobe, exact=exact, own=own)
+            view, found = self._find(embeddings, options, own)
             ids = np.unique(found.ids[found.ids >= 0]).tolist()
             paths = self._catalog.paths(ids)
             if len(paths) == len(ids):
@@ -129,26 +131,44 @@ class Searcher:
                 ids[row] = -1 if id_ is None else id_
         return ids
 
-    def _embed_one(self, query: Query, model: ModelRecord) -> Vectors:
-        size = model.input_size
-        if isinstance(query, str | os.PathLike):
-            pixels = read(os.fspath(query), size).pixels
-        elif isinstance(query, Image.Image):
-            pixels = pixels_of(query, size)
-        elif query.dtype == np.uint8 and query.ndim in (2, 3):
-            pixels = pixels_of(_image_of(query), size)
-        else:
-            return as_queries(query, model.dim)
-        return self._model(model).embed(pixels[None])
+    def _find(
+        self, embeddings: Vectors, options: SearchOptions, own: Ids | None
+    ) -> tuple[View, HitArrays]:
+        while True:
+            view = self.view()
+            try:
+                return view, _search(view, embeddings, options, own)
+            except FileNotFoundError as error:
+                if view is self.view():  # else a writer has just replaced it
+                    raise DamagedError(
+                        f"{error.filename} is missing; restore it from a copy"
+                    ) from error
 
-    def _model(self, model: ModelRecord) -> Runtime:
+    def _embed_one(self, query: Query) -> Vectors:
+        size = self._record.input_size
+        if isinstance(query, str | os.PathLike):
+            pixels = read(os.path.expanduser(query), size).pixels  # noqa: PTH111
+        elif isinstance(query, Image.Image):
+            pixels = _pixels_of(query, size)
+        elif not isinstance(query, np.ndarray):
+            raise InputError(
+                f"a {type(query).__name__} is no query; give the path of an image, a Pillow image, "
+                "an array of pixels or an embedding"
+            )
+        elif query.dtype == np.uint8 and query.ndim in (2, 3):
+            pixels = _pixels_of(_image_of(query), size)
+        else:
+            return as_queries(query, self._record.dim)
+        return self._model().embed(pixels[None])
+
+    def _model(self) -> Runtime:
         with self._lock:
             if self._runtime is None:
                 device = "cpu" if self._device == "auto" else pick_device(self._device)
                 if device == "cpu":
                     self._runtime = OnnxRuntime(self._layout.model)
                 else:
-                    self._runtime = open_torch(model, device)
+                    self._runtime = open_torch(self._record, device)
             return self._runtime
 
 
@@ -157,22 +177,30 @@ def open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
 
 
-def _search(
-    view: View, queries: Vectors, k: int, *, nprobe: int | None, exact: bool, own: Ids | None
-) -> HitArrays:
-    k = min(k, view.count)
-    if own is None or not k:
-        return arrays_of(*view.search(queries, k, nprobe=nprobe, exact=exact))
-    distances, ids = view.search(queries, k + 1, nprobe=nprobe, exact=exact)
-    drop = ids == own[:, None]
+def _search(view: View, queries: Vectors, options: SearchOptions, own: Ids | None) -> HitArrays:
+    k = min(options.k, view.count)
+    if not k:
+        return arrays_of(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int))
+    if own is None:
+        return arrays_of(*view.search(queries, k, nprobe=options.nprobe, exact=options.exact))
+    distances, ids = view.search(queries, k + 1, nprobe=options.nprobe, exact=options.exact)
+    drop = (ids == own[:, None]) & (ids >= 0)
     drop[~drop.any(axis=1), -1] = True
     return arrays_of(distances[~drop].reshape(-1, k), ids[~drop].reshape(-1, k))
 
 
-def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
+def _pixels_of(image: Image.Image, size: int) -> Pixels:
     try:
-        return Image.fromarray(pixels)
-    except TypeError:
-        raise InputError(
-            f"an array of the shape {list(pixels.shape)} is no image; give uint8 [h, w, 3]"
-        ) from None
+        return pixels_of(image, size)
+    except Exception as error:
+        # An image that is opened is not decoded yet: see imgsearch.embedding.images.decode.
+        raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
+
+
+def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
+    if pixels.size:
+        with suppress(TypeError):
+            return Image.fromarray(pixels)
+    raise InputError(
+        f"an array of the shape {list(pixels.shape)} is no image; give uint8 [h, w, 3]"
+    )

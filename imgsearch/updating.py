@@ -55,6 +55,7 @@ def update(
     Raises:
         InputError: a path does not exist.
         SettingError: there is nothing to update.
+        DamagedError: a file of the collection is missing or damaged.
         BusyError: another process is writing to the collection.
         StorageError: the disk is full, or cannot be written.
         ModelError: a worker cannot start.
@@ -80,26 +81,34 @@ def _remove_orphans(layout: Layout, snapshot: Snapshot) -> None:
     remove_unnamed(layout.segments, ".faiss", segments)
 
 
-def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> list[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Tops:
+    """Where to look: in folders, with all that is below them, and at single files."""
+
+    folders: Sequence[bytes]
+    files: Sequence[bytes]
+
+
+def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
     """Return the files and folders to look at, and make roots of those that belong to none."""
     if not paths:
         roots = catalog.roots()
-        tops = [root.path for root in roots if root.recursive]
-        tops += chain.from_iterable(
-            catalog.files_of(root.id) for root in roots if not root.recursive
-        )
-        if not tops:
+        if not roots:
             raise SettingError(
                 "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
             )
-        return tops
-    tops = [_existing(path) for path in paths]
-    for top in tops:
-        is_folder = os.path.isdir(top)  # noqa: PTH112 - bytes
-        folder = top if is_folder else os.path.dirname(top)  # noqa: PTH120
+        single = (catalog.files_of(root.id) for root in roots if not root.recursive)
+        return _Tops([root.path for root in roots if root.recursive], [*chain(*single)])
+    tops = list(dict.fromkeys(_existing(path) for path in paths))
+    folders = [top for top in tops if os.path.isdir(top)]  # noqa: PTH112 - bytes
+    files = [top for top in tops if top not in folders]
+    for folder, recursive in (
+        *((top, True) for top in folders),
+        *((os.path.dirname(top), False) for top in files),  # noqa: PTH120
+    ):
         if not Roots(catalog.roots()).covers(folder):
-            catalog.add_root(folder, recursive=is_folder)
-    return list(dict.fromkeys(tops))
+            catalog.add_root(folder, recursive=recursive)
+    return _Tops(folders, files)
 
 
 def _existing(path: str | os.PathLike[str]) -> bytes:
@@ -109,6 +118,14 @@ def _existing(path: str | os.PathLike[str]) -> bytes:
     if not os.path.lexists(real):
         raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
     return real
+
+
+def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) in seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +146,7 @@ class _Run:
     """The state of a run: its counts, and what is to be committed next."""
 
     def __init__(
-        self, layout: Layout, catalog: Catalog, tops: Sequence[bytes], options: UpdateOptions
+        self, layout: Layout, catalog: Catalog, tops: _Tops, options: UpdateOptions
     ) -> None:
         self._layout = layout
         self._catalog = catalog
@@ -218,11 +235,11 @@ class _Run:
     def _listings(self) -> Iterator[Listing | Unreadable]:
         status = self._layout.directory.stat()
         seen = {(status.st_dev, status.st_ino)}  # the collection itself is left out
-        for top in self._tops:
-            if os.path.isdir(top):  # noqa: PTH112
-                yield from list_files(top, seen)
-            else:
-                yield list_one(top)
+        for folder in self._tops.folders:
+            yield from list_files(folder, seen)
+        for file in self._tops.files:
+            if not _is_one_of(os.path.dirname(file), seen):  # noqa: PTH120
+                yield list_one(file)
 
     def _account_for_special(self, candidate: _Candidate) -> None:
         if candidate.file.kind is Kind.BROKEN:

@@ -27,7 +27,7 @@ DIM = INPUT_SIZE * INPUT_SIZE * 3
 def make_small_collection(directory: Path) -> Path:
     """Make an empty collection whose model is this network, and return its directory."""
     layout = Layout(directory)
-    layout.prepare()
+    layout.make_folders()
     model = _network()
     write_atomically(layout.model, lambda sink: sink.write(model))
     catalog = Catalog(layout.catalog, create=True)
@@ -42,8 +42,9 @@ def make_small_collection(directory: Path) -> Path:
 
 def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArray[np.float32]:
     """Return seeded L2-normalised embeddings, float32 `[count, dim]`."""
-    vectors = np.random.default_rng(seed).standard_normal((count, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def _network() -> bytes:
@@ -53,7 +54,7 @@ def _network() -> bytes:
         helper.make_node("Sub", ["flat", "middle"], ["centred"]),
         helper.make_node("LpNormalization", ["centred"], ["embedding"], axis=1, p=2),
     ]
-    edges = ["n", INPUT_SIZE, INPUT_SIZE, 3]
+    edges: list[str | int | None] = ["n", INPUT_SIZE, INPUT_SIZE, 3]
     graph = helper.make_graph(
         nodes,
         "small",

@@ -64,8 +64,7 @@ def test_every_public_name_of_the_package_is_there() -> None:
 def test_no_module_has_outgrown_one_job() -> None:
     for path in (ROOT / "imgsearch").rglob("*.py"):
         lines = path.read_text().count("\n")
-        limit = 460 if path.name == "collection.py" else 330  # half of which are its docstrings
-        assert lines <= limit, f"{path} has {lines} lines: which two things is it?"
+        assert lines <= 330, f"{path} has {lines} lines: which two things is it?"
 
 
 def test_the_conda_environment_is_in_step_with_pyproject() -> None:
@@ -99,14 +98,14 @@ def test_the_default_configuration_lists_every_option_with_its_default(name: str
     written: dict[str, Any] = tomllib.loads(section)
     assert isinstance(main, click.Group)
     for option, parameter in _options(main.commands[name]).items():
+        default = parameter.get_default(click.Context(main))
         if option == "collection":  # stands above the tables: it belongs to all commands
             assert "# collection = " in text
         elif option in written:
-            stated = "mobilenet_v2" if option == "model" else parameter.default
-            assert written[option] == stated
+            assert written[option] == ("mobilenet_v2" if option == "model" else default)
         else:
             assert re.search(rf"^# {option} = ", section, re.M), f"{option} is missing"
-            assert parameter.default is None or not isinstance(parameter.default, int | str)
+            assert default is None
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)

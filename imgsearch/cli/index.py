@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import report_as_json, report_as_text, shown
+from imgsearch.cli.output import complain, report_as_json, report_as_text, shown
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.errors import InputError, SettingError
 
@@ -49,10 +49,15 @@ def index(
     Interrupted, the same command resumes.
     """
     directory = options.locate(ctx, collection)
-    with _open(directory, paths, model, weights, device) as found, ProgressBar() as bar:
-        report = found.index(
-            paths, nlist=nlist, workers=workers, time_limit=time_limit, progress=bar
-        )
+    with _open(directory, paths, model, weights, device) as found:
+        try:
+            with ProgressBar() as bar:
+                report = found.index(
+                    paths, nlist=nlist, workers=workers, time_limit=time_limit, progress=bar
+                )
+        except KeyboardInterrupt:
+            complain("what was indexed is kept; the same command goes on from there")
+            raise
     click.echo(report_as_text(report), err=True)
     if as_json:
         click.echo(report_as_json(str(directory.absolute()), report))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from imgsearch.cli.config import load_config
 from imgsearch.cli.index import index
 from imgsearch.cli.info import info
 from imgsearch.cli.options import collection_option, config_option
-from imgsearch.cli.output import shown
+from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
 from imgsearch.errors import ImgsearchError
 
@@ -24,15 +26,25 @@ INTERRUPTED = 130
 class _Group(click.Group):
     """A group that ends with the exit code of the exception that it is left by."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _exit_codes():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _exit_codes():
             return super().invoke(ctx)
-        except ImgsearchError as error:
-            click.echo(f"imgsearch: {shown(str(error))}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("imgsearch: interrupted; the same command goes on from here", err=True)
-            ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except ImgsearchError as error:
+        complain(str(error))
+        raise click.exceptions.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        complain("interrupted")
+        raise click.exceptions.Exit(INTERRUPTED) from error
 
 
 @click.group(

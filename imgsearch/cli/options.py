@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
 from imgsearch.embedding.models import MODELS
 
@@ -37,7 +38,8 @@ HIDDEN = ".imgsearch"
 
 
 def _option(*names: str, **settings: Any) -> Decorator:
-    variable = max(names, key=len).lstrip("-").replace("-", "_").upper()
+    flag = max((name for name in names if name.startswith("-")), key=len)
+    variable = flag.lstrip("-").replace("-", "_").upper()
     settings.setdefault("show_default", settings.get("default") is not None)
     return click.option(*names, envvar=f"IMGSEARCH_{variable}", **settings)
 
@@ -112,7 +114,9 @@ def locate(ctx: click.Context, collection: Path | None) -> Path:
     The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
     `./.imgsearch`.
     """
-    given = collection or ctx.obj
+    # What is given before the command comes before a variable or a file, which stand for both.
+    after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
+    given = collection if after else ctx.obj or collection
     if isinstance(given, Path):
         return given
     here = Path.cwd()

@@ -38,7 +38,7 @@ def shown(text: str) -> str:
 
 def dump(value: Any) -> str:
     """Return one line of JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
 
 
 def path_fields(path: str, name: str = "path") -> dict[str, str]:
@@ -80,7 +80,7 @@ def report_as_json(collection: str, report: IndexReport) -> str:
     fields = asdict(report)
     fields["failures"] = [_failure(failure) for failure in report.failures]
     fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
-    return dump({"collection": collection, **fields})
+    return dump({**path_fields(collection, "collection"), **fields})
 
 
 def report_as_text(report: IndexReport) -> str:
@@ -104,9 +104,8 @@ def report_as_text(report: IndexReport) -> str:
 
 def info_as_json(info: Info) -> str:
     """Return what a collection holds as a line of JSON."""
-    fields = asdict(info)
-    fields["roots"] = [path_fields(root) for root in info.roots]
-    return dump(fields)
+    fields = asdict(info) | {"roots": [path_fields(root) for root in info.roots]}
+    return dump(fields | path_fields(info.directory, "directory"))
 
 
 def info_as_text(info: Info, models: list[str]) -> str:
@@ -134,8 +133,9 @@ def info_as_text(info: Info, models: list[str]) -> str:
         if len(sizes) <= LISTS_SHOWN:
             text += f": {' '.join(map(str, info.list_sizes))}"
         rows.append(("lists", text))
+    if ivf is not None:
+        rows.append(("tail", f"{info.tail:,} images not in the lists yet, searched exactly"))
     rows += [
-        ("tail", f"{info.tail:,} images not in the index yet, searched exactly"),
         ("faiss", info.faiss),
         ("device", info.device),
         ("models", ", ".join(models)),

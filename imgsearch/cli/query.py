@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -41,9 +42,9 @@ def query(
     """Show the images most similar to each IMAGE, best first."""
     from imgsearch.collection import Collection
 
-    code = 0
+    code, answered = 0, 0
     with Collection.open(options.locate(ctx, collection), device=device) as found:
-        for number, image in enumerate(images):
+        for image in images:
             try:
                 hits = found.query(
                     image, k=k, nprobe=nprobe, exact=exact, exclude_self=exclude_self
@@ -52,13 +53,15 @@ def query(
                 complain(str(error))
                 code = error.exit_code
                 continue
+            answered += 1
             if not hits:
+                complain("nothing found: the collection is empty")
                 code = code or NOTHING_FOUND
             if as_json:
                 click.echo(hits_as_json(image, hits))
             elif paths:
                 for hit in hits:
-                    click.echo(hit.path)
+                    click.echo(os.fsencode(hit.path))
             else:
-                click.echo(("\n" if number else "") + hits_as_table(image, hits))
+                click.echo(("\n" if answered > 1 else "") + hits_as_table(image, hits))
     ctx.exit(code)

@@ -5,7 +5,6 @@ A worker process a core decodes and, on a CPU, runs the model.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from imgsearch.embedding.pool import Decoded, Pool, Refused, Reply
+from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
 
 __all__ = ["Embedded", "Outcome", "Refused", "embed_files"]
@@ -64,18 +64,19 @@ def embed_files(
         gpu: runs the model in this process instead; the workers only decode.
 
     Raises:
+        DamagedError: `model` cannot be loaded.
         ModelError: a worker cannot start.
     """
-    # -P: a file numpy.py among someone's photos must not be imported.
-    command = [sys.executable, "-P", "-m", "imgsearch.embedding.worker", str(input_size)]
     if gpu is None:
-        pool = Pool([*command, str(model)], workers, time_limit, np.dtype(np.float32), (dim,))
+        runs_model = command("worker", str(input_size), str(model))
+        pool = Pool(runs_model, workers, time_limit, np.dtype(np.float32), (dim,))
         with closing(pool.run(paths, WINDOW)) as replies:
             for reply in replies:
                 yield _outcome(reply)
         return
+    only_decodes = command("worker", str(input_size))
     shape = (input_size, input_size, 3)
-    pool = Pool(command, workers, time_limit, np.dtype(np.uint8), shape)
+    pool = Pool(only_decodes, workers, time_limit, np.dtype(np.uint8), shape)
     with closing(pool.run(paths, PIXEL_WINDOW)) as replies:
         while block := list(islice(replies, GPU_BATCH)):
             yield from _run_on_gpu(block, gpu)

@@ -76,12 +76,14 @@ class Pool:
         ]
         for thread in threads:
             thread.start()
+        finished = False
         try:
             yield from self._in_order(iter(paths), window)
+            finished = True
         finally:
             self._stopping.set()
             for worker in self._workers:
-                if worker is not None:
+                if worker is not None and not finished:  # it may be at a file for long yet
                     worker.stop()
             for _ in range(self._size):
                 self._requests.put((-1, []))

@@ -1,4 +1,4 @@
-"""A worker process as the pipeline sees it: started, asked, watched, replaced."""
+"""A process of imgsearch's own as its parent sees it: started, asked, watched, replaced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from imgsearch.embedding.wire import receive, send
+from imgsearch.embedding.wire import raise_error, receive, send
 from imgsearch.errors import ModelError, reason_of
 
-__all__ = ["WorkerDiedError", "WorkerProcess"]
+__all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment"]
 
 START_LIMIT = 120.0  # seconds to load the model
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of imgsearch in a process of its own."""
+    # -P: a file numpy.py among someone's photos must not be imported.
+    return [sys.executable, "-P", "-m", f"imgsearch.embedding.{module}", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for `command`: what is imported here can be imported there."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 class WorkerDiedError(Exception):
@@ -54,16 +65,21 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env=environment(),
             )
         except OSError as error:
             raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
 
     def start(self) -> None:
-        """Wait until it is ready, or raise `ModelError`."""
+        """Wait until it is ready.
+
+        Raises:
+            DamagedError: it cannot load its model.
+            ModelError: it cannot start for another reason.
+        """
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         try:
-            receive(self._process.stdout)
+            raise_error(receive(self._process.stdout)[0])
         except EOFError:
             self._await_end()
             late = f"it was not ready after {START_LIMIT:g} s" if self._overdue else ""
@@ -106,20 +122,22 @@ class WorkerProcess:
             self._process.kill()
 
     def stop(self) -> None:
-        """Kill it; harmless if it is gone."""
+        """Kill it, whatever it is at; harmless if it is gone."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Kill it and close its pipes."""
-        self.stop()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
-            if stream is not None:
-                with suppress(OSError):  # an unsent request, to a process that is gone
-                    stream.close()
+        """Let it end, now that it has nothing to do, and close its pipes."""
+        with suppress(OSError):  # an unsent request, to a process that is gone
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self._await_end()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()
 
     def _await_end(self) -> None:
-        """Let it end by itself, now that its answers have ended: else the cause would be ours."""
+        """Let it end by itself: killed, it could not tell why it did."""
         try:
             self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:

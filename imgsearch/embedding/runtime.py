@@ -50,6 +50,13 @@ class OnnxRuntime:
         """
         import onnxruntime
 
+        try:
+            serialised = model.read_bytes()
+        except OSError as error:
+            raise DamagedError(
+                f"{model} cannot be read ({reason_of(error)}); restore it from a copy, "
+                "or make the collection anew"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -57,12 +64,12 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
+                serialised, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's own exceptions derive from Exception alone
             raise DamagedError(
-                f"{model} cannot be loaded ({reason_of(error)[:120]}); "
-                "restore it from a copy, or make the collection anew"
+                f"{model} is no ONNX model, or is cut off; restore it from a copy, "
+                "or make the collection anew"
             ) from error
 
     def embed(self, pixels: Pixels) -> Embeddings:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
-__all__ = ["receive", "send"]
+from imgsearch import errors
+
+__all__ = ["raise_error", "receive", "send", "send_error"]
 
 
 def send(stream: IO[bytes], message: dict[str, Any], data: bytes | memoryview = b"") -> None:
@@ -35,3 +37,14 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     if len(data) != message["bytes"]:
         raise EOFError
     return message, data
+
+
+def send_error(stream: IO[bytes], error: errors.ImgsearchError) -> None:
+    """Write an exception as a message, for `raise_error` on the other side."""
+    send(stream, {"error": type(error).__name__, "text": str(error)})
+
+
+def raise_error(message: dict[str, Any]) -> None:
+    """Raise the exception that a message carries, if it carries one."""
+    if "error" in message:
+        raise getattr(errors, message["error"])(message["text"])

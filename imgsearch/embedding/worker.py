@@ -19,8 +19,8 @@ import numpy as np
 
 from imgsearch.embedding.images import Source, read
 from imgsearch.embedding.runtime import OnnxRuntime
-from imgsearch.embedding.wire import receive, send
-from imgsearch.errors import ImageError
+from imgsearch.embedding.wire import receive, send, send_error
+from imgsearch.errors import ImageError, ImgsearchError
 
 __all__ = ["main"]
 
@@ -34,7 +34,11 @@ def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not end up among the answers
     input_size = int(sys.argv[1])
-    runtime = OnnxRuntime(Path(sys.argv[2]), threads=1) if len(sys.argv) > 2 else None
+    try:
+        runtime = OnnxRuntime(Path(sys.argv[2]), threads=1) if len(sys.argv) > 2 else None
+    except ImgsearchError as error:
+        send_error(answers, error)
+        return
     waiting: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
     send(answers, {"ready": True})

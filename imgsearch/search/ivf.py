@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import DamagedError
+from imgsearch.errors import DamagedError, StorageError, reason_of
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
@@ -103,17 +103,24 @@ class IvfIndex:
         Raises:
             FileNotFoundError: it is gone; another process may just have replaced it.
             DamagedError: it is no IVF index.
+            StorageError: it cannot be read.
         """
-        path.stat()
         try:
+            path.open("rb").close()  # Faiss's own error does not tell these from a damaged file
             index = faiss.read_index(str(path), _MAPPED)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
         except RuntimeError as error:
             raise DamagedError(
-                f"{path} is no Faiss index or is cut off; delete nothing, and run "
-                "`imgsearch index --rebuild` to make it anew"
+                f"{path} is no Faiss index, or is cut off; restore it from a copy"
             ) from error
         if not isinstance(index, faiss.IndexIVFFlat):
-            raise DamagedError(f"{path} holds a {type(index).__name__}, not an IndexIVFFlat")
+            raise DamagedError(
+                f"{path} holds a {type(index).__name__}, not an IndexIVFFlat; "
+                "restore it from a copy"
+            )
         return cls(index, device=device)
 
     def save(self, writer: Writer) -> None:
@@ -198,7 +205,7 @@ def search_exactly(
             keep = ~rows_of(ids, excluded)
             if not keep.all():
                 ids, vectors = ids[keep], vectors[keep]
-        if len(ids):
+        if len(ids) and len(queries):
             best = merge(best, _knn(queries, ids, np.ascontiguousarray(vectors), k), k)
     return best
 

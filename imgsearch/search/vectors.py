@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import InputError
+from imgsearch.errors import InputError, reason_of
 
 __all__ = ["Ids", "Vectors", "as_queries", "rows_of"]
 
@@ -21,7 +21,10 @@ def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
     Raises:
         InputError: another shape, not numbers, or not L2-normalised.
     """
-    array = np.atleast_2d(np.ascontiguousarray(embeddings, dtype=np.float32))
+    try:
+        array = np.atleast_2d(np.ascontiguousarray(embeddings, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"an embedding is made of numbers: {reason_of(error)}") from error
     if array.ndim != 2 or array.shape[1] != dim:
         raise InputError(
             f"an embedding of this collection has {dim} values, this array has the shape "

@@ -145,13 +145,16 @@ class Catalog:
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
         rows = self._rows(
-            "SELECT images.id, roots.path, folders.path, images.name "
-            "FROM json_each(?) JOIN images ON images.id = json_each.value "
-            "JOIN folders ON folders.id = images.folder JOIN roots ON roots.id = folders.root",
-            json.dumps(ids),
+            "SELECT id, folder, name FROM json_each(?) JOIN images ON id = value", json.dumps(ids)
         )
-        join, decode = os.path.join, os.fsdecode
-        return {row[0]: decode(join(*row[1:])) for row in rows}
+        above = self._rows(
+            "SELECT folders.id, roots.path, folders.path FROM json_each(?) "
+            "JOIN folders ON folders.id = value JOIN roots ON roots.id = root",
+            json.dumps(list({folder for _, folder, _ in rows})),
+        )
+        decode = os.fsdecode
+        prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}  # noqa: PTH118
+        return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
 
     def id_at(self, root: int, folder: bytes, name: bytes) -> int | None:
         """Return the id of the image at a path, None if there is none."""

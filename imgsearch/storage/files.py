@@ -62,7 +62,10 @@ def write_atomically(path: Path, fill: Callable[[Sink], object]) -> bytes:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
+            raise StorageError(
+                f"cannot write {path}: {reason_of(error)}; what was committed before is safe, "
+                "and the same command goes on from there"
+            ) from error
         raise
     return sink.digest()
 

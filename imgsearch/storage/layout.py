@@ -59,12 +59,12 @@ class Layout:
         """Return the size in bytes of all files together."""
         return sum(_size_of(path) for path in self.directory.rglob("*"))
 
-    def prepare(self) -> None:
-        """Make the folders, in a directory that is empty, missing, or of an unfinished creation.
+    def check_free(self) -> None:
+        """Check that the directory is missing, empty, or of an unfinished creation.
 
         Raises:
             InputError: there is something else.
-            StorageError: they cannot be made.
+            StorageError: it cannot be read.
         """
         own = {path.name for path in (self.catalog, self.model, self.vectors, self.segments)}
         try:
@@ -83,6 +83,9 @@ class Layout:
                 f"{self.directory} is no collection and holds other files, such as {foreign[0]}; "
                 "choose an empty directory or a new name"
             )
+
+    def make_folders(self) -> None:
+        """Make the folders, or raise `StorageError`."""
         for folder in (self.directory, self.vectors, self.segments):
             make_folder(folder)
 

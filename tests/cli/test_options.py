@@ -1,0 +1,186 @@
+"""Where options come from: flag, environment, configuration file, default; and `-c`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.small_network import make_small_collection
+
+Invoke = Callable[..., Result]
+
+
+def hits(ended: Result) -> int:
+    assert ended.exit_code == 0, ended.stderr
+    return len(ended.stdout.splitlines())
+
+
+@pytest.fixture
+def query(photos: Path) -> list[str]:
+    return ["query", str(photos / "0003.png"), "--paths"]
+
+
+# -c
+
+
+def test_the_collection_may_be_named_before_the_command_or_after_it(
+    invoke: Invoke, indexed: Path, query: list[str]
+) -> None:
+    for arguments in (["-c", "indexed", *query], [*query, "-c", "indexed"]):
+        assert hits(invoke(*arguments)) == 10
+    assert hits(invoke("-c", "nowhere", *query, "--collection", str(indexed))) == 10
+
+
+def test_a_collection_that_is_named_comes_before_the_environment(
+    invoke: Invoke, indexed: Path, query: list[str]
+) -> None:
+    elsewhere = {"IMGSEARCH_COLLECTION": "nowhere"}
+    assert hits(invoke("-c", "indexed", *query, env=elsewhere)) == 10
+    assert hits(invoke(*query, "-c", "indexed", env=elsewhere)) == 10
+    assert hits(invoke(*query, env={"IMGSEARCH_COLLECTION": str(indexed)})) == 10
+    assert invoke(*query, env=elsewhere).exit_code == 3
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_collection_may_be_named_in_a_configuration_file(
+    invoke: Invoke, query: list[str]
+) -> None:
+    for text in ('collection = "indexed"', '[query]\ncollection = "indexed"'):
+        Path("config.toml").write_text(text)
+        assert hits(invoke("--config", "config.toml", *query)) == 10
+        assert invoke("--config", "config.toml", "-c", "nowhere", *query).exit_code == 3
+
+
+def test_otherwise_it_is_the_nearest_one_upwards(
+    invoke: Invoke,
+    indexed: Path,
+    tmp_path: Path,
+    query: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a" / "b" / ".imgsearch").mkdir(parents=True)  # not a collection
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    ended = invoke(*query)
+    assert ended.exit_code == 3
+    assert f"there is no collection at {tmp_path / 'a' / 'b' / '.imgsearch'}" in ended.stderr
+    indexed.rename(tmp_path / ".imgsearch")
+    assert hits(invoke(*query)) == 10
+    make_small_collection(tmp_path / "a" / ".imgsearch")
+    assert invoke(*query).exit_code == 1
+
+
+def test_index_brings_the_nearest_one_upwards_up_to_date(
+    invoke: Invoke, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed.rename(tmp_path / ".imgsearch")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    ended = invoke("index", "--json")
+    assert json.loads(ended.stdout)["collection"] == str(tmp_path / ".imgsearch")
+    assert json.loads(ended.stdout)["unchanged"] == 40
+
+
+# Precedence
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_flag_comes_before_the_environment_before_the_file_before_the_default(
+    invoke: Invoke, query: list[str]
+) -> None:
+    Path("config.toml").write_text("[query]\nk = 7\n")
+    base = ["-c", "indexed", *query]
+    with_file = ["--config", "config.toml", *base]
+    assert hits(invoke(*base)) == 10
+    assert hits(invoke(*with_file)) == 7
+    assert hits(invoke(*with_file, env={"IMGSEARCH_K": "5"})) == 5
+    assert hits(invoke(*with_file, "-k", "3", env={"IMGSEARCH_K": "5"})) == 3
+    assert hits(invoke(*base, env={"IMGSEARCH_CONFIG": "config.toml"})) == 7
+
+
+@pytest.mark.usefixtures("indexed")
+def test_every_kind_of_option_has_its_variable(invoke: Invoke, photos: Path) -> None:
+    base = ["-c", "indexed", "query", str(photos / "0003.png")]
+    assert json.loads(invoke(*base, env={"IMGSEARCH_JSON": "1"}).stdout)["hits"]
+    assert hits(invoke(*base, env={"IMGSEARCH_PATHS": "1"})) == 10
+    own = {"IMGSEARCH_EXCLUDE_SELF": "1", "IMGSEARCH_PATHS": "1", "IMGSEARCH_K": "99"}
+    assert hits(invoke(*base, env=own)) == 39
+    assert invoke("-c", "indexed", "index", env={"IMGSEARCH_NLIST": "4"}).exit_code == 0
+    info = json.loads(invoke("-c", "indexed", "info", "--json").stdout)
+    assert info["ivf"]["nlist"] == 4
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_configuration_file_sets_options_of_every_command(invoke: Invoke) -> None:
+    Path("config.toml").write_text(
+        'collection = "indexed"\n'
+        "[index]\nnlist = 4\ntime-limit = 5.5\njson = true\n"
+        "[query]\nexclude-self = true\n"
+        "[info]\njson = true\n"
+    )
+    assert json.loads(invoke("--config", "config.toml", "index").stdout)["unchanged"] == 40
+    assert json.loads(invoke("--config", "config.toml", "info").stdout)["ivf"]["nlist"] == 4
+
+
+# What makes no sense
+
+
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[index]\nnlits = 3", "there is no option 'nlits'; did you mean nlist?"),
+        ("[qeury]\nk = 3", "there is no option 'qeury'; did you mean query?"),
+        ("[query]\nzzzzzz = 3", "there is no option 'zzzzzz'\n"),
+        ("query = 3", "there is no option 'query'"),
+        ("[query.k]\nk = 3", "there is no option 'k'"),
+        ("this is not TOML", "config.toml is no TOML file"),
+        ("\udcff", "config.toml is no TOML file"),
+        ("[query]\nk = 'many'", "Invalid value for '-k'"),
+        ("[query]\nk = 0", "Invalid value for '-k'"),
+    ],
+)
+def test_a_configuration_file_that_makes_no_sense_ends_with_2(
+    invoke: Invoke, query: list[str], text: str, message: str
+) -> None:
+    Path("config.toml").write_bytes(os.fsencode(text))
+    ended = invoke("--config", "config.toml", "-c", "indexed", *query)
+    assert ended.exit_code == 2
+    assert message in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to read")
+def test_a_configuration_file_that_cannot_be_read_ends_with_7(invoke: Invoke) -> None:
+    ended = invoke("--config", "/proc/self/mem", "info")
+    assert ended.exit_code == 7
+    assert ended.stderr == "imgsearch: cannot read /proc/self/mem: Input/output error\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query"],
+        ["query", "a.jpg", "--nonsense"],
+        ["query", "a.jpg", "-k", "0"],
+        ["query", "a.jpg", "-k", "many"],
+        ["query", "a.jpg", "--nprobe", "-1"],
+        ["query", "a.jpg", "--device", "tpu"],
+        ["index", "--nlist", "0"],
+        ["index", "--workers", "0"],
+        ["index", "--time-limit", "0"],
+        ["index", "--model", "resnet"],
+        ["nonsense"],
+        ["--config", "missing.toml", "info"],
+        ["-c", "file", "info"],
+    ],
+)
+def test_usage_errors_end_with_2(invoke: Invoke, arguments: list[str]) -> None:
+    Path("file").write_bytes(b"")
+    ended = invoke(*arguments)
+    assert ended.exit_code == 2
+    assert "Usage: " in ended.stderr
+    assert ended.stdout == ""

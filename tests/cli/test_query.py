@@ -1,0 +1,189 @@
+"""`imgsearch query`: tables, JSON, paths, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from imgsearch.collection import Collection
+from tests.pictures import picture
+from tests.running import Run, run_python
+
+Invoke = Callable[..., Result]
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def odd_names(empty: Path, tmp_path: Path) -> Path:
+    """A collection of images whose names are hostile; the last one is not UTF-8."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for number, name in enumerate(("red\x1b[31m.png", "left\u202egnp.png", "new\nline.png")):
+        picture(number).save(folder / name)
+    picture(9).save(tmp_path / "last.png")
+    (tmp_path / "last.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe.png"))
+    with Collection.open(empty, device="cpu") as collection:
+        assert collection.index(folder).indexed == 4
+    return empty
+
+
+def test_the_image_itself_comes_first(invoke: Invoke, indexed: Path, photos: Path) -> None:
+    ended = invoke("-c", indexed, "query", photos / "0003.png", "-k", "3")
+    lines = ended.stdout.splitlines()
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert lines[0] == str(photos / "0003.png")
+    assert lines[1].split() == ["#", "similarity", "distance", "path"]
+    assert lines[2].split() == ["1", "1.0000", "0.0000", str(photos / "0003.png")]
+    assert len(lines) == 5
+
+
+def test_several_queries_are_answered_in_their_order(
+    invoke: Invoke, indexed: Path, photos: Path
+) -> None:
+    names = [photos / "0003.png", photos / "0004.jpg"]
+    ended = invoke("-c", indexed, "query", *names, "-k", "1")
+    tables = ended.stdout.split("\n\n")
+    assert [table.splitlines()[0] for table in tables] == list(map(str, names))
+
+
+@pytest.mark.usefixtures("indexed")
+def test_json_is_a_line_for_each_query_with_absolute_paths(
+    invoke: Invoke, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copy(photos / "0003.png", tmp_path / "here.png")
+    ended = invoke("-c", "indexed", "query", "here.png", photos / "0004.jpg", "--json", "-k", "2")
+    one, other = answers(ended.stdout)
+    assert one.keys() == {"query", "hits"}
+    assert one["query"] == str(tmp_path / "here.png")
+    assert other["query"] == str(photos / "0004.jpg")
+    assert [hit["rank"] for hit in one["hits"]] == [1, 2]
+    assert one["hits"][0] == {
+        "rank": 1,
+        "id": 4,
+        "path": str(photos / "0003.png"),
+        "distance": 0.0,
+        "similarity": 1.0,
+    }
+
+
+def test_a_name_that_is_not_utf_8_has_its_bytes_in_json(
+    run: Run, odd_names: Path, tmp_path: Path
+) -> None:
+    path = os.fsencode(tmp_path / "odd") + b"/\xff\xfe.png"
+    ended = run("-c", odd_names, "query", os.fsdecode(path), "--json", "-k", "1")
+    (answer,) = answers(ended.out)
+    for fields, name in ((answer, "query"), (answer["hits"][0], "path")):
+        assert base64.b64decode(fields[f"{name}_bytes"]) == path
+        assert fields[name] == str(tmp_path / "odd" / "\ufffd\ufffd.png")
+    assert all(ord(character) < 128 for character in ended.out)
+
+
+def test_what_a_terminal_would_obey_is_escaped_in_the_table(
+    invoke: Invoke, odd_names: Path, tmp_path: Path
+) -> None:
+    for query in (tmp_path / "odd" / "red\x1b[31m.png", tmp_path / "odd" / "left\u202egnp.png"):
+        ended = invoke("-c", odd_names, "query", query)
+        assert "red\\x1b[31m.png" in ended.stdout
+        assert "left\\u202egnp.png" in ended.stdout
+        assert "new\\nline.png" in ended.stdout
+        assert "\\udcff\\udcfe.png" in ended.stdout
+        assert len(ended.stdout.splitlines()) == 6
+        assert ended.stdout.replace("\n", "").isprintable()
+
+
+def test_an_error_about_a_hostile_name_is_escaped_too(invoke: Invoke, indexed: Path) -> None:
+    ended = invoke("-c", indexed, "query", "no\x1b[31m\nsuch.png")
+    assert ended.stderr == (
+        "imgsearch: no\\x1b[31m\\nsuch.png: cannot be read: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_paths_are_printed_as_they_are(
+    run: Run, odd_names: Path, tmp_path: Path, encoding: str
+) -> None:
+    query = tmp_path / "odd" / "red\x1b[31m.png"
+    environment = {"PYTHONIOENCODING": encoding}  # strict, as in most locales
+    ended = run("-c", odd_names, "query", query, "--paths", env=environment)
+    assert (ended.code, ended.err) == (0, "")
+    printed = ended.out.removesuffix("\n").replace("new\nline", "newline").split("\n")
+    assert printed[0] == str(query)
+    names = {os.fsencode(Path(path).name) for path in printed}
+    expected = {b"red\x1b[31m.png", "left\u202egnp.png".encode(), b"newline.png", b"\xff\xfe.png"}
+    assert names == expected
+
+
+def test_the_own_path_can_be_left_out(invoke: Invoke, indexed: Path, photos: Path) -> None:
+    own = photos / "0003.png"
+    ended = invoke("-c", indexed, "query", own, "--paths", "-k", "100", "--exclude-self")
+    assert len(ended.stdout.splitlines()) == 39
+    assert str(own) not in ended.stdout
+
+
+def test_all_lists_or_exact_search_find_the_same(
+    invoke: Invoke, indexed: Path, photos: Path
+) -> None:
+    invoke("-c", indexed, "index", "--nlist", "6")
+    query = ["-c", indexed, "query", photos / "0003.png", "--json", "-k", "20"]
+    (exact,) = answers(invoke(*query, "--exact").stdout)
+    (probed,) = answers(invoke(*query, "--nprobe", "6").stdout)
+    assert [hit["path"] for hit in probed["hits"]] == [hit["path"] for hit in exact["hits"]]
+    one_list = answers(invoke(*query, "--nprobe", "1").stdout)
+    assert len(one_list[0]["hits"]) < 20
+
+
+def test_an_empty_collection_ends_with_1_and_says_so(
+    invoke: Invoke, empty: Path, photos: Path
+) -> None:
+    ended = invoke("-c", empty, "query", photos / "0003.png", "--json")
+    assert ended.exit_code == 1
+    assert ended.stderr == "imgsearch: nothing found: the collection is empty\n"
+    assert answers(ended.stdout) == [{"query": str(photos / "0003.png"), "hits": []}]
+
+
+@pytest.mark.parametrize("bad", ["missing.jpg", "text.jpg", "."])
+def test_a_query_that_is_no_image_ends_with_3_and_the_others_are_answered(
+    invoke: Invoke, indexed: Path, photos: Path, tmp_path: Path, bad: str
+) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    images = [photos / "0003.png", bad, photos / "0004.jpg"]
+    ended = invoke("-c", indexed, "query", *images, "--json", "-k", "1")
+    assert ended.exit_code == 3
+    assert ended.stderr.startswith(f"imgsearch: {bad}: ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert [Path(answer["query"]).name for answer in answers(ended.stdout)] == [
+        "0003.png",
+        "0004.jpg",
+    ]
+
+
+def test_exact_and_nprobe_exclude_each_other(invoke: Invoke, indexed: Path, photos: Path) -> None:
+    ended = invoke("-c", indexed, "query", photos / "0003.png", "--exact", "--nprobe", "3")
+    assert ended.exit_code == 2
+    assert "give exact or nprobe, not both" in ended.stderr
+
+
+def test_neither_querying_nor_info_imports_torch(indexed: Path, photos: Path) -> None:
+    script = (
+        "import sys\n"
+        "from imgsearch.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "print(sorted({'torch', 'torchvision', 'onnx', 'tqdm'} & set(sys.modules)))\n"
+    )
+    for command in (["query", str(photos / "0003.png")], ["info"]):
+        arguments = [sys.executable, "-c", script, "-c", str(indexed), *command]
+        ended = run_python(arguments, cwd=indexed)
+        assert (ended.out.splitlines()[-1], ended.err) == ("[]", "")

@@ -1,0 +1,151 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import settings
+
+from imgsearch.cli import main
+from imgsearch.collection import Collection
+from tests.pictures import save_pictures
+from tests.running import Ended, Run, imgsearch_command, run_python
+from tests.small_network import make_small_collection
+
+settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("seeded")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the environment variables of who runs the tests out of them."""
+    for name in [name for name in os.environ if name.startswith("IMGSEARCH_")]:
+        if name != "IMGSEARCH_DATA":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real images."""
+    folder = os.environ.get("IMGSEARCH_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("IMGSEARCH_DATA does not name the folder of real images")
+    return Path(folder).absolute()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 pictures, for reading only."""
+    folder = tmp_path_factory.mktemp("photos")
+    save_pictures(folder, 40)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mobilenet_empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty collection, made with MobileNetV2, to be copied."""
+    directory = tmp_path_factory.mktemp("mobilenet") / "collection"
+    Collection.create(directory, device="cpu").close()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def photos_indexed(
+    mobilenet_empty: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A collection of `photos`, made with MobileNetV2, for reading only."""
+    directory = tmp_path_factory.mktemp("photos_indexed") / "collection"
+    shutil.copytree(mobilenet_empty, directory)
+    with Collection.open(directory, device="cpu") as collection:
+        collection.index([photos])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _small_empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_small_collection(tmp_path_factory.mktemp("small") / "collection")
+
+
+@pytest.fixture(scope="session")
+def _small_indexed(
+    _small_empty: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    directory = tmp_path_factory.mktemp("small_indexed") / "collection"
+    shutil.copytree(_small_empty, directory)
+    with Collection.open(directory, device="cpu") as collection:
+        collection.index([photos])
+    return directory
+
+
+@pytest.fixture
+def empty(_small_empty: Path, tmp_path: Path) -> Path:
+    """The directory of an empty collection with the small network, to be changed."""
+    return shutil.copytree(_small_empty, tmp_path / "empty")
+
+
+@pytest.fixture
+def indexed(_small_indexed: Path, tmp_path: Path) -> Path:
+    """The directory of a collection of `photos` with the small network, to be changed."""
+    return shutil.copytree(_small_indexed, tmp_path / "indexed")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder of 12 images, 4 of them in a folder below."""
+    folder = tmp_path / "tree"
+    save_pictures(folder, 8)
+    save_pictures(folder / "below", 4, first=8)
+    return folder
+
+
+@pytest.fixture
+def collection(empty: Path) -> Iterator[Collection]:
+    """The empty collection, opened."""
+    with Collection.open(empty, device="cpu") as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(indexed: Path) -> Iterator[Collection]:
+    """The collection of `photos`, opened."""
+    with Collection.open(indexed, device="cpu") as collection:
+        yield collection
+
+
+@pytest.fixture
+def ivf(opened: Collection) -> Collection:
+    """The collection of `photos`, with an index of 5 lists."""
+    opened.index(nlist=5)
+    return opened
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """`python -m imgsearch`, in `tmp_path` unless told otherwise."""
+
+    def run(
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> Ended:
+        command = imgsearch_command(*arguments)
+        return run_python(command, cwd=cwd or tmp_path, env=env, before=before)
+
+    return run
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in this process, in `tmp_path`: `invoke("query", path, env={...})`."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
+        return CliRunner().invoke(main, list(map(str, arguments)), env=env, catch_exceptions=False)
+
+    return invoke

@@ -1,0 +1,56 @@
+"""What is taken for an embedding, and membership in sorted ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch.errors import InputError
+from imgsearch.search.vectors import as_queries, rows_of
+from tests.small_network import random_embeddings
+
+
+def test_one_embedding_is_a_row_and_several_stay_as_they_are() -> None:
+    embeddings = random_embeddings(3, dim=5)
+    np.testing.assert_array_equal(as_queries(embeddings, 5), embeddings)
+    np.testing.assert_array_equal(as_queries(embeddings[0], 5), embeddings[:1])
+
+
+def test_embeddings_of_another_precision_or_order_are_taken() -> None:
+    embeddings = random_embeddings(4, dim=5)
+    for other in (embeddings.astype(np.float64), np.asfortranarray(embeddings)):
+        taken = as_queries(other, 5)
+        np.testing.assert_array_equal(taken, embeddings)
+        assert taken.dtype == np.float32
+        assert taken.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(4,), (6,), (2, 4), (2, 2, 5), ()])
+def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="has 5 values, this array has the shape"):
+        as_queries(np.ones(shape, np.float32), 5)
+
+
+@pytest.mark.parametrize("factor", [0, 0.99, 1.01, 255, np.nan, np.inf])
+def test_what_is_not_normalised_is_refused(factor: float) -> None:
+    embeddings = random_embeddings(3, dim=5)
+    embeddings[1] *= np.float32(factor)
+    with pytest.raises(InputError, match="embedding 1 is not L2-normalised"):
+        as_queries(embeddings, 5)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"] * 5), np.array([{}] * 5, dtype=object)])
+def test_what_holds_no_numbers_is_refused(array: npt.NDArray[Any]) -> None:
+    with pytest.raises(InputError, match="numbers"):
+        as_queries(array, 5)
+
+
+@given(ids=st.lists(st.integers(-5, 50)), wanted=st.sets(st.integers(-5, 50)))
+def test_rows_are_those_with_a_wanted_id(ids: list[int], wanted: set[int]) -> None:
+    found = rows_of(np.array(ids, np.int64), np.array(sorted(wanted), np.int64))
+    assert found.tolist() == [id_ in wanted for id_ in ids]

@@ -1,0 +1,223 @@
+"""What queries answer, and which are refused."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch.collection import Collection
+from imgsearch.errors import ImageError, InputError, SettingError
+from imgsearch.reports import Progress
+from tests.pictures import picture, save_pictures
+from tests.small_network import DIM, random_embeddings
+
+
+@pytest.fixture(params=["exact", "ivf", "ivf and tail"])
+def any_kind(request: pytest.FixtureRequest, opened: Collection, tmp_path: Path) -> Collection:
+    """Collections of at least `photos`, searched in each way that there is."""
+    if request.param != "exact":
+        opened.index(nlist=5)
+    if request.param == "ivf and tail":
+        leave_a_tail(opened, save_pictures(tmp_path / "tail", 6, first=100))
+    return opened
+
+
+def leave_a_tail(collection: Collection, paths: list[Path]) -> None:
+    """Index `paths`, and be interrupted before they are in the index."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.training:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collection.index(paths, progress=interrupt)
+    assert collection.info().tail == len(paths)
+
+
+def test_a_query_returns_the_image_itself_first(any_kind: Collection, photos: Path) -> None:
+    for path in photos.iterdir():
+        hits = any_kind.query(path, k=3)
+        assert (hits[0].path, hits[0].distance, hits[0].similarity) == (str(path), 0, 1)
+        assert [hit.rank for hit in hits] == [1, 2, 3]
+        assert hits[0].distance < hits[1].distance <= hits[2].distance
+
+
+def test_hits_agree_with_brute_force(any_kind: Collection) -> None:
+    paths = [hit.path for hit in any_kind.query(picture(0), k=100, exact=True)]
+    vectors = any_kind.embed(paths)
+    query = any_kind.embed([picture(777)])[0]
+    hits = any_kind.query(query, k=10, exact=True)
+    similarities = dict(zip(paths, vectors @ query, strict=True))
+    best = sorted(paths, key=lambda path: -similarities[path])[:10]
+    assert [hit.path for hit in hits] == best
+    for hit in hits:
+        assert hit.similarity == pytest.approx(similarities[hit.path], abs=1e-5)
+        assert hit.distance == pytest.approx(np.sqrt(2 - 2 * hit.similarity), abs=1e-3)
+    probed = any_kind.query(query, k=10, nprobe=5)
+    assert [hit.id for hit in probed] == [hit.id for hit in hits]
+
+
+def test_a_query_may_be_a_path_an_image_pixels_or_an_embedding(
+    opened: Collection, photos: Path
+) -> None:
+    path = photos / "0003.png"
+    with Image.open(path) as image:
+        image.load()
+    pixels = np.asarray(image)
+    embedding = opened.embed([path])[0]
+    queries = [path, str(path), image, pixels, embedding, embedding.astype(np.float64)]
+    for query in queries:
+        assert opened.query(query, k=1)[0].path == str(path)
+        assert opened.query(query, k=1)[0].distance == pytest.approx(0, abs=1e-6)
+    answers = opened.query_many(queries, k=3)
+    assert [hits[0].id for hits in answers] == [opened.query(path, k=1)[0].id] * len(queries)
+
+
+def test_grey_pixels_and_pixels_with_alpha_are_images(opened: Collection) -> None:
+    grey = np.asarray(picture(3).convert("L"))
+    alpha = np.asarray(picture(3).convert("RGBA"))
+    assert len(opened.query(grey)) == len(opened.query(alpha)) == 10
+    assert opened.query(alpha)[0].path.endswith("0003.png")
+
+
+def test_a_path_may_begin_with_the_home_directory(
+    opened: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(photos))
+    assert opened.query("~/0003.png", k=1)[0].path == str(photos / "0003.png")
+
+
+def test_many_queries_are_answered_as_each_alone(any_kind: Collection, photos: Path) -> None:
+    paths = sorted(photos.iterdir())[:25]
+    together = any_kind.query_many(paths, k=4)
+    for path, hits in zip(paths, together, strict=True):
+        alone = any_kind.query(path, k=4)
+        assert [hit.id for hit in hits] == [hit.id for hit in alone]
+        for one, other in zip(hits, alone, strict=True):
+            assert one.distance == pytest.approx(other.distance, abs=1e-5)
+
+
+def test_arrays_hold_what_hits_hold(any_kind: Collection) -> None:
+    embeddings = random_embeddings(30, seed=5)
+    arrays = any_kind.query_many(embeddings, k=7, arrays=True)
+    hits = any_kind.query_many(embeddings, k=7)
+    assert arrays.ids.shape == arrays.distances.shape == arrays.similarities.shape == (30, 7)
+    assert arrays.ids.dtype == np.int64
+    assert arrays.distances.dtype == arrays.similarities.dtype == np.float32
+    assert arrays.ids.tolist() == [[hit.id for hit in row] for row in hits]
+    assert arrays.distances.tolist() == [[hit.distance for hit in row] for row in hits]
+    assert arrays.similarities.tolist() == [[hit.similarity for hit in row] for row in hits]
+
+
+def test_no_queries_have_no_answers(any_kind: Collection) -> None:
+    assert any_kind.query_many([]) == []
+    assert any_kind.query_many([], exclude_self=True) == []
+    assert any_kind.query_many([], k=3, arrays=True).ids.shape == (0, 3)
+
+
+def test_an_empty_collection_finds_nothing(collection: Collection) -> None:
+    assert collection.query(picture(1)) == []
+    assert collection.query(picture(1), exact=True, exclude_self=True) == []
+    assert collection.query_many([picture(1)], arrays=True).ids.shape == (1, 0)
+
+
+def test_no_more_hits_than_images(any_kind: Collection) -> None:
+    images = any_kind.info().images
+    for exclude_self in (False, True):
+        hits = any_kind.query(picture(500), k=1000, exclude_self=exclude_self)
+        assert len({hit.id for hit in hits}) == len(hits) == images
+    arrays = any_kind.query_many([picture(500)], k=1000, arrays=True)
+    assert arrays.ids.shape == (1, images)
+
+
+def test_k_hits_are_found_even_if_the_lists_probed_hold_fewer(ivf: Collection) -> None:
+    info = ivf.info()
+    assert max(info.list_sizes) < 30
+    for exclude_self in (False, True):
+        assert len(ivf.query(picture(500), k=30, exclude_self=exclude_self)) == 30
+
+
+def test_an_nprobe_that_was_asked_for_is_kept_to(ivf: Collection, photos: Path) -> None:
+    sizes = ivf.info().list_sizes
+    for query in (picture(500), photos / "0003.png"):
+        assert len(ivf.query(query, k=40, nprobe=1)) in sizes
+        assert len(ivf.query(query, k=40, nprobe=5)) == 40
+        assert len(ivf.query(query, k=40, nprobe=500)) == 40
+    arrays = ivf.query_many([picture(500)], k=40, nprobe=1, arrays=True)
+    missing = arrays.ids[0] < 0
+    assert 40 - missing.sum() in sizes
+    assert np.isinf(arrays.distances[0, missing]).all()
+
+
+def test_a_query_may_leave_out_its_own_path_but_not_a_copy_of_it(
+    any_kind: Collection, photos: Path, tmp_path: Path
+) -> None:
+    own = str(photos / "0003.png")
+    copy = str(shutil.copy(own, tmp_path / "copy.png"))
+    any_kind.index([copy])
+    (before, *rest) = any_kind.query(own, k=5, exclude_self=True)
+    assert (before.rank, before.path, before.distance) == (1, copy, 0)
+    assert own not in {hit.path for hit in rest}
+    assert len(rest) == 4
+    both = any_kind.query_many([own, copy, picture(3)], k=2, exclude_self=True)
+    assert [hits[0].path for hits in both[:2]] == [copy, own]
+    assert {hit.path for hit in both[2]} == {own, copy}
+
+
+@pytest.mark.parametrize("nprobe", [1, 2, None])
+def test_leaving_oneself_out_works_with_few_lists(
+    ivf: Collection, photos: Path, nprobe: int | None
+) -> None:
+    foreign = picture(500)
+    answers = ivf.query_many([photos / "0003.png", foreign], k=40, nprobe=nprobe, exclude_self=True)
+    assert str(photos / "0003.png") not in {hit.path for hit in answers[0]}
+    everything = ivf.query(foreign, k=40, nprobe=nprobe)
+    assert [hit.id for hit in answers[1]] == [hit.id for hit in everything]
+
+
+REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
+    "no hits": (lambda c: c.query(picture(1), k=0), SettingError, "k is 0"),
+    "no lists": (lambda c: c.query(picture(1), nprobe=-1), SettingError, "nprobe is -1"),
+    "exact and nprobe": (
+        lambda c: c.query(picture(1), nprobe=3, exact=True),
+        SettingError,
+        "exact or nprobe, not both",
+    ),
+    "a missing file": (lambda c: c.query("/no/such.jpg"), ImageError, "/no/such.jpg: cannot be"),
+    "a folder": (lambda c: c.query("/"), ImageError, "/: cannot be read"),
+    "nothing": (lambda c: c.query(cast(Any, None)), InputError, "a NoneType is no query"),
+    "a list": (lambda c: c.query(cast(Any, [0.1] * DIM)), InputError, "a list is no query"),
+    "another length": (lambda c: c.query(np.ones(7)), InputError, "has 48 values"),
+    "not normalised": (lambda c: c.query(np.ones(DIM)), InputError, "not L2-normalised"),
+    "no number": (lambda c: c.query(np.full(DIM, np.nan)), InputError, "not L2-normalised"),
+    "words": (lambda c: c.query(np.array(["a"])), InputError, "made of numbers"),
+    "no pixels": (lambda c: c.query(np.empty((0, 4, 3), np.uint8)), InputError, "is no image"),
+    "five channels": (lambda c: c.query(np.ones((4, 4, 5), np.uint8)), InputError, "is no image"),
+    "images in one array": (
+        lambda c: c.query_many(np.ones((2, 4, 4, 3), np.uint8)),
+        InputError,
+        "has 48 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_query_makes_no_sense_with(name: str, opened: Collection) -> None:
+    ask, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        ask(opened)
+
+
+def test_an_image_that_was_opened_but_is_cut_off_is_refused(opened: Collection) -> None:
+    whole = io.BytesIO()
+    picture(1, width=300, height=300).save(whole, "PNG")
+    image = Image.open(io.BytesIO(whole.getvalue()[:2000]))
+    with pytest.raises(ImageError, match="image: cannot be decoded"):
+        opened.query(image)
