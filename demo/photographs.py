@@ -24,11 +24,9 @@ _NO_PHOTOGRAPHS = {
 
 def find_photographs() -> list[Path]:
     """Return the photographs that come with the two packages, sorted by name."""
-    folders = [
-        Path(skimage.data.__file__).parent,
-        Path(sklearn.datasets.__file__).parent / "images",
-    ]
-    files = [path for folder in folders for path in folder.iterdir()]
+    skimage_folder = Path(skimage.data.__file__).parent
+    sklearn_folder = Path(sklearn.datasets.__file__).parent / "images"
+    files = [*skimage_folder.iterdir(), *sklearn_folder.iterdir()]
     return sorted(
         (
             path

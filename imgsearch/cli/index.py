@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import complain, report_as_json, report_as_text, shown
+from imgsearch.cli.output import report_as_json, report_as_text, shown
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.errors import InputError, SettingError
 
@@ -55,9 +55,9 @@ def index(
                 report = found.index(
                     paths, nlist=nlist, workers=workers, time_limit=time_limit, progress=bar
                 )
-        except KeyboardInterrupt:
-            complain("what was indexed is kept; the same command goes on from there")
-            raise
+        except KeyboardInterrupt as error:
+            kept = "what was indexed is kept, and the same command goes on from there"
+            raise KeyboardInterrupt(kept) from error
     click.echo(report_as_text(report), err=True)
     if as_json:
         click.echo(report_as_json(str(directory.absolute()), report))

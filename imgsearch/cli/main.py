@@ -43,7 +43,7 @@ def _exit_codes() -> Iterator[None]:
         complain(str(error))
         raise click.exceptions.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        complain("interrupted")
+        complain("; ".join(["interrupted", *error.args]))
         raise click.exceptions.Exit(INTERRUPTED) from error
 
 

@@ -145,11 +145,12 @@ class Catalog:
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
         rows = self._rows(
-            "SELECT id, folder, name FROM json_each(?) JOIN images ON id = value", json.dumps(ids)
+            "SELECT images.id, folder, name FROM json_each(?) JOIN images ON images.id = value",
+            json.dumps(ids),
         )
         above = self._rows(
             "SELECT folders.id, roots.path, folders.path FROM json_each(?) "
-            "JOIN folders ON folders.id = value JOIN roots ON roots.id = root",
+            "JOIN folders ON folders.id = value JOIN roots ON roots.id = folders.root",
             json.dumps(list({folder for _, folder, _ in rows})),
         )
         decode = os.fsdecode
