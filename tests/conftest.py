@@ -35,7 +35,7 @@ def data() -> Path:
     folder = os.environ.get("IMGSEARCH_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("IMGSEARCH_DATA does not name the folder of real images")
-    return Path(folder).absolute()
+    return Path(folder).resolve()  # as the paths of hits are
 
 
 @pytest.fixture(scope="session")

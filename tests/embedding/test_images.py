@@ -24,6 +24,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from imgsearch.embedding.images import FORMATS, Pixels, decode, pixels_of, read
 from imgsearch.errors import ImageError
+from tests.privileges import ordinary_folder, ordinary_user
 
 from .pictures import ALL, LOSSLESS, LOSSY, encode, photo, write
 
@@ -666,12 +667,13 @@ def test_a_folder_is_not_read(tmp_path: Path) -> None:
         read(str(tmp_path), SIZE)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_to_be_tried_again(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png", photo(40, 30), "PNG")
-    Path(path).chmod(0)
-    with pytest.raises(ImageError) as caught:
+def test_a_file_without_permission_is_to_be_tried_again() -> None:
+    with ordinary_folder() as folder:
+        path = write(folder / "a.png", photo(40, 30), "PNG")
         read(path, SIZE)
+        Path(path).chmod(0)
+        with ordinary_user(), pytest.raises(ImageError) as caught:
+            read(path, SIZE)
     assert caught.value.transient
     assert caught.value.reason == "cannot be read: Permission denied"
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from imgsearch.embedding import listing
 from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
+from tests.privileges import ordinary_folder, ordinary_user
 
 
 def _fill(folder: Path, *names: str) -> None:
@@ -147,17 +148,14 @@ def test_a_folder_that_is_gone_is_unreadable_and_the_others_are_listed(tmp_path:
     assert left.folder == os.fsencode(tmp_path / "b")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_without_permission_is_unreadable_and_the_others_are_listed(
-    tmp_path: Path,
-) -> None:
-    _fill(tmp_path, "a/1.jpg", "b/2.jpg")
-    (tmp_path / "a").chmod(0)
-    try:
-        closed, left = list_files(os.fsencode(tmp_path), set())
-    finally:
-        (tmp_path / "a").chmod(0o700)
-    assert closed == Unreadable(os.fsencode(tmp_path / "a"), "Permission denied")
+def test_a_folder_without_permission_is_unreadable_and_the_others_are_listed() -> None:
+    with ordinary_folder() as folder:
+        _fill(folder, "a/1.jpg", "b/2.jpg")
+        (folder / "a").chmod(0)
+        with ordinary_user():
+            closed, left = list_files(os.fsencode(folder), set())
+        (folder / "a").chmod(0o755)
+    assert closed == Unreadable(os.fsencode(folder / "a"), "Permission denied")
     assert isinstance(left, Listing)
 
 

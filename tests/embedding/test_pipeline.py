@@ -24,7 +24,7 @@ from imgsearch.embedding import pipeline, pool
 from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused, embed_files
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
-from imgsearch.errors import ModelError
+from imgsearch.errors import DamagedError, ModelError
 
 from .conftest import TINY_DIM, TINY_SIZE, Model
 from .pictures import encode, photo, write
@@ -478,8 +478,8 @@ def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_b
 # Workers
 
 
-def test_a_worker_that_cannot_load_the_model_is_a_model_error(tmp_path: Path, embed: Embed) -> None:
-    with pytest.raises(ModelError, match=r"a worker process could not start: .*cannot be loaded"):
+def test_a_model_that_no_worker_can_load_is_damage(tmp_path: Path, embed: Embed) -> None:
+    with pytest.raises(DamagedError, match=r"missing\.onnx cannot be read"):
         list(embed(_many(tmp_path, 3), model=tmp_path / "missing.onnx"))
     assert _children() == []
 
