@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ def main(ctx: click.Context, collection: Path | None) -> None:
       imgsearch index ~/Pictures      embed and index all images of a folder
       imgsearch query cat.jpg         show the most similar ones
     """
-    warnings.filterwarnings("ignore", module="PIL")  # odd files are accepted or refused, quietly
+    # Odd files are accepted or refused, quietly.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     ctx.obj = collection
 
 

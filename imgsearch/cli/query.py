@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.output import complain, hits_as_json, hits_as_table
 from imgsearch.errors import InputError
 
@@ -43,7 +44,8 @@ def query(
     from imgsearch.collection import Collection
 
     code, answered = 0, 0
-    with Collection.open(options.locate(ctx, collection), device=device) as found:
+    directory = options.locate(ctx, collection)
+    with libraries_silenced(), Collection.open(directory, device=device) as found:
         for image in images:
             try:
                 hits = found.query(

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -187,3 +188,25 @@ def test_neither_querying_nor_info_imports_torch(indexed: Path, photos: Path) ->
         arguments = [sys.executable, "-c", script, "-c", str(indexed), *command]
         ended = run_python(arguments, cwd=indexed)
         assert (ended.out.splitlines()[-1], ended.err) == ("[]", "")
+
+
+def test_what_decoders_say_about_an_odd_file_does_not_reach_the_terminal(
+    run: Run, indexed: Path, tmp_path: Path
+) -> None:
+    tables = struct.pack("<HHII", 347, 7, 4, 0x6E6F6E65)  # JPEGTables that are none
+    fields = b"".join(
+        struct.pack("<HHII", tag, kind, 1, value)
+        for tag, kind, value in (
+            (256, 3, 16), (257, 3, 16), (258, 3, 8), (259, 3, 7), (262, 3, 1), (273, 4, 8),
+            (277, 3, 1), (278, 3, 16), (279, 4, 4),
+        )
+    )  # fmt: skip
+    odd = tmp_path / "odd.tif"
+    odd.write_bytes(
+        b"II*\0" + struct.pack("<I", 12) + b"\0" * 4 + struct.pack("<H", 10) + fields + tables
+        + b"\0" * 4
+    )  # fmt: skip
+    ended = run("-c", indexed, "query", odd)
+    assert ended.code == 3
+    assert len(ended.err.splitlines()) == 1
+    assert ended.err.startswith(f"imgsearch: {odd}: cannot be decoded")
