@@ -28,8 +28,12 @@ from imgsearch.storage.shards import Shard, shard_name, write_shard
 
 __all__ = ["UpdateOptions", "update"]
 
+# What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
+# run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
+COMMIT_SECONDS = 0.5
+COMMIT_SECONDS_MOST = 5.0
+COMMIT_SHARE = 1 / 20
 COMMIT_IMAGES = 4_096
-COMMIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +163,7 @@ class _Run:
         self._waiting: deque[_Candidate] = deque()
         self._images: list[tuple[NewImage, Embedded]] = []
         self._refused: list[NewFailure] = []
-        self._committed = time.monotonic()
+        self._started = self._committed = time.monotonic()
         self._total: int | None = None
 
     @property
@@ -283,7 +287,9 @@ class _Run:
             )
 
     def _commit_if_due(self) -> None:
-        due = time.monotonic() - self._committed > COMMIT_SECONDS
+        now = time.monotonic()
+        grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
+        due = now - self._committed > max(COMMIT_SECONDS, grown)
         if due or len(self._images) >= COMMIT_IMAGES:
             self._commit()
 
