@@ -18,14 +18,16 @@ help:  ## show this
 
 venv: $(STAMP)  ## install imgsearch and its tools into .venv
 
-demo: $(STAMP)  ## index and query photographs that come with scikit-image and scikit-learn
+demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn (15 seconds)
+	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
 test: $(STAMP)  ## run all tests, with the coverage of branches (about 3 minutes)
 	@echo "Running the tests: about 3 minutes."
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
-lint: $(STAMP)  ## check style, types and the import table
+lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
+	@echo "Checking style, types and imports: about 20 seconds."
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -44,7 +46,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "imgsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV): 2 to 10 minutes and 6 GB, nearly all of it PyTorch."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --editable '.[demo,dev,bench]'
 	@touch $@
 	@echo "Installed."

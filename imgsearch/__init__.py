@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from imgsearch.hits import Hit, HitArrays
     from imgsearch.reports import Failure, IndexReport, Info, Progress
+    from imgsearch.storage.records import IvfRecord, ModelRecord
 
 __all__ = [
     "BusyError",
@@ -39,7 +40,9 @@ __all__ = [
     "IndexReport",
     "Info",
     "InputError",
+    "IvfRecord",
     "ModelError",
+    "ModelRecord",
     "NoCollectionError",
     "Progress",
     "SettingError",
@@ -53,6 +56,8 @@ _HOME = {
     "HitArrays": "hits",
     "IndexReport": "reports",
     "Info": "reports",
+    "IvfRecord": "storage.records",
+    "ModelRecord": "storage.records",
     "Progress": "reports",
 }
 

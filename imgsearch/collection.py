@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, overload
 
 import numpy as np
 
 from imgsearch.creating import create
-from imgsearch.embedding.models import find_network
+from imgsearch.embedding.models import DEFAULT_MODEL, find_network
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import SettingError
@@ -47,7 +47,7 @@ class Collection:
         cls,
         directory: str | os.PathLike[str],
         *,
-        model: str = "mobilenet_v2",
+        model: str = DEFAULT_MODEL,
         weights: str | None = None,
         device: str = "auto",
         progress: bool = False,
@@ -68,7 +68,7 @@ class Collection:
             InputError: there is a collection already, or something else.
             StorageError: the disk cannot be written.
         """
-        create(Layout(Path(directory).absolute()), model=model, weights=weights, progress=progress)
+        create(Layout.at(directory), model=model, weights=weights, progress=progress)
         return cls.open(directory, device=device)
 
     @classmethod
@@ -84,7 +84,7 @@ class Collection:
             NoCollectionError: there is none.
             DamagedError: it is damaged, or of another format version.
         """
-        layout = Layout(Path(directory).absolute())
+        layout = Layout.at(directory)
         layout.check()
         return cls(layout, device)
 
@@ -117,8 +117,8 @@ class Collection:
         Args:
             paths: one or several; a folder becomes a root of the collection. None for all roots
                 that it has.
-            nlist: number of centroids; kept for later runs. None for what was given before, else
-                by the number of images.
+            nlist: number of centroids; kept with the index that is made. None for what was given
+                when it was made, else by the number of images.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             progress: called now and then.
@@ -133,7 +133,7 @@ class Collection:
         """
         given = {"nlist": nlist, "workers": workers, "time_limit": time_limit}
         for name, value in given.items():
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
         device = pick_device(self._device)
         catalog = Catalog(self._layout.catalog)  # its own, so that queries see its commits
@@ -275,6 +275,12 @@ class Collection:
             )
         if weights in (None, own.weights):
             return
+        named = not os.path.isfile(os.path.expanduser(weights))  # noqa: PTH111, PTH113
+        if named and not os.path.isabs(own.weights):  # noqa: PTH117 - two names that differ
+            raise SettingError(
+                f"this collection was made with the weights {own.weights}, not {weights}; "
+                "make another one for them with -c"
+            )
         if find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
             raise SettingError(
                 f"this collection was made with the weights {own.weights}, not {weights}; "

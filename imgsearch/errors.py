@@ -27,6 +27,7 @@ __all__ = [
     "NoCollectionError",
     "SettingError",
     "StorageError",
+    "missing",
     "reason_of",
 ]
 
@@ -95,6 +96,11 @@ class StorageError(ImgsearchError):
     """Report that the disk cannot be read or written."""
 
     exit_code = 7
+
+
+def missing(error: FileNotFoundError) -> DamagedError:
+    """Turn the absence of a file that the catalog names into damage."""
+    return DamagedError(f"{error.filename} is missing; restore it from a copy")
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,9 +16,9 @@ from PIL import Image
 from imgsearch.embedding.images import Pixels, pixels_of, read
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
-from imgsearch.errors import DamagedError, ImageError, InputError, SettingError, reason_of
+from imgsearch.errors import DamagedError, ImageError, InputError, SettingError, missing, reason_of
 from imgsearch.hits import Hit, HitArrays, arrays_of, hits_of
-from imgsearch.roots import Roots, real_path
+from imgsearch.roots import Roots, plain_path, real_path
 from imgsearch.search.vectors import Ids, Vectors, as_queries
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
@@ -77,7 +77,7 @@ class Searcher:
         with self._lock:
             version = self._catalog.version()
             if self._opened is None or self._opened[0] != version:
-                device = self._device if self._device.startswith("cuda") else "cpu"
+                device = "cuda" if self._device == "cuda" else "cpu"
                 self._opened = version, open_view(self._layout, self._catalog, device=device)
             return self._opened[1]
 
@@ -125,11 +125,19 @@ class Searcher:
         ids = np.full(len(queries), -1, dtype=np.int64)
         for row, query in enumerate(queries):
             if isinstance(query, str | os.PathLike):
-                folder, name = os.path.split(real_path(query))
-                place = roots.find(folder)
-                id_ = self._catalog.id_at(place.root, place.folder, name) if place else None
-                ids[row] = -1 if id_ is None else id_
+                ids[row] = self._id_at(roots, plain_path(query), real_path(query))
         return ids
+
+    def _id_at(self, roots: Roots, *paths: bytes) -> int:
+        for (
+            path
+        ) in paths:  # as it is written, for it may lead through a linked folder, and as it is
+            folder, name = os.path.split(path)
+            place = roots.find(folder)
+            id_ = self._catalog.id_at(place.root, place.folder, name) if place else None
+            if id_ is not None:
+                return id_
+        return -1
 
     def _find(
         self, embeddings: Vectors, options: SearchOptions, own: Ids | None
@@ -140,9 +148,7 @@ class Searcher:
                 return view, _search(view, embeddings, options, own)
             except FileNotFoundError as error:
                 if view is self.view():  # else a writer has just replaced it
-                    raise DamagedError(
-                        f"{error.filename} is missing; restore it from a copy"
-                    ) from error
+                    raise missing(error) from error
 
     def _embed_one(self, query: Query) -> Vectors:
         size = self._record.input_size
@@ -157,8 +163,13 @@ class Searcher:
             )
         elif query.dtype == np.uint8 and query.ndim in (2, 3):
             pixels = _pixels_of(_image_of(query), size)
-        else:
+        elif query.ndim == 1:
             return as_queries(query, self._record.dim)
+        else:
+            raise InputError(
+                f"a {query.dtype} array of the shape {list(query.shape)} is no query; give one "
+                "embedding, or pixels as uint8 [h, w, 3]"
+            )
         return self._model().embed(pixels[None])
 
     def _model(self) -> Runtime:

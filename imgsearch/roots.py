@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from imgsearch.errors import InputError
 from imgsearch.storage.records import Root
 
-__all__ = ["Place", "Roots", "real_path"]
+__all__ = ["Place", "Roots", "existing", "plain_path", "real_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,24 @@ class Roots:
 
 def real_path(path: str | os.PathLike[str]) -> bytes:
     """Return an absolute path without links in its folders, `~` expanded; the last part stays."""
-    absolute = os.path.abspath(os.fsencode(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-    folder, name = os.path.split(absolute)
+    folder, name = os.path.split(plain_path(path))
     return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+
+
+def plain_path(path: str | os.PathLike[str]) -> bytes:
+    """Return an absolute path as it is written, `~` expanded."""
+    return os.path.abspath(os.fsencode(os.path.expanduser(path)))  # noqa: PTH100, PTH111
+
+
+def existing(path: str | os.PathLike[str]) -> bytes:
+    """Return the path under which a file or folder is indexed.
+
+    Raises:
+        InputError: there is none.
+    """
+    real = real_path(path)
+    if os.path.isdir(real):  # noqa: PTH112
+        return os.path.realpath(real)
+    if not os.path.lexists(real):
+        raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
+    return real

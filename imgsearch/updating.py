@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,10 +16,10 @@ import numpy as np
 from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.embedding.pipeline import Embedded, Outcome, embed_files
 from imgsearch.embedding.runtime import Runtime
-from imgsearch.errors import InputError, SettingError
+from imgsearch.errors import SettingError, missing
 from imgsearch.folding import fold
 from imgsearch.reports import Failure, IndexReport, Progress
-from imgsearch.roots import Place, Roots, real_path
+from imgsearch.roots import Place, Roots, existing, plain_path
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, remove_unnamed
 from imgsearch.storage.layout import Layout
@@ -73,7 +73,10 @@ def update(
         run.embed(snapshot.model)
         if options.progress:
             options.progress(Progress(run.done, run.done, training=True))
-        fold(layout, catalog, nlist=options.nlist, device=options.device)
+        try:
+            fold(layout, catalog, nlist=options.nlist, device=options.device)
+        except FileNotFoundError as error:
+            raise missing(error) from error
     return run.report(time.monotonic() - started)
 
 
@@ -103,25 +106,23 @@ def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
             )
         single = (catalog.files_of(root.id) for root in roots if not root.recursive)
         return _Tops([root.path for root in roots if root.recursive], [*chain(*single)])
-    tops = list(dict.fromkeys(_existing(path) for path in paths))
-    folders = [top for top in tops if os.path.isdir(top)]  # noqa: PTH112 - bytes
-    files = [top for top in tops if top not in folders]
-    for folder, recursive in (
-        *((top, True) for top in folders),
-        *((os.path.dirname(top), False) for top in files),  # noqa: PTH120
-    ):
+    before = Roots(catalog.roots())
+    tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
+    for path in paths:
+        top, plain = existing(path), plain_path(path)
+        is_folder = os.path.isdir(top)  # noqa: PTH112 - bytes
+        if not is_folder and before.covers(os.path.dirname(plain)):  # noqa: PTH120
+            top = plain  # below a linked folder, which is listed under its own name
+        tops[is_folder][top] = None
+    folders, files = list(tops[True]), list(tops[False])
+    for folder in folders:
         if not Roots(catalog.roots()).covers(folder):
-            catalog.add_root(folder, recursive=recursive)
+            catalog.add_root(folder, recursive=True)
+    after = Roots(catalog.roots())
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):  # noqa: PTH120
+        if not after.covers(folder):
+            catalog.add_root(folder, recursive=False)
     return _Tops(folders, files)
-
-
-def _existing(path: str | os.PathLike[str]) -> bytes:
-    real = real_path(path)
-    if os.path.isdir(real):  # noqa: PTH112
-        return os.path.realpath(real)
-    if not os.path.lexists(real):
-        raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
-    return real
 
 
 def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
@@ -313,6 +314,7 @@ class _Run:
 
     def _count(self) -> None:
         """Count the files ahead of the run, in a thread of its own, for the progress only."""
-        self._total = sum(
-            len(listing.files) for listing in self._listings() if isinstance(listing, Listing)
-        )
+        with suppress(OSError):
+            self._total = sum(
+                len(listing.files) for listing in self._listings() if isinstance(listing, Listing)
+            )

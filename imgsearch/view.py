@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from imgsearch.errors import DamagedError
+from imgsearch.errors import missing
 from imgsearch.search.ivf import IvfIndex, merge, search_exactly
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.catalog import Catalog
@@ -113,6 +113,4 @@ def open_view(layout: Layout, catalog: Catalog, *, device: str = "cpu") -> View:
             return View(layout, snapshot, device=device)
         except FileNotFoundError as error:
             if catalog.snapshot() == snapshot:
-                raise DamagedError(
-                    f"{error.filename} is missing; restore it from a copy"
-                ) from error
+                raise missing(error) from error

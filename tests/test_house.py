@@ -74,7 +74,8 @@ def test_the_conda_environment_is_in_step_with_pyproject() -> None:
         row for row in PROJECT["optional-dependencies"]["dev"] if row.startswith("pytest>=")
     ]
     assert python == f"python{PROJECT['requires-python']}"
-    assert sorted(pip) == sorted(PROJECT["dependencies"] + pytest_range)
+    assert pip[-1] == "--editable ."
+    assert sorted(pip[:-1]) == sorted(PROJECT["dependencies"] + pytest_range)
 
 
 def test_every_dependency_has_a_lower_bound() -> None:

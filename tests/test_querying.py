@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,19 @@ def test_an_image_that_was_opened_but_is_cut_off_is_refused(opened: Collection) 
     image = Image.open(io.BytesIO(whole.getvalue()[:2000]))
     with pytest.raises(ImageError, match="image: cannot be decoded"):
         opened.query(image)
+
+
+def test_a_pipe_is_no_query_and_is_not_waited_for(opened: Collection, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InputError, match="is not a regular file"):
+        opened.query(tmp_path / "pipe.jpg")
+
+
+def test_several_embeddings_are_not_one_query(opened: Collection) -> None:
+    with pytest.raises(InputError, match="no query; give one embedding"):
+        opened.query(random_embeddings(2))
+
+
+def test_one_path_is_not_several_queries(opened: Collection) -> None:
+    with pytest.raises(InputError, match="give a list, even for one"):
+        opened.query_many("cat.jpg")

@@ -349,3 +349,31 @@ def plant(tree: Path, layout: dict[str, set[str]], *, seed: int) -> None:
                 path.symlink_to("nowhere")
             else:
                 path.write_bytes(b"%d" % seed if name == FOREIGN else b"")
+
+
+def test_a_missing_shard_is_damage_and_is_named(collection: Collection, tmp_path: Path) -> None:
+    collection.index(save_pictures(tmp_path / "one", 3))
+    (shard,) = (tmp_path / "empty" / "vectors").iterdir()
+    shard.unlink()
+    with pytest.raises(DamagedError, match=f"{shard} is missing"):
+        collection.index(save_pictures(tmp_path / "more", 3, first=10), nlist=2)
+
+
+def test_a_file_behind_a_linked_folder_is_one_image_however_it_is_named(
+    collection: Collection, tree: Path, tmp_path: Path
+) -> None:
+    (elsewhere,) = save_pictures(tmp_path / "elsewhere", 1, first=50)
+    (tree / "link").symlink_to(elsewhere.parent)
+    collection.index(tree)
+    linked = tree / "link" / elsewhere.name
+    assert counts(collection.index(linked)) == (1, 0, 1, 0, 0)
+    assert collection.query(linked, k=1)[0].path == str(linked)
+    assert collection.query(linked, k=1, exclude_self=True)[0].path != str(linked)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_is_a_number_of_seconds(
+    collection: Collection, tree: Path, limit: float
+) -> None:
+    with pytest.raises(SettingError, match="time_limit is"):
+        collection.index(tree, time_limit=limit)

@@ -10,6 +10,7 @@ import click
 from imgsearch.cli import options
 from imgsearch.cli.output import report_as_json, report_as_text, shown
 from imgsearch.cli.progress import ProgressBar
+from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import InputError, SettingError
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def index(
         try:
             with ProgressBar() as bar:
                 report = found.index(
-                    paths, nlist=nlist, workers=workers, time_limit=time_limit, progress=bar
+                    paths,
+                    nlist=nlist,
+                    workers=workers,
+                    time_limit=time_limit,
+                    progress=bar if bar.shown else None,
                 )
         except KeyboardInterrupt as error:
             kept = "what was indexed is kept, and the same command goes on from there"
@@ -70,16 +75,17 @@ def _open(
 ) -> Collection:
     """Open the collection, or make it."""
     from imgsearch.collection import Collection
+    from imgsearch.roots import existing
+    from imgsearch.storage.layout import Layout
 
-    if (directory / "collection.json").exists():
+    if Layout.at(directory).exists():
         found = Collection.open(directory, device=device)
         found.check_model(model, weights)
         return found
     if not paths:
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
     for path in paths:
-        if not path.expanduser().exists():
-            raise InputError(f"{path}: there is no such file or folder")
-    model = model or "mobilenet_v2"
+        existing(path)
+    model = model or DEFAULT_MODEL
     click.echo(f"making the collection {shown(str(directory))} with {model}", err=True)
     return Collection.create(directory, model=model, weights=weights, device=device, progress=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from imgsearch.cli.info import info
 from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
-from imgsearch.errors import ImgsearchError
+from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
 
@@ -43,6 +45,12 @@ def _exit_codes() -> Iterator[None]:
     except ImgsearchError as error:
         complain(str(error))
         raise click.exceptions.Exit(error.exit_code) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read our output has had enough: Click sees to it
+            raise
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        complain(f"cannot read or write: {where}{reason_of(error)}")
+        raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
         complain("; ".join(["interrupted", *error.args]))
         raise click.exceptions.Exit(INTERRUPTED) from error

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import click
 from click.core import ParameterSource
 
-from imgsearch.embedding.models import MODELS
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.storage.layout import Layout
 
 __all__ = [
     "Decorator",
@@ -67,7 +68,7 @@ k_option = _option("-k", type=_positive, default=10, help="How many images to sh
 model_option = _option(
     "--model",
     type=click.Choice(list(MODELS)),
-    help="The network, when the collection is made.  [default: mobilenet_v2]",
+    help=f"The network, when the collection is made.  [default: {DEFAULT_MODEL}]",
 )
 nlist_option = _option(
     "--nlist",
@@ -121,4 +122,4 @@ def locate(ctx: click.Context, collection: Path | None) -> Path:
         return given
     here = Path.cwd()
     near = (folder / HIDDEN for folder in (here, *here.parents))
-    return next((path for path in near if (path / "collection.json").is_file()), here / HIDDEN)
+    return next((path for path in near if Layout(path).exists()), here / HIDDEN)

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from imgsearch.reports import Failure, IndexReport, Info
 
 __all__ = [
+    "complain",
     "hits_as_json",
     "hits_as_table",
     "info_as_json",
@@ -62,7 +62,8 @@ def hits_as_json(query: str, hits: list[Hit]) -> str:
         }
         for hit in hits
     ]
-    return dump({**path_fields(str(Path(query).absolute()), "query"), "hits": rows})
+    path = os.path.abspath(os.path.expanduser(query))  # noqa: PTH100, PTH111 - these never raise
+    return dump({**path_fields(path, "query"), "hits": rows})
 
 
 def hits_as_table(query: str, hits: list[Hit]) -> str:
@@ -80,7 +81,7 @@ def report_as_json(collection: str, report: IndexReport) -> str:
     fields = asdict(report)
     fields["failures"] = [_failure(failure) for failure in report.failures]
     fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
-    return dump({**path_fields(collection, "collection"), **fields})
+    return dump({"collection": collection, **fields})
 
 
 def report_as_text(report: IndexReport) -> str:
@@ -105,7 +106,7 @@ def report_as_text(report: IndexReport) -> str:
 def info_as_json(info: Info) -> str:
     """Return what a collection holds as a line of JSON."""
     fields = asdict(info) | {"roots": [path_fields(root) for root in info.roots]}
-    return dump(fields | path_fields(info.directory, "directory"))
+    return dump(fields)
 
 
 def info_as_text(info: Info, models: list[str]) -> str:

@@ -21,6 +21,11 @@ class ProgressBar:
             desc="indexing", unit=" files", disable=None, dynamic_ncols=True, leave=False
         )
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is a terminal to show it on."""
+        return not self._bar.disable
+
     def __call__(self, progress: Progress) -> None:
         """Show how far the run is."""
         self._bar.total = progress.total

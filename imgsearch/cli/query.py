@@ -57,7 +57,7 @@ def query(
                 continue
             answered += 1
             if not hits:
-                complain("nothing found: the collection is empty")
+                complain("nothing found: there is no other image in the collection")
                 code = code or NOTHING_FOUND
             if as_json:
                 click.echo(hits_as_json(image, hits))

@@ -82,7 +82,7 @@ def read(path: str, input_size: int) -> Source:
             cannot be decoded.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - bytes that are not UTF-8 stay as they are
+        with open(path, "rb", opener=_open_at_once) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise ImageError(path, "is not a regular file", recognised=False)
@@ -95,6 +95,10 @@ def read(path: str, input_size: int) -> Source:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ImageError(path, "changed while it was read; index again", transient=True)
     return Source(pixels, digest, after.st_size, after.st_mtime_ns)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it
 
 
 def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:

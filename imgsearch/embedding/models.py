@@ -15,7 +15,15 @@ from imgsearch.errors import ModelError, SettingError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MODELS", "Network", "build", "export_onnx", "find_network", "load_state"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "Network",
+    "build",
+    "export_onnx",
+    "find_network",
+    "load_state",
+]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -71,6 +79,9 @@ MODELS = {
         ),
     )
 }
+
+
+DEFAULT_MODEL = "mobilenet_v2"
 
 
 def find_network(name: str) -> Network:

@@ -82,7 +82,7 @@ class TorchRuntime:
     """A model on a GPU: channels_last, half precision where autocast deems it safe."""
 
     def __init__(self, network: Network, weights: str, sha256: str, device: str) -> None:
-        """Build the network on `device` ("cuda", "cuda:1", "mps" or "cpu").
+        """Build the network on `device` ("cuda", "mps" or "cpu").
 
         Args:
             network: its registry row.

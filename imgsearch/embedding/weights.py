@@ -10,6 +10,7 @@ A source of weights is named by one word or path, which is also what a collectio
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -65,8 +66,8 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
         return _from_package()
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
-    path = Path(name).expanduser().absolute()
-    if not path.is_file():
+    path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         names = [_PACKAGE] if network.name == "mobilenet_v2" else []
         raise SettingError(
             f"there are no weights {name!r} for {network.name}: no such file, "

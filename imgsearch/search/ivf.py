@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +36,7 @@ ITERATIONS = 10  # of k-means: 25 lower its objective by 0.2 % more, in twice th
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
 _QUERIES = 1_024  # a block of exact search
-_GPU_MAX_K = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
+_GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
 
 
 class Writer(Protocol):
@@ -86,6 +88,7 @@ class IvfIndex:
         """Wrap a Faiss index; use `empty` or `open`."""
         self._index = index
         self._fast = to_gpu(index, device)
+        self._lock = threading.Lock()
 
     @classmethod
     def empty(cls, centroids: Vectors, *, device: str = "cpu") -> IvfIndex:
@@ -147,13 +150,15 @@ class IvfIndex:
         Returns:
             D and ids `[n, k]`, nearest first.
         """
-        index = self._fast if k <= _GPU_MAX_K else self._index
+        index = self._fast if max(k, nprobe) <= _GPU_MAX else self._index
         selector = None
         if excluded is not None and excluded.size:
             index = self._index  # an index on a GPU takes no selector
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
         parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, self.nlist), sel=selector)
-        distances, ids = index.search(queries, k, params=parameters)
+        # Several threads may search an index in main memory, and only one an index on a GPU.
+        with self._lock if index is self._fast is not self._index else nullcontext():
+            distances, ids = index.search(queries, k, params=parameters)
         return distances, ids
 
     def assign(self, queries: Vectors, count: int) -> Ids:
@@ -225,8 +230,7 @@ def to_gpu(index: Any, device: str) -> Any:
     """
     if not _on_gpu(device):
         return index
-    _, _, number = device.partition(":")
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number or 0), index)
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
 def describe_faiss(device: str = "cpu") -> str:
@@ -240,7 +244,7 @@ _MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP
 
 
 def _on_gpu(device: str) -> bool:
-    gpu = device.startswith("cuda") and hasattr(faiss, "StandardGpuResources")
+    gpu = device == "cuda" and hasattr(faiss, "StandardGpuResources")
     return gpu and faiss.get_num_gpus() > 0
 
 

@@ -285,6 +285,8 @@ class Catalog:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.ProgrammingError:  # such as the use of a closed collection: a bug, no damage
+            raise
         except sqlite3.Error as error:
             raise _translate(error, self._path) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,22 @@ class Layout:
     """The paths of a collection's files."""
 
     directory: Path
+
+    @classmethod
+    def at(cls, directory: str | os.PathLike[str]) -> Layout:
+        """Return the layout of a collection at a path, `~` expanded, made absolute.
+
+        Raises:
+            InputError: Faiss cannot open files there.
+        """
+        path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))  # noqa: PTH100, PTH111
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{path}: the path of a collection must be UTF-8, or Faiss cannot open its index"
+            ) from None
+        return cls(Path(path))
 
     @property
     def manifest(self) -> Path:
@@ -53,7 +70,7 @@ class Layout:
 
     def exists(self) -> bool:
         """Tell whether there is a collection."""
-        return self.manifest.is_file()
+        return os.path.isfile(self.manifest)  # noqa: PTH113 - Path.is_file raises for odd names
 
     def size(self) -> int:
         """Return the size in bytes of all files together."""

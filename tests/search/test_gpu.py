@@ -15,7 +15,8 @@ from tests.search.brute_force import DIM, assert_same_hits, nearest
 
 
 def test_faiss_is_described_with_its_version() -> None:
-    assert describe_faiss("cpu") == describe_faiss() == f"faiss-cpu {faiss.__version__} on cpu"
+    kind = "faiss-gpu" if hasattr(faiss, "StandardGpuResources") else "faiss-cpu"
+    assert describe_faiss("cpu") == describe_faiss() == f"{kind} {faiss.__version__} on cpu"
 
 
 def test_without_faiss_gpu_an_index_stays_where_it_is() -> None:
@@ -65,9 +66,9 @@ def test_with_faiss_gpu_an_index_is_filled_and_searched_there_and_saved_as_the_c
     gpu: list[GpuIndex], ids: Ids, vectors: Vectors, tmp_path: Path
 ) -> None:
     assert describe_faiss("cuda") == f"faiss-gpu {faiss.__version__} on cuda"
-    index = IvfIndex.empty(train(vectors, 8), device="cuda:1")
+    index = IvfIndex.empty(train(vectors, 8), device="cuda")
     index.add(ids, vectors)
-    assert [one.device for one in gpu] == [1]
+    assert [one.device for one in gpu] == [0]
     found = index.search(vectors[:5], 3, 8)
     assert gpu[0].searches == 1
     write_atomically(tmp_path / "index", index.save)
