@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def _exit_codes() -> Iterator[None]:
             raise
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         complain(f"cannot read or write: {where}{reason_of(error)}")
+        with suppress(OSError, ValueError):  # or the last flush of stdout fails once more, loudly
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
         complain("; ".join(["interrupted", *error.args]))
