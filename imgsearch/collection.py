@@ -275,8 +275,8 @@ class Collection:
             )
         if weights in (None, own.weights):
             return
-        named = not os.path.isfile(os.path.expanduser(weights))  # noqa: PTH111, PTH113
-        if named and not os.path.isabs(own.weights):  # noqa: PTH117 - two names that differ
+        named = not os.path.isfile(os.path.expanduser(weights))
+        if named and not os.path.isabs(own.weights):
             raise SettingError(
                 f"this collection was made with the weights {own.weights}, not {weights}; "
                 "make another one for them with -c"

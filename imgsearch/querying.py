@@ -153,7 +153,7 @@ class Searcher:
     def _embed_one(self, query: Query) -> Vectors:
         size = self._record.input_size
         if isinstance(query, str | os.PathLike):
-            pixels = read(os.path.expanduser(query), size).pixels  # noqa: PTH111
+            pixels = read(os.path.expanduser(query), size).pixels
         elif isinstance(query, Image.Image):
             pixels = _pixels_of(query, size)
         elif not isinstance(query, np.ndarray):

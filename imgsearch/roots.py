@@ -52,12 +52,12 @@ class Roots:
 def real_path(path: str | os.PathLike[str]) -> bytes:
     """Return an absolute path without links in its folders, `~` expanded; the last part stays."""
     folder, name = os.path.split(plain_path(path))
-    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def plain_path(path: str | os.PathLike[str]) -> bytes:
     """Return an absolute path as it is written, `~` expanded."""
-    return os.path.abspath(os.fsencode(os.path.expanduser(path)))  # noqa: PTH100, PTH111
+    return os.path.abspath(os.fsencode(os.path.expanduser(path)))
 
 
 def existing(path: str | os.PathLike[str]) -> bytes:
@@ -67,7 +67,7 @@ def existing(path: str | os.PathLike[str]) -> bytes:
         InputError: there is none.
     """
     real = real_path(path)
-    if os.path.isdir(real):  # noqa: PTH112
+    if os.path.isdir(real):
         return os.path.realpath(real)
     if not os.path.lexists(real):
         raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")

@@ -110,8 +110,8 @@ def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
     tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
     for path in paths:
         top, plain = existing(path), plain_path(path)
-        is_folder = os.path.isdir(top)  # noqa: PTH112 - bytes
-        if not is_folder and before.covers(os.path.dirname(plain)):  # noqa: PTH120
+        is_folder = os.path.isdir(top)
+        if not is_folder and before.covers(os.path.dirname(plain)):
             top = plain  # below a linked folder, which is listed under its own name
         tops[is_folder][top] = None
     folders, files = list(tops[True]), list(tops[False])
@@ -119,7 +119,7 @@ def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
         if not Roots(catalog.roots()).covers(folder):
             catalog.add_root(folder, recursive=True)
     after = Roots(catalog.roots())
-    for folder in dict.fromkeys(os.path.dirname(file) for file in files):  # noqa: PTH120
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
         if not after.covers(folder):
             catalog.add_root(folder, recursive=False)
     return _Tops(folders, files)
@@ -127,7 +127,7 @@ def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
 
 def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
     try:
-        status = os.stat(folder)  # noqa: PTH116
+        status = os.stat(folder)
     except OSError:
         return False
     return (status.st_dev, status.st_ino) in seen
@@ -144,7 +144,7 @@ class _Candidate:
 
     @property
     def path(self) -> str:
-        return os.fsdecode(os.path.join(self.folder, self.file.name))  # noqa: PTH118
+        return os.fsdecode(os.path.join(self.folder, self.file.name))
 
 
 class _Run:
@@ -243,7 +243,7 @@ class _Run:
         for folder in self._tops.folders:
             yield from list_files(folder, seen)
         for file in self._tops.files:
-            if not _is_one_of(os.path.dirname(file), seen):  # noqa: PTH120
+            if not _is_one_of(os.path.dirname(file), seen):
                 yield list_one(file)
 
     def _account_for_special(self, candidate: _Candidate) -> None:

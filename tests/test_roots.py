@@ -68,7 +68,7 @@ def test_a_path_stays_with_the_root_that_it_first_belonged_to(
     for path, place in indexed.items():
         assert Roots(reversed(roots.values())).find(path) == place
         (root,) = (root for root in roots.values() if root.id == place.root)
-        assert os.path.join(root.path, place.folder).rstrip(b"/") == path.rstrip(b"/")  # noqa: PTH118
+        assert os.path.join(root.path, place.folder).rstrip(b"/") == path.rstrip(b"/")
 
 
 def test_a_real_path_is_absolute_and_its_folders_are_no_links(

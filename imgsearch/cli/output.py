@@ -62,7 +62,7 @@ def hits_as_json(query: str, hits: list[Hit]) -> str:
         }
         for hit in hits
     ]
-    path = os.path.abspath(os.path.expanduser(query))  # noqa: PTH100, PTH111 - these never raise
+    path = os.path.abspath(os.path.expanduser(query))
     return dump({**path_fields(path, "query"), "hits": rows})
 
 

@@ -71,7 +71,7 @@ def list_files(top: bytes, seen: set[tuple[int, int]]) -> Iterator[Listing | Unr
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:
-            status = os.stat(folder)  # noqa: PTH116 - bytes paths: pathlib has none
+            status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -109,7 +109,7 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
 
 def _stat(folder: bytes, name: bytes) -> File:
     try:
-        status = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118
+        status = os.stat(os.path.join(folder, name))
     except OSError:
         return File(name, 0, 0, Kind.BROKEN)
     kind = Kind.REGULAR if stat.S_ISREG(status.st_mode) else Kind.SPECIAL

@@ -66,8 +66,8 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
         return _from_package()
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
-    path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111
-    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    if not os.path.isfile(path):  # unlike Path.is_file, it raises for no name
         names = [_PACKAGE] if network.name == "mobilenet_v2" else []
         raise SettingError(
             f"there are no weights {name!r} for {network.name}: no such file, "

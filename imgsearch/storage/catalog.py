@@ -140,7 +140,7 @@ class Catalog:
             "ON folder = folders.id WHERE roots.id = ? AND folders.path = x'' ORDER BY name",
             root,
         )
-        return [os.path.join(*row) for row in rows]  # noqa: PTH118 - bytes
+        return [os.path.join(*row) for row in rows]
 
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
@@ -154,7 +154,7 @@ class Catalog:
             json.dumps(list({folder for _, folder, _ in rows})),
         )
         decode = os.fsdecode
-        prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}  # noqa: PTH118
+        prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}
         return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
 
     def id_at(self, root: int, folder: bytes, name: bytes) -> int | None:

@@ -30,7 +30,7 @@ class Layout:
         Raises:
             InputError: Faiss cannot open files there.
         """
-        path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))  # noqa: PTH100, PTH111
+        path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -70,7 +70,7 @@ class Layout:
 
     def exists(self) -> bool:
         """Tell whether there is a collection."""
-        return os.path.isfile(self.manifest)  # noqa: PTH113 - Path.is_file raises for odd names
+        return os.path.isfile(self.manifest)  # unlike Path.is_file, it raises for no name
 
     def size(self) -> int:
         """Return the size in bytes of all files together."""

@@ -27,7 +27,7 @@ def _paths(top: Path, seen: set[tuple[int, int]] | None = None) -> list[str]:
     """Return the paths of all files listed under `top`, relative to it."""
     found = list_files(os.fsencode(top), set() if seen is None else seen)
     return [
-        os.path.relpath(os.fsdecode(os.path.join(each.folder, file.name)), top)  # noqa: PTH118
+        os.path.relpath(os.fsdecode(os.path.join(each.folder, file.name)), top)
         for each in found
         if isinstance(each, Listing)
         for file in each.files
@@ -179,12 +179,12 @@ def test_a_dangling_link_is_broken(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
-    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")  # noqa: PTH118
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
     try:
-        os.mkdir(folder)  # noqa: PTH102
+        os.mkdir(folder)
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    Path(os.fsdecode(os.path.join(folder, b"\xff.jpg"))).write_bytes(b"x")  # noqa: PTH118
+    Path(os.fsdecode(os.path.join(folder, b"\xff.jpg"))).write_bytes(b"x")
     (each,) = list_files(os.fsencode(tmp_path), set())
     assert isinstance(each, Listing)
     assert each.folder == folder
@@ -245,13 +245,9 @@ def test_every_file_is_listed_exactly_once_and_each_folder_is_sorted(
     (top / "link").symlink_to(top)
     paths = _paths(top)
     assert sorted(paths) == sorted(expected)
-    folders = [os.path.dirname(path) for path in paths]  # noqa: PTH120
+    folders = [os.path.dirname(path) for path in paths]
     assert paths == [
         path
         for folder in dict.fromkeys(folders)
-        for path in sorted(
-            each
-            for each in expected
-            if os.path.dirname(each) == folder  # noqa: PTH120
-        )
+        for path in sorted(each for each in expected if os.path.dirname(each) == folder)
     ]

@@ -296,7 +296,7 @@ def test_every_path_comes_back_as_it_was(
     commit(catalog, *(image(name, folder=folder) for folder, name in ordered))
     found = catalog.paths(list(range(1, len(ordered) + 1)))
     for id_, (folder, name) in enumerate(ordered, 1):
-        assert os.fsencode(found[id_]) == os.path.join(b"/root", folder, name)  # noqa: PTH118
+        assert os.fsencode(found[id_]) == os.path.join(b"/root", folder, name)
         assert catalog.id_at(1, folder, name) == id_
         assert catalog.known(1, folder, name, name) == {name: Known(100, 5_000, id_, None)}
     catalog.close()
