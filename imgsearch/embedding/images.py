@@ -206,5 +206,5 @@ def _load_plugins(*, heif: bool) -> None:
     for row in FORMATS.values():
         if row.module.startswith("PIL."):
             import_module(row.module)
-    if heif:  # a HEIC decoder is 40 MB of libraries: only for who has such files
+    if heif:  # a HEIC decoder is 26 MB of libraries: only for who has such files
         import_module("pillow_heif").register_heif_opener(thumbnails=False)

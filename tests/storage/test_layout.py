@@ -93,6 +93,7 @@ def test_what_an_unfinished_creation_left_is_taken_over(layout: Layout) -> None:
     layout.make_folders()
     layout.write_manifest()
     layout.check()
+    assert layout.exists()
 
 
 def test_the_size_is_that_of_all_files(layout: Layout) -> None:
