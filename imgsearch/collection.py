@@ -225,7 +225,7 @@ class Collection:
             arrays: return arrays `[n, k]` without looking paths up; `k` is at most the number of
                 images.
         """
-        options = SearchOptions(k=k, nprobe=nprobe, exact=exact)
+        options = SearchOptions(k=k, recall=None, nprobe=nprobe, exact=exact)
         embeddings = self._searcher.embed(queries)
         own = self._searcher.ids_of(queries) if exclude_self else None
         find = self._searcher.find if arrays else self._searcher.find_hits

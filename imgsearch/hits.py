@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from imgsearch.search.vectors import Ids, Vectors
 
-__all__ = ["Hit", "HitArrays", "arrays_of", "hits_of"]
+__all__ = ["Answer", "Hit", "HitArrays", "Kind", "Search", "arrays_of", "hits_of"]
+
+Kind: TypeAlias = Literal["ivf", "wide", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,30 @@ class Hit:
     path: str
     distance: float
     similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a query was searched.
+
+    Attributes:
+        kind: "ivf" probed the inverted lists nearest to the query; "wide" probed more of them,
+            because those held fewer than k images; "exact" compared the query with every image.
+        nprobe: lists probed; 0 where the search was exact.
+        recall: recall@10 to be expected of it, as measured; None where that is not known.
+    """
+
+    kind: Kind
+    nprobe: int
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, best first, and how they were searched."""
+
+    hits: tuple[Hit, ...]
+    search: Search
 
 
 @dataclass(frozen=True, slots=True, eq=False)

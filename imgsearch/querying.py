@@ -36,15 +36,19 @@ class SearchOptions:
 
     Attributes:
         k: hits a query; fewer if the collection is smaller.
-        nprobe: inverted lists to scan; None for what the collection chose.
+        recall: recall@10 to keep; None for what the collection promises.
+        nprobe: inverted lists to scan, whatever recall that has; None for as many as `recall` takes.
         exact: compare with every image instead.
     """
 
     k: int
+    recall: float | None
     nprobe: int | None
     exact: bool
 
     def __post_init__(self) -> None:
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise SettingError(f"recall is {self.recall}; it must be more than 0 and at most 1")
         for name, value in (("k", self.k), ("nprobe", self.nprobe)):
             if value is not None and value < 1:
                 raise SettingError(f"{name} is {value}; it must be 1 or more")
@@ -192,9 +196,14 @@ def _search(view: View, queries: Vectors, options: SearchOptions, own: Ids | Non
     k = min(options.k, view.count)
     if not k:
         return arrays_of(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int))
+    settings: dict[str, Any] = {
+        "recall": options.recall,
+        "nprobe": options.nprobe,
+        "exact": options.exact,
+    }
     if own is None:
-        return arrays_of(*view.search(queries, k, nprobe=options.nprobe, exact=options.exact))
-    distances, ids = view.search(queries, k + 1, nprobe=options.nprobe, exact=options.exact)
+        return arrays_of(*view.search(queries, k, **settings)[:2])
+    distances, ids, _ = view.search(queries, k + 1, **settings)
     drop = (ids == own[:, None]) & (ids >= 0)
     drop[~drop.any(axis=1), -1] = True
     return arrays_of(distances[~drop].reshape(-1, k), ids[~drop].reshape(-1, k))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from imgsearch.errors import missing
+from imgsearch.hits import Search
 from imgsearch.search.ivf import IvfIndex, merge, search_exactly
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.catalog import Catalog
@@ -64,24 +65,26 @@ class View:
         yield from self._read(self.snapshot.shards)
 
     def search(
-        self, queries: Vectors, k: int, *, nprobe: int | None, exact: bool
-    ) -> tuple[Vectors, Ids]:
-        """Return squared L2 distances and ids `[n, k]` of the nearest images, nearest first.
+        self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
+    ) -> tuple[Vectors, Ids, list[Search]]:
+        """Return squared L2 distances and ids `[n, k]`, nearest first, and how they were found.
 
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
-            nprobe: lists a query; None for what the collection chose.
+            recall: recall@10 to keep; None for what the collection promises.
+            nprobe: lists a query, whatever recall that has; None for as many as `recall` takes.
             exact: compare with every vector instead.
         """
         if exact or not self.segments or self.snapshot.ivf is None:
-            return search_exactly(queries, self.blocks(), k, self.removed)
+            found = search_exactly(queries, self.blocks(), k, self.removed)
+            return *found, [Search("exact", 0, 1.0)] * len(queries)
         found = self._search_ivf(queries, k, nprobe or self.snapshot.ivf.nprobe)
         short = (found[1] < 0).any(axis=1)
         if nprobe is None and short.any():  # the lists probed hold fewer than k images
             more = self._search_ivf(queries[short], k, self.snapshot.ivf.nlist)
             found[0][short], found[1][short] = more
-        return found
+        return *found, [Search("ivf", nprobe or self.snapshot.ivf.nprobe, None)] * len(queries)
 
     def _search_ivf(self, queries: Vectors, k: int, nprobe: int) -> tuple[Vectors, Ids]:
         parts = [index.search(queries, k, nprobe, self._stale) for index in self.segments]
