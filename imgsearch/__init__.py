@@ -24,11 +24,12 @@ if TYPE_CHECKING:
         SettingError,
         StorageError,
     )
-    from imgsearch.hits import Hit, HitArrays
+    from imgsearch.hits import Answer, Hit, HitArrays, Search
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
 
 __all__ = [
+    "Answer",
     "BusyError",
     "Collection",
     "DamagedError",
@@ -45,11 +46,13 @@ __all__ = [
     "ModelRecord",
     "NoCollectionError",
     "Progress",
+    "Search",
     "SettingError",
     "StorageError",
 ]
 
 _HOME = {
+    "Answer": "hits",
     "Collection": "collection",
     "Failure": "reports",
     "Hit": "hits",
@@ -59,6 +62,7 @@ _HOME = {
     "IvfRecord": "storage.records",
     "ModelRecord": "storage.records",
     "Progress": "reports",
+    "Search": "hits",
 }
 
 

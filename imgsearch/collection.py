@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 
 from imgsearch.creating import create
+from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.models import DEFAULT_MODEL, find_network
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import SettingError
-from imgsearch.hits import Hit, HitArrays
-from imgsearch.querying import Query, Searcher, SearchOptions, open_torch
+from imgsearch.folding import is_outgrown
+from imgsearch.hits import Answer, Hit, HitArrays
+from imgsearch.queries import Query, QueryOptions, SearchOptions
+from imgsearch.querying import Searcher, open_torch
+from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.ivf import describe_faiss
-from imgsearch.search.vectors import Vectors
+from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.writer import CatalogWriter
 from imgsearch.updating import UpdateOptions, update
 
 __all__ = ["Collection"]
@@ -108,23 +114,35 @@ class Collection:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         *,
         nlist: int | None = None,
+        recall: float | None = None,
+        prune: bool = False,
+        moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         workers: int | None = None,
         time_limit: float = 60.0,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
-        """Add the images under `paths`, files or folders; embed only what is new or changed.
+        """Bring the collection up to date with the files under `paths`.
+
+        Only contents that are new are embedded: a file that was moved or copied is known by its
+        digest. What is gone leaves the answers.
 
         Args:
-            paths: one or several; a folder becomes a root of the collection. None for all roots
-                that it has.
-            nlist: number of centroids; kept with the index that is made. None for what was given
-                when it was made, else by the number of images.
+            paths: one or several files or folders; a folder becomes a root of the collection. None
+                for all roots that it has.
+            nlist: number of centroids from now on. None for what was given before, else by the
+                number of images.
+            recall: recall@10 against exact search that queries are to keep from now on, unless they
+                ask for another. None for what was given before, at first 0.95.
+            prune: drop images whose files are gone even if a drive may be unplugged.
+            moved: where a root was, and where it is now.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             progress: called now and then.
 
         Raises:
-            InputError: a path does not exist.
+            InputError: a path does not exist, or does not hold what has moved.
+            GoneError: a root is missing or empty, or half of all images are gone: those are kept,
+                all else is done, and the error has the report.
             SettingError: there is nothing to index, or a number makes no sense.
             DamagedError: a file of the collection is missing or damaged.
             BusyError: another process is indexing.
@@ -135,11 +153,15 @@ class Collection:
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
+        if recall is not None:
+            SearchOptions(k=1, recall=recall, nprobe=None, exact=False)
         device = pick_device(self._device)
-        catalog = Catalog(self._layout.catalog)  # its own, so that queries see its commits
-        try:
+        with closing(CatalogWriter(self._layout.catalog)) as catalog:
             options = UpdateOptions(
                 nlist=nlist,
+                recall=recall,
+                prune=prune,
+                moved=moved,
                 workers=workers or _cores(),
                 time_limit=time_limit,
                 device=device,
@@ -148,48 +170,57 @@ class Collection:
             )
             given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
             return update(self._layout, catalog, given_paths, options)
-        finally:
-            catalog.close()
 
-    def query(
-        self,
-        query: Query,
-        *,
-        k: int = 10,
-        nprobe: int | None = None,
-        exact: bool = False,
-        exclude_self: bool = False,
-    ) -> list[Hit]:
+    def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
+        """Take images out, and keep them out until `index` is given the same name.
+
+        Args:
+            paths: one or several: a file, a folder with all that is in it, now or later, or a
+                pattern as of `fnmatch`, whose `*` stands for `/`, too.
+
+        Returns:
+            The number of images that were taken out; their files stay.
+
+        Raises:
+            InputError: the collection has nothing at one of the paths; nothing was taken out.
+            BusyError: another process is writing to the collection.
+            StorageError: the disk is full, or cannot be written.
+        """
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        with closing(CatalogWriter(self._layout.catalog)) as catalog:
+            return remove(self._layout, catalog, given)
+
+    def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first.
 
         Args:
-            query: the path of an image, a Pillow image, its pixels (uint8 `[h, w]` or `[h, w, 3]`),
-                or an L2-normalised embedding (float `[dim]`).
-            k: hits.
-            nprobe: inverted lists to scan; None for what the collection chose.
-            exact: compare with every image instead.
-            exclude_self: leave the image at the query's own path out.
+            query: the path of an image, its content as bytes, a Pillow image, its pixels (uint8
+                `[h, w]` or `[h, w, 3]`), or an L2-normalised embedding (float `[dim]`).
+            options: keywords.
+                k: hits; 10 unless given.
+                recall: recall@10 to keep; what the collection promises unless given.
+                nprobe: inverted lists to scan instead, whatever recall that has.
+                exact: compare with every image instead.
+                exclude_self: leave the image at the query's own path out.
+                exclude: paths of images to leave out, a list for each query.
+                min_similarity: leave out hits that are less similar than this.
 
         Raises:
             ImageError: the image cannot be read.
             InputError: it is nothing of the above.
-            SettingError: `k` or `nprobe` makes no sense.
+            SettingError: an option makes no sense, or more than one of recall, nprobe and exact
+                is given.
             DamagedError: a file of the collection is missing or damaged.
         """
-        return self.query_many([query], k=k, nprobe=nprobe, exact=exact, exclude_self=exclude_self)[
-            0
-        ]
+        return list(self.answer([query], **options)[0].hits)
 
     @overload
     def query_many(
         self,
         queries: Sequence[Query] | Vectors,
         *,
-        k: int = ...,
-        nprobe: int | None = ...,
-        exact: bool = ...,
-        exclude_self: bool = ...,
         arrays: Literal[False] = ...,
+        **options: Unpack[QueryOptions],
     ) -> list[list[Hit]]: ...
 
     @overload
@@ -197,48 +228,78 @@ class Collection:
         self,
         queries: Sequence[Query] | Vectors,
         *,
-        k: int = ...,
-        nprobe: int | None = ...,
-        exact: bool = ...,
-        exclude_self: bool = ...,
         arrays: Literal[True],
+        **options: Unpack[QueryOptions],
     ) -> HitArrays: ...
 
     def query_many(
         self,
         queries: Sequence[Query] | Vectors,
         *,
-        k: int = 10,
-        nprobe: int | None = None,
-        exact: bool = False,
-        exclude_self: bool = False,
         arrays: bool = False,
+        **options: Unpack[QueryOptions],
     ) -> list[list[Hit]] | HitArrays:
         """Answer several queries at once; see `query`.
 
         Args:
             queries: as for `query`, or embeddings as one float array `[n, dim]`.
-            k: hits a query.
-            nprobe: inverted lists to scan; None for what the collection chose.
-            exact: compare with every image instead.
-            exclude_self: leave the image at each query's own path out.
             arrays: return arrays `[n, k]` without looking paths up; `k` is at most the number of
-                images.
+                images, and `min_similarity` is left to a comparison with `similarities`.
+            options: as for `query`.
         """
-        options = SearchOptions(k=k, recall=None, nprobe=nprobe, exact=exact)
-        embeddings = self._searcher.embed(queries)
-        own = self._searcher.ids_of(queries) if exclude_self else None
-        find = self._searcher.find if arrays else self._searcher.find_hits
-        return find(embeddings, options, own)
+        if not arrays:
+            return [list(answer.hits) for answer in self.answer(queries, **options)]
+        settings = SearchOptions(**options)
+        if settings.min_similarity is not None:
+            raise SettingError("arrays hold all hits: compare their similarities yourself")
+        return self._searcher.find(queries, self._searcher.embed(queries), settings)
 
-    def embed(self, queries: Sequence[Query] | Vectors) -> Vectors:
+    def answer(
+        self, queries: Sequence[Query] | Vectors, **options: Unpack[QueryOptions]
+    ) -> list[Answer]:
+        """Answer several queries at once, and tell how each was searched; see `query`.
+
+        Args:
+            queries: as for `query_many`.
+            options: as for `query`.
+        """
+        settings = SearchOptions(**options)
+        return self._searcher.answer(queries, self._searcher.embed(queries), settings)
+
+    def embed(
+        self,
+        queries: Sequence[Query] | Vectors,
+        *,
+        crop: tuple[float, float, float, float] | None = None,
+    ) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`, L2-normalised.
+
+        Args:
+            queries: as for `query_many`.
+            crop: left, top, right and bottom of the part of each image that is meant, as people see
+                it (upright): in pixels, or, if none is more than 1, as fractions of width and
+                height. What juts out of the image is cut off.
+
+        Raises:
+            ImageError: an image cannot be read, or has no such part.
+            InputError: a query is no image and no embedding.
+            SettingError: the box is empty.
+        """
+        return self._searcher.embed(queries, None if crop is None else Box(*crop))
+
+    def combine(
+        self, queries: Sequence[Query] | Vectors, *, unlike: Sequence[Query] | Vectors = ()
+    ) -> Vectors:
+        """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
+
+        See `imgsearch.search.vectors.combine`. To leave the images themselves out of the hits,
+        name them: `photos.query(photos.combine(paths), exclude=[paths])`.
 
         Raises:
             ImageError: an image cannot be read.
-            InputError: a query is no image and no embedding.
+            InputError: there are no queries, they are none, or they cancel one another out.
         """
-        return self._searcher.embed(queries)
+        return combine(self.embed(queries), self.embed(unlike))
 
     def info(self) -> Info:
         """Return what the collection holds."""
@@ -251,9 +312,14 @@ class Collection:
             images=view.count,
             failed=counts.failed,
             skipped=counts.skipped,
+            excluded=counts.excluded,
             roots=tuple(os.fsdecode(root.path) for root in self._catalog.roots()),
             model=self._model,
+            settings=view.snapshot.settings,
             ivf=view.snapshot.ivf,
+            nprobe=view.nprobe,
+            outgrown=is_outgrown(view.snapshot, view.count),
+            segments=len(view.segments),
             list_sizes=tuple(np.sum(sizes, axis=0).tolist()) if sizes else (),
             tail=view.tail_count,
             bytes=self._layout.size(),

@@ -7,12 +7,14 @@ import hashlib
 from imgsearch.embedding.exporting import export
 from imgsearch.embedding.models import find_network
 from imgsearch.errors import BusyError, InputError
-from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import ModelRecord
+from imgsearch.storage.records import ModelRecord, Settings
+from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["create"]
+
+RECALL = 0.95  # recall@10 that is promised unless another is asked for
 
 
 def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -> None:
@@ -41,8 +43,8 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
             raise BusyError(f"another imgsearch has just made {layout.directory}; try again")
         write_atomically(layout.model, lambda sink: sink.write(exported.onnx))
         layout.catalog.unlink(missing_ok=True)
-        catalog = Catalog(layout.catalog, create=True)
-        catalog.set_model(
+        catalog = CatalogWriter(layout.catalog, create=True)
+        catalog.begin(
             ModelRecord(
                 name=network.name,
                 dim=network.dim,
@@ -50,7 +52,8 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
                 weights=exported.weights,
                 weights_sha256=exported.weights_sha256,
                 onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
-            )
+            ),
+            Settings(nlist=None, recall=RECALL),
         )
         catalog.close()
         layout.write_manifest()

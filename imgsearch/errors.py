@@ -6,6 +6,7 @@
     ├── SettingError        2  an option or a configuration file that makes no sense
     ├── InputError          3  a path, an image or an embedding that cannot be used
     │   ├── ImageError          a file that is no image, or that cannot be decoded
+    │   ├── GoneError           files are missing that an unplugged drive may hold
     │   └── NoCollectionError   there is no collection where one was looked for
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
@@ -20,6 +21,7 @@ from typing import ClassVar
 __all__ = [
     "BusyError",
     "DamagedError",
+    "GoneError",
     "ImageError",
     "ImgsearchError",
     "InputError",
@@ -68,6 +70,18 @@ class ImageError(InputError):
         self.reason = reason
         self.recognised = recognised
         self.transient = transient
+
+
+class GoneError(InputError):
+    """Refuse to drop images whose files are missing as if a drive were unplugged.
+
+    Attributes:
+        report: what the run did all the same, an `imgsearch.reports.IndexReport`.
+    """
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class NoCollectionError(InputError):

@@ -1,100 +1,192 @@
-"""Fold a collection's tail into its index: train, build and measure the segments anew."""
+"""Keep the index in step with the images: when to file, to merge, and to train again.
+
+The rules (docs/index-upkeep.md says why, and what they cost):
+
+- There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for.
+- The centroids are trained again once the images have doubled or halved since, or once more than a
+  tenth of them lies beyond the last band of the promise, which is where a twentieth lay then.
+- The tail becomes a segment once it has as many images as a query compares in the lists, between
+  256 and 5,000. It takes neighbouring segments in that are at most twice as large together; any, up
+  to 1 GiB, once there are 16.
+- A segment a quarter of which is removed is written anew without that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from imgsearch.search.ivf import IvfIndex, choose_nlist, train, training_size
-from imgsearch.search.tuning import choose_nprobe, lower_bound, recall_curve
-from imgsearch.search.vectors import Ids, Vectors, rows_of
-from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.files import write_atomically
+from imgsearch.compacting import compact
+from imgsearch.search.ivf import IvfIndex, choose_nlist
+from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
+from imgsearch.storage.files import remove_unnamed
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import IvfRecord, Segment
+from imgsearch.storage.records import IvfRecord, Snapshot
+from imgsearch.storage.shards import shard_names
+from imgsearch.storage.writer import CatalogWriter
+from imgsearch.training import train_anew
 from imgsearch.view import View, open_view
 
-__all__ = ["IVF_FROM", "RECALL", "fold"]
+__all__ = ["Tail", "fold", "is_outgrown", "remove_orphans"]
 
 IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
-RECALL = 0.95  # recall@10 that the default nprobe keeps
-SEGMENT_BYTES = 1 << 30
-QUERIES = 1_000  # sampled to measure recall with
-_SEED = 1234
+GROWTH = 2  # times the images that the centroids were trained for
+GROWTH_MEANWHILE = 8  # the same in the middle of a run, at the end of which they are trained again
+UNLIKE = 0.1  # share of all images that may lie beyond the last band
+WITHIN = 0.05  # share that lay there by definition
+TAIL_LEAST, TAIL_MOST = 256, 5_000
+MERGE = 2  # times the tail that a fold may write again
+SEGMENTS = 16
+DEAD = 0.25  # share of a segment
 
 
-def fold(layout: Layout, catalog: Catalog, *, nlist: int | None, device: str) -> None:
-    """Make the index cover all images, if it does not yet. Only the writer may call this.
+class Tail:
+    """Folds the tail in while a run goes on, so that it stays short."""
+
+    def __init__(self, layout: Layout, catalog: CatalogWriter, device: str) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._device = device
+        self._length = 0
+
+    def grow(self, images: int) -> None:
+        """Note that so many images were committed."""
+        self._length += images
+        if self._length >= TAIL_MOST:
+            fold(self._layout, self._catalog, device=self._device, meanwhile=True)
+            self._length = 0
+
+
+def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool = False) -> None:
+    """Bring the index up to date by the rules above. Only the writer may call this.
 
     Args:
         layout: of the collection.
         catalog: of the collection.
-        nlist: number of centroids, at most one an image; None for what was asked for before, else
-            by `imgsearch.search.ivf.choose_nlist` from `IVF_FROM` images on.
-        device: where to train and fill the index.
+        device: where to train, and to fill what is made anew.
+        meanwhile: more images are coming in this run.
+
+    Raises:
+        StorageError: there is not enough room on the disk.
     """
+    remove_orphans(layout, catalog)
+    view = open_view(layout, catalog)
+    wanted = _wanted_nlist(view)
+    if wanted is not None:
+        ivf = view.snapshot.ivf
+        growth = GROWTH_MEANWHILE if meanwhile else GROWTH
+        if ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
+            train_anew(layout, catalog, view, wanted, device=device)
+        else:
+            _file_tail(layout, catalog, view, ivf)
+            _purge(layout, catalog)
+    compact(layout, catalog)
+
+
+def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
+    """Delete what the catalog does not name: left by a crash, or replaced some time ago.
+
+    What a run replaces is deleted when the next thing is replaced, so that a reader who is about to
+    open it still can.
+    """
+    snapshot = catalog.snapshot()
+    shards = {name for shard in snapshot.shards for name in shard_names(shard)}
+    segments = {layout.segment(segment.number).name for segment in snapshot.segments}
+    remove_unnamed(layout.vectors, ".npy", shards)
+    remove_unnamed(layout.segments, ".faiss", segments)
+
+
+def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
+    """Tell whether the centroids no longer suit `count` images, nor what they promise."""
+    ivf, asked = snapshot.ivf, snapshot.settings.nlist
+    if ivf is None:
+        return False
+    if asked != ivf.requested_nlist or (asked is not None and ivf.nlist != min(asked, count)):
+        return True
+    far = WITHIN * ivf.trained + ivf.far
+    return (
+        count >= growth * ivf.trained
+        or count * GROWTH <= ivf.trained
+        or (ivf.added >= TAIL_LEAST and far > UNLIKE * (ivf.trained + ivf.added))
+    )
+
+
+def _wanted_nlist(view: View) -> int | None:
+    """Return the number of centroids that the images call for; None for no lists, or as before."""
+    asked = view.snapshot.settings.nlist
+    if view.count == 0 or (asked is None and view.count < IVF_FROM):
+        return None
+    return min(asked or choose_nlist(view.count), view.count)
+
+
+def _tail_limit(view: View, ivf: IvfRecord) -> int:
+    """Return as many images as a query compares in the lists, at least and at most a few."""
+    if view.promise is None:
+        return TAIL_LEAST
+    nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
+    compared = ivf.nlist + int(nprobe[len(nprobe) // 2]) * view.count // ivf.nlist
+    return min(max(compared, TAIL_LEAST), TAIL_MOST)
+
+
+def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord) -> None:
+    """Make a segment of the tail, if it has grown long, and of what it is merged with."""
+    if view.tail_count < _tail_limit(view, ivf):
+        return
+    segments = view.snapshot.segments
+    cap = SEGMENT_BYTES // (4 * view.snapshot.model.dim)
+    taken = _absorbed([segment.count for segment in segments], view.tail_count, cap)
+    kept, gone = segments[: len(segments) - taken], segments[len(segments) - taken :]
+    count = view.tail_count + sum(segment.count for segment in gone)
+    check_segment_room(layout, count, ivf.nlist, view.snapshot.model.dim)
+    index = IvfIndex.empty(view.segments[0].centroids)
+    for old in view.segments[len(kept) :]:
+        index.absorb(old, view.removed)
+    last_band = max((step.up_to for step in ivf.curve), default=np.inf)
+    far = 0
+    for ids, vectors in view.live_tail():
+        if len(ids):
+            far += int((index.add(ids, vectors) > last_band).sum())
+    first = kept[-1].last_id + 1 if kept else 1
+    last = view.snapshot.shards[-1].last_id
+    new = write_segment(layout, index, catalog.next_segment(), first_id=first, last_id=last)
+    ivf = replace(ivf, added=ivf.added + view.tail_count, far=ivf.far + far)
+    catalog.replace_segments([segment.number for segment in gone], [new], ivf)
+
+
+def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
+    """Return how many of the last segments the tail is merged with.
+
+    Args:
+        sizes: images of each segment.
+        tail: images of the tail.
+        cap: images of a segment at most.
+    """
+    budget = MERGE * tail if len(sizes) < SEGMENTS else cap
+    taken = total = 0
+    for size in reversed(sizes):
+        if total + size > budget or total + size + tail > cap:
+            break
+        taken, total = taken + 1, total + size
+    return taken
+
+
+def _purge(layout: Layout, catalog: CatalogWriter) -> None:
+    """Write segments anew that hold much that is removed."""
     view = open_view(layout, catalog)
     ivf = view.snapshot.ivf
-    requested = nlist or (ivf.requested_nlist if ivf else None)
-    if view.count == 0 or (requested is None and view.count < IVF_FROM):
-        return
-    if ivf and not view.tail_count and not view.snapshot.stale and ivf.requested_nlist == requested:
-        return
-    lists = min(requested or choose_nlist(view.count), view.count)
-    size = training_size(view.count, lists, view.snapshot.model.dim)
-    centroids = train(_sample(view, size)[1], lists, device=device)
-    segments = list(_build(layout, view, centroids, first=catalog.next_segment(), device=device))
-    nprobe, recall, bound = _measure(layout, view, segments)
-    catalog.replace_segments(segments, IvfRecord(lists, requested, nprobe, recall, bound))
-
-
-def _live_blocks(view: View) -> Iterator[tuple[Ids, Vectors]]:
-    for ids, vectors in view.blocks():
-        live = ~rows_of(ids, view.removed)
-        yield (ids, vectors) if live.all() else (ids[live], vectors[live])
-
-
-def _sample(view: View, size: int) -> tuple[Ids, Vectors]:
-    """Draw `size` images at random, seeded: ids and vectors, ordered by id."""
-    drawn = np.random.default_rng(_SEED).choice(view.count, min(size, view.count), replace=False)
-    drawn.sort()
-    start, parts = 0, []
-    for ids, vectors in _live_blocks(view):
-        first, last = np.searchsorted(drawn, (start, start + len(ids)))
-        rows = drawn[first:last] - start
-        parts.append((ids[rows], vectors[rows]))
-        start += len(ids)
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _build(
-    layout: Layout, view: View, centroids: Vectors, *, first: int, device: str
-) -> Iterator[Segment]:
-    """Write segments of at most about `SEGMENT_BYTES` that share `centroids`; yield each."""
-    rows = SEGMENT_BYTES // (centroids.itemsize * centroids.shape[1])
-    number, first_id, last_id = first, 1, 0
-    index = IvfIndex.empty(centroids, device=device)
-    for shard, (ids, vectors) in zip(view.snapshot.shards, _live_blocks(view), strict=True):
-        if index.count and index.count + len(ids) > rows:
-            yield _save(layout, index, number, first_id, last_id)
-            number, first_id = number + 1, last_id + 1
-            index = IvfIndex.empty(centroids, device=device)
-        if len(ids):
-            index.add(ids, vectors)
-        last_id = shard.first_id + shard.count - 1
-    yield _save(layout, index, number, first_id, last_id)
-
-
-def _save(layout: Layout, index: IvfIndex, number: int, first_id: int, last_id: int) -> Segment:
-    sha256 = write_atomically(layout.segment(number), index.save)
-    return Segment(number, first_id, last_id, index.count, sha256)
-
-
-def _measure(layout: Layout, view: View, segments: Sequence[Segment]) -> tuple[int, float, float]:
-    """Choose `nprobe`; return it with the recall@10 measured and its lower 95 % bound."""
-    ids, queries = _sample(view, QUERIES)
-    indexes = [IvfIndex.open(layout.segment(segment.number)) for segment in segments]
-    curve = recall_curve(queries, ids, indexes, view.blocks(), view.removed)
-    nprobe = choose_nprobe(curve, RECALL)
-    return nprobe, curve.mean(nprobe), lower_bound(curve.recall[:, nprobe - 1])
+    stale = np.array(view.snapshot.stale, np.int64)
+    for segment, old in zip(view.snapshot.segments, view.segments, strict=True):
+        dead = int(((stale >= segment.first_id) & (stale <= segment.last_id)).sum())
+        if ivf is None or dead < DEAD * segment.count or not dead:
+            continue
+        check_segment_room(layout, segment.count, ivf.nlist, view.snapshot.model.dim)
+        index = IvfIndex.empty(old.centroids)
+        index.absorb(old, view.removed)
+        new = write_segment(
+            *(layout, index, catalog.next_segment()),
+            first_id=segment.first_id,
+            last_id=segment.last_id,
+        )
+        catalog.replace_segments([segment.number], [new], ivf)

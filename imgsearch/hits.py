@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from imgsearch.search.vectors import Ids, Vectors
 
-__all__ = ["Answer", "Hit", "HitArrays", "Kind", "Search", "arrays_of", "hits_of"]
+__all__ = ["Answer", "Hit", "HitArrays", "Kind", "Search", "answers_of", "arrays_of"]
 
 Kind: TypeAlias = Literal["ivf", "wide", "exact"]
 
@@ -77,16 +77,25 @@ def arrays_of(squared: Vectors, ids: Ids) -> HitArrays:
     return HitArrays(ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
 
 
-def hits_of(arrays: HitArrays, paths: Mapping[int, str]) -> list[list[Hit]]:
-    """Turn arrays into hits; ids without a path are left out."""
+def answers_of(
+    arrays: HitArrays, searches: Sequence[Search], paths: Mapping[int, str]
+) -> list[Answer]:
+    """Turn arrays, and how each of their rows was searched, into answers."""
     rows = zip(
-        arrays.ids.tolist(), arrays.distances.tolist(), arrays.similarities.tolist(), strict=True
+        arrays.ids.tolist(),
+        arrays.distances.tolist(),
+        arrays.similarities.tolist(),
+        searches,
+        strict=True,
     )
     return [
-        [
-            Hit(rank, id_, paths[id_], distance, similarity)
-            for rank, (id_, distance, similarity) in enumerate(zip(*row, strict=True), 1)
-            if id_ >= 0
-        ]
-        for row in rows
+        Answer(
+            tuple(
+                Hit(rank, id_, paths[id_], distance, similarity)
+                for rank, (id_, distance, similarity) in enumerate(zip(*row, strict=True), 1)
+                if id_ >= 0
+            ),
+            search,
+        )
+        for *row, search in rows
     ]

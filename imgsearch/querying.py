@@ -5,55 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.embedding.images import Pixels, pixels_of, read
+from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
-from imgsearch.errors import DamagedError, ImageError, InputError, SettingError, missing, reason_of
-from imgsearch.hits import Hit, HitArrays, arrays_of, hits_of
+from imgsearch.errors import DamagedError, InputError, missing
+from imgsearch.hits import Answer, HitArrays, Search, answers_of, arrays_of
+from imgsearch.queries import PathLike, Query, SearchOptions, pixels_of_query
 from imgsearch.roots import Roots, plain_path, real_path
-from imgsearch.search.vectors import Ids, Vectors, as_queries
+from imgsearch.search.vectors import Ids, Vectors, as_queries, rows_of
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 from imgsearch.view import View, open_view
 
-__all__ = ["Query", "SearchOptions", "Searcher", "open_torch"]
-
-Query: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """How to search.
-
-    Attributes:
-        k: hits a query; fewer if the collection is smaller.
-        recall: recall@10 to keep; None for what the collection promises.
-        nprobe: inverted lists to scan, whatever recall that has; None for as many as `recall` takes.
-        exact: compare with every image instead.
-    """
-
-    k: int
-    recall: float | None
-    nprobe: int | None
-    exact: bool
-
-    def __post_init__(self) -> None:
-        if self.recall is not None and not 0 < self.recall <= 1:
-            raise SettingError(f"recall is {self.recall}; it must be more than 0 and at most 1")
-        for name, value in (("k", self.k), ("nprobe", self.nprobe)):
-            if value is not None and value < 1:
-                raise SettingError(f"{name} is {value}; it must be 1 or more")
-        if self.exact and self.nprobe is not None:
-            raise SettingError("exact search probes no lists: give exact or nprobe, not both")
+__all__ = ["Searcher", "open_torch"]
 
 
 class Searcher:
@@ -85,95 +54,94 @@ class Searcher:
                 self._opened = version, open_view(self._layout, self._catalog, device=device)
             return self._opened[1]
 
-    def embed(self, queries: Sequence[Query] | Vectors) -> Vectors:
+    def embed(self, queries: Sequence[Query] | Vectors, crop: Box | None = None) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
-        if isinstance(queries, np.ndarray):
+        if isinstance(queries, np.ndarray) and crop is None:
             return as_queries(queries, self._record.dim)
-        if isinstance(queries, str | os.PathLike | Image.Image):
+        if isinstance(queries, str | bytes | os.PathLike | Image.Image):
             raise InputError("several queries are expected: give a list, even for one")
-        rows = [self._embed_one(query) for query in queries]
+        rows = [self._embed_one(query, crop) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
-    def find(self, embeddings: Vectors, options: SearchOptions, own: Ids | None) -> HitArrays:
-        """Return the nearest images of each embedding.
+    def find(
+        self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
+    ) -> HitArrays:
+        """Return the nearest images of each query.
 
         Args:
-            embeddings: float32 `[n, dim]`, L2-normalised.
+            queries: what was embedded, for the paths among them.
+            embeddings: of the queries, float32 `[n, dim]`, L2-normalised.
             options: how to search.
-            own: an id to leave out for each embedding, -1 for none; None for none at all.
 
         Raises:
             DamagedError: a file of the collection is missing or damaged.
         """
-        return self._find(embeddings, options, own)[1]
+        return self._find(embeddings, options, self._left_out(queries, options))[1]
 
-    def find_hits(
-        self, embeddings: Vectors, options: SearchOptions, own: Ids | None
-    ) -> list[list[Hit]]:
+    def answer(
+        self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
+    ) -> list[Answer]:
         """Do as `find`, and return the hits with their paths."""
         while True:
-            view, found = self._find(embeddings, options, own)
+            left_out = self._left_out(queries, options)
+            view, found, searches = self._find(embeddings, options, left_out)
             ids = np.unique(found.ids[found.ids >= 0]).tolist()
             paths = self._catalog.paths(ids)
             if len(paths) == len(ids):
-                return hits_of(found, paths)
+                return answers_of(found, searches, paths)
             if view is self.view():  # else an image was replaced meanwhile
                 raise DamagedError(
                     f"{self._layout.catalog} lacks images whose embeddings are there; "
                     "restore the collection from a copy"
                 )
 
-    def ids_of(self, queries: Sequence[Query] | Vectors) -> Ids:
-        """Return the id of the image at each query's path, int64 `[n]`, -1 where there is none."""
+    def _left_out(self, queries: Sequence[Query] | Vectors, options: SearchOptions) -> Ids:
+        """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none."""
+        if not options.exclude_self and not options.exclude:
+            return np.empty((len(queries), 0), np.int64)
+        if options.exclude and len(options.exclude) != len(queries):
+            raise InputError(
+                f"exclude has {len(options.exclude)} entries for {len(queries)} queries; "
+                "give a list of paths for each query"
+            )
+        named: list[list[PathLike]] = [list(paths) for paths in options.exclude]
+        named = named or [[] for _ in queries]
+        if options.exclude_self:
+            for paths, query in zip(named, queries, strict=True):
+                paths += [query] if isinstance(query, str | os.PathLike) else []
         roots = Roots(self._catalog.roots())
-        ids = np.full(len(queries), -1, dtype=np.int64)
-        for row, query in enumerate(queries):
-            if isinstance(query, str | os.PathLike):
-                ids[row] = self._id_at(roots, plain_path(query), real_path(query))
-        return ids
+        found = [{self._id_at(roots, path) for path in paths} - {-1} for paths in named]
+        left_out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
+        for row, ids in zip(left_out, found, strict=True):
+            row[: len(ids)] = sorted(ids)
+        return left_out
 
-    def _id_at(self, roots: Roots, *paths: bytes) -> int:
-        for (
-            path
-        ) in paths:  # as it is written, for it may lead through a linked folder, and as it is
-            folder, name = os.path.split(path)
+    def _id_at(self, roots: Roots, path: PathLike) -> int:
+        """Return the id of the image at a path, -1 if there is none."""
+        # As it is written, for it may lead through a linked folder, and as it is.
+        for absolute in (plain_path(path), real_path(path)):
+            folder, name = os.path.split(absolute)
             place = roots.find(folder)
-            id_ = self._catalog.id_at(place.root, place.folder, name) if place else None
+            id_ = self._catalog.id_at(place.spot(name)) if place else None
             if id_ is not None:
                 return id_
         return -1
 
     def _find(
-        self, embeddings: Vectors, options: SearchOptions, own: Ids | None
-    ) -> tuple[View, HitArrays]:
+        self, embeddings: Vectors, options: SearchOptions, left_out: Ids
+    ) -> tuple[View, HitArrays, list[Search]]:
         while True:
             view = self.view()
             try:
-                return view, _search(view, embeddings, options, own)
+                return view, *_search(view, embeddings, options, left_out)
             except FileNotFoundError as error:
                 if view is self.view():  # else a writer has just replaced it
                     raise missing(error) from error
 
-    def _embed_one(self, query: Query) -> Vectors:
-        size = self._record.input_size
-        if isinstance(query, str | os.PathLike):
-            pixels = read(os.path.expanduser(query), size).pixels
-        elif isinstance(query, Image.Image):
-            pixels = _pixels_of(query, size)
-        elif not isinstance(query, np.ndarray):
-            raise InputError(
-                f"a {type(query).__name__} is no query; give the path of an image, a Pillow image, "
-                "an array of pixels or an embedding"
-            )
-        elif query.dtype == np.uint8 and query.ndim in (2, 3):
-            pixels = _pixels_of(_image_of(query), size)
-        elif query.ndim == 1:
-            return as_queries(query, self._record.dim)
-        else:
-            raise InputError(
-                f"a {query.dtype} array of the shape {list(query.shape)} is no query; give one "
-                "embedding, or pixels as uint8 [h, w, 3]"
-            )
+    def _embed_one(self, query: Query, crop: Box | None) -> Vectors:
+        pixels = pixels_of_query(query, self._record.input_size, crop)
+        if pixels is None:
+            return as_queries(np.asarray(query), self._record.dim)
         return self._model().embed(pixels[None])
 
     def _model(self) -> Runtime:
@@ -192,35 +160,36 @@ def open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
 
 
-def _search(view: View, queries: Vectors, options: SearchOptions, own: Ids | None) -> HitArrays:
+def _search(
+    view: View, queries: Vectors, options: SearchOptions, left_out: Ids
+) -> tuple[HitArrays, list[Search]]:
     k = min(options.k, view.count)
     if not k:
-        return arrays_of(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), int))
-    settings: dict[str, Any] = {
-        "recall": options.recall,
-        "nprobe": options.nprobe,
-        "exact": options.exact,
-    }
-    if own is None:
-        return arrays_of(*view.search(queries, k, **settings)[:2])
-    distances, ids, _ = view.search(queries, k + 1, **settings)
-    drop = (ids == own[:, None]) & (ids >= 0)
-    drop[~drop.any(axis=1), -1] = True
-    return arrays_of(distances[~drop].reshape(-1, k), ids[~drop].reshape(-1, k))
-
-
-def _pixels_of(image: Image.Image, size: int) -> Pixels:
-    try:
-        return pixels_of(image, size)
-    except Exception as error:
-        # An image that is opened is not decoded yet: see imgsearch.embedding.images.decode.
-        raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
-
-
-def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
-    if pixels.size:
-        with suppress(TypeError):
-            return Image.fromarray(pixels)
-    raise InputError(
-        f"an array of the shape {list(pixels.shape)} is no image; give uint8 [h, w, 3]"
+        nothing = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        return arrays_of(*nothing), [Search("exact", 0, 1.0)] * len(queries)
+    distances, ids, searches = view.search(
+        queries,
+        k + left_out.shape[1],
+        recall=options.recall,
+        nprobe=options.nprobe,
+        exact=options.exact,
     )
+    if left_out.size:
+        distances, ids = _without(distances, ids, left_out)
+    found = arrays_of(distances[:, :k], ids[:, :k])
+    if options.min_similarity is not None:
+        # 5e-7, so that what is printed with six digits is compared as it is printed.
+        near = found.similarities >= options.min_similarity - 5e-7
+        found = HitArrays(np.where(near, found.ids, -1), found.distances, found.similarities)
+    return found, searches
+
+
+def _without(distances: Vectors, ids: Ids, left_out: Ids) -> tuple[Vectors, Ids]:
+    """Put the ids to be left out of each row behind all others, as -1."""
+    # A row and an id as one number: the same id may be a hit of one query and not of another.
+    base = int(max(ids.max(), left_out.max())) + 2
+    rows = np.arange(len(ids), dtype=np.int64)[:, None] * base
+    drop = rows_of(rows + ids, np.unique(rows + left_out)) & (ids >= 0)
+    order = np.argsort(drop, axis=1, kind="stable")
+    ids = np.where(drop, -1, ids)
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imgsearch.storage.records import IvfRecord, ModelRecord
+from imgsearch.storage.records import IvfRecord, ModelRecord, Settings
 
 __all__ = ["Failure", "IndexReport", "Info", "Progress"]
 
@@ -19,14 +19,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an indexing run did: `found = indexed + unchanged + failed + skipped`.
+    """What an indexing run did.
+
+    `found = indexed + copied + moved + unchanged + failed + skipped + excluded`.
 
     Attributes:
         found: files listed.
         indexed: images embedded in this run.
-        unchanged: images that were there already, with the same size and time.
+        copied: images whose content had been embedded before, at another path.
+        moved: images that were at another path before, where there is no file any more.
+        unchanged: images that were there already, with the same content.
         failed: files that are or should be images and could not be used; see `failures`.
         skipped: files that are plainly no images.
+        excluded: files that were taken out, and are kept out.
+        removed: images that left the collection because their files are gone.
         failures: the failed files, those of earlier runs that have not changed included.
         unreadable: folders that could not be listed.
         seconds: the run took.
@@ -34,9 +40,13 @@ class IndexReport:
 
     found: int
     indexed: int
+    copied: int
+    moved: int
     unchanged: int
     failed: int
     skipped: int
+    excluded: int
+    removed: int
     failures: tuple[Failure, ...]
     unreadable: tuple[Failure, ...]
     seconds: float
@@ -63,9 +73,16 @@ class Info:
         images: that can be found.
         failed: files that could not be used.
         skipped: files that are plainly no images.
+        excluded: files and folders that were taken out.
         roots: folders that were indexed.
         model: that made the embeddings: name, length of an embedding, weights and their SHA-256.
-        ivf: the index; None while every search is exact.
+        settings: what the index is to be like: nlist, and the recall@10 that is promised.
+        ivf: the index, and the recall it was measured to keep; None while every search is exact.
+        nprobe: lists that a query probes to keep the promise, the farther it is from a centroid the
+            more; beyond the last it is compared with every image.
+        outgrown: the images have changed so much since the centroids were trained that the promise
+            may not hold; the next run trains them again.
+        segments: files that the index is divided into.
         list_sizes: images in each inverted list.
         tail: images that are searched exactly because no inverted list holds them yet.
         bytes: all files together.
@@ -77,9 +94,14 @@ class Info:
     images: int
     failed: int
     skipped: int
+    excluded: int
     roots: tuple[str, ...]
     model: ModelRecord
+    settings: Settings
     ivf: IvfRecord | None
+    nprobe: tuple[int, ...]
+    outgrown: bool
+    segments: int
     list_sizes: tuple[int, ...]
     tail: int
     bytes: int

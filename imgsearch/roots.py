@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imgsearch.errors import InputError
-from imgsearch.storage.records import Root
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.records import Root, Spot
 
-__all__ = ["Place", "Roots", "existing", "plain_path", "real_path"]
+__all__ = ["Place", "Roots", "existing", "is_below", "plain_path", "real_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,10 @@ class Place:
     root: int
     folder: bytes
 
+    def spot(self, name: bytes) -> Spot:
+        """Return the spot of a file in this folder."""
+        return Spot(self.root, self.folder, name)
+
 
 class Roots:
     """The roots of a collection.
@@ -27,26 +32,39 @@ class Roots:
     not recursive owns the files directly in it only.
     """
 
-    def __init__(self, roots: Iterable[Root]) -> None:
-        self._roots = sorted(roots, key=lambda root: len(root.path), reverse=True)
+    def __init__(self, roots: Iterable[Root], excluded: Iterable[bytes] = ()) -> None:
+        """Take the roots, and the absolute paths of folders that were taken out of them."""
+        self.all = sorted(roots, key=lambda root: len(root.path), reverse=True)
+        self.excluded = frozenset(excluded)
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Roots:
+        """Return the roots of a collection as they are now."""
+        return cls(catalog.roots(), catalog.excluded_folders())
 
     def find(self, folder: bytes) -> Place | None:
         """Return the place of a folder, given by its absolute path; None if no root owns it."""
-        for root in self._roots:
+        for root in self.all:
             if folder == root.path:
                 return Place(root.id, b"")
-            prefix = root.path.rstrip(b"/") + b"/"
-            if root.recursive and folder.startswith(prefix):
-                return Place(root.id, folder[len(prefix) :])
+            if root.recursive and is_below(folder, root.path):
+                return Place(root.id, folder[len(root.path.rstrip(b"/")) + 1 :])
         return None
 
     def covers(self, folder: bytes) -> bool:
-        """Tell whether a folder and all below it belong to a recursive root."""
-        return any(
-            root.recursive
-            and (folder == root.path or folder.startswith(root.path.rstrip(b"/") + b"/"))
-            for root in self._roots
-        )
+        """Tell whether a recursive root has a folder and all below it looked through."""
+        for root in self.all:
+            if root.recursive and (folder == root.path or is_below(folder, root.path)):
+                return not any(
+                    (folder == path or is_below(folder, path)) and is_below(path, root.path)
+                    for path in self.excluded
+                )
+        return False
+
+
+def is_below(path: bytes, folder: bytes) -> bool:
+    """Tell whether an absolute path leads through a folder, which it is not itself."""
+    return path.startswith(folder.rstrip(b"/") + b"/") and path != folder
 
 
 def real_path(path: str | os.PathLike[str]) -> bytes:

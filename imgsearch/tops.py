@@ -5,34 +5,59 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from imgsearch.errors import SettingError
-from imgsearch.roots import Roots, existing, plain_path
-from imgsearch.storage.catalog import Catalog
+from imgsearch.roots import Roots, existing, is_below, plain_path
+from imgsearch.storage.records import Spot
+from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Tops", "find_tops"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tops:
-    """Where to look: in folders, with all that is below them, and at single files."""
+    """Where to look: in folders, with all that is below them, and at single files.
+
+    `skipped` are folders that were taken out: they are passed over where they are come across.
+    """
 
     folders: Sequence[bytes]
     files: Sequence[bytes]
+    skipped: frozenset[bytes]
 
 
-def find_tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> Tops:
-    """Return the files and folders to look at, and make roots of those that belong to none."""
-    if not paths:
-        roots = catalog.roots()
-        if not roots:
-            raise SettingError(
-                "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
-            )
-        single = (catalog.files_of(root.id) for root in roots if not root.recursive)
-        return Tops([root.path for root in roots if root.recursive], [*chain(*single)])
-    before = Roots(catalog.roots())
+def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Tops:
+    """Return the files and folders to look at, and make roots of those that belong to none.
+
+    What was taken out and is named now is let in again.
+
+    Raises:
+        InputError: a path does not exist.
+        SettingError: no path is given, and there is no root.
+    """
+    folders, files = _given(catalog, paths)
+    if paths:
+        _let_in(catalog, folders, files)
+        _add_roots(catalog, folders, files)
+    roots = Roots.of(catalog)
+    if not roots.all:
+        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+    # A root below a folder that is looked through may be in a part of it that was taken out.
+    given = tuple(folders)
+    for root in sorted(roots.all, key=lambda root: root.id):
+        if not paths or any(is_below(root.path, folder) for folder in given):
+            if root.recursive:
+                folders.append(root.path)
+            else:
+                files += catalog.files_of(root.id)
+    return Tops(list(dict.fromkeys(folders)), list(dict.fromkeys(files)), roots.excluded)
+
+
+def _given(
+    catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]
+) -> tuple[list[bytes], list[bytes]]:
+    """Return the folders and the files given, by the paths under which they are indexed."""
+    before = Roots.of(catalog)
     tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
     for path in paths:
         top, plain = existing(path), plain_path(path)
@@ -40,12 +65,27 @@ def find_tops(catalog: Catalog, paths: Sequence[str | os.PathLike[str]]) -> Tops
         if not is_folder and before.covers(os.path.dirname(plain)):
             top = plain  # below a linked folder, which is listed under its own name
         tops[is_folder][top] = None
-    folders, files = list(tops[True]), list(tops[False])
+    return list(tops[True]), list(tops[False])
+
+
+def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
+    roots = Roots.of(catalog)
+    for path in files:
+        folder, name = os.path.split(path)
+        place = roots.find(folder)
+        if place is not None:
+            catalog.include(place.spot(name))
+    for path in folders:
+        place = roots.find(path)
+        if place is not None:
+            catalog.include(Spot(place.root, place.folder, b""))
+
+
+def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
     for folder in folders:
-        if not Roots(catalog.roots()).covers(folder):
+        if not Roots.of(catalog).covers(folder):
             catalog.add_root(folder, recursive=True)
-    after = Roots(catalog.roots())
+    after = Roots.of(catalog)
     for folder in dict.fromkeys(os.path.dirname(file) for file in files):
         if not after.covers(folder):
             catalog.add_root(folder, recursive=False)
-    return Tops(folders, files)

@@ -7,29 +7,49 @@ so that an image is found from the moment it is committed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 
 import numpy as np
+import numpy.typing as npt
 
 from imgsearch.errors import missing
 from imgsearch.hits import Search
-from imgsearch.search.ivf import IvfIndex, merge, search_exactly
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.search.exact import merge, search_exactly
+from imgsearch.search.ivf import IvfIndex
+from imgsearch.search.promise import Promise, Step
+from imgsearch.search.vectors import Ids, Vectors, rows_of
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
-from imgsearch.storage.shards import Shard, open_shard
+from imgsearch.storage.shards import Shard, open_ids, open_shard
 
 __all__ = ["View", "open_view"]
+
+TAIL_KEPT = 128 << 20  # bytes of the tail that are kept in memory; a longer one is read each time
+EXACT = Search("exact", 0, 1.0)
 
 
 class View:
     """What `snapshot` names, opened. Safe for concurrent searches.
 
-    `removed` are the ids that are not to be found, int64, sorted.
+    `removed` are the ids that are not to be found, int64, sorted. `promise` is None without lists.
     """
 
-    def __init__(self, layout: Layout, snapshot: Snapshot, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        snapshot: Snapshot,
+        *,
+        device: str = "cpu",
+        previous: View | None = None,
+    ) -> None:
         """Open the segments; shards are mapped when they are read.
+
+        Args:
+            layout: of the collection.
+            snapshot: of its catalog.
+            device: where to search the segments.
+            previous: an earlier view with the same device, whose segments are used again.
 
         Raises:
             FileNotFoundError: a file is gone; another process may just have replaced it.
@@ -39,15 +59,19 @@ class View:
         self._layout = layout
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
-        self.segments = [
-            IvfIndex.open(layout.segment(segment.number), device=device)
+        there = previous._opened if previous else {}
+        self._opened: dict[int, IvfIndex] = {
+            segment.number: there.get(segment.number)
+            or IvfIndex.open(layout.segment(segment.number), device=device)
             for segment in snapshot.segments
-        ]
-        indexed = max((segment.last_id for segment in snapshot.segments), default=0)
-        self._tail = [
-            shard for shard in snapshot.shards if shard.first_id + shard.count > indexed + 1
-        ]
-        self._indexed = indexed
+        }
+        self.segments = list(self._opened.values())
+        ivf = snapshot.ivf
+        steps = [Step(*astuple(step)) for step in ivf.curve] if ivf else []
+        self.promise = Promise(steps) if steps and self.segments else None
+        self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
+        self._tail = [shard for shard in snapshot.shards if shard.last_id > self._indexed]
+        self._kept: tuple[Ids, Vectors] | None = None
 
     @property
     def count(self) -> int:
@@ -60,9 +84,21 @@ class View:
         dead = int((self.removed > self._indexed).sum())
         return sum(shard.count for shard in self._tail) - dead
 
-    def blocks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """Yield the ids and vectors of each shard, removed ones included."""
-        yield from self._read(self.snapshot.shards)
+    @property
+    def nprobe(self) -> tuple[int, ...]:
+        """The lists that a query of each band probes to keep the collection's promise."""
+        if self.promise is None:
+            return ()
+        plan = self.promise.keep(self.snapshot.settings.recall)
+        return tuple(plan.nprobe.tolist())
+
+    def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield the ids and vectors of each shard, removed images left out."""
+        return self._read(self.snapshot.shards)
+
+    def live_tail(self) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield the ids and vectors of the tail, removed images left out."""
+        return self._read(self._tail)
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
@@ -76,32 +112,90 @@ class View:
             nprobe: lists a query, whatever recall that has; None for as many as `recall` takes.
             exact: compare with every vector instead.
         """
-        if exact or not self.segments or self.snapshot.ivf is None:
-            found = search_exactly(queries, self.blocks(), k, self.removed)
-            return *found, [Search("exact", 0, 1.0)] * len(queries)
-        found = self._search_ivf(queries, k, nprobe or self.snapshot.ivf.nprobe)
-        short = (found[1] < 0).any(axis=1)
-        if nprobe is None and short.any():  # the lists probed hold fewer than k images
-            more = self._search_ivf(queries[short], k, self.snapshot.ivf.nlist)
-            found[0][short], found[1][short] = more
-        return *found, [Search("ivf", nprobe or self.snapshot.ivf.nprobe, None)] * len(queries)
+        if exact or self.promise is None or not len(queries):
+            return *self._search_exactly(queries, k), [EXACT] * len(queries)
+        if nprobe is not None:
+            nprobe = min(nprobe, self.segments[0].nlist)
+            nearest = self.segments[0].assign(queries, nprobe)
+            return *self._probe(queries, k, nearest), self._described(nearest[0], nprobe)
+        return self._keep(queries, k, recall or self.snapshot.settings.recall, self.promise)
 
-    def _search_ivf(self, queries: Vectors, k: int, nprobe: int) -> tuple[Vectors, Ids]:
-        parts = [index.search(queries, k, nprobe, self._stale) for index in self.segments]
+    def _keep(
+        self, queries: Vectors, k: int, recall: float, promise: Promise
+    ) -> tuple[Vectors, Ids, list[Search]]:
+        """Search so that `recall` is kept: see `imgsearch.search.promise`."""
+        plan = promise.keep(recall)
+        nearest = self.segments[0].assign(queries, int(plan.nprobe.max()))
+        band = promise.band_of(nearest[0][:, 0])
+        far = band == promise.bands
+        nprobe = np.append(plan.nprobe, 0)[band]
+        # A list with the number -1 is not scanned.
+        nearest[1][np.arange(nearest[1].shape[1]) >= nprobe[:, None]] = -1
+        found = self._probe(queries, k, nearest)
+        ways = [
+            *(
+                Search("ivf", int(count), expected)
+                for count, expected in zip(plan.nprobe, plan.recall.tolist(), strict=True)
+            ),
+            EXACT,
+        ]
+        searches = [ways[number] for number in band.tolist()]
+        self._mend(queries, k, found, np.flatnonzero(far))
+        short = np.flatnonzero((found[1] < 0).any(axis=1) & ~far)
+        if short.size:  # the lists probed hold fewer than k images
+            nlist = self.segments[0].nlist
+            more = self._probe(queries[short], k, self.segments[0].assign(queries[short], nlist))
+            found[0][short], found[1][short] = more
+            for row in short.tolist():
+                searches[row] = Search("wide", nlist, 1.0)
+        return *found, searches
+
+    def _mend(self, queries: Vectors, k: int, found: tuple[Vectors, Ids], rows: Ids) -> None:
+        if rows.size:
+            found[0][rows], found[1][rows] = self._search_exactly(queries[rows], k)
+
+    def _described(self, distances: Vectors, nprobe: int) -> list[Search]:
+        """Say what is to be expected of an `nprobe` that was asked for."""
+        if self.promise is None:
+            return []
+        ways = [
+            Search("ivf", nprobe, self.promise.expected(band, nprobe))
+            for band in range(self.promise.bands + 1)
+        ]
+        return [ways[band] for band in self.promise.band_of(distances[:, 0]).tolist()]
+
+    def _search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+        return search_exactly(queries, self.live_blocks(), k)
+
+    def _probe(self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids]) -> tuple[Vectors, Ids]:
+        parts = [index.search(queries, k, nearest, self._stale) for index in self.segments]
         if self._tail:
-            parts.append(search_exactly(queries, self._read(self._tail), k, self.removed))
+            parts.append(search_exactly(queries, self._tail_blocks(), k))
         best = parts[0]
         for part in parts[1:]:
             best = merge(best, part, k)
         return best
 
+    def _tail_blocks(self) -> Iterable[tuple[Ids, Vectors]]:
+        size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)
+        if size > TAIL_KEPT:
+            return self.live_tail()
+        if self._kept is None:  # two threads may do this at once: both get the same
+            ids, vectors = (np.concatenate(part) for part in zip(*self.live_tail(), strict=True))
+            self._kept = ids, vectors
+        return [self._kept]
+
     def _read(self, shards: Iterable[Shard]) -> Iterator[tuple[Ids, Vectors]]:
         for shard in shards:
+            ids = open_ids(self._layout.vectors, shard)
             vectors = open_shard(self._layout.vectors, shard, self.snapshot.model.dim)
-            yield shard.ids, vectors
+            live: npt.NDArray[np.bool_] = ~rows_of(ids, self.removed)
+            yield (ids, vectors) if live.all() else (ids[live], vectors[live])
 
 
-def open_view(layout: Layout, catalog: Catalog, *, device: str = "cpu") -> View:
+def open_view(
+    layout: Layout, catalog: Catalog, *, device: str = "cpu", previous: View | None = None
+) -> View:
     """Open the present state of a collection.
 
     Between reading the catalog and opening what it names, a writer may replace the files: then the
@@ -113,7 +207,7 @@ def open_view(layout: Layout, catalog: Catalog, *, device: str = "cpu") -> View:
     while True:
         snapshot = catalog.snapshot()
         try:
-            return View(layout, snapshot, device=device)
+            return View(layout, snapshot, device=device, previous=previous)
         except FileNotFoundError as error:
             if catalog.snapshot() == snapshot:
                 raise missing(error) from error

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_part
+from imgsearch.embedding.listing import trusted_time
 from imgsearch.errors import ImageError, reason_of
 
-__all__ = ["FORMATS", "Format", "Pixels", "Source", "decode", "pixels_of", "read"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ImageFile",
+    "Pixels",
+    "Source",
+    "decode",
+    "open_image",
+    "orientation_of",
+    "picture_of",
+    "pixels_of",
+    "read",
+]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -65,13 +83,69 @@ _UPRIGHT = {
 class Source:
     """A decoded file: its pixels (uint8 `[size, size, 3]`, RGB), and what identifies its content.
 
-    `digest` is the SHA-256 of the file, `size` in bytes, `mtime_ns` its modification time.
+    `digest`, `size` and `mtime_ns` are those of `ImageFile`.
     """
 
     pixels: Pixels
     digest: bytes
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
+
+
+class ImageFile:
+    """An open image file whose content is known, but not decoded yet; a context manager.
+
+    Attributes:
+        digest: SHA-256 of the file, 32 bytes.
+        size: in bytes.
+        mtime_ns: its modification time, None where `trusted_time` does not trust it.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open and hash the file at `path`, unless its first bytes are those of no image.
+
+        Raises:
+            ImageError: it cannot be read (`transient`), or it is no image (not `recognised`).
+        """
+        self._path = path
+        with _reading(path), ExitStack() as opened:
+            self._file = opened.enter_context(open(path, "rb", opener=_open_at_once))
+            now = time.time_ns()
+            self._status = os.fstat(self._file.fileno())
+            if not stat.S_ISREG(self._status.st_mode):
+                raise ImageError(path, "is not a regular file", recognised=False)
+            _recognise(self._file, path)
+            self._file.seek(0)
+            self.digest = hashlib.file_digest(self._file, "sha256").digest()
+            self._check_unchanged()
+            opened.pop_all()  # it stays open, for decode
+        self.size = self._status.st_size
+        self.mtime_ns = trusted_time(self._status.st_mtime_ns, now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def decode(self, input_size: int) -> Pixels:
+        """Decode it into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
+
+        Raises:
+            ImageError: it cannot be read or has changed (`transient`), it cannot be decoded, or it
+                is no image (not `recognised`).
+        """
+        with _reading(self._path):
+            self._file.seek(0)
+            pixels = decode(self._file, input_size, self._path)
+            self._check_unchanged()
+        return pixels
+
+    def _check_unchanged(self) -> None:
+        before, after = self._status, os.fstat(self._file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            reason = "changed while it was read; index again"
+            raise ImageError(self._path, reason, transient=True)
 
 
 def read(path: str, input_size: int) -> Source:
@@ -81,20 +155,17 @@ def read(path: str, input_size: int) -> Source:
         ImageError: it cannot be read (`transient`), it is no image (not `recognised`), or it
             cannot be decoded.
     """
+    with ImageFile(path) as file:
+        return Source(file.decode(input_size), file.digest, file.size, file.mtime_ns)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn what the operating system says about a file into an `ImageError`."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise ImageError(path, "is not a regular file", recognised=False)
-            pixels = decode(file, input_size, path)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").digest()
-            after = os.fstat(file.fileno())
+        yield
     except OSError as error:
         raise ImageError(path, f"cannot be read: {reason_of(error)}", transient=True) from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ImageError(path, "changed while it was read; index again", transient=True)
-    return Source(pixels, digest, after.st_size, after.st_mtime_ns)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -110,39 +181,71 @@ def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:
         ImageError: it is no image of one of `FORMATS`, or it cannot be decoded.
         OSError: the operating system could not read it.
     """
-    prefix = file.read(16)
-    formats = _formats_of(prefix)
-    if not formats:
-        raise _unrecognised(path, prefix)
+    with _opened(file, path) as image:
+        # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
+        # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+        image.draft(None, (2 * input_size, 2 * input_size))
+        return pixels_of(image, input_size)
+
+
+@contextmanager
+def open_image(source: str | bytes) -> Iterator[Image.Image]:
+    """Open an image file, given by its path or its content; nothing is decoded yet.
+
+    Raises:
+        ImageError: it cannot be read, it is no image, or what was done with it failed.
+    """
+    if isinstance(source, bytes):
+        with _opened(io.BytesIO(source), "image") as image:
+            yield image
+        return
+    with _reading(source), open(source, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ImageError(source, "is not a regular file", recognised=False)
+        with _opened(file, source) as image:
+            yield image
+
+
+@contextmanager
+def _opened(file: BinaryIO, path: str) -> Iterator[Image.Image]:
+    """Open an image; whatever fails while it is open becomes an `ImageError`."""
+    formats = _recognise(file, path)
     try:
         with Image.open(file, formats=formats) as image:
-            # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
-            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
-            image.draft(None, (2 * input_size, 2 * input_size))
-            return pixels_of(image, input_size)
+            yield image
+    except ImageError:
+        raise
     except Exception as error:
         # Plug-ins raise whatever a malformed file makes them stumble over: there is no common base.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # EINVAL: the file itself pointed to an offset that no file can have
         if _WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
-            raise _unrecognised(path, prefix) from error
+            raise _unrecognised(path) from error
         raise ImageError(path, f"cannot be decoded: {_explain(error)}") from error
 
 
-def pixels_of(image: Image.Image, input_size: int) -> Pixels:
-    """Squash an image to uint8 `[input_size, input_size, 3]`, upright, RGB, on white.
+def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels:
+    """Squash an image, or part of it, to uint8 `[input_size, input_size, 3]`; see `picture_of`."""
+    return np.asarray(picture_of(image, (input_size, input_size), part), dtype=np.uint8)
 
-    The whole image, bilinear with antialiasing (`PIL.Image.Image.resize`).
+
+def picture_of(image: Image.Image, size: tuple[int, int], part: Part = WHOLE) -> Image.Image:
+    """Squash an image, or part of it, to `size` (width, height): upright, RGB, on white.
+
+    Bilinear with antialiasing (`PIL.Image.Image.resize`).
     """
     image.load()
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
+    if part != WHOLE:
+        image = image.crop(pixel_box(stored_part(part, orientation), *image.size))
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         image = _to_8_bit(image)
     elif image.mode in ("1", "P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     elif "transparency" in image.info:
         image = image.convert("RGBA")  # one colour of an RGB or grey PNG stands for transparent
-    image = image.resize((input_size, input_size), Image.Resampling.BILINEAR)
+    stored_size = size[::-1] if orientation in TURNED else size
+    image = image.resize(stored_size, Image.Resampling.BILINEAR)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -150,10 +253,11 @@ def pixels_of(image: Image.Image, input_size: int) -> Pixels:
     image = image.convert("RGB")
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    return np.asarray(image, dtype=np.uint8)
+    return image
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 where it has none."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -176,14 +280,23 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8))
 
 
+def _recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
+    """Return the formats whose signature a file begins with; refuse it if there are none."""
+    prefix = file.read(16)
+    formats = _formats_of(prefix)
+    if not formats:
+        raise _unrecognised(path, empty=not prefix)
+    return formats
+
+
 def _is_named_like_an_image(path: str) -> bool:
     return path.lower().endswith(_EXTENSIONS)
 
 
-def _unrecognised(path: str, prefix: bytes) -> ImageError:
+def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
     if not _is_named_like_an_image(path):
         return ImageError(path, "is not an image of a supported format", recognised=False)
-    named = "is empty" if not prefix else "holds no image of a supported format"
+    named = "is empty" if empty else "holds no image of a supported format"
     return ImageError(path, f"is named like an image but {named}")
 
 

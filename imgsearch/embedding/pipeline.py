@@ -1,11 +1,12 @@
 """Embed many files: paths in, one outcome a path out, in the same order, in bounded memory.
 
-A worker process a core decodes and, on a CPU, runs the model.
+A worker process a core hashes each file and asks whether its content is wanted; if so, it decodes
+the file and, on a CPU, runs the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,11 +15,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.pool import Decoded, Pool, Refused, Reply
+from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
 
-__all__ = ["Embedded", "Outcome", "Refused", "embed_files"]
+__all__ = ["Embedded", "Known", "Outcome", "Refused", "embed_files"]
 
 WINDOW = 512  # requests under way or done but waiting for an earlier one
 PIXEL_WINDOW = 64  # the same where a request's answer is pixels, some 150 KB an image
@@ -30,21 +31,23 @@ class Embedded:
     """A file that was embedded.
 
     `embedding` is float32 `[dim]`, L2-normalised; `digest` the SHA-256 of the file; `size` and
-    `mtime_ns` are as they were when it was read.
+    `mtime_ns` are as they were when it was read, `mtime_ns` None if it was too recent to tell a
+    later change (`imgsearch.embedding.listing.trusted_time`).
     """
 
     embedding: Embeddings
     digest: bytes
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
 
 
-Outcome: TypeAlias = Embedded | Refused
+Outcome: TypeAlias = Embedded | Known | Refused
 
 
 def embed_files(
     paths: Iterable[str],
     *,
+    wanted: Callable[[str, bytes], bool],
     model: Path,
     input_size: int,
     dim: int,
@@ -56,11 +59,15 @@ def embed_files(
 
     Args:
         paths: consumed lazily, a bounded distance ahead of the outcomes, in the caller's thread.
+        wanted: tells, of a path and the SHA-256 of its content, whether it is to be embedded; if
+            not, it is not even decoded, and its outcome is `Known`. Called by several threads at
+            once, and again with the same path if a worker dies: it must answer the same. What it
+            raises is raised here.
         model: the ONNX file that the workers run, unless `gpu` is given.
         input_size: edge of the network's input in pixels.
         dim: length of an embedding.
         workers: number of processes.
-        time_limit: seconds that a file may take before it is blamed.
+        time_limit: seconds that hashing a file may take, and decoding it, before it is blamed.
         gpu: runs the model in this process instead; the workers only decode.
 
     Raises:
@@ -69,21 +76,22 @@ def embed_files(
     """
     if gpu is None:
         runs_model = command("worker", str(input_size), str(model))
-        pool = Pool(runs_model, workers, time_limit, np.dtype(np.float32), (dim,))
+        embedding = np.dtype((np.float32, (dim,)))
+        pool = Pool(runs_model, workers, time_limit, embedding, wanted)
         with closing(pool.run(paths, WINDOW)) as replies:
             for reply in replies:
                 yield _outcome(reply)
         return
     only_decodes = command("worker", str(input_size))
-    shape = (input_size, input_size, 3)
-    pool = Pool(only_decodes, workers, time_limit, np.dtype(np.uint8), shape)
+    pixels = np.dtype((np.uint8, (input_size, input_size, 3)))
+    pool = Pool(only_decodes, workers, time_limit, pixels, wanted)
     with closing(pool.run(paths, PIXEL_WINDOW)) as replies:
         while block := list(islice(replies, GPU_BATCH)):
             yield from _run_on_gpu(block, gpu)
 
 
 def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:
-    if isinstance(reply, Refused):
+    if not isinstance(reply, Decoded):
         return reply
     row = reply.array if embedding is None else embedding
     return Embedded(row, reply.digest, reply.size, reply.mtime_ns)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess
 
-__all__ = ["Decoded", "Pool", "Refused", "Reply"]
+__all__ = ["Decoded", "Known", "Pool", "Refused", "Reply"]
 
 BATCH = 4  # files a request
 
@@ -31,6 +31,15 @@ class Refused:
     transient: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A file that was hashed only, as its content was not wanted; attributes as of `Embedded`."""
+
+    digest: bytes
+    size: int
+    mtime_ns: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """A file that was read; `array` is its embedding, or its pixels where a GPU is to embed it."""
@@ -38,10 +47,10 @@ class Decoded:
     array: npt.NDArray[Any]
     digest: bytes
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
 
 
-Reply: TypeAlias = Decoded | Refused
+Reply: TypeAlias = Decoded | Known | Refused
 
 
 class Pool:
@@ -52,14 +61,23 @@ class Pool:
         command: list[str],
         size: int,
         time_limit: float,
-        dtype: np.dtype[Any],
-        shape: tuple[int, ...],
+        row: np.dtype[Any],
+        wanted: Callable[[str, bytes], bool],
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            command: starts a worker.
+            size: number of workers.
+            time_limit: seconds that a worker may be at a file.
+            row: of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
+            wanted: see `imgsearch.embedding.pipeline.embed_files`.
+        """
         self._command = command
         self._size = size
         self._time_limit = time_limit
-        self._dtype = dtype
-        self._shape = shape
+        self._row = row
+        self._wanted = wanted
         self._workers: list[WorkerProcess | None] = [None] * size
         self._stopping = threading.Event()
         self._requests: queue.SimpleQueue[tuple[int, list[str]]] = queue.SimpleQueue()
@@ -169,12 +187,13 @@ class Pool:
             if self._stopping.is_set():  # set before the workers were stopped: none is missed
                 worker.stop()
             worker.start()
-        replies, data = worker.run(paths)
-        good = sum("digest" in reply for reply in replies)
-        rows = iter(np.frombuffer(data, self._dtype).reshape(good, *self._shape))
-        return [
-            Decoded(next(rows), bytes.fromhex(reply["digest"]), reply["size"], reply["mtime_ns"])
-            if "digest" in reply
-            else Refused(**{key: reply[key] for key in ("reason", "recognised", "transient")})
-            for reply in replies
-        ]
+        replies, data = worker.run(paths, self._wanted)
+        rows = iter(np.frombuffer(data, self._row))
+        return [_reply(reply, rows) for reply in replies]
+
+
+def _reply(reply: dict[str, Any], rows: Iterator[npt.NDArray[Any]]) -> Reply:
+    if "reason" in reply:
+        return Refused(reply["reason"], reply["recognised"], reply["transient"])
+    content = bytes.fromhex(reply["digest"]), reply["size"], reply["mtime_ns"]
+    return Decoded(next(rows), *content) if reply["wanted"] else Known(*content)

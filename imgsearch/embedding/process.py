@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -88,22 +89,40 @@ class WorkerProcess:
         finally:
             self._deadline = float("inf")
 
-    def run(self, paths: list[str]) -> tuple[list[dict[str, Any]], bytes]:
+    def run(
+        self, paths: list[str], wanted: Callable[[str, bytes], bool]
+    ) -> tuple[list[dict[str, Any]], bytes]:
         """Return the replies to `paths` and the bytes of their arrays.
+
+        Args:
+            paths: of files.
+            wanted: tells, of a path and its digest, whether it is to be embedded. It may take its
+                time, and raise what it likes: then this worker can only be closed.
 
         Raises:
             WorkerDiedError: it died, or was stopped because a file took too long.
         """
+        message, data = self._ask({"paths": paths})
+        if "digests" in message:
+            digests = zip(paths, message["digests"], strict=True)
+            answer = [
+                each is not None and wanted(path, bytes.fromhex(each)) for path, each in digests
+            ]
+            message, data = self._ask({"wanted": answer})
+        return message["replies"], data
+
+    def _ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Return the next message that does not merely tell where it is."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         index: int | None = None
         try:
-            send(self._process.stdin, {"paths": paths})
+            send(self._process.stdin, question)
             while True:
                 self._deadline = time.monotonic() + self._time_limit
                 message, data = receive(self._process.stdout)
-                if "replies" in message:
-                    return message["replies"], data
+                if "begin" not in message:
+                    return message, data
                 index = message["begin"]
         except (EOFError, OSError):
             self._await_end()

@@ -1,9 +1,17 @@
 """The messages between the pipeline and its worker processes.
 
 A message is a line of JSON, followed by as many raw bytes as its `bytes` says. A request is
-`{"paths": [...]}`. The worker answers `{"ready": true}` once it has loaded its model; then, to each
-request, `{"begin": i}` before it reads file i, `{"begin": null}` before it runs the model, and last
-`{"replies": [...]}` with one reply a path, in order, and the arrays of those that succeeded.
+`{"paths": [...]}`. The worker says `{"ready": true}` once it has loaded its model; then, to each
+request,
+
+- `{"begin": i}` before it opens and hashes file i;
+- `{"digests": [...]}`, in hexadecimal, null for files that it refuses; the pipeline answers with
+  `{"wanted": [...]}`, true where the content is to be embedded. Left out if it refuses them all;
+- `{"begin": i}` again before it decodes file i, `{"begin": null}` before it runs the model;
+- `{"replies": [...]}` with one reply a path, in order, and the arrays of those that succeeded.
+
+A reply holds `reason`, `recognised` and `transient` of a refusal; or `digest`, `size`, `mtime_ns`
+(null if it is not to be trusted) and `wanted`, which tells whether there is an array for it.
 """
 
 from __future__ import annotations

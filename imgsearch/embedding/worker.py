@@ -1,4 +1,4 @@
-"""A worker process: decode a few images, run them through the model, answer, repeat.
+"""A worker process: hash a few images, decode and embed those that are wanted, answer, repeat.
 
 Started by `imgsearch.embedding.pipeline` as ``python -m imgsearch.embedding.worker SIZE [MODEL]``;
 without MODEL it answers with pixels instead of embeddings, for a pipeline that runs a GPU.
@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from imgsearch.embedding.images import Source, read
+from imgsearch.embedding.images import ImageFile
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
@@ -25,6 +27,8 @@ from imgsearch.errors import ImageError, ImgsearchError
 __all__ = ["main"]
 
 RUN = 2  # images a run of the model: more was slower on one thread (docs/performance.md)
+
+Messages: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 
 
 def main() -> None:
@@ -39,45 +43,42 @@ def main() -> None:
     except ImgsearchError as error:
         send_error(answers, error)
         return
-    waiting: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
+    messages: Messages = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
     send(answers, {"ready": True})
     while True:
-        _answer(waiting.get(), input_size, runtime, answers)
+        _answer(messages.get()["paths"], input_size, runtime, messages, answers)
 
 
-def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[list[str]]) -> None:
-    """Pass requests on; when the parent is gone, leave at once, even in the middle of a file."""
+def _listen(requests: BinaryIO, messages: Messages) -> None:
+    """Pass messages on; when the parent is gone, leave at once, even in the middle of a file."""
     try:
         while True:
-            waiting.put(receive(requests)[0]["paths"])
+            messages.put(receive(requests)[0])
     except EOFError:
         os._exit(0)
 
 
 def _answer(
-    paths: list[str], input_size: int, runtime: OnnxRuntime | None, answers: BinaryIO
+    paths: list[str],
+    input_size: int,
+    runtime: OnnxRuntime | None,
+    messages: Messages,
+    answers: BinaryIO,
 ) -> None:
     replies: list[dict[str, Any]] = []
-    sources: list[Source] = []
-    for index, path in enumerate(paths):
-        send(answers, {"begin": index})
-        try:
-            source = read(path, input_size)
-        except ImageError as error:
-            replies.append(
-                {
-                    "reason": error.reason,
-                    "recognised": error.recognised,
-                    "transient": error.transient,
-                }
-            )
-        else:
-            replies.append(
-                {"digest": source.digest.hex(), "size": source.size, "mtime_ns": source.mtime_ns}
-            )
-            sources.append(source)
-    arrays = [source.pixels for source in sources]
+    arrays: list[npt.NDArray[Any]] = []
+    with ExitStack() as opened:
+        files = _open(paths, opened, answers)
+        wanted = _ask(files, messages, answers)
+        for index, file in enumerate(files):
+            if wanted[index] and isinstance(file, ImageFile):
+                send(answers, {"begin": index})
+                try:
+                    arrays.append(file.decode(input_size))
+                except ImageError as error:
+                    file = error
+            replies.append(_reply(file, wanted=wanted[index]))
     if arrays and runtime is not None:
         send(answers, {"begin": None})
         runs = range(0, len(arrays), RUN)
@@ -85,6 +86,43 @@ def _answer(
         arrays = list(rows)
     data = b"".join(array.tobytes() for array in arrays)
     send(answers, {"replies": replies}, data)
+
+
+def _open(paths: list[str], opened: ExitStack, answers: BinaryIO) -> list[ImageFile | ImageError]:
+    """Open and hash each file; `opened` closes them."""
+    files: list[ImageFile | ImageError] = []
+    for index, path in enumerate(paths):
+        send(answers, {"begin": index})
+        try:
+            files.append(opened.enter_context(ImageFile(path)))
+        except ImageError as error:
+            files.append(error)
+    return files
+
+
+def _ask(files: list[ImageFile | ImageError], messages: Messages, answers: BinaryIO) -> list[bool]:
+    """Return for each file whether the pipeline wants it to be embedded."""
+    digests = [file.digest.hex() if isinstance(file, ImageFile) else None for file in files]
+    if not any(digests):
+        return [False] * len(files)
+    send(answers, {"digests": digests})
+    wanted: list[bool] = messages.get()["wanted"]
+    return wanted
+
+
+def _reply(file: ImageFile | ImageError, *, wanted: bool) -> dict[str, Any]:
+    if isinstance(file, ImageError):
+        return {
+            "reason": file.reason,
+            "recognised": file.recognised,
+            "transient": file.transient,
+        }
+    return {
+        "digest": file.digest.hex(),
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "wanted": wanted,
+    }
 
 
 if __name__ == "__main__":

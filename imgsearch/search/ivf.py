@@ -1,4 +1,4 @@
-"""Train, fill, search, save and open a Faiss IVF index. The only module that imports faiss.
+"""Train, fill, search, save and open a Faiss IVF index.
 
 `D` are squared L2 distances, as Faiss returns them, and -1 stands for "no id".
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +23,6 @@ __all__ = [
     "IvfIndex",
     "choose_nlist",
     "describe_faiss",
-    "merge",
-    "search_exactly",
     "to_gpu",
     "train",
     "training_size",
@@ -35,7 +32,7 @@ SEED = 1234
 ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little (by the design's figures)
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
-_QUERIES = 1_024  # a block of exact search
+_BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
 _GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
 
 
@@ -86,6 +83,7 @@ class IvfIndex:
 
     def __init__(self, index: Any, *, device: str = "cpu") -> None:
         """Wrap a Faiss index; use `empty` or `open`."""
+        index.parallel_mode = _BY_QUERY
         self._index = index
         self._fast = to_gpu(index, device)
         self._lock = threading.Lock()
@@ -132,39 +130,81 @@ class IvfIndex:
             self._index = faiss.index_gpu_to_cpu(self._fast)
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
 
-    def add(self, ids: Ids, vectors: Vectors) -> None:
-        """File each vector under its nearest centroid."""
-        self._fast.add_with_ids(np.ascontiguousarray(vectors), ids)
+    def add(self, ids: Ids, vectors: Vectors) -> Vectors:
+        """File each vector under its nearest centroid; return the squared distances to those."""
+        vectors = np.ascontiguousarray(vectors)
+        distances, lists = self.assign(vectors, 1)
+        if self._fast is self._index:
+            self._index.add_core(
+                *(len(ids), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(lists))
+            )
+        else:
+            self._fast.add_with_ids(vectors, ids)
+        return distances[:, 0]
+
+    def absorb(self, other: IvfIndex, excluded: Ids) -> None:
+        """File what another index with the same centroids holds, but for `excluded` (sorted)."""
+        source, target = other._index.invlists, self._index.invlists
+        for number in range(self.nlist):
+            size = source.list_size(number)
+            if not size:
+                continue
+            ids = faiss.rev_swig_ptr(source.get_ids(number), size)
+            codes = faiss.rev_swig_ptr(source.get_codes(number), size * source.code_size)
+            keep = ~rows_of(ids, excluded)
+            kept, rows = ids[keep], codes.reshape(size, -1)[keep]
+            if kept.size:
+                target.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
+                self._index.ntotal += len(kept)
+
+    def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
+        """Return the lists nearest to each query: D and numbers `[n, count]`, nearest first."""
+        found: tuple[Vectors, Ids] = self._index.quantizer.search(queries, count)
+        return found
 
     def search(
-        self, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
+        self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
     ) -> tuple[Vectors, Ids]:
-        """Scan the `nprobe` nearest lists of each query.
+        """Scan the lists that were assigned to each query.
 
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
-            nprobe: lists a query.
+            nearest: D and numbers `[n, nprobe]` of lists, as from `assign`; -1 for none.
             excluded: sorted ids to be passed over.
 
         Returns:
             D and ids `[n, k]`, nearest first.
         """
-        index = self._fast if max(k, nprobe) <= _GPU_MAX else self._index
         selector = None
         if excluded is not None and excluded.size:
-            index = self._index  # an index on a GPU takes no selector
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, self.nlist), sel=selector)
-        # Several threads may search an index in main memory, and only one an index on a GPU.
-        with self._lock if index is self._fast is not self._index else nullcontext():
-            distances, ids = index.search(queries, k, params=parameters)
+        nprobe = nearest[1].shape[1]
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        if self._fast is not self._index and selector is None and max(k, nprobe) <= _GPU_MAX:
+            with self._lock:  # one thread at a time may search an index on a GPU
+                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
+            return found
+        distances = np.empty((len(queries), k), np.float32)
+        ids = np.empty((len(queries), k), np.int64)
+        centroid_distances, lists = map(np.ascontiguousarray, nearest)
+        self._index.search_preassigned_c(  # the wrapper without _c takes no parameters
+            len(queries),
+            faiss.swig_ptr(np.ascontiguousarray(queries)),
+            k,
+            *map(faiss.swig_ptr, (lists, centroid_distances, distances, ids)),
+            False,
+            parameters,
+        )
         return distances, ids
 
-    def assign(self, queries: Vectors, count: int) -> Ids:
-        """Return the numbers `[n, count]` of the lists nearest to each query, nearest first."""
-        lists: Ids = self._index.quantizer.search(queries, count)[1]
-        return lists
+    @property
+    def centroids(self) -> Vectors:
+        """The centroids, float32 `[nlist, dim]`."""
+        quantizer = self._index.quantizer
+        flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
+        centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
+        return centroids
 
     @property
     def nlist(self) -> int:
@@ -190,39 +230,6 @@ class IvfIndex:
             yield faiss.rev_swig_ptr(pointer, size).copy() if size else np.empty(0, np.int64)
 
 
-def search_exactly(
-    queries: Vectors, blocks: Iterable[tuple[Ids, Vectors]], k: int, excluded: Ids | None = None
-) -> tuple[Vectors, Ids]:
-    """Return the `k` nearest of all vectors, block by block (`faiss::knn_L2sqr`).
-
-    Args:
-        queries: float32 `[n, dim]`.
-        blocks: ids int64 `[m]` and vectors float32 `[m, dim]`.
-        k: hits a query.
-        excluded: sorted ids to be passed over.
-
-    Returns:
-        D and ids `[n, k]`, nearest first.
-    """
-    best = _nothing(len(queries), k)
-    for ids, vectors in blocks:
-        if excluded is not None and excluded.size:
-            keep = ~rows_of(ids, excluded)
-            if not keep.all():
-                ids, vectors = ids[keep], vectors[keep]
-        if len(ids) and len(queries):
-            best = merge(best, _knn(queries, ids, np.ascontiguousarray(vectors), k), k)
-    return best
-
-
-def merge(one: tuple[Vectors, Ids], other: tuple[Vectors, Ids], k: int) -> tuple[Vectors, Ids]:
-    """Return the `k` nearest of two results; equal distances are ordered by id."""
-    distances = np.concatenate([one[0], other[0]], axis=1)
-    ids = np.concatenate([one[1], other[1]], axis=1)
-    order = np.lexsort((ids, distances))[:, :k]
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
-
-
 def to_gpu(index: Any, device: str) -> Any:
     """Return `index` on the GPU where the device is CUDA and faiss-gpu is installed, else itself.
 
@@ -246,28 +253,3 @@ _MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP
 def _on_gpu(device: str) -> bool:
     gpu = device == "cuda" and hasattr(faiss, "StandardGpuResources")
     return gpu and faiss.get_num_gpus() > 0
-
-
-def _nothing(queries: int, k: int) -> tuple[Vectors, Ids]:
-    return np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64)
-
-
-def _knn(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> tuple[Vectors, Ids]:
-    k = min(k, len(ids))
-    results = []
-    for start in range(0, len(queries), _QUERIES):
-        block = queries[start : start + _QUERIES]
-        rows = faiss.knn(block, vectors, k)[1]
-        results.append((_distances(block, vectors, rows), ids[rows]))
-    distances, found = (np.concatenate(parts) for parts in zip(*results, strict=True))
-    return distances, found
-
-
-def _distances(queries: Vectors, vectors: Vectors, rows: Ids) -> Vectors:
-    # For many queries Faiss expands |x - y|² for the sake of BLAS; what cancellation leaves would
-    # give an identical image a distance of 0.001.
-    squares = [
-        np.square(vectors[near] - query).sum(axis=1, dtype=np.float32)
-        for query, near in zip(queries, rows, strict=True)
-    ]
-    return np.stack(squares)

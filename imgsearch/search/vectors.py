@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from imgsearch.errors import InputError, reason_of
 
-__all__ = ["Ids", "Vectors", "as_queries", "rows_of"]
+__all__ = ["Ids", "Vectors", "as_queries", "combine", "rows_of"]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+
+UNLIKE = 0.5  # weight of what is not wanted; that of what is wanted is 1
 
 
 def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
@@ -46,3 +48,28 @@ def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
         return np.zeros(ids.shape, dtype=np.bool_)
     places = np.searchsorted(wanted, ids).clip(max=wanted.size - 1)
     return np.asarray(wanted[places] == ids, dtype=np.bool_)
+
+
+def combine(wanted: Vectors, unwanted: Vectors) -> Vectors:
+    """Return one embedding that is near to some embeddings and far from others, float32 `[dim]`.
+
+    mean(wanted) - 0.5 * mean(unwanted), L2-normalised: J. J. Rocchio, "Relevance feedback in
+    information retrieval" (1971; in G. Salton, The SMART Retrieval System), with the weights
+    alpha = 0, beta = 1 and gamma = 0.5.
+
+    Args:
+        wanted: float32 `[n, dim]`, at least one.
+        unwanted: float32 `[m, dim]`, perhaps none.
+
+    Raises:
+        InputError: nothing is wanted, or nothing is left of it.
+    """
+    if not len(wanted):
+        raise InputError("there is nothing to combine; give at least one image")
+    mean = wanted.mean(axis=0, dtype=np.float64)
+    if len(unwanted):
+        mean -= UNLIKE * unwanted.mean(axis=0, dtype=np.float64)
+    norm = float(np.linalg.norm(mean))
+    if not norm > 1e-6:
+        raise InputError("these images cancel one another out; leave one of them out")
+    return np.asarray(mean / norm, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The catalog: a SQLite database of what a collection holds. Its commit is the only commit point.
+"""The catalog: a SQLite database of what a collection holds, as its readers see it.
 
 Paths are bytes (`os.fsencode`), absolute for roots, relative to their root for folders.
 """
@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from imgsearch.errors import BusyError, DamagedError, ImgsearchError, StorageError
+from imgsearch.errors import DamagedError
+from imgsearch.storage.database import Database
 from imgsearch.storage.records import (
     Counts,
+    CurveStep,
+    Holder,
     IvfRecord,
     Known,
     ModelRecord,
-    NewFailure,
-    NewImage,
     Root,
     Segment,
+    Settings,
     Snapshot,
+    Spot,
 )
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shards import Shard
@@ -43,29 +41,12 @@ class Catalog:
             DamagedError: it is missing or is no catalog.
             StorageError: it cannot be opened.
         """
-        self._path = path
-        self._lock = threading.RLock()
-        if not create and not path.exists():
-            raise DamagedError(f"{path} is missing; restore the collection from a copy")
-        mode = "rwc" if create else "rw"  # SQLite falls back to reading where it cannot write
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        with self._translated():
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False
-            )
-            self._run("PRAGMA synchronous = EXTRA")
-            self._run("PRAGMA foreign_keys = ON")
-            if sys.platform == "darwin":
-                self._run("PRAGMA fullfsync = ON")
-            if create:
-                self._connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        self._database = Database(path, create=SCHEMA if create else None)
+        self._rows = self._database.rows
 
     def close(self) -> None:
-        """Close the database; no other method may be called then."""
-        with self._lock:
-            self._connection.close()
-
-    # Reading
+        """Close it; no other method may be called then."""
+        self._database.close()
 
     def version(self) -> int:
         """Return a number that changes when another connection has committed."""
@@ -77,21 +58,27 @@ class Catalog:
         Raises:
             DamagedError: the catalog names no model.
         """
-        with self._transaction("DEFERRED"):
+        with self._database.transaction("DEFERRED"):
             model = self.model()
             shards = self.shards()
-            segments = [Segment(*row) for row in self._rows("SELECT * FROM segments")]
+            segments = [
+                Segment(*row) for row in self._rows("SELECT * FROM segments ORDER BY first_id")
+            ]
             removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
-            ivf = [IvfRecord(*row) for row in self._rows("SELECT * FROM ivf")]
-        if model is None:
-            raise DamagedError(f"{self._path} names no model; restore it from a copy")
+            ivf = self._ivf()
+            settings = [Settings(*row) for row in self._rows("SELECT * FROM settings")]
+        if model is None or not settings:
+            raise DamagedError(
+                f"{self._database.path} names no model; restore the collection from a copy"
+            )
         return Snapshot(
             model,
             tuple(shards),
             tuple(segments),
             removed=tuple(id_ for id_, _ in removed),
             stale=tuple(id_ for id_, stale in removed if stale),
-            ivf=ivf[0] if ivf else None,
+            ivf=ivf,
+            settings=settings[0],
         )
 
     def model(self) -> ModelRecord | None:
@@ -103,32 +90,82 @@ class Catalog:
         """Return all shards, ordered by id."""
         return [Shard(*row) for row in self._rows("SELECT * FROM shards ORDER BY first_id")]
 
+    def shard_of(self, id_: int) -> Shard:
+        """Return the shard that holds the embedding of an image, or of a removed one."""
+        rows = self._rows(
+            "SELECT * FROM shards WHERE first_id <= ?1 AND last_id >= ?1 "
+            "ORDER BY first_id DESC LIMIT 1",
+            id_,
+        )
+        if not rows:
+            raise DamagedError(
+                f"{self._database.path} names no shard of image {id_}; "
+                "restore the collection from a copy"
+            )
+        return Shard(*rows[0])
+
     def roots(self) -> list[Root]:
         """Return all roots."""
         rows = self._rows("SELECT id, path, recursive FROM roots ORDER BY id")
         return [Root(id_, path, bool(recursive)) for id_, path, recursive in rows]
 
+    def excluded_folders(self) -> list[bytes]:
+        """Return the absolute paths of the folders that were taken out."""
+        rows = self._rows(
+            "SELECT roots.path, folders.path FROM excluded "
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name = x''"
+        )
+        return [_joined(*row) for row in rows]
+
+    def mounts(self, root: int) -> list[bytes]:
+        """Return the absolute paths of the folders of a root that were mounted."""
+        rows = self._rows(
+            "SELECT roots.path, mounts.path FROM mounts JOIN roots ON id = root WHERE root = ?",
+            root,
+        )
+        return [_joined(*row) for row in rows]
+
     def counts(self) -> Counts:
-        """Count images, failed and skipped files."""
+        """Count images, failed, skipped and excluded files."""
         (images,) = self._rows("SELECT count(*) FROM images")[0]
         failed, skipped = self._rows(
             "SELECT count(reason), count(*) - count(reason) FROM failures"
         )[0]
-        return Counts(images, failed, skipped)
+        (excluded,) = self._rows("SELECT count(*) FROM excluded")[0]
+        return Counts(images, failed, skipped, excluded)
 
-    def known(self, root: int, folder: bytes, first: bytes, last: bytes) -> dict[bytes, Known]:
-        """Return what is known of the files of one folder from the name `first` to `last`."""
-        found = self._rows("SELECT id FROM folders WHERE root = ? AND path = ?", root, folder)
-        if not found:
-            return {}
+    def folder(self, root: int, path: bytes) -> int | None:
+        """Return the id of a folder that files are known of, None if there are none."""
+        rows = self._rows("SELECT id FROM folders WHERE root = ? AND path = ?", root, path)
+        return int(rows[0][0]) if rows else None
+
+    def last_folder(self) -> int:
+        """Return the highest id of a folder; the next that is added has a higher one."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM folders")[0][0])
+
+    def folders_below(self, root: int, path: bytes) -> list[tuple[int, bytes]]:
+        """Return id and path of the folders of a root that are at or below `path`."""
+        return self._rows(  # "0" is the byte after "/"
+            "SELECT id, path FROM folders WHERE root = ?1 AND (path = ?2 OR ?2 = x'' "
+            "OR (path > ?2 || x'2f' AND path < ?2 || x'30'))",
+            root,
+            path,
+        )
+
+    def known(
+        self, folder: int, first: bytes = b"", upto: bytes | None = None
+    ) -> dict[bytes, Known]:
+        """Return the known files of a folder from `first` to `upto` (None: to the end)."""
         rows = self._rows(
-            "SELECT name, size, mtime_ns, id, NULL FROM images "
-            "WHERE folder = ?1 AND name BETWEEN ?2 AND ?3 "
-            "UNION ALL SELECT name, size, mtime_ns, NULL, reason FROM failures "
-            "WHERE folder = ?1 AND name BETWEEN ?2 AND ?3",
-            found[0][0],
+            "SELECT name, size, mtime_ns, id, NULL, 0 FROM images "
+            "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) "
+            "UNION ALL SELECT name, size, mtime_ns, NULL, reason, 0 FROM failures "
+            "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) "
+            "UNION ALL SELECT name, 0, NULL, NULL, NULL, 1 FROM excluded "
+            "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) AND name > x''",
+            folder,
             first,
-            last,
+            upto,
         )
         return {row[0]: Known(*row[1:]) for row in rows}
 
@@ -141,6 +178,46 @@ class Catalog:
             root,
         )
         return [os.path.join(*row) for row in rows]
+
+    def holders(self, digest: bytes, limit: int) -> list[Holder]:
+        """Return up to `limit` images with this content; a removed one, if there are no others."""
+        rows = self._rows(
+            "SELECT images.id, roots.path, folders.path, name FROM images "
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root "
+            "WHERE digest = ? ORDER BY images.id LIMIT ?",
+            digest,
+            limit,
+        )
+        if rows:
+            return [Holder(id_, os.path.join(_joined(*place), name)) for id_, *place, name in rows]
+        removed = self._rows("SELECT id FROM removed WHERE digest = ? LIMIT 1", digest)
+        return [Holder(id_, None) for (id_,) in removed]
+
+    def holds(self, digest: bytes) -> bool:
+        """Tell whether there is an embedding of this content."""
+        return bool(
+            self._rows(
+                "SELECT 1 WHERE EXISTS (SELECT 1 FROM images WHERE digest = ?1) "
+                "OR EXISTS (SELECT 1 FROM removed WHERE digest = ?1)",
+                digest,
+            )
+        )
+
+    def digest_of(self, id_: int) -> bytes | None:
+        """Return the digest of an image, None if it is not there any more."""
+        rows = self._rows("SELECT digest FROM images WHERE id = ?", id_)
+        return bytes(rows[0][0]) if rows else None
+
+    def digests(self, root: int, limit: int) -> Iterator[tuple[Spot, bytes]]:
+        """Yield up to `limit` images of a root, drawn at random: where they are, and the digest."""
+        rows = self._rows(
+            "SELECT root, path, name, digest FROM images JOIN folders ON folders.id = folder "
+            "WHERE root = ? ORDER BY random() LIMIT ?",
+            root,
+            limit,
+        )
+        for *spot, digest in rows:
+            yield Spot(*spot), digest
 
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
@@ -157,150 +234,25 @@ class Catalog:
         prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}
         return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
 
-    def id_at(self, root: int, folder: bytes, name: bytes) -> int | None:
-        """Return the id of the image at a path, None if there is none."""
+    def id_at(self, spot: Spot) -> int | None:
+        """Return the id of the image at a spot, None if there is none."""
         rows = self._rows(
             "SELECT images.id FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? AND path = ? AND name = ?",
-            root,
-            folder,
-            name,
+            spot.root,
+            spot.folder,
+            spot.name,
         )
         return int(rows[0][0]) if rows else None
 
-    # Writing: for the one writer only
-
-    def set_model(self, model: ModelRecord) -> None:
-        """Record the model that makes this collection."""
-        with self._transaction("IMMEDIATE"):
-            self._run("DELETE FROM model")
-            self._run(
-                "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?)",
-                model.name,
-                model.dim,
-                model.input_size,
-                model.weights,
-                model.weights_sha256,
-                model.onnx_sha256,
-            )
-
-    def add_root(self, path: bytes, *, recursive: bool) -> None:
-        """Add a root; one that is there becomes recursive if asked to, and never the reverse."""
-        self._run(
-            "INSERT INTO roots (path, recursive) VALUES (?, ?) "
-            "ON CONFLICT (path) DO UPDATE SET recursive = max(recursive, excluded.recursive)",
-            path,
-            recursive,
-        )
-
-    def next_shard(self) -> tuple[int, int]:
-        """Return the number and the first id of the next shard; neither was used before."""
-        last = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
-        return last.get("shards", 0) + 1, last.get("images", 0) + 1
-
-    def next_segment(self) -> int:
-        """Return the number of the next segment; it was not used before."""
-        last = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
-        return int(last.get("segments", 0)) + 1
-
-    def commit(
-        self, shard: Shard | None, images: Sequence[NewImage], failures: Sequence[NewFailure]
-    ) -> None:
-        """Make a shard's images visible, and remember failures, all or nothing.
-
-        Args:
-            shard: written and synced; None if there are no images.
-            images: of its rows, in order.
-            failures: of the same run.
-        """
-        with self._transaction("IMMEDIATE"):
-            folders: dict[tuple[int, bytes], int] = {}
-            entries: list[NewImage | NewFailure] = [*images, *failures]
-            for entry in entries:
-                place = (entry.root, entry.folder)
-                if place not in folders:
-                    folders[place] = self._folder(*place)
-                row = (folders[place], entry.name)
-                self._run("DELETE FROM failures WHERE folder = ? AND name = ?", *row)
-                if entry.replaces is not None:
-                    self._run("DELETE FROM images WHERE id = ?", entry.replaces)
-                    self._run("INSERT INTO removed VALUES (?, 1)", entry.replaces)
-            if shard is not None:
-                self._insert("shards", shard.number, shard.first_id, shard.count, shard.sha256)
-                for id_, new in enumerate(images, shard.first_id):
-                    folder = folders[new.root, new.folder]
-                    self._insert(
-                        "images", id_, folder, new.name, new.size, new.mtime_ns, new.digest
-                    )
-            for failure in failures:
-                folder = folders[failure.root, failure.folder]
-                self._insert(
-                    "failures", folder, failure.name, failure.size, failure.mtime_ns, failure.reason
-                )
-
-    def replace_segments(self, segments: Sequence[Segment], ivf: IvfRecord) -> None:
-        """Put these segments, written and synced, in the place of those that there are."""
-        with self._transaction("IMMEDIATE"):
-            self._run("DELETE FROM segments")
-            self._run("DELETE FROM ivf")
-            self._run("UPDATE removed SET stale = 0 WHERE stale")
-            for new in segments:
-                self._insert(
-                    "segments", new.number, new.first_id, new.last_id, new.count, new.sha256
-                )
-            self._insert(
-                "ivf", ivf.nlist, ivf.requested_nlist, ivf.nprobe, ivf.recall, ivf.recall_bound
-            )
-
-    def _folder(self, root: int, path: bytes) -> int:
-        self._run("INSERT OR IGNORE INTO folders (root, path) VALUES (?, ?)", root, path)
-        rows = self._rows("SELECT id FROM folders WHERE root = ? AND path = ?", root, path)
-        return int(rows[0][0])
-
-    def _insert(self, table: str, *values: object) -> None:
-        marks = ", ".join("?" * len(values))
-        self._run(f"INSERT INTO {table} VALUES ({marks})", *values)  # noqa: S608 - our own names
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock, self._translated():
-            return self._connection.execute(statement, values).fetchall()
-
-    def _run(self, statement: str, *values: object) -> None:
-        with self._lock, self._translated():
-            self._connection.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self, kind: str) -> Iterator[None]:
-        with self._lock:
-            self._run(f"BEGIN {kind}")
-            try:
-                yield
-                self._run("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.rollback()
-                raise
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.ProgrammingError:  # such as the use of a closed collection: a bug, no damage
-            raise
-        except sqlite3.Error as error:
-            raise _translate(error, self._path) from error
+    def _ivf(self) -> IvfRecord | None:
+        rows = self._rows("SELECT * FROM ivf")
+        if not rows:
+            return None
+        steps = self._rows("SELECT * FROM curve ORDER BY up_to, nprobe")
+        values = (*rows[0], tuple(CurveStep(*step) for step in steps))
+        return IvfRecord(*values)
 
 
-def _translate(error: sqlite3.Error, path: Path) -> ImgsearchError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BusyError(f"{path} is locked by another process; try again")
-    if code in (
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    ):
-        return StorageError(f"cannot read or write {path}: {error}")
-    return DamagedError(f"{path} is damaged ({error}); restore the collection from a copy")
+def _joined(root: bytes, folder: bytes) -> bytes:
+    return os.path.join(root, folder) if folder else root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import filelock
 
 from imgsearch.errors import BusyError, StorageError, reason_of
 
-__all__ = ["Sink", "exclusive", "make_folder", "remove_unnamed", "write_atomically"]
+__all__ = ["Sink", "check_room", "exclusive", "make_folder", "remove_unnamed", "write_atomically"]
 
 _TEMPORARY = ".tmp"  # suffix of a file that is being written; an orphan once its writer is gone
 
@@ -68,6 +69,24 @@ def write_atomically(path: Path, fill: Callable[[Sink], object]) -> bytes:
             ) from error
         raise
     return sink.digest()
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Check that `size` bytes more fit on the disk of `folder`.
+
+    Raises:
+        StorageError: they do not, or nobody can tell.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StorageError(f"cannot read {folder}: {reason_of(error)}") from error
+    if size > free:
+        raise StorageError(
+            f"{folder} needs {size / 1e6:,.0f} MB for the index, and its disk has "
+            f"{free / 1e6:,.0f} MB left; what was indexed is safe: make room, and run the same "
+            "command again"
+        )
 
 
 def make_folder(path: Path) -> None:

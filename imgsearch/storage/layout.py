@@ -13,7 +13,7 @@ from imgsearch.storage.files import make_folder, write_atomically
 
 __all__ = ["FORMAT_VERSION", "Layout"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FORMAT = "imgsearch collection"
 
 
@@ -132,6 +132,11 @@ class Layout:
             version = None
         if version is None:
             raise DamagedError(f"{self.manifest} is damaged; restore the collection from a copy")
+        if version == 1:
+            raise DamagedError(
+                f"{self.directory} has format version 1, of imgsearch 0.1, this one reads "
+                f"{FORMAT_VERSION}; index its folders into a new collection (-c)"
+            )
         if version != FORMAT_VERSION:
             raise DamagedError(
                 f"{self.directory} has format version {version}, this imgsearch reads "

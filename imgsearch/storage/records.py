@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from imgsearch.storage.shards import Shard
 
 __all__ = [
+    "Commit",
     "Counts",
+    "CurveStep",
+    "Holder",
     "IvfRecord",
     "Known",
     "ModelRecord",
     "NewFailure",
     "NewImage",
     "Root",
+    "Seen",
     "Segment",
+    "Settings",
     "Snapshot",
+    "Spot",
 ]
 
 
@@ -52,18 +58,51 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class IvfRecord:
-    """How the segments were made, and how they are searched.
+class Settings:
+    """What was asked for: `nlist`, None by the number of images, and the recall@10 to promise."""
 
-    `requested_nlist` is None where `nlist` follows from the number of images. `recall` is the
-    recall@10 measured at `nprobe`, `recall_bound` its lower 95 % bound.
+    nlist: int | None
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class CurveStep:
+    """Recall@10 at one `nprobe`, of queries up to the squared distance `up_to` from a centroid.
+
+    `recall_bound` is its one-sided lower 95 % confidence bound, `milliseconds` the time of one
+    query.
+    """
+
+    up_to: float
+    nprobe: int
+    recall: float
+    recall_bound: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IvfRecord:
+    """How the segments' centroids were made, and what they were measured to keep.
+
+    Attributes:
+        nlist: number of centroids.
+        requested_nlist: as it was asked for then; None where it followed from `trained`.
+        trained: images that there were then.
+        held_out: images that recall was measured with, none of which the centroids had seen.
+        strangers: images that it was measured with while all images like them were left out.
+        added: images filed since then.
+        far: those of them farther from their centroid than the last band of the curve reaches.
+        curve: recall by `nprobe`, ordered by band and `nprobe`.
     """
 
     nlist: int
     requested_nlist: int | None
-    nprobe: int
-    recall: float
-    recall_bound: float
+    trained: int
+    held_out: int
+    strangers: int
+    added: int
+    far: int
+    curve: tuple[CurveStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +118,62 @@ class Snapshot:
     removed: tuple[int, ...]
     stale: tuple[int, ...]
     ivf: IvfRecord | None
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file as the catalog has it: an image (`id`), or a failure (`reason`) or a skipped file."""
+    """A file as the catalog has it.
+
+    An image (`id`), or a failure (`reason`) or a skipped file, or one that was taken out
+    (`excluded`). `mtime_ns` is None where it was too recent to be trusted.
+    """
 
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
     id: int | None
     reason: str | None
+    excluded: bool
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be committed; `replaces` is the id that its path had before."""
+class Holder:
+    """An image whose content has a certain digest; `path` is absolute, None once it is removed."""
+
+    id: int
+    path: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """The place of a file: the id of its root, its folder relative to that, its name."""
 
     root: int
     folder: bytes
     name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An image's file as it was found: `spot`, size in bytes and time, under the image's `id`.
+
+    `replaces` is the id of another image that the spot had before.
+    """
+
+    id: int
+    spot: Spot
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to be committed; `replaces` is the id that its spot had before."""
+
+    spot: Spot
+    size: int
+    mtime_ns: int | None
     digest: bytes
     replaces: int | None
 
@@ -108,19 +182,35 @@ class NewImage:
 class NewFailure:
     """A file to be remembered as failed, or as skipped where `reason` is None."""
 
-    root: int
-    folder: bytes
-    name: bytes
+    spot: Spot
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
     reason: str | None
     replaces: int | None
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """What becomes visible at once.
+
+    Attributes:
+        shard: of the new images, written and synced; None if there are none.
+        images: new ones, in the order of the shard's rows.
+        seen: images that are there already, with another time, or at another spot now.
+        failures: files that are not images, or not ones that can be used.
+    """
+
+    shard: Shard | None
+    images: tuple[NewImage, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    failures: tuple[NewFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """How many files of each kind the catalog holds."""
+    """How many files of each kind the catalog holds; `excluded` counts files and folders."""
 
     images: int
     failed: int
     skipped: int
+    excluded: int

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 
 from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
+from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.weights import find_weights, read_state
 
 from .pictures import photo
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 #: The input size and the dimension of `tiny_model`.
 TINY_SIZE = 8
 TINY_DIM = TINY_SIZE * TINY_SIZE * 3
+
+Embed: TypeAlias = Callable[..., Iterator[Outcome]]
+Fault: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +162,50 @@ def photographs() -> Callable[[int], Pixels]:
 
 
 @pytest.fixture
-def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def embed(tiny_model: Path) -> Iterator[Embed]:
+    """Return `embed_files` with defaults, and check that it leaves neither process nor thread."""
+    before = threading.active_count()
+    started = []
+
+    def start(paths: Iterable[str], **options: Any) -> Iterator[Outcome]:
+        defaults = {
+            "wanted": lambda path, digest: True,  # noqa: ARG005 - it is called so
+            "model": tiny_model,
+            "input_size": TINY_SIZE,
+            "dim": TINY_DIM,
+            "workers": 2,
+            "time_limit": 30.0,
+        }
+        outcomes = embed_files(paths, **{**defaults, **options})
+        started.append(outcomes)
+        return outcomes
+
+    yield start
+    for outcomes in started:
+        outcomes.close()
+    assert psutil.Process().children(recursive=True) == []
+    assert threading.active_count() == before
+
+
+@pytest.fixture
+def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fault:
     """Return a function that makes every worker process run Python code before anything else.
 
     The code finds `when_opened(name_start, action)`, which calls `action()` when Pillow is given a
-    file whose name starts so: a decoder that hangs or crashes.
+    file whose name starts so: a decoder that hangs or crashes; and `when_hashed`, which does it
+    before such a file is hashed.
     """
     folder = tmp_path / "fault"
     folder.mkdir()
 
     def install(code: str) -> None:
-        (folder / "sitecustomize.py").write_text(_WHEN_OPENED + textwrap.dedent(code))
+        (folder / "sitecustomize.py").write_text(_FAULTS + textwrap.dedent(code))
         monkeypatch.syspath_prepend(folder)
 
     return install
 
 
-_WHEN_OPENED = """\
+_FAULTS = """\
 import os, signal, sys, time
 
 def when_opened(start, action):
@@ -185,5 +218,16 @@ def when_opened(start, action):
         return plain(file, *args, **kwargs)
 
     PIL.Image.open = open_
+
+def when_hashed(start, action):
+    import hashlib
+    plain = hashlib.file_digest
+
+    def file_digest(file, *args):
+        if os.path.basename(file.name).startswith(start):
+            action()
+        return plain(file, *args)
+
+    hashlib.file_digest = file_digest
 
 """

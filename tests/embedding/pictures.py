@@ -53,3 +53,11 @@ def write(path: Path, image: Image.Image, format: str, **options: Any) -> str:  
     """Write `image` to a file and return its path as the pipeline takes it."""
     path.write_bytes(encode(image, format, **options))
     return str(path)
+
+
+def photos(folder: Path, *names: str) -> list[str]:
+    """Write a picture of its own under each name, as PNG, and return their paths."""
+    return [
+        write(folder / name, photo(20 + seed, 30, seed=seed), "PNG")
+        for seed, name in enumerate(names)
+    ]

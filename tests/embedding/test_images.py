@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
-from imgsearch.embedding.images import FORMATS, Pixels, decode, pixels_of, read
+from imgsearch.embedding.images import FORMATS, ImageFile, Pixels, decode, pixels_of, read
 from imgsearch.errors import ImageError
 from tests.privileges import ordinary_folder, ordinary_user
 
@@ -653,6 +653,57 @@ def test_a_file_that_changes_while_it_is_read_is_to_be_tried_again(
         read(path, SIZE)
     assert caught.value.transient
     assert caught.value.reason == "changed while it was read; index again"
+
+
+def test_a_file_that_changes_before_it_is_decoded_is_to_be_tried_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", photo(40, 30), "PNG")
+    with ImageFile(path) as file:
+        with Path(path).open("ab") as writer:
+            writer.write(b"more")
+        with pytest.raises(ImageError) as caught:
+            file.decode(SIZE)
+    assert caught.value.transient
+    assert caught.value.reason == "changed while it was read; index again"
+
+
+def test_what_is_decoded_is_what_was_hashed_though_its_name_was_given_to_another(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "a.png", photo(40, 30), "PNG")
+    digest = hashlib.sha256(Path(path).read_bytes()).digest()
+    with ImageFile(path) as file:
+        Path(write(tmp_path / "b.png", photo(40, 30, seed=1), "PNG")).replace(path)
+        pixels = file.decode(SIZE)
+    assert file.digest == digest
+    assert np.array_equal(pixels, _squashed(photo(40, 30)))
+
+
+def test_a_damaged_image_is_hashed_and_refused_only_when_it_is_decoded(tmp_path: Path) -> None:
+    content = encode(photo(40, 30), "PNG")[:100]
+    (tmp_path / "half.png").write_bytes(content)
+    with ImageFile(str(tmp_path / "half.png")) as file:
+        assert file.digest == hashlib.sha256(content).digest()
+        assert file.size == 100
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            file.decode(SIZE)
+
+
+def test_a_file_that_is_no_image_is_not_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"no image of any kind")
+    monkeypatch.delattr(hashlib, "file_digest")
+    with pytest.raises(ImageError) as caught:
+        ImageFile(str(tmp_path / "film.mp4"))
+    assert not caught.value.recognised
+
+
+def test_a_time_that_a_later_change_may_leave_as_it_is_is_not_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", photo(40, 30), "PNG")
+    assert read(path, SIZE).mtime_ns is None
+    in_an_hour = time.time_ns() + 3600 * 10**9
+    os.utime(path, ns=(1, in_an_hour))
+    assert read(path, SIZE).mtime_ns == Path(path).stat().st_mtime_ns
 
 
 def test_a_vanished_file_is_to_be_tried_again(tmp_path: Path) -> None:

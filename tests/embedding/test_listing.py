@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.embedding import listing
-from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
+from imgsearch.embedding.listing import (
+    File,
+    Kind,
+    Listing,
+    Unreadable,
+    list_files,
+    list_one,
+    trusted_time,
+)
 from tests.privileges import ordinary_folder, ordinary_user
+
+NOW = 1_700_000_000_123_456_789
+SECONDS_2 = 2_000_000_000
 
 
 def _fill(folder: Path, *names: str) -> None:
@@ -25,7 +37,7 @@ def _fill(folder: Path, *names: str) -> None:
 
 def _paths(top: Path, seen: set[tuple[int, int]] | None = None) -> list[str]:
     """Return the paths of all files listed under `top`, relative to it."""
-    found = list_files(os.fsencode(top), set() if seen is None else seen)
+    found = list_files([os.fsencode(top)], set() if seen is None else seen)
     return [
         os.path.relpath(os.fsdecode(os.path.join(each.folder, file.name)), top)
         for each in found
@@ -35,7 +47,7 @@ def _paths(top: Path, seen: set[tuple[int, int]] | None = None) -> list[str]:
 
 
 def _kind(top: Path, name: str) -> Kind:
-    (each,) = list_files(os.fsencode(top), set())
+    (each,) = list_files([os.fsencode(top)], set())
     assert isinstance(each, Listing)
     (kind,) = (file.kind for file in each.files if file.name == os.fsencode(name))
     return kind
@@ -58,13 +70,13 @@ def test_a_file_is_listed_with_its_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"12345")
     os.utime(path, ns=(1, 1_700_000_000_123_456_789))
-    (each,) = list_files(os.fsencode(tmp_path), set())
+    (each,) = list_files([os.fsencode(tmp_path)], set())
     assert each == Listing(os.fsencode(tmp_path), (File(b"a.jpg", 5, path.stat().st_mtime_ns),))
 
 
 def test_an_empty_folder_has_no_listing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert list(list_files(os.fsencode(tmp_path), set())) == []
+    assert list(list_files([os.fsencode(tmp_path)], set())) == []
 
 
 def test_hidden_folders_are_left_out_and_hidden_files_are_not(tmp_path: Path) -> None:
@@ -139,7 +151,7 @@ def test_overlapping_folders_that_share_seen_are_listed_once(tmp_path: Path) -> 
 
 def test_a_folder_that_is_gone_is_unreadable_and_the_others_are_listed(tmp_path: Path) -> None:
     _fill(tmp_path, "0.jpg", "a/1.jpg", "b/2.jpg")
-    listings = list_files(os.fsencode(tmp_path), set())
+    listings = list_files([os.fsencode(tmp_path)], set())
     assert isinstance(next(listings), Listing)
     shutil.rmtree(tmp_path / "a")
     gone, left = listings
@@ -153,7 +165,7 @@ def test_a_folder_without_permission_is_unreadable_and_the_others_are_listed() -
         _fill(folder, "a/1.jpg", "b/2.jpg")
         (folder / "a").chmod(0)
         with ordinary_user():
-            closed, left = list_files(os.fsencode(folder), set())
+            closed, left = list_files([os.fsencode(folder)], set())
         (folder / "a").chmod(0o755)
     assert closed == Unreadable(os.fsencode(folder / "a"), "Permission denied")
     assert isinstance(left, Listing)
@@ -185,7 +197,7 @@ def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
     Path(os.fsdecode(os.path.join(folder, b"\xff.jpg"))).write_bytes(b"x")
-    (each,) = list_files(os.fsencode(tmp_path), set())
+    (each,) = list_files([os.fsencode(tmp_path)], set())
     assert isinstance(each, Listing)
     assert each.folder == folder
     assert each.files[0].name == b"\xff.jpg"
@@ -196,7 +208,7 @@ def test_a_folder_of_many_files_comes_in_sorted_blocks(tmp_path: Path) -> None:
     for number in range(count):
         (tmp_path / f"{number}.jpg").touch()
     blocks = [
-        each for each in list_files(os.fsencode(tmp_path), set()) if isinstance(each, Listing)
+        each for each in list_files([os.fsencode(tmp_path)], set()) if isinstance(each, Listing)
     ]
     assert [len(block.files) for block in blocks] == [listing.BLOCK, listing.BLOCK, 1]
     names = [file.name for block in blocks for file in block.files]
@@ -215,6 +227,45 @@ def test_a_single_file_is_a_listing_of_its_folder(tmp_path: Path) -> None:
 def test_a_single_file_that_is_gone_is_broken(tmp_path: Path) -> None:
     (file,) = list_one(os.fsencode(tmp_path / "gone.jpg")).files
     assert file.kind is Kind.BROKEN
+
+
+@pytest.mark.parametrize("age", [0, 1, 10**9, SECONDS_2 - 1, -1, -(10**9), -SECONDS_2])
+def test_a_time_of_the_last_or_the_next_two_seconds_is_not_trusted(age: int) -> None:
+    assert trusted_time(NOW - age, NOW) is None
+
+
+@pytest.mark.parametrize("age", [SECONDS_2, 10**10, NOW, NOW + 1, -SECONDS_2 - 1, -(10**18)])
+def test_an_older_time_is_trusted_and_one_of_the_far_future(age: int) -> None:
+    assert trusted_time(NOW - age, NOW) == NOW - age
+
+
+def test_a_file_just_written_is_listed_without_its_time(tmp_path: Path) -> None:
+    _fill(tmp_path, "a-new.jpg", "b-old.jpg", "c-future.jpg")
+    hour_ago, in_an_hour = (time.time_ns() + sign * 3600 * 10**9 for sign in (-1, 1))
+    os.utime(tmp_path / "b-old.jpg", ns=(hour_ago, hour_ago))
+    os.utime(tmp_path / "c-future.jpg", ns=(in_an_hour, in_an_hour))
+    (each,) = list_files([os.fsencode(tmp_path)], set())
+    assert isinstance(each, Listing)
+    expected = [
+        None,
+        *((tmp_path / name).stat().st_mtime_ns for name in ("b-old.jpg", "c-future.jpg")),
+    ]
+    assert [file.mtime_ns for file in each.files] == expected
+    (alone,) = list_one(os.fsencode(tmp_path / "a-new.jpg")).files
+    assert alone.mtime_ns is None
+
+
+def test_a_file_written_while_a_block_is_listed_has_no_time_however_long_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(tmp_path, "a.jpg", "b.jpg")
+    start = time.time_ns()
+    clock = iter((start, start + 100 * 10**9))
+    os.utime(tmp_path / "b.jpg", ns=(start, start + 99 * 10**9))
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    (each,) = list_files([os.fsencode(tmp_path)], set())
+    assert isinstance(each, Listing)
+    assert each.files[1].mtime_ns is None
 
 
 _TREES = st.recursive(

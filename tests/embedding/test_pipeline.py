@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -22,40 +21,12 @@ from PIL import Image
 
 from imgsearch.embedding import pipeline, pool
 from imgsearch.embedding.images import Pixels, read
-from imgsearch.embedding.pipeline import Embedded, Outcome, Refused, embed_files
+from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.errors import DamagedError, ModelError
 
-from .conftest import TINY_DIM, TINY_SIZE, Model
-from .pictures import encode, photo, write
-
-Embed = Callable[..., Iterator[Outcome]]
-Fault = Callable[[str], None]
-
-
-@pytest.fixture
-def embed(tiny_model: Path) -> Iterator[Embed]:
-    """Return `embed_files` with defaults, and check that it leaves neither process nor thread."""
-    before = threading.active_count()
-    started = []
-
-    def start(paths: Iterable[str], **options: Any) -> Iterator[Outcome]:
-        defaults = {
-            "model": tiny_model,
-            "input_size": TINY_SIZE,
-            "dim": TINY_DIM,
-            "workers": 2,
-            "time_limit": 30.0,
-        }
-        outcomes = embed_files(paths, **{**defaults, **options})
-        started.append(outcomes)
-        return outcomes
-
-    yield start
-    for outcomes in started:
-        outcomes.close()
-    assert psutil.Process().children(recursive=True) == []
-    assert threading.active_count() == before
+from .conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
+from .pictures import encode, photos, write
 
 
 @pytest.fixture
@@ -70,15 +41,8 @@ def alone(tiny_model: Path) -> Callable[[str], Embeddings]:
     return embedding
 
 
-def _photos(folder: Path, *names: str) -> list[str]:
-    return [
-        write(folder / name, photo(20 + seed, 30, seed=seed), "PNG")
-        for seed, name in enumerate(names)
-    ]
-
-
 def _many(folder: Path, count: int) -> list[str]:
-    return _photos(folder, *(f"{number}.png" for number in range(count)))
+    return photos(folder, *(f"{number}.png" for number in range(count)))
 
 
 def _refused(outcomes: Iterable[Outcome], paths: list[str]) -> dict[str, str]:
@@ -98,6 +62,8 @@ def test_outcomes_come_in_order_and_are_those_of_one_process(
     count: int, tmp_path: Path, embed: Embed, alone: Callable[[str], Embeddings]
 ) -> None:
     paths = _many(tmp_path, count)
+    for path in paths:
+        os.utime(path, ns=(1, 1_700_000_000_123_456_789))
     outcomes = list(embed(paths, workers=3))
     assert len(outcomes) == count
     for path, outcome in zip(paths, outcomes, strict=True):
@@ -125,7 +91,7 @@ def test_a_real_network_makes_the_same_embeddings_in_workers(
 def test_refused_files_stand_between_the_others_with_their_reasons(
     tmp_path: Path, embed: Embed
 ) -> None:
-    paths = _photos(tmp_path, "0.png", "1.png", "2.png", "3.png", "4.png", "5.png")
+    paths = photos(tmp_path, "0.png", "1.png", "2.png", "3.png", "4.png", "5.png")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "half.png").write_bytes(Path(paths[0]).read_bytes()[:100])
@@ -157,7 +123,7 @@ def test_names_of_any_bytes_reach_the_workers(tmp_path: Path, embed: Embed) -> N
         names.append(b"caf\xe9.png")
     except OSError:
         pass  # this file system takes names in UTF-8 only
-    paths = _photos(tmp_path, *map(os.fsdecode, names))
+    paths = photos(tmp_path, *map(os.fsdecode, names))
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
 
 
@@ -182,7 +148,7 @@ def test_paths_are_taken_a_bounded_distance_ahead(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault('when_opened("slow", lambda: time.sleep(1.5))')
-    slow, quick = _photos(tmp_path, "slow.png", "quick.png")
+    slow, quick = photos(tmp_path, "slow.png", "quick.png")
     taken = 0
 
     def paths() -> Iterator[str]:
@@ -203,7 +169,7 @@ def test_paths_are_taken_a_bounded_distance_ahead(
 def test_pixels_are_taken_a_shorter_distance_ahead(
     tmp_path: Path, embed: Embed, tiny_model: Path
 ) -> None:
-    (path,) = _photos(tmp_path, "a.png")
+    (path,) = photos(tmp_path, "a.png")
     taken = 0
 
     def paths() -> Iterator[str]:
@@ -258,7 +224,7 @@ def _children() -> list[psutil.Process]:
 
 def test_closing_early_leaves_no_process_and_no_thread(tmp_path: Path, embed: Embed) -> None:
     threads = threading.active_count()
-    with closing(embed(repeat(*_photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]
+    with closing(embed(repeat(*photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]
         assert isinstance(next(outcomes), Embedded)
         assert len(_children()) == 2
     assert _children() == []
@@ -269,7 +235,7 @@ def test_closing_does_not_wait_for_a_file_that_hangs(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault('when_opened("hangs", lambda: time.sleep(1000))')
-    good, hangs = _photos(tmp_path, "good.png", "hangs.png")
+    good, hangs = photos(tmp_path, "good.png", "hangs.png")
     outcomes = embed([good] * pool.BATCH + [hangs] * 9)
     assert isinstance(next(outcomes), Embedded)
     started = time.monotonic()
@@ -296,20 +262,20 @@ def test_an_error_of_the_gpu_is_passed_on_and_leaves_nothing(tmp_path: Path, emb
             raise MemoryError(f"no memory for {len(pixels)} images")
 
     with pytest.raises(MemoryError, match="no memory for 256 images") as caught:
-        list(embed(repeat(*_photos(tmp_path, "a.png")), gpu=OutOfMemory()))
+        list(embed(repeat(*photos(tmp_path, "a.png")), gpu=OutOfMemory()))
     assert caught.value.__traceback__ is not None  # which keeps the frames of the generators
     assert _children() == []
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: Path) -> None:
-    (path,) = _photos(tmp_path, "a.png")
+    (path,) = photos(tmp_path, "a.png")
     code = f"""
         from itertools import repeat
         from pathlib import Path
         from imgsearch.embedding.pipeline import embed_files
         for _ in embed_files(
             repeat({path!r}), model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
-            dim={TINY_DIM}, workers=2, time_limit=30,
+            dim={TINY_DIM}, workers=2, time_limit=30, wanted=lambda path, digest: True,
         ):
             print("one", flush=True)
     """
@@ -330,13 +296,13 @@ def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
 ) -> None:
     fault(f'when_opened("hangs", lambda: (open({str(tmp_path / "at")!r}, "w"), time.sleep(1000)))')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fault"))
-    (path,) = _photos(tmp_path, "hangs.png")
+    (path,) = photos(tmp_path, "hangs.png")
     code = f"""
         from pathlib import Path
         from imgsearch.embedding.pipeline import embed_files
         list(embed_files(
             [{path!r}], model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
-            dim={TINY_DIM}, workers=1, time_limit=1000,
+            dim={TINY_DIM}, workers=1, time_limit=1000, wanted=lambda path, digest: True,
         ))
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)]) as parent:
@@ -358,7 +324,7 @@ def test_a_file_that_hangs_is_blamed_and_the_others_are_embedded(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault('when_opened("hangs", lambda: time.sleep(1000))')
-    paths = _photos(tmp_path, *"abcde", "hangs.png", *"fghijk")
+    paths = photos(tmp_path, *"abcde", "hangs.png", *"fghijk")
     refused = _refused(embed(paths, time_limit=2), paths)
     assert refused == {"hangs.png": "took longer than 2 s"}
 
@@ -376,7 +342,7 @@ def test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded(
     action: str, how: str, tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault(f'when_opened("crashes", lambda: {action})')
-    paths = _photos(tmp_path, *"ab", "crashes.png", *"cdefg")
+    paths = photos(tmp_path, *"ab", "crashes.png", *"cdefg")
     refused = _refused(embed(paths), paths)
     assert refused == {"crashes.png": f"made its worker crash ({how})"}
 
@@ -385,7 +351,7 @@ def test_a_file_whose_worker_is_killed_is_to_be_tried_again(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault('when_opened("unlucky", lambda: os.kill(os.getpid(), signal.SIGKILL))')
-    paths = _photos(tmp_path, "a", "unlucky.png", "b")
+    paths = photos(tmp_path, "a", "unlucky.png", "b")
     outcomes = list(embed(paths))
     assert outcomes[1] == Refused("its worker was killed; memory may have run out", transient=True)
     assert isinstance(outcomes[0], Embedded)
@@ -398,7 +364,7 @@ def test_a_worker_is_replaced_as_often_as_it_dies(
 ) -> None:
     fault('when_opened("crashes", lambda: os._exit(3))')
     names = ["crashes-0", "a", "crashes-1", "crashes-2", "b", "c", "crashes-3"]
-    paths = _photos(tmp_path, *names)
+    paths = photos(tmp_path, *names)
     refused = _refused(embed(paths, workers=workers), paths)
     assert refused == dict.fromkeys(
         (name for name in names if name.startswith("crashes")),
@@ -410,7 +376,7 @@ def test_a_refused_file_before_a_crash_keeps_its_own_reason(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault('when_opened("crashes", lambda: os._exit(3))')
-    paths = _photos(tmp_path, "a", "crashes", "b")
+    paths = photos(tmp_path, "a", "crashes", "b")
     paths.insert(0, str(tmp_path / "gone.jpg"))
     refused = _refused(embed(paths), paths)
     assert refused == {
@@ -444,7 +410,7 @@ def test_only_the_image_that_kills_the_model_is_refused(
     action: str, reason: str, tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
     fault(_DIES_AT_MAGENTA.format(action=action))
-    paths = _photos(tmp_path, *"abcdef")
+    paths = photos(tmp_path, *"abcdef")
     paths.insert(2, write(tmp_path / "guilty", Image.new("RGB", (9, 9), (255, 0, 255)), "PNG"))
     assert _refused(embed(paths, workers=1, time_limit=2), paths) == {"guilty": reason}
 
@@ -453,7 +419,7 @@ def test_only_the_image_that_kills_the_model_is_refused(
 def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_blamed(
     tmp_path: Path, embed: Embed
 ) -> None:
-    first, second = _photos(tmp_path, "first.png", "second.png")
+    first, second = photos(tmp_path, "first.png", "second.png")
 
     def paths() -> Iterator[str]:
         yield from [first] * pool.BATCH
@@ -501,7 +467,7 @@ def test_a_worker_that_can_no_longer_start_ends_the_run(
     broken = "import os\nif os.path.exists(flag): raise SystemExit('no room left')\n"
     site.write_text(flag + broken + site.read_text())
     with pytest.raises(ModelError, match=r"a worker process could not start: .*no room left"):
-        list(embed(_photos(tmp_path, *"abcd", "crashes", *"efgh"), workers=1))
+        list(embed(photos(tmp_path, *"abcd", "crashes", *"efgh"), workers=1))
 
 
 @pytest.mark.parametrize(
@@ -512,7 +478,7 @@ def test_what_libraries_print_does_not_get_among_the_answers(
     chatter: str, tmp_path: Path, embed: Embed, fault: Fault, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fault(f'when_opened("chatty", lambda: {chatter})')
-    paths = _photos(tmp_path, "a", "chatty", "b", "c", "chatty-2")
+    paths = photos(tmp_path, "a", "chatty", "b", "c", "chatty-2")
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
     assert capfd.readouterr() == ("", "")
 
@@ -521,13 +487,13 @@ def test_warnings_of_decoders_are_neither_errors_nor_shown(
     tmp_path: Path, embed: Embed, fault: Fault, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fault('import warnings\nwhen_opened("odd", lambda: warnings.warn("odd"))')
-    assert isinstance(next(embed(_photos(tmp_path, "odd.png"))), Embedded)
+    assert isinstance(next(embed(photos(tmp_path, "odd.png"))), Embedded)
     assert capfd.readouterr() == ("", "")
 
 
 def test_ctrl_c_is_left_to_the_parent(tmp_path: Path, embed: Embed, fault: Fault) -> None:
     fault('when_opened("interrupted", lambda: os.kill(os.getpid(), signal.SIGINT))')
-    paths = _photos(tmp_path, "a", "interrupted", "b")
+    paths = photos(tmp_path, "a", "interrupted", "b")
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
 
 
@@ -558,7 +524,7 @@ def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: 
             self.sizes.append(len(pixels))
             return self._runtime.embed(pixels)
 
-    (path,) = _photos(tmp_path, "a.png")
+    (path,) = photos(tmp_path, "a.png")
     gpu = Counting()
     count = pipeline.GPU_BATCH + 10
     assert len(list(embed([path] * count, gpu=gpu))) == count

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
 
 from .conftest import TINY_DIM, TINY_SIZE
-from .pictures import photo, write
+from .pictures import photo, photos, write
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -41,17 +43,28 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def _ask(worker: subprocess.Popen[bytes], paths: list[str]) -> tuple[list[Any], Any, bytes]:
-    """Return where the worker said it was, its replies and its bytes."""
+def _ask(
+    worker: subprocess.Popen[bytes], paths: list[str], unwanted: tuple[int, ...] = ()
+) -> tuple[list[Any], Any, bytes]:
+    """Return where the worker said it was and what it asked, its replies and its bytes."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     send(worker.stdin, {"paths": paths})
-    at: list[int | None] = []
+    said: list[Any] = []
     while True:
         message, data = receive(worker.stdout)
         if "replies" in message:
-            return at, message["replies"], data
-        at.append(message["begin"])
+            return said, message["replies"], data
+        if "digests" in message:
+            said.append(message["digests"])
+            wanted = [index not in unwanted for index in range(len(paths))]
+            send(worker.stdin, {"wanted": wanted})
+        else:
+            said.append(message["begin"])
+
+
+def _hex(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _end(worker: subprocess.Popen[bytes]) -> int:
@@ -68,8 +81,9 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
     paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(3)]
     paths.insert(1, str(tmp_path / "gone.png"))
     worker = start(TINY_SIZE, tiny_model)
-    at, replies, data = _ask(worker, paths)
-    assert at == [0, 1, 2, 3, None]
+    said, replies, data = _ask(worker, paths)
+    digests = [None if "gone" in path else _hex(path) for path in paths]
+    assert said == [0, 1, 2, 3, digests, 0, 2, 3, None]
     rows = np.frombuffer(data, np.float32).reshape(3, TINY_DIM)
     good = [path for path in paths if "gone" not in path]
     pixels = np.stack([read(path, TINY_SIZE).pixels for path in good])
@@ -80,26 +94,72 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
         "transient": True,
     }
     for path, reply in zip(good, replies, strict=True):
-        assert reply["digest"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        assert reply["digest"] == _hex(path)
+        assert reply["wanted"] is True
     assert _end(worker) == 0
 
 
 def test_a_worker_without_a_model_answers_with_pixels(tmp_path: Path, start: Start) -> None:
     paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(2)]
     worker = start(TINY_SIZE)
-    at, replies, data = _ask(worker, paths)
-    assert at == [0, 1]
+    said, replies, data = _ask(worker, paths)
+    assert said == [0, 1, [_hex(path) for path in paths], 0, 1]
     assert len(replies) == 2
     assert data == b"".join(read(path, TINY_SIZE).pixels.tobytes() for path in paths)
     assert _end(worker) == 0
 
 
-def test_the_model_is_not_run_when_nothing_was_decoded(
+def test_what_is_not_wanted_is_answered_without_an_array(
+    tmp_path: Path, start: Start, tiny_model: Path
+) -> None:
+    paths = photos(tmp_path, *"abc")
+    os.utime(paths[2], ns=(1, 1_700_000_000_123_456_789))
+    worker = start(TINY_SIZE, tiny_model)
+    for path in paths[:2]:
+        os.utime(path, ns=(1, time.time_ns() + 10**9))
+    said, replies, data = _ask(worker, paths, unwanted=(0, 2))
+    assert said == [0, 1, 2, [_hex(path) for path in paths], 1, None]
+    assert [reply["wanted"] for reply in replies] == [False, True, False]
+    assert [reply["digest"] for reply in replies] == [_hex(path) for path in paths]
+    assert [reply["size"] for reply in replies] == [Path(path).stat().st_size for path in paths]
+    assert [reply["mtime_ns"] for reply in replies] == [
+        None,
+        None,
+        Path(paths[2]).stat().st_mtime_ns,
+    ]
+    assert len(data) == TINY_DIM * np.dtype(np.float32).itemsize
+    assert _end(worker) == 0
+
+
+def test_a_request_of_nothing_wanted_is_answered_without_the_model(
+    tmp_path: Path, start: Start, tiny_model: Path
+) -> None:
+    (path,) = photos(tmp_path, "a")
+    worker = start(TINY_SIZE, tiny_model)
+    said, replies, data = _ask(worker, [path], unwanted=(0,))
+    assert said == [0, [_hex(path)]]
+    assert len(replies) == 1
+    assert data == b""
+
+
+def test_a_worker_leaves_while_it_waits_to_hear_what_is_wanted(
+    tmp_path: Path, start: Start
+) -> None:
+    worker = start(TINY_SIZE)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    send(worker.stdin, {"paths": photos(tmp_path, "a")})
+    while "digests" not in receive(worker.stdout)[0]:
+        pass
+    assert _end(worker) == 0
+
+
+def test_nothing_is_asked_and_the_model_is_not_run_when_every_file_is_refused(
     tmp_path: Path, start: Start, tiny_model: Path
 ) -> None:
     worker = start(TINY_SIZE, tiny_model)
-    at, replies, data = _ask(worker, [str(tmp_path / "gone.png")])
-    assert at == [0]
+    said, replies, data = _ask(worker, [str(tmp_path / "gone.png")])
+    assert said == [0]
     assert len(replies) == 1
     assert data == b""
     assert _end(worker) == 0

@@ -1,0 +1,91 @@
+"""A box of an image: which part of it is meant, and where that lies in the stored pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from imgsearch.errors import InputError, SettingError
+
+__all__ = ["TURNED", "WHOLE", "Box", "Part", "pixel_box", "stored_part"]
+
+#: Left, top, right and bottom as fractions of width and height, 0 to 1.
+Part: TypeAlias = tuple[float, float, float, float]
+
+WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
+
+# EXIF 2.32, table "Orientation": what was done to the upright picture when it was stored.
+TURNED = {5, 6, 7, 8}  # width and height are exchanged
+_MIRRORED = {2, 3, 7, 8}  # then left and right
+_UPSIDE_DOWN = {3, 4, 6, 7}  # then top and bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of an image as people see it, upright by its EXIF orientation.
+
+    Its sides are pixels from the upper left corner, or, if none is more than 1, fractions of width
+    and height.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.left, self.top, self.right, self.bottom))):
+            raise SettingError(f"the crop {self} is no box; give left, top, right and bottom")
+        if self.left >= self.right or self.top >= self.bottom:
+            raise SettingError(
+                f"the crop {self} is empty: left must be less than right, and top than bottom"
+            )
+
+    def __str__(self) -> str:
+        return ",".join(f"{side:.10g}" for side in (self.left, self.top, self.right, self.bottom))
+
+    def part_of(self, width: int, height: int) -> Part:
+        """Return which part of an image of `width` x `height` pixels this is; what juts out is cut.
+
+        Raises:
+            InputError: nothing of it is inside.
+        """
+        left, top, right, bottom = self.left, self.top, self.right, self.bottom
+        if max(left, top, right, bottom) > 1:
+            left, top, right, bottom = left / width, top / height, right / width, bottom / height
+        if left >= 1 or top >= 1 or right <= 0 or bottom <= 0:
+            raise InputError(
+                f"the crop {self} lies outside of the image, which has {width} x {height} pixels"
+            )
+        return max(left, 0.0), max(top, 0.0), min(right, 1.0), min(bottom, 1.0)
+
+
+def stored_part(part: Part, orientation: int) -> Part:
+    """Return where a part of the upright picture lies in the pixels as they are stored.
+
+    Args:
+        part: of the upright picture.
+        orientation: by which it was stored, the EXIF value.
+    """
+    left, top, right, bottom = part
+    if orientation in TURNED:
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in _MIRRORED:
+        left, right = 1 - right, 1 - left
+    if orientation in _UPSIDE_DOWN:
+        top, bottom = 1 - bottom, 1 - top
+    return left, top, right, bottom
+
+
+def pixel_box(part: Part, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixels that a part of `width` x `height` pixels touches, at least one."""
+    left, right = _touched(part[0] * width, part[2] * width, width)
+    top, bottom = _touched(part[1] * height, part[3] * height, height)
+    return left, top, right, bottom
+
+
+def _touched(start: float, end: float, length: int) -> tuple[int, int]:
+    slack = 1e-6  # of a pixel: what is lost by turning pixels into fractions and back
+    first = min(math.floor(start + slack), length - 1)
+    return first, max(math.ceil(end - slack), first + 1)

@@ -1,0 +1,334 @@
+"""The files of one indexing run: compare them with the catalog, embed what is new, commit."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from imgsearch.contents import Contents
+from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
+from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
+from imgsearch.embedding.runtime import Embeddings
+from imgsearch.reports import Failure, IndexReport, Progress
+from imgsearch.roots import Place, Roots
+from imgsearch.storage import records
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen, Spot
+from imgsearch.storage.shards import write_shard
+from imgsearch.storage.writer import CatalogWriter
+from imgsearch.tops import Tops
+from imgsearch.vanishing import Absence
+
+__all__ = ["Embed", "Run"]
+
+# What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
+# run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
+COMMIT_SECONDS = 0.5
+COMMIT_SECONDS_MOST = 5.0
+COMMIT_SHARE = 1 / 20
+COMMIT_FILES = 4_096
+
+#: Embeds paths, but for the contents that are not wanted: `embed_files` with all else given.
+Embed: TypeAlias = Callable[
+    [Iterable[str], Callable[[str, bytes], bool]], Generator[Outcome, None, None]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A file that is new or may have changed; `replaces` is the id of the image at its path."""
+
+    place: Place
+    folder: bytes
+    file: File
+    replaces: int | None
+
+    @property
+    def path(self) -> str:
+        return os.fsdecode(os.path.join(self.folder, self.file.name))
+
+    @property
+    def spot(self) -> Spot:
+        return self.place.spot(self.file.name)
+
+
+class Run:
+    """The state of a run: its counts, and what is to be committed next.
+
+    `moved` are the ids of images that were found at another path.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        catalog: CatalogWriter,
+        tops: Tops,
+        absence: Absence,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.moved: set[int] = set()
+        self._layout = layout
+        self._catalog = catalog
+        self._tops = tops
+        self._absence = absence
+        self._progress = progress
+        self._roots = Roots.of(catalog)
+        self._contents = Contents(layout, catalog, catalog.snapshot().model.dim)
+        self._found = self._indexed = self._copied = self._unchanged = 0
+        self._skipped = self._excluded = 0
+        self._failures: list[Failure] = []
+        self._unreadable: list[Failure] = []
+        self._waiting: deque[_Candidate] = deque()
+        self._copies: dict[bytes, list[tuple[_Candidate, Known]]] = {}  # of what is being embedded
+        self._again: list[_Candidate] = []
+        self._images: list[tuple[NewImage, Embeddings]] = []
+        self._seen: list[Seen] = []
+        self._refused: list[NewFailure] = []
+        self._started = self._committed = time.monotonic()
+        self._total: int | None = None
+
+    @property
+    def done(self) -> int:
+        """The number of files that are accounted for."""
+        images = self._indexed + self._copied + len(self.moved) + self._unchanged
+        return images + self._skipped + self._excluded + len(self._failures)
+
+    def report(self, removed: int, seconds: float) -> IndexReport:
+        """Return what the run did."""
+        return IndexReport(
+            found=self._found,
+            indexed=self._indexed,
+            copied=self._copied,
+            moved=len(self.moved),
+            unchanged=self._unchanged,
+            failed=len(self._failures),
+            skipped=self._skipped,
+            excluded=self._excluded,
+            removed=removed,
+            failures=tuple(self._failures),
+            unreadable=tuple(self._unreadable),
+            seconds=seconds,
+        )
+
+    def embed(self, embed: Embed, after_commit: Callable[[int], None]) -> None:
+        """Embed and commit all that is new or changed.
+
+        Args:
+            embed: see `Embed`.
+            after_commit: is told the number of images after each commit.
+        """
+        if self._progress:
+            threading.Thread(target=self._count, daemon=True).start()
+        try:
+            self._embed(self._candidates(), embed, self._contents.wanted, after_commit)
+            self._commit(after_commit)
+            again = [*self._again, *(pair[0] for row in self._copies.values() for pair in row)]
+            self._copies.clear()  # copies of what could not be embedded: each has to show why
+            self._embed(iter(again), embed, self._is_new, after_commit)
+        except KeyboardInterrupt:
+            self._commit(after_commit)
+            raise
+        self._commit(after_commit)
+        self._tell()
+
+    def _embed(
+        self,
+        candidates: Iterator[_Candidate],
+        embed: Embed,
+        wanted: Callable[[str, bytes], bool],
+        after_commit: Callable[[int], None],
+    ) -> None:
+        with closing(embed(self._paths(candidates), wanted)) as outcomes:
+            for outcome in outcomes:
+                self._take(self._waiting.popleft(), outcome)
+                self._commit_if_due(after_commit)
+                self._tell()
+
+    def _paths(self, candidates: Iterator[_Candidate]) -> Iterator[str]:
+        for candidate in candidates:
+            self._waiting.append(candidate)
+            yield candidate.path
+
+    def _is_new(self, _: str, digest: bytes) -> bool:
+        return not self._catalog.holds(digest)
+
+    # Listing
+
+    def _candidates(self) -> Iterator[_Candidate]:
+        """Yield what is new or may have changed; account for all other files."""
+        for listing in self._listings():
+            if isinstance(listing, Unreadable):
+                self._note_unreadable(listing)
+                continue
+            place = self._roots.find(listing.folder)
+            if place is None:  # a root was made of every path given: see find_tops
+                raise AssertionError(listing.folder)
+            folder = self._catalog.folder(place.root, place.folder)
+            known = {}
+            if folder is not None:
+                known = self._catalog.known(folder, listing.first, listing.upto)
+            self._found += len(listing.files)
+            for file in listing.files:
+                old = known.get(file.name)
+                if file.kind is Kind.REGULAR:
+                    known.pop(file.name, None)
+                    if old is None or not self._account_for(listing.folder, file, old):
+                        replaces = old.id if old else None
+                        yield _Candidate(place, listing.folder, file, replaces)
+                else:
+                    self._account_for_special(listing.folder, file)
+            if folder is not None:
+                self._absence.see(listing.folder, folder, known)
+            self._tell()
+
+    def _listings(self) -> Iterator[Listing | Unreadable]:
+        status = self._layout.directory.stat()
+        seen = {(status.st_dev, status.st_ino)}  # the collection itself is left out
+        yield from list_files(self._tops.folders, seen, self._tops.skipped)
+        for file in self._tops.files:
+            if not _is_one_of(os.path.dirname(file), seen):
+                yield list_one(file)
+
+    def _account_for(self, folder: bytes, file: File, old: records.Known) -> bool:
+        """Account for a file that is as it was; tell whether it is."""
+        if old.excluded:
+            self._excluded += 1
+            return True
+        if file.mtime_ns is None or (old.size, old.mtime_ns) != (file.size, file.mtime_ns):
+            return False
+        if old.id is not None:
+            self._unchanged += 1
+        elif old.reason is not None:
+            path = os.fsdecode(os.path.join(folder, file.name))
+            self._failures.append(Failure(path, old.reason))
+        else:
+            self._skipped += 1
+        return True
+
+    def _account_for_special(self, folder: bytes, file: File) -> None:
+        path = os.path.join(folder, file.name)
+        if file.kind is Kind.BROKEN:
+            reason = "is gone, or a link that leads nowhere"
+            self._failures.append(Failure(os.fsdecode(path), reason))
+            self._absence.cannot_see(path)  # the link may lead to a folder on a drive
+        else:
+            self._skipped += 1
+
+    def _note_unreadable(self, listing: Unreadable) -> None:
+        self._unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
+        if os.path.lexists(listing.folder):
+            self._absence.cannot_see(listing.folder)
+
+    # Outcomes
+
+    def _take(self, candidate: _Candidate, outcome: Outcome) -> None:
+        """Account for one outcome, and note what is to be committed of it."""
+        if isinstance(outcome, Refused):
+            self._refuse(candidate, outcome)
+        elif isinstance(outcome, Known):
+            self._reuse(candidate, outcome)
+        else:
+            self._indexed += 1
+            self._contents.add(outcome.digest, outcome.embedding)
+            self._add(candidate, outcome, outcome.embedding)
+            for copy, known in self._copies.pop(outcome.digest, ()):
+                self._reuse(copy, known)
+
+    def _refuse(self, candidate: _Candidate, outcome: Refused) -> None:
+        digest = self._contents.give_up(candidate.path)
+        if digest is not None:
+            self._again += [copy for copy, _ in self._copies.pop(digest, ())]
+        reason = outcome.reason if outcome.recognised else None
+        if reason is None:
+            self._skipped += 1
+        else:
+            self._failures.append(Failure(candidate.path, reason))
+        if not outcome.transient:  # else it is tried again next time, and its image is kept
+            file, replaces = candidate.file, self._replaced(candidate)
+            self._refused.append(
+                NewFailure(candidate.spot, file.size, file.mtime_ns, reason, replaces)
+            )
+
+    def _reuse(self, candidate: _Candidate, known: Known) -> None:
+        """Give a file the embedding that its content has already."""
+        replaces = self._replaced(candidate)
+        if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
+            self._unchanged += 1
+            self._seen.append(Seen(replaces, candidate.spot, known.size, known.mtime_ns))
+            return
+        moved = self._contents.moved_from(known.digest, self.moved)
+        if moved is not None:
+            self.moved.add(moved)
+            self._seen.append(Seen(moved, candidate.spot, known.size, known.mtime_ns, replaces))
+            return
+        embedding = self._contents.find(known.digest)
+        if embedding is None:
+            self._copies.setdefault(known.digest, []).append((candidate, known))
+            return
+        self._copied += 1
+        self._add(candidate, known, embedding)
+
+    def _add(self, candidate: _Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
+        replaces = self._replaced(candidate)
+        new = NewImage(candidate.spot, content.size, content.mtime_ns, content.digest, replaces)
+        self._images.append((new, embedding))
+
+    def _replaced(self, candidate: _Candidate) -> int | None:
+        """Return the id of the image at a path, unless that was found elsewhere."""
+        return None if candidate.replaces in self.moved else candidate.replaces
+
+    # Commits
+
+    def _commit_if_due(self, after_commit: Callable[[int], None]) -> None:
+        now = time.monotonic()
+        grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
+        due = now - self._committed > max(COMMIT_SECONDS, grown)
+        if due or len(self._images) + len(self._seen) >= COMMIT_FILES:
+            self._commit(after_commit)
+
+    def _commit(self, after_commit: Callable[[int], None]) -> None:
+        # Taken first: what a second Ctrl-C interrupts is lost, never committed twice.
+        images, self._images = self._images, []
+        seen, self._seen = self._seen, []
+        refused, self._refused = self._refused, []
+        shard = None
+        if images:
+            number, first_id = self._catalog.next_shard()
+            ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
+            vectors = np.stack([embedding for _, embedding in images])
+            shard = write_shard(self._layout.vectors, number, ids, vectors)
+        if images or seen or refused:
+            news = tuple(new for new, _ in images)
+            self._catalog.commit(Commit(shard, news, tuple(seen), tuple(refused)))
+            self._contents.commit()
+            after_commit(len(images))
+        self._committed = time.monotonic()
+
+    # Progress
+
+    def _tell(self) -> None:
+        if self._progress:
+            self._progress(Progress(self.done, self._total))
+
+    def _count(self) -> None:
+        """Count the files ahead of the run, in a thread of its own, for the progress only."""
+        with suppress(OSError):
+            self._total = sum(
+                len(listing.files) for listing in self._listings() if isinstance(listing, Listing)
+            )
+
+
+def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) in seen

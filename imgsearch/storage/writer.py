@@ -1,0 +1,267 @@
+"""The catalog as its one writer sees it. A transaction here is the only commit point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.records import (
+    Commit,
+    IvfRecord,
+    ModelRecord,
+    NewFailure,
+    NewImage,
+    Seen,
+    Segment,
+    Settings,
+    Spot,
+)
+from imgsearch.storage.shards import Shard
+
+__all__ = ["CatalogWriter"]
+
+
+class CatalogWriter(Catalog):
+    """An open catalog that may be written to by who holds the collection's lock."""
+
+    def begin(self, model: ModelRecord, settings: Settings) -> None:
+        """Record the model that makes this collection, and what its index is to be like."""
+        with self._database.transaction():
+            self._insert("settings", settings.nlist, settings.recall)
+            self._insert(
+                "model",
+                model.name,
+                model.dim,
+                model.input_size,
+                model.weights,
+                model.weights_sha256,
+                model.onnx_sha256,
+            )
+
+    # Where to look
+
+    def add_root(self, path: bytes, *, recursive: bool) -> None:
+        """Add a root; one that is there becomes recursive if asked to, and never the reverse."""
+        self._run(
+            "INSERT INTO roots (path, recursive) VALUES (?, ?) "
+            "ON CONFLICT (path) DO UPDATE SET recursive = max(recursive, excluded.recursive)",
+            path,
+            recursive,
+        )
+
+    def move_roots(self, paths: Iterable[tuple[int, bytes]]) -> None:
+        """Give roots, by their ids, other paths."""
+        with self._database.transaction():
+            for root, path in paths:
+                self._run("UPDATE roots SET path = ? WHERE id = ?", path, root)
+
+    def set_mounts(self, root: int, below: bytes, paths: Iterable[bytes]) -> None:
+        """Remember which folders of a root are mounted, at or below the folder `below`."""
+        self._run(
+            "DELETE FROM mounts WHERE root = ?1 AND "
+            "(path = ?2 OR ?2 = x'' OR (path > ?2 || x'2f' AND path < ?2 || x'30'))",
+            root,
+            below,
+        )
+        self._database.run_many(
+            "INSERT OR IGNORE INTO mounts VALUES (?, ?)", [(root, path) for path in paths]
+        )
+
+    def drop_root(self, root: int) -> None:
+        """Forget a root of which nothing is known any more."""
+        with self._database.transaction():
+            self._run(
+                "DELETE FROM excluded WHERE folder IN (SELECT id FROM folders WHERE root = ?)", root
+            )
+            self._run("DELETE FROM folders WHERE root = ?", root)
+            self._run("DELETE FROM roots WHERE id = ?", root)
+
+    # Images
+
+    def next_shard(self) -> tuple[int, int]:
+        """Return the number and the first id of the next shard; neither was used before."""
+        return self._last("shards") + 1, self._last("images") + 1
+
+    def next_segment(self) -> int:
+        """Return the number of the next segment; it was not used before."""
+        return self._last("segments") + 1
+
+    def commit(self, new: Commit) -> None:
+        """Make new images visible, and what else is new of the files, all or nothing."""
+        with self._database.transaction():
+            folders: dict[tuple[int, bytes], int] = {}
+            entries: list[Seen | NewImage | NewFailure] = [*new.seen, *new.images, *new.failures]
+            for entry in entries:
+                place = (entry.spot.root, entry.spot.folder)
+                if place not in folders:
+                    folders[place] = self._folder(*place)
+                self._forget_failure(folders[place], entry.spot.name)
+                if entry.replaces is not None:
+                    self._remove([entry.replaces])
+            for seen in new.seen:
+                folder = folders[seen.spot.root, seen.spot.folder]
+                self._run(
+                    "UPDATE images SET folder = ?, name = ?, size = ?, mtime_ns = ? WHERE id = ?",
+                    *(folder, seen.spot.name, seen.size, seen.mtime_ns, seen.id),
+                )
+            if new.shard is not None:
+                self._insert_shard(new.shard)
+                for id_, image in enumerate(new.images, new.shard.first_id):
+                    folder = folders[image.spot.root, image.spot.folder]
+                    name = image.spot.name
+                    self._insert(
+                        "images",
+                        *(id_, folder, name, image.size, image.mtime_ns, image.digest),
+                    )
+            for failure in new.failures:
+                folder = folders[failure.spot.root, failure.spot.folder]
+                self._insert(
+                    "failures",
+                    *(folder, failure.spot.name, failure.size, failure.mtime_ns, failure.reason),
+                )
+
+    def forget(
+        self,
+        ids: Sequence[int],
+        files: Sequence[tuple[int, bytes]] = (),
+        folders: Sequence[int] = (),
+    ) -> None:
+        """Forget what is gone.
+
+        Args:
+            ids: of images, which are not found any more.
+            files: that failed or were skipped, by folder and name.
+            folders: nothing of which is left, but for what was taken out.
+        """
+        with self._database.transaction():
+            self._remove(ids)
+            self._database.run_many("DELETE FROM failures WHERE folder = ? AND name = ?", files)
+            self._run(
+                "DELETE FROM folders WHERE id IN (SELECT value FROM json_each(?1)) "
+                "AND NOT EXISTS (SELECT 1 FROM images WHERE folder = folders.id) "
+                "AND NOT EXISTS (SELECT 1 FROM failures WHERE folder = folders.id) "
+                "AND NOT EXISTS (SELECT 1 FROM excluded WHERE folder = folders.id)",
+                json.dumps(folders),
+            )
+
+    def exclude(self, spots: Sequence[Spot], folders: Sequence[tuple[int, bytes]]) -> None:
+        """Take files out and keep them out; and folders, by root and path, with all below them."""
+        with self._database.transaction():
+            for spot in spots:
+                folder = self._folder(spot.root, spot.folder)
+                id_ = self.id_at(spot)
+                self._remove([] if id_ is None else [id_])
+                self._forget_failure(folder, spot.name)
+                self._run("INSERT OR IGNORE INTO excluded VALUES (?, ?)", folder, spot.name)
+            for root, path in folders:
+                for folder, _ in self.folders_below(root, path):
+                    rows = self._rows("SELECT id FROM images WHERE folder = ?", folder)
+                    self._remove([id_ for (id_,) in rows])
+                    self._run("DELETE FROM failures WHERE folder = ?", folder)
+                    self._run("DELETE FROM excluded WHERE folder = ?", folder)
+                self._run(
+                    "INSERT OR IGNORE INTO excluded VALUES (?, x'')", self._folder(root, path)
+                )
+
+    def include(self, spot: Spot) -> None:
+        """Let a file in again, or a folder where the spot's name is empty."""
+        self._run(
+            "DELETE FROM excluded WHERE name = ? AND folder IN "
+            "(SELECT id FROM folders WHERE root = ? AND path = ?)",
+            *(spot.name, spot.root, spot.folder),
+        )
+
+    # The index
+
+    def change_settings(self, *, nlist: int | None, recall: float | None) -> None:
+        """Record what the index is to be like from now on; None leaves it as it was."""
+        self._run(
+            "UPDATE settings SET nlist = coalesce(?, nlist), recall = coalesce(?, recall)",
+            nlist,
+            recall,
+        )
+
+    def replace_segments(self, gone: Sequence[int], new: Sequence[Segment], ivf: IvfRecord) -> None:
+        """Put new segments, written and synced, in the place of others.
+
+        Args:
+            gone: numbers of segments.
+            new: segments that hold no image which is removed at this time.
+            ivf: of all segments.
+        """
+        with self._database.transaction():
+            self._database.run_many(
+                "DELETE FROM segments WHERE number = ?", [(number,) for number in gone]
+            )
+            for segment in new:
+                self._insert(
+                    "segments",
+                    *(segment.number, segment.first_id, segment.last_id),
+                    *(segment.count, segment.sha256),
+                )
+                self._run(
+                    "UPDATE removed SET stale = 0 WHERE id BETWEEN ? AND ?",
+                    *(segment.first_id, segment.last_id),
+                )
+            self._run("DELETE FROM ivf")
+            self._run("DELETE FROM curve")
+            self._insert(
+                "ivf",
+                *(ivf.nlist, ivf.requested_nlist, ivf.trained, ivf.held_out, ivf.strangers),
+                *(ivf.added, ivf.far),
+            )
+            for step in ivf.curve:
+                self._insert(
+                    "curve",
+                    *(step.up_to, step.nprobe, step.recall, step.recall_bound, step.milliseconds),
+                )
+
+    def replace_shards(self, gone: Sequence[Shard], new: Shard | None) -> None:
+        """Put one shard, written and synced, in the place of neighbouring ones.
+
+        Those of their ids that it does not hold are forgotten; no segment may hold them.
+        """
+        with self._database.transaction():
+            self._database.run_many(
+                "DELETE FROM shards WHERE number = ?", [(shard.number,) for shard in gone]
+            )
+            self._run(
+                "DELETE FROM removed WHERE NOT stale AND id BETWEEN ? AND ?",
+                *(gone[0].first_id, gone[-1].last_id),
+            )
+            if new is not None:
+                self._insert_shard(new)
+
+    def _remove(self, ids: Sequence[int]) -> None:
+        """Turn images into removed ids; all may be stale, for a segment may be being written."""
+        given = json.dumps(ids)
+        self._run(
+            "INSERT INTO removed SELECT id, digest, 1 FROM images "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            given,
+        )
+        self._run("DELETE FROM images WHERE id IN (SELECT value FROM json_each(?))", given)
+
+    def _forget_failure(self, folder: int, name: bytes) -> None:
+        self._run("DELETE FROM failures WHERE folder = ? AND name = ?", folder, name)
+
+    def _folder(self, root: int, path: bytes) -> int:
+        self._run("INSERT OR IGNORE INTO folders (root, path) VALUES (?, ?)", root, path)
+        rows = self._rows("SELECT id FROM folders WHERE root = ? AND path = ?", root, path)
+        return int(rows[0][0])
+
+    def _last(self, table: str) -> int:
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
+        return int(rows[0][0]) if rows else 0
+
+    def _insert_shard(self, new: Shard) -> None:
+        row = (new.number, new.first_id, new.last_id, new.count, new.sha256, new.ids_sha256)
+        self._insert("shards", *row)
+
+    def _insert(self, table: str, *values: object) -> None:
+        marks = ", ".join("?" * len(values))
+        self._run(f"INSERT INTO {table} VALUES ({marks})", *values)  # noqa: S608 - our own names
+
+    def _run(self, statement: str, *values: object) -> None:
+        self._database.run(statement, *values)
