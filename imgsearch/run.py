@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
+from imgsearch.committing import Committer
 from imgsearch.contents import Contents
 from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
@@ -21,20 +19,12 @@ from imgsearch.reports import Failure, IndexReport, Progress
 from imgsearch.roots import Place, Roots
 from imgsearch.storage import records
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen, Spot
-from imgsearch.storage.shards import write_shard
+from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import Tops
 from imgsearch.vanishing import Absence
 
 __all__ = ["Embed", "Run"]
-
-# What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
-# run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
-COMMIT_SECONDS = 0.5
-COMMIT_SECONDS_MOST = 5.0
-COMMIT_SHARE = 1 / 20
-COMMIT_FILES = 4_096
 
 #: Embeds paths, but for the contents that are not wanted: `embed_files` with all else given.
 Embed: TypeAlias = Callable[
@@ -73,7 +63,9 @@ class Run:
         tops: Tops,
         absence: Absence,
         progress: Callable[[Progress], None] | None,
+        after_commit: Callable[[int], None],
     ) -> None:
+        """Begin a run; `after_commit` is told the number of new images after each commit."""
         self.moved: set[int] = set()
         self._layout = layout
         self._catalog = catalog
@@ -89,10 +81,8 @@ class Run:
         self._waiting: deque[_Candidate] = deque()
         self._copies: dict[bytes, list[tuple[_Candidate, Known]]] = {}  # of what is being embedded
         self._again: list[_Candidate] = []
-        self._images: list[tuple[NewImage, Embeddings]] = []
-        self._seen: list[Seen] = []
-        self._refused: list[NewFailure] = []
-        self._started = self._committed = time.monotonic()
+        self._committer = Committer(layout, catalog, self._committed)
+        self._after_commit = after_commit
         self._total: int | None = None
 
     @property
@@ -118,25 +108,20 @@ class Run:
             seconds=seconds,
         )
 
-    def embed(self, embed: Embed, after_commit: Callable[[int], None]) -> None:
-        """Embed and commit all that is new or changed.
-
-        Args:
-            embed: see `Embed`.
-            after_commit: is told the number of images after each commit.
-        """
+    def embed(self, embed: Embed) -> None:
+        """Embed and commit all that is new or changed."""
         if self._progress:
             threading.Thread(target=self._count, daemon=True).start()
         try:
-            self._embed(self._candidates(), embed, self._contents.wanted, after_commit)
-            self._commit(after_commit)
+            self._embed(self._candidates(), embed, self._contents.wanted)
+            self._committer.commit()
             again = [*self._again, *(pair[0] for row in self._copies.values() for pair in row)]
             self._copies.clear()  # copies of what could not be embedded: each has to show why
-            self._embed(iter(again), embed, self._is_new, after_commit)
+            self._embed(iter(again), embed, self._is_new)
         except KeyboardInterrupt:
-            self._commit(after_commit)
+            self._committer.commit()
             raise
-        self._commit(after_commit)
+        self._committer.commit()
         self._tell()
 
     def _embed(
@@ -144,13 +129,16 @@ class Run:
         candidates: Iterator[_Candidate],
         embed: Embed,
         wanted: Callable[[str, bytes], bool],
-        after_commit: Callable[[int], None],
     ) -> None:
         with closing(embed(self._paths(candidates), wanted)) as outcomes:
             for outcome in outcomes:
                 self._take(self._waiting.popleft(), outcome)
-                self._commit_if_due(after_commit)
+                self._committer.commit_if_due()
                 self._tell()
+
+    def _committed(self, images: int) -> None:
+        self._contents.commit()
+        self._after_commit(images)
 
     def _paths(self, candidates: Iterator[_Candidate]) -> Iterator[str]:
         for candidate in candidates:
@@ -253,7 +241,7 @@ class Run:
             self._failures.append(Failure(candidate.path, reason))
         if not outcome.transient:  # else it is tried again next time, and its image is kept
             file, replaces = candidate.file, self._replaced(candidate)
-            self._refused.append(
+            self._committer.refuse(
                 NewFailure(candidate.spot, file.size, file.mtime_ns, reason, replaces)
             )
 
@@ -262,12 +250,12 @@ class Run:
         replaces = self._replaced(candidate)
         if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
             self._unchanged += 1
-            self._seen.append(Seen(replaces, candidate.spot, known.size, known.mtime_ns))
+            self._committer.see(Seen(replaces, candidate.spot, known.size, known.mtime_ns))
             return
         moved = self._contents.moved_from(known.digest, self.moved)
         if moved is not None:
             self.moved.add(moved)
-            self._seen.append(Seen(moved, candidate.spot, known.size, known.mtime_ns, replaces))
+            self._committer.see(Seen(moved, candidate.spot, known.size, known.mtime_ns, replaces))
             return
         embedding = self._contents.find(known.digest)
         if embedding is None:
@@ -279,38 +267,11 @@ class Run:
     def _add(self, candidate: _Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
         replaces = self._replaced(candidate)
         new = NewImage(candidate.spot, content.size, content.mtime_ns, content.digest, replaces)
-        self._images.append((new, embedding))
+        self._committer.add(new, embedding)
 
     def _replaced(self, candidate: _Candidate) -> int | None:
         """Return the id of the image at a path, unless that was found elsewhere."""
         return None if candidate.replaces in self.moved else candidate.replaces
-
-    # Commits
-
-    def _commit_if_due(self, after_commit: Callable[[int], None]) -> None:
-        now = time.monotonic()
-        grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
-        due = now - self._committed > max(COMMIT_SECONDS, grown)
-        if due or len(self._images) + len(self._seen) >= COMMIT_FILES:
-            self._commit(after_commit)
-
-    def _commit(self, after_commit: Callable[[int], None]) -> None:
-        # Taken first: what a second Ctrl-C interrupts is lost, never committed twice.
-        images, self._images = self._images, []
-        seen, self._seen = self._seen, []
-        refused, self._refused = self._refused, []
-        shard = None
-        if images:
-            number, first_id = self._catalog.next_shard()
-            ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
-            vectors = np.stack([embedding for _, embedding in images])
-            shard = write_shard(self._layout.vectors, number, ids, vectors)
-        if images or seen or refused:
-            news = tuple(new for new, _ in images)
-            self._catalog.commit(Commit(shard, news, tuple(seen), tuple(refused)))
-            self._contents.commit()
-            after_commit(len(images))
-        self._committed = time.monotonic()
 
     # Progress
 

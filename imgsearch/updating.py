@@ -65,9 +65,9 @@ def update(
         catalog.change_settings(nlist=options.nlist, recall=options.recall)
         tops = find_tops(catalog, paths)
         absence = Absence(catalog, tops, prune=options.prune)
-        run = Run(layout, catalog, tops, absence, options.progress)
         tail = Tail(layout, catalog, options.device)
-        run.embed(_embedder(layout, catalog, options), tail.grow)
+        run = Run(layout, catalog, tops, absence, options.progress, tail.grow)
+        run.embed(_embedder(layout, catalog, options))
         removed, reasons = absence.settle(run.moved)
         if options.progress:
             options.progress(Progress(run.done, run.done, training=True))

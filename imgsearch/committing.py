@@ -1,0 +1,81 @@
+"""Gather what an indexing run finds, and commit it now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from imgsearch.embedding.runtime import Embeddings
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen
+from imgsearch.storage.shards import write_shard
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["Committer"]
+
+# What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
+# run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
+COMMIT_SECONDS = 0.5
+COMMIT_SECONDS_MOST = 5.0
+COMMIT_SHARE = 1 / 20
+COMMIT_FILES = 4_096
+
+
+class Committer:
+    """What is to be committed next."""
+
+    def __init__(
+        self, layout: Layout, catalog: CatalogWriter, after: Callable[[int], None]
+    ) -> None:
+        """Begin a run; `after` is told the number of new images after each commit."""
+        self._layout = layout
+        self._catalog = catalog
+        self._after = after
+        self._images: list[tuple[NewImage, Embeddings]] = []
+        self._seen: list[Seen] = []
+        self._failures: list[NewFailure] = []
+        self._started = self._committed = time.monotonic()
+
+    def add(self, image: NewImage, embedding: Embeddings) -> None:
+        """Note a new image; `embedding` is float32 `[dim]`."""
+        self._images.append((image, embedding))
+
+    def see(self, seen: Seen) -> None:
+        """Note that an image has another time, or is elsewhere now."""
+        self._seen.append(seen)
+
+    def refuse(self, failure: NewFailure) -> None:
+        """Note a file that is no image, or not one that can be used."""
+        self._failures.append(failure)
+
+    def commit_if_due(self) -> None:
+        """Commit, if there is enough or the last time is long ago."""
+        now = time.monotonic()
+        grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
+        due = now - self._committed > max(COMMIT_SECONDS, grown)
+        if due or len(self._images) + len(self._seen) >= COMMIT_FILES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make all of it visible.
+
+        Raises:
+            StorageError: the disk is full, or cannot be written.
+        """
+        # Taken first: what a second Ctrl-C interrupts is lost, never committed twice.
+        images, self._images = self._images, []
+        seen, self._seen = self._seen, []
+        failures, self._failures = self._failures, []
+        shard = None
+        if images:
+            number, first_id = self._catalog.next_shard()
+            ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
+            vectors = np.stack([embedding for _, embedding in images])
+            shard = write_shard(self._layout.vectors, number, ids, vectors)
+        if images or seen or failures:
+            news = tuple(new for new, _ in images)
+            self._catalog.commit(Commit(shard, news, tuple(seen), tuple(failures)))
+            self._after(len(images))
+        self._committed = time.monotonic()
