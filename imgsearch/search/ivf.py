@@ -201,7 +201,7 @@ class IvfIndex:
     @property
     def centroids(self) -> Vectors:
         """The centroids, float32 `[nlist, dim]`."""
-        quantizer = self._index.quantizer
+        quantizer = faiss.downcast_index(self._index.quantizer)
         flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
         centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
         return centroids
