@@ -67,11 +67,11 @@ def update(
         absence = Absence(catalog, tops, prune=options.prune)
         tail = Tail(layout, catalog, options.device)
         run = Run(layout, catalog, tops, absence, options.progress, tail.grow)
-        run.embed(_embedder(layout, catalog, options))
-        removed, reasons = absence.settle(run.moved)
-        if options.progress:
-            options.progress(Progress(run.done, run.done, training=True))
         try:
+            run.embed(_embedder(layout, catalog, options))
+            removed, reasons = absence.settle(run.moved)
+            if options.progress:
+                options.progress(Progress(run.done, run.done, training=True))
             fold(layout, catalog, device=options.device)
         except FileNotFoundError as error:
             raise missing(error) from error

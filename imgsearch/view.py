@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 import numpy as np
-import numpy.typing as npt
 
 from imgsearch.errors import missing
 from imgsearch.hits import Search
@@ -94,11 +93,11 @@ class View:
 
     def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the ids and vectors of each shard, removed images left out."""
-        return self._read(self.snapshot.shards)
+        return map(self._live, self._read(self.snapshot.shards))
 
     def live_tail(self) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the ids and vectors of the tail, removed images left out."""
-        return self._read(self._tail)
+        return map(self._live, self._read(self._tail))
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
@@ -140,7 +139,8 @@ class View:
             EXACT,
         ]
         searches = [ways[number] for number in band.tolist()]
-        self._mend(queries, k, found, np.flatnonzero(far))
+        if far.any():
+            found[0][far], found[1][far] = self._search_exactly(queries[far], k)
         short = np.flatnonzero((found[1] < 0).any(axis=1) & ~far)
         if short.size:  # the lists probed hold fewer than k images
             nlist = self.segments[0].nlist
@@ -149,10 +149,6 @@ class View:
             for row in short.tolist():
                 searches[row] = Search("wide", nlist, 1.0)
         return *found, searches
-
-    def _mend(self, queries: Vectors, k: int, found: tuple[Vectors, Ids], rows: Ids) -> None:
-        if rows.size:
-            found[0][rows], found[1][rows] = self._search_exactly(queries[rows], k)
 
     def _described(self, distances: Vectors, nprobe: int) -> list[Search]:
         """Say what is to be expected of an `nprobe` that was asked for."""
@@ -165,7 +161,7 @@ class View:
         return [ways[band] for band in self.promise.band_of(distances[:, 0]).tolist()]
 
     def _search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        return search_exactly(queries, self.live_blocks(), k)
+        return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
 
     def _probe(self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids]) -> tuple[Vectors, Ids]:
         parts = [index.search(queries, k, nearest, self._stale) for index in self.segments]
@@ -189,8 +185,12 @@ class View:
         for shard in shards:
             ids = open_ids(self._layout.vectors, shard)
             vectors = open_shard(self._layout.vectors, shard, self.snapshot.model.dim)
-            live: npt.NDArray[np.bool_] = ~rows_of(ids, self.removed)
-            yield (ids, vectors) if live.all() else (ids[live], vectors[live])
+            yield ids, vectors
+
+    def _live(self, block: tuple[Ids, Vectors]) -> tuple[Ids, Vectors]:
+        ids, vectors = block
+        live = ~rows_of(ids, self.removed)
+        return block if live.all() else (ids[live], vectors[live])
 
 
 def open_view(

@@ -12,6 +12,7 @@ from imgsearch.search.vectors import Ids, Vectors, rows_of
 __all__ = ["merge", "nothing", "search_exactly"]
 
 _QUERIES = 1_024  # a block
+_FEW = 64  # excluded vectors of a block that are found and dropped: to leave them out is to copy it
 
 
 def search_exactly(
@@ -30,12 +31,16 @@ def search_exactly(
     """
     best = nothing(len(queries), k)
     for ids, vectors in blocks:
-        if excluded is not None and excluded.size:
-            keep = ~rows_of(ids, excluded)
-            if not keep.all():
-                ids, vectors = ids[keep], vectors[keep]
+        dead = np.zeros(len(ids), np.bool_) if excluded is None else rows_of(ids, excluded)
+        few = int(dead.sum())
+        if few > _FEW:
+            ids, vectors, few = ids[~dead], vectors[~dead], 0
         if len(ids) and len(queries):
-            best = merge(best, _knn(queries, ids, np.ascontiguousarray(vectors), k), k)
+            found = _knn(queries, ids, np.ascontiguousarray(vectors), k + few)
+            if few and excluded is not None:
+                passed_over = rows_of(found[1], excluded)
+                found[0][passed_over], found[1][passed_over] = np.inf, -1
+            best = merge(best, found, k)
     return best
 
 
