@@ -9,21 +9,17 @@ from contextlib import closing
 from types import TracebackType
 from typing import Literal, Unpack, overload
 
-import numpy as np
-
-from imgsearch.creating import create
+from imgsearch.creating import check_model, create
+from imgsearch.describing import describe
 from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.models import DEFAULT_MODEL, find_network
+from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.runtime import pick_device
-from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import SettingError
-from imgsearch.folding import is_outgrown
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
 from imgsearch.querying import Searcher, open_torch
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.search.ivf import describe_faiss
 from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
@@ -303,29 +299,7 @@ class Collection:
 
     def info(self) -> Info:
         """Return what the collection holds."""
-        view = self._searcher.view()
-        counts = self._catalog.counts()
-        sizes = [index.list_sizes() for index in view.segments]
-        device = pick_device(self._device)
-        return Info(
-            directory=str(self._layout.directory),
-            images=view.count,
-            failed=counts.failed,
-            skipped=counts.skipped,
-            excluded=counts.excluded,
-            roots=tuple(os.fsdecode(root.path) for root in self._catalog.roots()),
-            model=self._model,
-            settings=view.snapshot.settings,
-            ivf=view.snapshot.ivf,
-            nprobe=view.nprobe,
-            outgrown=is_outgrown(view.snapshot, view.count),
-            segments=len(view.segments),
-            list_sizes=tuple(np.sum(sizes, axis=0).tolist()) if sizes else (),
-            tail=view.tail_count,
-            bytes=self._layout.size(),
-            device=device,
-            faiss=describe_faiss(device),
-        )
+        return describe(self._layout, self._catalog, self._searcher.view(), self._device)
 
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Check that a model and weights, where given, are those of this collection.
@@ -333,25 +307,7 @@ class Collection:
         Raises:
             SettingError: they are others.
         """
-        own = self._model
-        if model not in (None, own.name):
-            raise SettingError(
-                f"this collection was made with {own.name}, not {model}; "
-                "make another one for it with -c"
-            )
-        if weights in (None, own.weights):
-            return
-        named = not os.path.isfile(os.path.expanduser(weights))
-        if named and not os.path.isabs(own.weights):
-            raise SettingError(
-                f"this collection was made with the weights {own.weights}, not {weights}; "
-                "make another one for them with -c"
-            )
-        if find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
-            raise SettingError(
-                f"this collection was made with the weights {own.weights}, not {weights}; "
-                "make another one for them with -c"
-            )
+        check_model(self._model, model, weights)
 
 
 def _cores() -> int:

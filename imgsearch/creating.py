@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from imgsearch.embedding.exporting import export
 from imgsearch.embedding.models import find_network
-from imgsearch.errors import BusyError, InputError
+from imgsearch.embedding.weights import find_weights
+from imgsearch.errors import BusyError, InputError, SettingError
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["create"]
+__all__ = ["check_model", "create"]
 
 RECALL = 0.95  # recall@10 that is promised unless another is asked for
 
@@ -57,3 +59,25 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         )
         catalog.close()
         layout.write_manifest()
+
+
+def check_model(own: ModelRecord, model: str | None, weights: str | None) -> None:
+    """Check that a model and weights, where given, are those that made a collection.
+
+    Raises:
+        SettingError: they are others.
+    """
+    if model not in (None, own.name):
+        raise SettingError(
+            f"this collection was made with {own.name}, not {model}; "
+            "make another one for it with -c"
+        )
+    if weights in (None, own.weights):
+        return
+    named = not os.path.isfile(os.path.expanduser(weights))
+    other = named and not os.path.isabs(own.weights)
+    if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
+        raise SettingError(
+            f"this collection was made with the weights {own.weights}, not {weights}; "
+            "make another one for them with -c"
+        )

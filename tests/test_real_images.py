@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgsearch.collection import Collection
 from imgsearch.hits import Hit
@@ -72,9 +75,86 @@ def test_every_hostile_file_is_accounted_for(data: Path, collection: Collection)
     files = [path for path in (data / "odd").rglob("*") if not path.is_dir()]
     report = collection.index(data / "odd", time_limit=20)
     assert report.found == len(files)
-    assert report.found == report.indexed + report.failed + report.skipped
+    assert report.found == report.indexed + report.copied + report.failed + report.skipped
     assert report.failed == len(report.failures)
     assert all(failure.reason for failure in report.failures)
     assert report.indexed > len(files) / 3
     again = collection.index(data / "odd")
-    assert (again.unchanged, again.indexed) == (report.indexed, 0)
+    assert (again.unchanged, again.indexed) == (report.indexed + report.copied, 0)
+
+
+def change_some(tree: Path, random: random.Random) -> None:
+    """Rename ten files of a tree, change seven, delete nine and copy five."""
+    for path in random.sample(sorted(tree.rglob("*.jpg")), 10):
+        path.rename(path.with_name(f"renamed {random.random()}.jpg"))
+    for path in random.sample(sorted(tree.rglob("*.jpg")), 7):
+        with Image.open(path) as image:
+            image.rotate(90).save(path, quality=random.randrange(60, 95))
+    for path in random.sample(sorted(tree.rglob("*.jpg")), 9):
+        path.unlink()
+    for path in random.sample(sorted(tree.rglob("*.jpg")), 5):
+        shutil.copy(path, path.with_name(f"copy {random.random()}.jpg"))
+
+
+def distances(answers: list[list[Hit]]) -> list[list[float]]:
+    """Return the distances of hits."""
+    return [[round(hit.distance, 5) for hit in hits] for hits in answers]
+
+
+@pytest.mark.slow
+def test_photographs_that_come_bit_by_bit_and_change_are_answered_like_a_fresh_collection(
+    data: Path, mobilenet_empty: Path, tmp_path: Path
+) -> None:
+    seeded = random.Random(1)
+    queries = sorted((data / "corel1k" / "queries").iterdir())[::5]
+    sources = sorted((data / "corel1k" / "images").iterdir())
+    seeded.shuffle(sources)
+    tree, contents = tmp_path / "tree", set[bytes]()
+    directory = shutil.copytree(mobilenet_empty, tmp_path / "grown")
+    with Collection.open(directory, device="cpu") as grown:
+        for step in range(10):
+            folder = tree / f"folder {step % 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sources[90 * step : 90 * (step + 1)]:
+                shutil.copy(path, folder / path.name)
+            if step:
+                change_some(tree, seeded)
+            paths = sorted(tree.rglob("*.jpg"))
+            now = {hashlib.sha256(path.read_bytes()).digest() for path in paths}
+            assert grown.index(tree).indexed == len(now - contents)
+            contents |= now
+
+            fresh_directory = shutil.copytree(mobilenet_empty, tmp_path / f"fresh {step}")
+            with Collection.open(fresh_directory, device="cpu") as fresh:
+                fresh.index(tree)
+                answers, expected = (
+                    each.query_many(queries, k=20, exact=True) for each in (grown, fresh)
+                )
+            assert distances(answers) == distances(expected)
+            everything = grown.query(queries[0], k=10_000, exact=True)
+            assert sorted(hit.path for hit in everything) == [str(path) for path in paths]
+        assert grown.info().ivf is not None
+
+
+@pytest.mark.slow
+def test_the_promise_is_kept_for_images_like_the_collection_and_for_others(
+    data: Path, mobilenet_empty: Path, tmp_path: Path
+) -> None:
+    kin = sorted((data / "corel1k").rglob("*.jpg")) + sorted((data / "web250").rglob("*.JPEG"))
+    random.Random(2).shuffle(kin)
+    foreign = sorted((data / "ukbench500").rglob("*.jpg"))[:400]
+    directory = shutil.copytree(mobilenet_empty, tmp_path / "promise")
+    with Collection.open(directory, device="cpu") as collection:
+        assert collection.index(kin[400:]).indexed == len(kin) - 400 > 800
+        for queries in (kin[:400], foreign):
+            embeddings = collection.embed(queries)
+            exact = collection.query_many(embeddings, exact=True, arrays=True).ids
+            for promise in (0.8, 0.9, 0.95, 0.99):
+                found = collection.query_many(embeddings, recall=promise, arrays=True).ids
+                shared = [
+                    len({*some} & {*best}) / 10 for some, best in zip(found, exact, strict=True)
+                ]
+                assert np.mean(shared) >= promise - 0.01
+            ways = [answer.search.kind for answer in collection.answer(embeddings)]
+            assert ways.count("ivf") > 40
+            assert ways.count("exact") > 4

@@ -1,4 +1,4 @@
-"""Recognise, read and decode one image file."""
+"""Read and decode one image file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import BinaryIO, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_part
+from imgsearch.embedding.formats import cannot_decode, recognise
 from imgsearch.embedding.listing import trusted_time
 from imgsearch.errors import ImageError, reason_of
 
 __all__ = [
-    "FORMATS",
-    "Format",
     "ImageFile",
     "Pixels",
     "Source",
@@ -39,33 +36,6 @@ __all__ = [
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A Pillow format: the module that registers it and its usual file name extensions."""
-
-    module: str
-    extensions: tuple[str, ...]
-
-
-#: All that is ever opened. None of them starts another program, as EPS does.
-FORMATS = {
-    "JPEG": Format("PIL.JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif")),
-    "MPO": Format("PIL.MpoImagePlugin", (".mpo",)),
-    "PNG": Format("PIL.PngImagePlugin", (".png", ".apng")),
-    "WEBP": Format("PIL.WebPImagePlugin", (".webp",)),
-    "AVIF": Format("PIL.AvifImagePlugin", (".avif", ".avifs")),
-    "HEIF": Format("pillow_heif", (".heic", ".heif", ".hif", ".heics")),
-    "TIFF": Format("PIL.TiffImagePlugin", (".tif", ".tiff")),
-    "BMP": Format("PIL.BmpImagePlugin", (".bmp", ".dib")),
-    "GIF": Format("PIL.GifImagePlugin", (".gif",)),
-    "PPM": Format("PIL.PpmImagePlugin", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
-    "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
-}
-_EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
-
-# A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
-_WEAKLY_SIGNED = {"BMP", "PPM"}
 
 # Orientation of EXIF 2.32, table "Orientation": what brings the stored pixels upright.
 _UPRIGHT = {
@@ -114,7 +84,7 @@ class ImageFile:
             self._status = os.fstat(self._file.fileno())
             if not stat.S_ISREG(self._status.st_mode):
                 raise ImageError(path, "is not a regular file", recognised=False)
-            _recognise(self._file, path)
+            recognise(self._file, path)
             self._file.seek(0)
             self.digest = hashlib.file_digest(self._file, "sha256").digest()
             self._check_unchanged()
@@ -181,10 +151,20 @@ def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:
         ImageError: it is no image of one of `FORMATS`, or it cannot be decoded.
         OSError: the operating system could not read it.
     """
-    with _opened(file, path) as image:
-        # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
-        # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
-        image.draft(None, (2 * input_size, 2 * input_size))
+    reduced = False
+    try:
+        with _opened(file, path) as image:
+            whole = image.size
+            # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
+            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+            image.draft(None, (2 * input_size, 2 * input_size))
+            reduced = image.size != whole
+            return pixels_of(image, input_size)
+    except ImageError:
+        if not reduced:
+            raise
+    file.seek(0)
+    with _opened(file, path) as image:  # a lossless JPEG cannot be decoded at reduced scale
         return pixels_of(image, input_size)
 
 
@@ -209,7 +189,7 @@ def open_image(source: str | bytes) -> Iterator[Image.Image]:
 @contextmanager
 def _opened(file: BinaryIO, path: str) -> Iterator[Image.Image]:
     """Open an image; whatever fails while it is open becomes an `ImageError`."""
-    formats = _recognise(file, path)
+    formats = recognise(file, path)
     try:
         with Image.open(file, formats=formats) as image:
             yield image
@@ -219,9 +199,7 @@ def _opened(file: BinaryIO, path: str) -> Iterator[Image.Image]:
         # Plug-ins raise whatever a malformed file makes them stumble over: there is no common base.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # EINVAL: the file itself pointed to an offset that no file can have
-        if _WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
-            raise _unrecognised(path) from error
-        raise ImageError(path, f"cannot be decoded: {_explain(error)}") from error
+        raise cannot_decode(path, formats, error) from error
 
 
 def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels:
@@ -278,46 +256,3 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         low, high = 0.0, 255.0 if high <= 255 else 65535.0
     scaled = (finite - low) * (255.0 / (high - low)) if high > low else np.zeros_like(finite)
     return Image.fromarray(scaled.astype(np.uint8))
-
-
-def _recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
-    """Return the formats whose signature a file begins with; refuse it if there are none."""
-    prefix = file.read(16)
-    formats = _formats_of(prefix)
-    if not formats:
-        raise _unrecognised(path, empty=not prefix)
-    return formats
-
-
-def _is_named_like_an_image(path: str) -> bool:
-    return path.lower().endswith(_EXTENSIONS)
-
-
-def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
-    if not _is_named_like_an_image(path):
-        return ImageError(path, "is not an image of a supported format", recognised=False)
-    named = "is empty" if empty else "holds no image of a supported format"
-    return ImageError(path, f"is named like an image but {named}")
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "its header is malformed"
-    return reason_of(error)
-
-
-def _formats_of(prefix: bytes) -> tuple[str, ...]:
-    """Return the formats whose signature the first 16 bytes of a file carry."""
-    _load_plugins(heif=prefix[4:8] == b"ftyp")
-    signatures = ((name, Image.OPEN[name][1]) for name in FORMATS if name in Image.OPEN)
-    return tuple(name for name, accept in signatures if accept and accept(prefix) is True)
-
-
-@cache
-def _load_plugins(*, heif: bool) -> None:
-    # One by one, because Pillow's own way loads every plug-in that it has.
-    for row in FORMATS.values():
-        if row.module.startswith("PIL."):
-            import_module(row.module)
-    if heif:  # a HEIC decoder is 26 MB of libraries: only for who has such files
-        import_module("pillow_heif").register_heif_opener(thumbnails=False)

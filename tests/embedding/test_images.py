@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
-from imgsearch.embedding.images import FORMATS, ImageFile, Pixels, decode, pixels_of, read
+from imgsearch.embedding.formats import FORMATS
+from imgsearch.embedding.images import ImageFile, Pixels, decode, pixels_of, read
 from imgsearch.errors import ImageError
 from tests.privileges import ordinary_folder, ordinary_user
 

@@ -1,0 +1,53 @@
+"""Tell what a collection holds."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from imgsearch.embedding.runtime import pick_device
+from imgsearch.folding import is_outgrown
+from imgsearch.reports import Info
+from imgsearch.search.ivf import describe_faiss
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.view import View
+
+__all__ = ["describe"]
+
+
+def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
+    """Return what a collection holds.
+
+    Args:
+        layout: of the collection.
+        catalog: of the collection.
+        view: of its present state.
+        device: that it was opened for, "auto" for the best that is there.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    counts = catalog.counts()
+    sizes = [index.list_sizes() for index in view.segments]
+    picked = pick_device(device)
+    return Info(
+        directory=str(layout.directory),
+        images=view.count,
+        failed=counts.failed,
+        skipped=counts.skipped,
+        excluded=counts.excluded,
+        roots=tuple(os.fsdecode(root.path) for root in catalog.roots()),
+        model=view.snapshot.model,
+        settings=view.snapshot.settings,
+        ivf=view.snapshot.ivf,
+        nprobe=view.nprobe,
+        outgrown=is_outgrown(view.snapshot, view.count),
+        segments=len(view.segments),
+        list_sizes=tuple(np.sum(sizes, axis=0).tolist()) if sizes else (),
+        tail=view.tail_count,
+        bytes=layout.size(),
+        device=picked,
+        faiss=describe_faiss(picked),
+    )

@@ -1,0 +1,93 @@
+"""Which files are images: by their content, of the formats that are ever opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from imgsearch.errors import ImageError, reason_of
+
+__all__ = ["FORMATS", "Format", "cannot_decode", "recognise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A Pillow format: the module that registers it and its usual file name extensions."""
+
+    module: str
+    extensions: tuple[str, ...]
+
+
+#: All that is ever opened. None of them starts another program, as EPS does.
+FORMATS = {
+    "JPEG": Format("PIL.JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "MPO": Format("PIL.MpoImagePlugin", (".mpo",)),
+    "PNG": Format("PIL.PngImagePlugin", (".png", ".apng")),
+    "WEBP": Format("PIL.WebPImagePlugin", (".webp",)),
+    "AVIF": Format("PIL.AvifImagePlugin", (".avif", ".avifs")),
+    "HEIF": Format("pillow_heif", (".heic", ".heif", ".hif", ".heics")),
+    "TIFF": Format("PIL.TiffImagePlugin", (".tif", ".tiff")),
+    "BMP": Format("PIL.BmpImagePlugin", (".bmp", ".dib")),
+    "GIF": Format("PIL.GifImagePlugin", (".gif",)),
+    "PPM": Format("PIL.PpmImagePlugin", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
+    "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
+}
+_EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
+
+# A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
+_WEAKLY_SIGNED = {"BMP", "PPM"}
+
+
+def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
+    """Return the formats whose signature a file begins with.
+
+    Raises:
+        ImageError: there are none; not `recognised`, unless it is named like an image.
+    """
+    prefix = file.read(16)
+    formats = _formats_of(prefix)
+    if not formats:
+        raise _unrecognised(path, empty=not prefix)
+    return formats
+
+
+def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:
+    """Return what is to be said of a file with the signature of `formats` that failed."""
+    if _WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
+        return _unrecognised(path)
+    malformed = isinstance(error, UnidentifiedImageError)
+    reason = "its header is malformed" if malformed else reason_of(error)
+    return ImageError(path, f"cannot be decoded: {reason}")
+
+
+def _is_named_like_an_image(path: str) -> bool:
+    return path.lower().endswith(_EXTENSIONS)
+
+
+def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
+    if not _is_named_like_an_image(path):
+        return ImageError(path, "is not an image of a supported format", recognised=False)
+    named = "is empty" if empty else "holds no image of a supported format"
+    return ImageError(path, f"is named like an image but {named}")
+
+
+def _formats_of(prefix: bytes) -> tuple[str, ...]:
+    """Return the formats whose signature the first 16 bytes of a file carry."""
+    _load_plugins(heif=prefix[4:8] == b"ftyp")
+    signatures = ((name, Image.OPEN[name][1]) for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name, accept in signatures if accept and accept(prefix) is True)
+
+
+@cache
+def _load_plugins(*, heif: bool) -> None:
+    # One by one, because Pillow's own way loads every plug-in that it has.
+    for row in FORMATS.values():
+        if row.module.startswith("PIL."):
+            import_module(row.module)
+    if heif:  # a HEIC decoder is 26 MB of libraries: only for who has such files
+        import_module("pillow_heif").register_heif_opener(thumbnails=False)
