@@ -51,7 +51,9 @@ class Searcher:
             version = self._catalog.version()
             if self._opened is None or self._opened[0] != version:
                 device = "cuda" if self._device == "cuda" else "cpu"
-                self._opened = version, open_view(self._layout, self._catalog, device=device)
+                before = self._opened[1] if self._opened else None
+                view = open_view(self._layout, self._catalog, device=device, previous=before)
+                self._opened = version, view
             return self._opened[1]
 
     def embed(self, queries: Sequence[Query] | Vectors, crop: Box | None = None) -> Vectors:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from imgsearch.collection import Collection
 from imgsearch.errors import ImageError, InputError, SettingError
+from imgsearch.hits import Answer, Search
+from imgsearch.queries import QueryOptions
 from imgsearch.reports import Progress
 from tests.pictures import picture, save_pictures
 from tests.small_network import DIM, random_embeddings
@@ -79,6 +81,12 @@ def test_a_query_may_be_a_path_an_image_pixels_or_an_embedding(
         assert opened.query(query, k=1)[0].distance == pytest.approx(0, abs=1e-6)
     answers = opened.query_many(queries, k=3)
     assert [hits[0].id for hits in answers] == [opened.query(path, k=1)[0].id] * len(queries)
+
+
+def test_a_query_may_be_the_content_of_an_image_file(opened: Collection, photos: Path) -> None:
+    for path in (photos / "0003.png", photos / "0004.jpg"):
+        (hit,) = opened.query(path.read_bytes(), k=1)
+        assert (hit.path, hit.distance) == (str(path), 0)
 
 
 def test_grey_pixels_and_pixels_with_alpha_are_images(opened: Collection) -> None:
@@ -183,14 +191,157 @@ def test_leaving_oneself_out_works_with_few_lists(
     assert [hit.id for hit in answers[1]] == [hit.id for hit in everything]
 
 
+def test_an_answer_tells_how_it_was_searched(any_kind: Collection) -> None:
+    promised, exact, probed = (
+        any_kind.answer([picture(500)], **options)[0]
+        for options in cast(list[QueryOptions], [{}, {"exact": True}, {"nprobe": 2}])
+    )
+    assert exact.search == Search("exact", 0, 1.0)
+    if any_kind.info().ivf is None:
+        assert promised.search == probed.search == exact.search
+        return
+    assert (probed.search.kind, probed.search.nprobe) == ("ivf", 2)
+    assert promised.search.recall is None or promised.search.recall >= 0.9
+    assert promised.search.kind in ("ivf", "wide", "exact")
+
+
+def test_answers_hold_the_hits_of_the_queries(any_kind: Collection, photos: Path) -> None:
+    paths = sorted(photos.iterdir())[:7]
+    answers = any_kind.answer(paths, k=4, exclude_self=True)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert [list(answer.hits) for answer in answers] == any_kind.query_many(
+        paths, k=4, exclude_self=True
+    )
+
+
+def test_a_higher_recall_finds_no_less(ivf: Collection) -> None:
+    queries = [picture(seed) for seed in range(500, 530)]
+    exact = [{hit.id for hit in hits} for hits in ivf.query_many(queries, exact=True)]
+    found = []
+    for recall in (0.1, 1.0):
+        answers = ivf.query_many(queries, recall=recall)
+        found.append(
+            sum(
+                len({hit.id for hit in hits} & best)
+                for hits, best in zip(answers, exact, strict=True)
+            )
+        )
+    assert found[0] <= found[1]
+
+
+def test_hits_may_have_to_be_similar(any_kind: Collection, photos: Path) -> None:
+    query = photos / "0003.png"
+    everything = any_kind.query(query, k=100, exact=True)
+    for least in (-1, 0.3, 1):
+        similar = any_kind.query(query, k=100, exact=True, min_similarity=least)
+        assert similar == [hit for hit in everything if hit.similarity >= least - 1e-6]
+        assert similar[0].path == str(query)
+    assert any_kind.query(picture(500), min_similarity=1) == []
+
+
+def test_images_may_be_left_out_by_their_paths(any_kind: Collection, photos: Path) -> None:
+    one, other, third = sorted(photos.iterdir())[:3]
+    everything = any_kind.query(one, k=100, exact=True)
+    left = any_kind.query(one, k=100, exact=True, exclude=[[other, str(third), "/no/such.jpg"]])
+    assert [hit.path for hit in left] == [
+        hit.path for hit in everything if hit.path not in (str(other), str(third))
+    ]
+    assert [hit.rank for hit in left] == list(range(1, len(everything) - 1))
+    both = any_kind.query_many([one, other], k=100, exclude_self=True, exclude=[[other], []])
+    assert {str(one), str(other)}.isdisjoint(hit.path for hit in both[0])
+    assert str(one) in {hit.path for hit in both[1]}
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_all_images_but_some_may_be_left_out(any_kind: Collection, photos: Path, k: int) -> None:
+    some, *most = sorted(photos.iterdir())
+    hits = any_kind.query(most[0], k=k, exclude=[most], exclude_self=True)
+    assert hits[0].rank == 1
+    assert {str(path) for path in most}.isdisjoint(hit.path for hit in hits)
+    if k > 1:
+        assert str(some) in {hit.path for hit in hits}
+
+
+def test_combined_images_find_what_is_like_all_of_them(opened: Collection, photos: Path) -> None:
+    one, other = photos / "0003.png", photos / "0004.jpg"
+    embedding = opened.combine([one, other])
+    assert embedding.shape == (DIM,)
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-6)
+    best = opened.query(embedding, k=2)
+    assert {hit.path for hit in best} == {str(one), str(other)}
+    assert best[0].similarity == pytest.approx(best[1].similarity, abs=1e-5)
+    (hit,) = opened.query(embedding, k=1, exclude=[[one, other]])
+    assert hit.path not in (str(one), str(other))
+
+
+def test_what_is_unlike_an_image_is_farther_from_it(opened: Collection, photos: Path) -> None:
+    one, other = photos / "0003.png", photos / "0004.jpg"
+    liked, away = opened.embed([one])[0], opened.combine([one], unlike=[other])
+    unliked = opened.embed([other])[0]
+    assert away @ unliked < liked @ unliked
+    np.testing.assert_allclose(opened.combine([liked], unlike=[unliked]), away, atol=1e-6)
+
+
+def test_part_of_an_image_can_be_searched_for(opened: Collection, photos: Path) -> None:
+    path = photos / "0003.png"
+    with Image.open(path) as image:
+        part = image.crop((8, 5, 40, 35))
+    for query in (path, str(path), path.read_bytes(), Image.open(path)):
+        (embedding,) = opened.embed([query], crop=(8, 5, 40, 35))
+        np.testing.assert_array_equal(embedding, opened.embed([part])[0])
+    whole = opened.embed([path], crop=(-5, 0, 1, 7))
+    np.testing.assert_array_equal(whole, opened.embed([path], crop=(0, 0, 1, 7)))
+
+
 REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "no hits": (lambda c: c.query(picture(1), k=0), SettingError, "k is 0"),
     "no lists": (lambda c: c.query(picture(1), nprobe=-1), SettingError, "nprobe is -1"),
     "exact and nprobe": (
         lambda c: c.query(picture(1), nprobe=3, exact=True),
         SettingError,
-        "exact or nprobe, not both",
+        "give one of recall, nprobe and exact",
     ),
+    "recall and nprobe": (
+        lambda c: c.query_many([], recall=0.9, nprobe=3),
+        SettingError,
+        "give one of recall, nprobe and exact",
+    ),
+    "no recall": (lambda c: c.query(picture(1), recall=0), SettingError, "recall is 0"),
+    "no such recall": (lambda c: c.answer([], recall=1.1), SettingError, "recall is 1.1"),
+    "no such similarity": (
+        lambda c: c.query(picture(1), min_similarity=2),
+        SettingError,
+        "min_similarity is 2; it must be from -1 to 1",
+    ),
+    "a threshold for arrays": (
+        lambda c: c.query_many([], min_similarity=0.5, arrays=True),
+        SettingError,
+        "compare their similarities yourself",
+    ),
+    "too few to exclude": (
+        lambda c: c.answer([picture(1), picture(2)], exclude=[[]]),
+        InputError,
+        "exclude has 1 entries for 2 queries",
+    ),
+    "an empty box": (lambda c: c.embed([picture(1)], crop=(3, 0, 3, 9)), SettingError, "is empty"),
+    "a box outside": (
+        lambda c: c.embed([picture(1)], crop=(50, 0, 60, 9)),
+        ImageError,
+        "image: the crop 50,0,60,9 lies outside of the image, which has 48 x 40 pixels",
+    ),
+    "part of an embedding": (
+        lambda c: c.embed([random_embeddings(1)[0]], crop=(0, 0, 1, 0.5)),
+        InputError,
+        "an embedding cannot be cropped",
+    ),
+    "nothing to combine": (lambda c: c.combine([]), InputError, "nothing to combine"),
+    "opposites": (
+        lambda c: c.combine([*random_embeddings(1), *-random_embeddings(1)]),
+        InputError,
+        "cancel one another out",
+    ),
+    "bytes that are no image": (lambda c: c.query(b"no image"), ImageError, "is not an image"),
+    "bytes for several": (lambda c: c.embed(cast(Any, b"a")), InputError, "give a list"),
     "a missing file": (lambda c: c.query("/no/such.jpg"), ImageError, "/no/such.jpg: cannot be"),
     "a folder": (lambda c: c.query("/"), ImageError, "/: cannot be read"),
     "nothing": (lambda c: c.query(cast(Any, None)), InputError, "a NoneType is no query"),

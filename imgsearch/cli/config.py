@@ -11,9 +11,10 @@ import click
 
 from imgsearch.errors import StorageError, reason_of
 
-__all__ = ["load_config"]
+__all__ = ["config_path", "load_config"]
 
 _NOT_IN_A_FILE = ("config", "version")
+_PATH = "imgsearch.config"  # in the contexts' common dictionary
 
 
 def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -21,6 +22,7 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
 
     Raises:
         UsageError: it is no TOML, or it names an option that does not exist.
+        StorageError: it cannot be read.
     """
     if path is None:
         return
@@ -31,6 +33,13 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
     ctx.default_map = _translate(path, ctx.command, settings)
+    ctx.meta[_PATH] = path
+
+
+def config_path(ctx: click.Context) -> Path | None:
+    """Return the file that defaults were read from, None if there is none."""
+    path: Path | None = ctx.meta.get(_PATH)
+    return path
 
 
 def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> dict[str, Any]:
@@ -57,14 +66,23 @@ def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> 
 
 def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:
     """Return a value that has the type of its option; Click converts from text only."""
-    if option.is_flag:
+    if option.multiple or option.nargs > 1:
+        fits = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        fits = fits and (option.multiple or len(value) == option.nargs)
+    elif option.is_flag:
         fits = isinstance(value, bool)
     elif isinstance(option.type, click.types.FloatParamType):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = _is_number(value)
     elif isinstance(option.type, click.types.IntParamType):
-        fits = isinstance(value, int) and not isinstance(value, bool)
+        fits = _is_number(value) and isinstance(value, int)
+    elif isinstance(option.type, click.types.FuncParamType):  # a box
+        fits = isinstance(value, str) or (isinstance(value, list) and all(map(_is_number, value)))
     else:
         fits = isinstance(value, str)
     if not fits:
         raise click.UsageError(f"{path}: {key} cannot be {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import report_as_json, report_as_text, shown
+from imgsearch.cli.output import shown
 from imgsearch.cli.progress import ProgressBar
+from imgsearch.cli.reports import report_as_json, report_as_text
 from imgsearch.embedding.models import DEFAULT_MODEL
-from imgsearch.errors import InputError, SettingError
+from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
     from imgsearch.collection import Collection
+    from imgsearch.reports import IndexReport
 
 __all__ = ["index"]
 
 
-@click.command()
+@click.command(epilog=options.OPPOSITES)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
-@options.collection_option
+@options.promise_option
+@options.prune_option
 @options.model_option
-@options.weights_option
+@options.json_option
+@options.moved_option
 @options.nlist_option
+@options.weights_option
+@options.collection_option
 @options.device_option
 @options.workers_option
 @options.time_limit_option
 @options.strict_option
-@options.json_option
 @click.pass_context
 def index(
     ctx: click.Context,
     paths: tuple[Path, ...],
     collection: Path | None,
+    recall: float | None,
+    prune: bool,
+    moved: tuple[str, str] | None,
     model: str | None,
     weights: str | None,
     nlist: int | None,
@@ -49,12 +57,17 @@ def index(
     Only what is new or has changed is embedded. Without a PATH, all folders that were given before.
     Interrupted, the same command resumes.
     """
+    if moved and paths:
+        raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = options.locate(ctx, collection)
     with _open(directory, paths, model, weights, device) as found:
         try:
             with ProgressBar() as bar:
                 report = found.index(
                     paths,
+                    recall=recall,
+                    prune=prune,
+                    moved=moved,
                     nlist=nlist,
                     workers=workers,
                     time_limit=time_limit,
@@ -63,11 +76,19 @@ def index(
         except KeyboardInterrupt as error:
             kept = "what was indexed is kept, and the same command goes on from there"
             raise KeyboardInterrupt(kept) from error
+        except GoneError as error:
+            if error.report is not None:
+                _print(directory, cast("IndexReport", error.report), as_json)
+            raise
+    _print(directory, report, as_json)
+    if strict and (report.failed or report.unreadable):
+        ctx.exit(InputError.exit_code)
+
+
+def _print(directory: Path, report: IndexReport, as_json: bool) -> None:
     click.echo(report_as_text(report), err=True)
     if as_json:
         click.echo(report_as_json(str(directory.absolute()), report))
-    if strict and (report.failed or report.unreadable):
-        ctx.exit(InputError.exit_code)
 
 
 def _open(

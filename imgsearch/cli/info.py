@@ -7,19 +7,27 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import info_as_json, info_as_text
+from imgsearch.cli.reports import info_as_json, info_as_text
+from imgsearch.cli.settings import settings_as_json, settings_as_text, settings_of
 from imgsearch.embedding.models import MODELS
 
 __all__ = ["info"]
 
 
-@click.command()
-@options.collection_option
+@click.command(epilog=options.OPPOSITES)
+@options.settings_option
 @options.json_option
+@options.collection_option
 @options.device_option
 @click.pass_context
-def info(ctx: click.Context, collection: Path | None, as_json: bool, device: str) -> None:
+def info(
+    ctx: click.Context, settings: bool, as_json: bool, collection: Path | None, device: str
+) -> None:
     """Show what is in the collection, how it is searched, and with what."""
+    if settings:
+        rows = settings_of(ctx)
+        click.echo(settings_as_json(rows) if as_json else settings_as_text(rows))
+        return
     from imgsearch.collection import Collection
 
     with Collection.open(options.locate(ctx, collection), device=device) as found:

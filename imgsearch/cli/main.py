@@ -20,6 +20,7 @@ from imgsearch.cli.info import info
 from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
+from imgsearch.cli.remove import remove
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
@@ -28,7 +29,14 @@ INTERRUPTED = 130
 
 
 class _Group(click.Group):
-    """A group that ends with the exit code of the exception that it is left by."""
+    """A group that ends with the exit code of the exception that it is left by.
+
+    Its help lists the commands in the order in which people need them.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _exit_codes():
@@ -70,12 +78,12 @@ def _exit_codes() -> Iterator[None]:
 @click.version_option(package_name="imgsearch-faiss", prog_name="imgsearch")
 @click.pass_context
 def main(ctx: click.Context, collection: Path | None) -> None:
-    r"""Find images that look alike in your own folders.
+    """Find images that look alike in your own folders.
 
     \b
       imgsearch index ~/Pictures      embed and index all images of a folder
       imgsearch query cat.jpg         show the most similar ones
-    """
+    """  # noqa: D301 - not raw: Click wants the character itself
     # Odd files are accepted or refused, quietly.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -85,3 +93,4 @@ def main(ctx: click.Context, collection: Path | None) -> None:
 main.add_command(index)
 main.add_command(query)
 main.add_command(info)
+main.add_command(remove)

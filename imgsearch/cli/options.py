@@ -9,25 +9,39 @@ from typing import Any, TypeAlias
 import click
 from click.core import ParameterSource
 
+from imgsearch.cli.kinds import Option, Switch, crop
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
 from imgsearch.storage.layout import Layout
 
 __all__ = [
+    "OPPOSITES",
     "Decorator",
     "collection_option",
+    "combine_option",
     "config_option",
+    "crop_option",
+    "csv_option",
     "device_option",
     "exact_option",
     "exclude_self_option",
+    "html_option",
     "json_option",
     "k_option",
     "locate",
+    "min_similarity_option",
     "model_option",
+    "moved_option",
     "nlist_option",
     "nprobe_option",
+    "null_option",
     "paths_option",
+    "promise_option",
+    "prune_option",
+    "recall_option",
+    "settings_option",
     "strict_option",
     "time_limit_option",
+    "unlike_option",
     "weights_option",
     "workers_option",
 ]
@@ -36,16 +50,23 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 HIDDEN = ".imgsearch"
+OPPOSITES = "--no-json, and so on, undoes --json where a variable or a configuration file says so."
 
 
 def _option(*names: str, **settings: Any) -> Decorator:
     flag = max((name for name in names if name.startswith("-")), key=len)
     variable = flag.lstrip("-").replace("-", "_").upper()
-    settings.setdefault("show_default", settings.get("default") is not None)
+    settings = {"cls": Option, "show_default": settings.get("default") is not None, **settings}
     return click.option(*names, envvar=f"IMGSEARCH_{variable}", **settings)
 
 
+def _switch(*names: str, **settings: Any) -> Decorator:
+    """Return an option without a value, whose opposite is `--no-...`."""
+    return _option(*names, cls=Switch, **settings)
+
+
 _positive = click.IntRange(min=1)
+_share = click.FloatRange(min=0, min_open=True, max=1)
 
 collection_option = _option(
     "-c",
@@ -53,47 +74,105 @@ collection_option = _option(
     type=click.Path(path_type=Path, file_okay=False),
     help="The collection's directory.  [default: the nearest .imgsearch from here upwards]",
 )
+combine_option = _switch(
+    "--combine", help="Search once, for what is like all images: the mean of their embeddings."
+)
+crop_option = _option(
+    "--crop",
+    type=crop,
+    metavar="L,T,R,B",
+    help="Search for a part of each image: left, top, right and bottom in pixels of the upright "
+    "image, or, if none is more than 1, as fractions of its width and height.",
+)
+csv_option = _switch("--csv", "as_csv", help="Print CSV, a hit a row.")
 device_option = _option(
     "--device",
     type=click.Choice(DEVICES),
     default="auto",
     help="Where the model runs; auto takes a GPU for indexing if there is one.",
 )
-exact_option = _option("--exact", is_flag=True, help="Compare with every image.")
-exclude_self_option = _option(
-    "--exclude-self", is_flag=True, help="Leave the image at the query's own path out."
+exact_option = _switch("--exact", help="Compare with every image.")
+exclude_self_option = _switch(
+    "--exclude-self", help="Leave the images that are searched for out of the answer."
 )
-json_option = _option("--json", "as_json", is_flag=True, help="Print JSON.")
-k_option = _option("-k", type=_positive, default=10, help="How many images to show.")
+html_option = _option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with thumbnails to this file instead.",
+)
+json_option = _switch("--json", "as_json", help="Print JSON.")
+k_option = _option("-k", type=_positive, metavar="N", default=10, help="How many images to show.")
+min_similarity_option = _option(
+    "--min-similarity",
+    type=click.FloatRange(-1, 1),
+    metavar="S",
+    help="Show only images at least as similar as this; 1 is identical.",
+)
 model_option = _option(
     "--model",
     type=click.Choice(list(MODELS)),
     help=f"The network, when the collection is made.  [default: {DEFAULT_MODEL}]",
 )
+moved_option = _option(
+    "--moved",
+    nargs=2,
+    type=click.Path(),
+    metavar="OLD NEW",
+    help="Say that a folder was moved, instead of giving a PATH; nothing is embedded again.",
+)
 nlist_option = _option(
     "--nlist",
     type=_positive,
+    metavar="N",
     help="Centroids of the index.  [default: by the number of images, none below 256]",
 )
 nprobe_option = _option(
     "--nprobe",
     type=_positive,
-    help="Inverted lists to scan.  [default: what keeps a recall@10 of 0.95]",
+    metavar="N",
+    help="Inverted lists to scan.  [default: what keeps the recall]",
 )
-paths_option = _option("--paths", is_flag=True, help="Print paths only, one a line.")
-strict_option = _option("--strict", is_flag=True, help="Exit with 3 if any file failed.")
+null_option = _switch("-0", "--null", help="Print paths only, each with a NUL behind it.")
+paths_option = _switch("--paths", help="Print paths only, one a line.")
+promise_option = _option(
+    "--recall",
+    type=_share,
+    metavar="R",
+    help="Recall@10 against exact search that queries are to keep.  [default: 0.95]",
+)
+prune_option = _switch(
+    "--prune", help="Drop the images whose files are gone, however many these are."
+)
+recall_option = _option(
+    "--recall",
+    type=_share,
+    metavar="R",
+    help="Recall@10 against exact search to keep.  [default: what the collection promises]",
+)
+settings_option = _switch(
+    "--settings", help="Show the value of each option of each command, and where it comes from."
+)
+strict_option = _switch("--strict", help="Exit with 3 if any file failed.")
 time_limit_option = _option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
     default=60.0,
     help="Seconds that a file may take before it is given up.",
+)
+unlike_option = _option(
+    "--unlike",
+    multiple=True,
+    type=click.Path(),
+    metavar="IMAGE",
+    help="Search away from this image, half as strongly; may be given several times.",
 )
 weights_option = _option(
     "--weights",
     help="Weights, when the collection is made: a name of torchvision's, or a state-dict file.",
 )
 workers_option = _option(
-    "--workers", type=_positive, help="Worker processes.  [default: one a core]"
+    "--workers", type=_positive, metavar="N", help="Worker processes.  [default: one a core]"
 )
 
 

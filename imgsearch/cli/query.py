@@ -2,68 +2,112 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.answers import Crop, Request, answers
 from imgsearch.cli.chatter import libraries_silenced
-from imgsearch.cli.output import complain, hits_as_json, hits_as_table
-from imgsearch.errors import InputError
+from imgsearch.cli.choice import choose
+from imgsearch.cli.forms import Form, as_csv, as_json, as_paths, as_table
+from imgsearch.cli.outcome import Outcome
+from imgsearch.cli.output import shown
+from imgsearch.cli.page import write_page
+from imgsearch.cli.pictures import STDIN
+
+if TYPE_CHECKING:
+    from imgsearch.queries import QueryOptions
 
 __all__ = ["query"]
 
-NOTHING_FOUND = 1
 
-
-@click.command()
+@click.command(epilog=options.OPPOSITES)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @options.k_option
+@options.recall_option
 @options.exact_option
 @options.json_option
-@options.nprobe_option
-@options.exclude_self_option
+@options.csv_option
 @options.paths_option
+@options.null_option
+@options.html_option
+@options.combine_option
+@options.unlike_option
+@options.crop_option
+@options.min_similarity_option
+@options.exclude_self_option
+@options.nprobe_option
 @options.collection_option
 @options.device_option
 @click.pass_context
 def query(
     ctx: click.Context,
+    /,
     images: tuple[str, ...],
     collection: Path | None,
     k: int,
-    nprobe: int | None,
-    exact: bool,
+    html: Path | None,
+    combine: bool,
+    unlike: tuple[str, ...],
+    crop: Crop | None,
+    min_similarity: float | None,
     exclude_self: bool,
-    as_json: bool,
-    paths: bool,
     device: str,
+    **_: object,  # those that exclude each other: see choose
 ) -> None:
-    """Show the images most similar to each IMAGE, best first."""
+    """Show the images most similar to each IMAGE, best first.
+
+    IMAGE is a file, a folder for all images in it, or - for an image on stdin.
+    """
     from imgsearch.collection import Collection
 
-    code, answered = 0, 0
+    if [*images, *unlike].count(STDIN) > 1:
+        raise click.UsageError("- is given twice, and stdin holds one image", ctx)
+    form = choose(ctx, ("as_json",), ("as_csv",), ("html",), ("paths", "null"))
+    request = Request(
+        images=images,
+        unlike=unlike,
+        combine=combine,
+        crop=crop,
+        exclude_self=exclude_self,
+        options=_search_options(ctx, k, min_similarity),
+    )
+    outcome = Outcome()
     directory = options.locate(ctx, collection)
     with libraries_silenced(), Collection.open(directory, device=device) as found:
-        for image in images:
-            try:
-                hits = found.query(
-                    image, k=k, nprobe=nprobe, exact=exact, exclude_self=exclude_self
-                )
-            except InputError as error:  # the other images are answered all the same
-                complain(str(error))
-                code = error.exit_code
-                continue
-            answered += 1
-            if not hits:
-                complain("nothing found: there is no other image in the collection")
-                code = code or NOTHING_FOUND
-            if as_json:
-                click.echo(hits_as_json(image, hits))
-            elif paths:
-                for hit in hits:
-                    click.echo(os.fsencode(hit.path))
-            else:
-                click.echo(("\n" if answered > 1 else "") + hits_as_table(image, hits))
-    ctx.exit(code)
+        answered = answers(found, request, outcome)
+        if form == "html" and html is not None:
+            if write_page(html, answered, crop):
+                click.echo(f"wrote {shown(str(html))}", err=True)
+        else:
+            for text in _form(ctx, form)(answered):
+                click.echo(text, nl=False)
+    ctx.exit(outcome.code)
+
+
+def _search_options(ctx: click.Context, k: int, min_similarity: float | None) -> QueryOptions:
+    found: QueryOptions = {"k": k, "min_similarity": min_similarity}
+    match choose(ctx, ("recall",), ("nprobe",), ("exact",)):
+        case "recall":
+            found["recall"] = ctx.params["recall"]
+        case "nprobe":
+            found["nprobe"] = ctx.params["nprobe"]
+        case "exact":
+            found["exact"] = True
+    return found
+
+
+def _form(ctx: click.Context, name: str | None) -> Form:
+    match name:
+        case "as_json":
+            return as_json
+        case "as_csv":
+            return partial(as_csv, terminal=sys.stdout.isatty())
+        case "paths":
+            return partial(as_paths, end=b"\0" if ctx.params["null"] else b"\n")
+        case _:
+            return as_table

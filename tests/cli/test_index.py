@@ -77,9 +77,13 @@ def test_the_report_as_json_has_absolute_paths_and_reasons(
         "collection": str(here),
         "found": 5,
         "indexed": 3,
+        "copied": 0,
+        "moved": 0,
         "unchanged": 0,
         "failed": 1,
         "skipped": 1,
+        "excluded": 0,
+        "removed": 0,
         "unreadable": [],
     }
 
@@ -132,15 +136,53 @@ def test_with_strict_failed_files_end_with_3(invoke: Invoke, few: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_folder_that_is_gone_is_reported(invoke: Invoke, few: Path) -> None:
+def test_a_folder_that_is_gone_ends_with_3_after_the_report(invoke: Invoke, few: Path) -> None:
     invoke("index", few)
     shutil.rmtree(few)
     ended = invoke("index", "--json")
+    assert ended.exit_code == 3
+    *_, total, error = ended.stderr.splitlines()
+    assert total.startswith("0 found: 0 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
+    assert error.startswith("imgsearch: ")
+    assert str(few) in error
+    assert "--prune" in error
+    assert json.loads(ended.stdout)["removed"] == 0
+    pruned = invoke("index", "--prune")
+    assert pruned.exit_code == 0
+    assert "0 skipped; 3 removed, in " in pruned.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_the_report_names_what_happens_seldom_only_if_it_happened(
+    invoke: Invoke, few: Path
+) -> None:
+    invoke("index", few)
+    (few / "0000.jpg").rename(few / "moved.jpg")
+    shutil.copy(few / "0001.png", few / "copy.png")
+    invoke("remove", few / "0002.jpg")
+    report = invoke("index", few).stderr.splitlines()[-1]
+    assert report.startswith(
+        "6 found: 0 indexed, 1 copied, 1 moved, 1 unchanged, 1 failed, 1 skipped, 1 excluded, in "
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_was_moved_is_not_embedded_again(
+    invoke: Invoke, few: Path, tmp_path: Path
+) -> None:
+    invoke("index", few)
+    few.rename(tmp_path / "elsewhere")
+    ended = invoke("index", "--moved", few, "elsewhere", "--json")
     assert ended.exit_code == 0
-    assert ended.stderr.startswith(f"cannot list {few}: No such file or directory\n0 found: ")
-    unreadable = [{"path": str(few), "reason": "No such file or directory"}]
-    assert json.loads(ended.stdout)["unreadable"] == unreadable
-    assert invoke("index", "--strict").exit_code == 3
+    assert json.loads(ended.stdout)["indexed"] == 0
+    found = invoke("query", tmp_path / "elsewhere" / "0001.png", "--paths", "-k", "1")
+    assert found.stdout == f"{tmp_path / 'elsewhere' / '0001.png'}\n"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_recall_to_be_promised_is_kept(invoke: Invoke, photos: Path) -> None:
+    invoke("index", photos, "--recall", "0.5")
+    assert json.loads(invoke("info", "--json").stdout)["settings"]["recall"] == 0.5
 
 
 @pytest.mark.usefixtures("here")

@@ -126,6 +126,59 @@ def test_a_configuration_file_sets_options_of_every_command(invoke: Invoke) -> N
     assert json.loads(invoke("--config", "config.toml", "info").stdout)["ivf"]["nlist"] == 4
 
 
+@pytest.mark.usefixtures("indexed")
+def test_a_switch_of_a_file_or_a_variable_is_undone_by_its_opposite(
+    invoke: Invoke, photos: Path
+) -> None:
+    Path("config.toml").write_text("[query]\njson = true\n")
+    base = ["--config", "config.toml", "-c", "indexed", "query", str(photos / "0003.png")]
+    assert invoke(*base).stdout.startswith("{")
+    assert invoke(*base, env={"IMGSEARCH_JSON": "no"}).stdout.startswith(str(photos))
+    assert invoke(*base, "--no-json").stdout.startswith(str(photos))
+    assert invoke(*base, "--no-json", "--json").stdout.startswith("{")
+    assert invoke(*base[2:], "--no-json", env={"IMGSEARCH_JSON": "1"}).stdout.startswith(
+        str(photos)
+    )
+
+
+@pytest.mark.usefixtures("indexed")
+def test_of_options_that_exclude_each_other_the_nearest_is_heeded(
+    invoke: Invoke, photos: Path
+) -> None:
+    invoke("-c", "indexed", "index", "--nlist", "5")
+    Path("config.toml").write_text("[query]\nexact = true\njson = true\n")
+    base = ["--config", "config.toml", "-c", "indexed", "query", str(photos / "0003.png")]
+
+    def search(*flags: str, **env: str) -> tuple[str, int]:
+        answer = json.loads(invoke(*base, *flags, env=env).stdout)
+        return answer["search"], answer["nprobe"]
+
+    assert search() == ("exact", 0)
+    assert search("--nprobe", "2") == search(IMGSEARCH_NPROBE="2") == ("ivf", 2)
+    assert search("--nprobe", "2", IMGSEARCH_RECALL="0.9") == ("ivf", 2)
+    assert search("--exact", IMGSEARCH_NPROBE="2") == ("exact", 0)
+    assert search(IMGSEARCH_NPROBE="2", IMGSEARCH_EXACT="0") == ("ivf", 2)
+    assert search("--no-exact", "--nprobe", "2") == ("ivf", 2)
+    assert invoke(*base, "--paths").stdout.startswith(str(photos))
+    assert invoke(*base, env={"IMGSEARCH_CSV": "1"}).stdout.startswith("query,rank")
+
+
+@pytest.mark.usefixtures("indexed")
+def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
+    invoke: Invoke, photos: Path
+) -> None:
+    others = [str(photos / "0001.png"), str(photos / "0002.jpg")]
+    base = ["-c", "indexed", "query", str(photos / "0003.png"), "--json"]
+    flags = [part for other in others for part in ("--unlike", other)]
+    expected = invoke(*base, *flags, "--crop", "0,0,0.5,1").stdout
+    assert [part["path"] for part in json.loads(expected)["unlike"]] == others
+    for crop in ("[0, 0, 0.5, 1]", '"0,0,0.5,1"'):
+        Path("config.toml").write_text(f"[query]\nunlike = {others}\ncrop = {crop}\n")
+        assert invoke("--config", "config.toml", *base).stdout == expected
+    env = {"IMGSEARCH_UNLIKE": ":".join(others), "IMGSEARCH_CROP": "0,0,.5,1"}
+    assert invoke(*base, env=env).stdout == expected
+
+
 # What makes no sense
 
 
@@ -141,7 +194,21 @@ def test_a_configuration_file_sets_options_of_every_command(invoke: Invoke) -> N
         ("this is not TOML", "config.toml is no TOML file"),
         ("\udcff", "config.toml is no TOML file"),
         ("[query]\nk = 'many'", "k cannot be 'many'"),
-        ("[query]\nk = 0", "Invalid value for '-k'"),
+        ("[query]\nk = 0", "Invalid value for '-k' in config.toml: 0 is not in the range"),
+        ("[query]\nexact = 1", "exact cannot be 1"),
+        ("[query]\nrecall = true", "recall cannot be True"),
+        ("[query]\nrecall = 2", "Invalid value for '--recall' in config.toml"),
+        ("[query]\nunlike = 'a.jpg'", "unlike cannot be 'a.jpg'"),
+        ("[query]\nunlike = [1]", "unlike cannot be [1]"),
+        ("[query]\ncrop = [0, 0, 1]", "[0, 0, 1] is no box"),
+        ("[query]\ncrop = ['0', 0, 1, 1]", "crop cannot be ['0', 0, 1, 1]"),
+        ("[query]\ncrop = '0,0,0,1'", "the crop 0,0,0,1 is empty"),
+        ("[query]\nno-exact = true", "there is no option 'no-exact'"),
+        ("[index]\nmoved = ['a']", "moved cannot be ['a']"),
+        (
+            "[query]\nexact = true\nnprobe = 3",
+            "--nprobe and --exact exclude each other in config.toml",
+        ),
     ],
 )
 def test_a_configuration_file_that_makes_no_sense_ends_with_2(
@@ -169,6 +236,25 @@ def test_a_configuration_file_that_cannot_be_read_ends_with_7(invoke: Invoke) ->
         ["query", "a.jpg", "-k", "many"],
         ["query", "a.jpg", "--nprobe", "-1"],
         ["query", "a.jpg", "--device", "tpu"],
+        ["query", "a.jpg", "--recall", "0"],
+        ["query", "a.jpg", "--recall", "1.1"],
+        ["query", "a.jpg", "--min-similarity", "2"],
+        ["query", "a.jpg", "--crop", "1,2,3"],
+        ["query", "a.jpg", "--crop", "a,b,c,d"],
+        ["query", "a.jpg", "--crop", "5,0,5,9"],
+        ["query", "a.jpg", "--crop", "nan,0,5,9"],
+        ["query", "a.jpg", "--exact", "--nprobe", "3"],
+        ["query", "a.jpg", "--exact", "--recall", "0.9"],
+        ["query", "a.jpg", "--nprobe", "3", "--recall", "0.9"],
+        ["query", "a.jpg", "--json", "--paths"],
+        ["query", "a.jpg", "--json", "--csv"],
+        ["query", "a.jpg", "--csv", "-0"],
+        ["query", "a.jpg", "--html", "a.html", "--paths"],
+        ["query", "a.jpg", "--html", "."],
+        ["query", "-", "-"],
+        ["query", "-", "--unlike", "-"],
+        ["index", "a", "--moved", "a", "b"],
+        ["remove"],
         ["index", "--nlist", "0"],
         ["index", "--workers", "0"],
         ["index", "--time-limit", "0"],
@@ -184,3 +270,16 @@ def test_usage_errors_end_with_2(invoke: Invoke, arguments: list[str]) -> None:
     assert ended.exit_code == 2
     assert "Usage: " in ended.stderr
     assert ended.stdout == ""
+
+
+@pytest.mark.usefixtures("indexed")
+def test_an_error_about_a_value_names_the_variable_that_it_is_from(
+    invoke: Invoke, query: list[str]
+) -> None:
+    ended = invoke("-c", "indexed", *query, env={"IMGSEARCH_K": "many"})
+    assert ended.exit_code == 2
+    assert "Invalid value for IMGSEARCH_K: 'many' is not a valid integer" in ended.stderr
+    both = {"IMGSEARCH_EXACT": "1", "IMGSEARCH_RECALL": "0.9"}
+    ended = invoke("-c", "indexed", *query, env=both)
+    assert ended.exit_code == 2
+    assert "IMGSEARCH_RECALL and IMGSEARCH_EXACT exclude each other: give one" in ended.stderr

@@ -66,7 +66,8 @@ def test_json_is_a_line_for_each_query_with_absolute_paths(
     shutil.copy(photos / "0003.png", tmp_path / "here.png")
     ended = invoke("-c", "indexed", "query", "here.png", photos / "0004.jpg", "--json", "-k", "2")
     one, other = answers(ended.stdout)
-    assert one.keys() == {"query", "hits"}
+    assert one.keys() == {"query", "search", "nprobe", "recall", "hits"}
+    assert (one["search"], one["nprobe"], one["recall"]) == ("exact", 0, 1.0)
     assert one["query"] == str(tmp_path / "here.png")
     assert other["query"] == str(photos / "0004.jpg")
     assert [hit["rank"] for hit in one["hits"]] == [1, 2]
@@ -151,10 +152,11 @@ def test_an_empty_collection_ends_with_1_and_says_so(
     ended = invoke("-c", empty, "query", photos / "0003.png", "--json")
     assert ended.exit_code == 1
     assert ended.stderr == "imgsearch: nothing found: there is no other image in the collection\n"
-    assert answers(ended.stdout) == [{"query": str(photos / "0003.png"), "hits": []}]
+    (answer,) = answers(ended.stdout)
+    assert (answer["query"], answer["hits"]) == (str(photos / "0003.png"), [])
 
 
-@pytest.mark.parametrize("bad", ["missing.jpg", "text.jpg", "."])
+@pytest.mark.parametrize("bad", ["missing.jpg", "text.jpg", "~nobody-of-that-name/a.jpg"])
 def test_a_query_that_is_no_image_ends_with_3_and_the_others_are_answered(
     invoke: Invoke, indexed: Path, photos: Path, tmp_path: Path, bad: str
 ) -> None:
@@ -170,10 +172,18 @@ def test_a_query_that_is_no_image_ends_with_3_and_the_others_are_answered(
     ]
 
 
-def test_exact_and_nprobe_exclude_each_other(invoke: Invoke, indexed: Path, photos: Path) -> None:
-    ended = invoke("-c", indexed, "query", photos / "0003.png", "--exact", "--nprobe", "3")
-    assert ended.exit_code == 2
-    assert "give exact or nprobe, not both" in ended.stderr
+def test_json_tells_how_each_query_was_searched(
+    invoke: Invoke, indexed: Path, photos: Path
+) -> None:
+    invoke("-c", indexed, "index", "--nlist", "6")
+    query = ["-c", indexed, "query", photos / "0003.png", photos / "0004.jpg", "--json"]
+    for answer in answers(invoke(*query, "--exact").stdout):
+        assert (answer["search"], answer["nprobe"], answer["recall"]) == ("exact", 0, 1.0)
+    for answer in answers(invoke(*query, "--nprobe", "2").stdout):
+        assert (answer["search"], answer["nprobe"]) == ("ivf", 2)
+        assert answer["recall"] is None or 0 <= answer["recall"] <= 1
+    for answer in answers(invoke(*query, "--recall", "1").stdout):
+        assert answer["search"] in ("ivf", "wide", "exact")
 
 
 def test_neither_querying_nor_info_imports_torch(indexed: Path, photos: Path) -> None:

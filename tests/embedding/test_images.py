@@ -11,7 +11,6 @@ import sys
 import textwrap
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 
 from imgsearch.embedding.formats import FORMATS
 from imgsearch.embedding.images import ImageFile, Pixels, decode, pixels_of, read
@@ -503,22 +503,37 @@ def test_a_jpeg_at_reduced_scale_looks_like_the_whole() -> None:
     assert _difference(_decode(data), expected).max() <= 8
 
 
-def test_a_large_jpeg_takes_a_fraction_of_the_time_of_its_whole() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
-    data = encode(Image.fromarray(noise).resize((3000, 2000)), "JPEG")
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    load = JpegImageFile.load
 
-    def whole() -> None:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels_of(image, SIZE)
+    def listen(self: JpegImageFile) -> Any:
+        result = load(self)
+        decoded.append(self.size)
+        return result
 
-    def seconds(function: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
+    monkeypatch.setattr(JpegImageFile, "load", listen)
+    _decode(encode(photo(3000, 2000), "JPEG"))
+    assert decoded[0] in {(3000 // scale, 2000 // scale) for scale in (2, 4, 8)}
+    assert min(decoded[0]) >= 2 * SIZE
 
-    assert min(seconds(lambda: _decode(data)) for _ in range(5)) < 0.7 * min(
-        seconds(whole) for _ in range(3)
-    )
+
+def test_a_jpeg_that_cannot_be_reduced_is_decoded_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = JpegImageFile.load
+
+    def refuse_to_reduce(self: JpegImageFile) -> Any:
+        if self.size != (3000, 2000):
+            raise OSError("broken data stream when reading image file")  # as a lossless one does
+        return load(self)
+
+    monkeypatch.setattr(JpegImageFile, "load", refuse_to_reduce)
+    data = encode(photo(3000, 2000), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert (_decode(data) == pixels_of(image, SIZE)).all()
 
 
 def test_real_photographs_at_reduced_scale_look_like_the_whole(data: Path) -> None:

@@ -1,0 +1,101 @@
+"""The forms in which `imgsearch query` prints its answers: each turns answers into text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from imgsearch.cli.answers import Answered
+from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.pictures import Picture
+
+if TYPE_CHECKING:
+    from imgsearch.hits import Hit
+
+__all__ = ["Form", "as_csv", "as_json", "as_paths", "as_table"]
+
+#: Lazy, so that an answer is printed as soon as it is there.
+Form: TypeAlias = Callable[[Iterable[Answered]], Iterator[str | bytes]]
+
+
+def as_table(answers: Iterable[Answered]) -> Iterator[str]:
+    """Yield a table for each answer."""
+    for number, answered in enumerate(answers):
+        lines = [shown(answered.title), "   #  similarity  distance  path"]
+        lines += [
+            f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}  {shown(hit.path)}"
+            for hit in answered.answer.hits
+        ]
+        yield ("\n" if number else "") + "\n".join(lines) + "\n"
+
+
+def as_json(answers: Iterable[Answered]) -> Iterator[str]:
+    """Yield a line of JSON for each answer, paths absolute."""
+    for answered in answers:
+        search = answered.answer.search
+        fields = {
+            **_asked(answered),
+            "search": search.kind,
+            "nprobe": search.nprobe,
+            "recall": None if search.recall is None else round(search.recall, 6),
+            "hits": [_hit(hit) for hit in answered.answer.hits],
+        }
+        yield dump(fields) + "\n"
+
+
+def as_paths(answers: Iterable[Answered], end: bytes = b"\n") -> Iterator[bytes]:
+    """Yield the path of each hit, its bytes as they are, and `end` behind it."""
+    for answered in answers:
+        for hit in answered.answer.hits:
+            yield os.fsencode(hit.path) + end
+
+
+def as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:
+    """Yield a header and a row for each hit (RFC 4180, UTF-8), paths as in JSON.
+
+    Args:
+        answers: to be printed.
+        terminal: escape what a terminal would obey.
+    """
+    text: Callable[[str], str] = shown if terminal else str
+    yield _row("query", "rank", "id", "path", "distance", "similarity")
+    for answered in answers:
+        asked = answered.title if answered.combined else answered.like[0].path
+        query = text(path_fields(asked)["path"])
+        for hit in answered.answer.hits:
+            fields = _hit(hit)
+            path = text(fields["path"])
+            yield _row(query, hit.rank, hit.id, path, fields["distance"], fields["similarity"])
+
+
+def _row(*values: str | float) -> bytes:
+    row = io.StringIO(newline="")
+    csv.writer(row).writerow(values)
+    return row.getvalue().encode()
+
+
+def _asked(answered: Answered) -> dict[str, Any]:
+    if answered.combined:
+        fields: dict[str, Any] = {"queries": _paths(answered.like)}
+    else:
+        fields = dict(path_fields(answered.like[0].path, "query"))
+    if answered.combined or answered.unlike:
+        fields["unlike"] = _paths(answered.unlike)
+    return fields
+
+
+def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
+    return [path_fields(picture.path) for picture in pictures]
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "id": hit.id,
+        **path_fields(hit.path),
+        "distance": round(hit.distance, 6),
+        "similarity": round(hit.similarity, 6),
+    }

@@ -1,0 +1,63 @@
+"""Kinds of options that Click does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from imgsearch.cli.config import config_path
+from imgsearch.embedding.cropping import Box
+from imgsearch.errors import SettingError
+
+__all__ = ["Option", "Switch", "crop"]
+
+
+class Option(click.Option):
+    """An option; an error about its value names the variable or the file that it is from."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return what an error message calls this option."""
+        source = ctx.get_parameter_source(str(self.name)) if ctx else None
+        if source is ParameterSource.ENVIRONMENT:
+            return str(self.envvar)
+        hint = super().get_error_hint(ctx)
+        if ctx and source is ParameterSource.DEFAULT_MAP:
+            return f"{hint} in {config_path(ctx)}"
+        return hint
+
+
+class Switch(Option):
+    """An option without a value; `--no-...` undoes what a variable or a file says.
+
+    `--help` names the opposites only once, below all options.
+    """
+
+    def __init__(self, declarations: list[str], **settings: Any) -> None:
+        flag = max((name for name in declarations if name.startswith("-")), key=len)
+        with_opposite = [f"{d}/--no-{flag[2:]}" if d == flag else d for d in declarations]
+        super().__init__(with_opposite, is_flag=True, default=False, **settings)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the row of `--help`."""
+        del ctx
+        return ", ".join(self.opts), self.help or ""
+
+
+def crop(value: Any) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the box that is given, as text or as four numbers.
+
+    Raises:
+        BadParameter: it is none, or it is empty.
+    """
+    try:
+        left, top, right, bottom = map(float, value.split(",") if isinstance(value, str) else value)
+        Box(left, top, right, bottom)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(
+            f"{value!r} is no box; give left,top,right,bottom, as 0,0,0.5,1 for the left half"
+        ) from error
+    except SettingError as error:
+        raise click.BadParameter(str(error)) from error
+    return left, top, right, bottom

@@ -1,0 +1,61 @@
+"""Which images are meant on a command line: files, all those under a folder, one on stdin."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imgsearch.embedding.listing import Unreadable, list_files
+from imgsearch.errors import InputError
+
+__all__ = ["STDIN", "Picture", "pictures"]
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that is asked with.
+
+    Attributes:
+        name: as it was given, for people.
+        path: absolute; `STDIN` for the image on stdin.
+        source: its path, or its content.
+        listed: it was found in a folder, and is perhaps no image at all.
+    """
+
+    name: str
+    path: str
+    source: str | bytes
+    listed: bool = False
+
+
+def pictures(argument: str) -> Iterator[Picture | InputError]:
+    """Yield the images that an argument stands for, and what cannot be read of them."""
+    path = os.path.expanduser(argument)
+    if argument == STDIN:
+        yield _on_stdin()
+    elif os.path.isdir(path):
+        yield from _under(argument, os.path.abspath(path))
+    else:
+        yield Picture(argument, os.path.abspath(path), path)
+
+
+def _on_stdin() -> Picture | InputError:
+    content = sys.stdin.buffer.read() if sys.stdin else b""
+    if not content:
+        return InputError("-: there is nothing on stdin; send it an image, as in `< cat.jpg`")
+    return Picture(STDIN, STDIN, content)
+
+
+def _under(argument: str, folder: str) -> Iterator[Picture | InputError]:
+    for listing in list_files([os.fsencode(folder)], set()):
+        if isinstance(listing, Unreadable):
+            yield InputError(f"{os.fsdecode(listing.folder)}: cannot be listed: {listing.reason}")
+            continue
+        for file in listing.files:
+            path = os.fsdecode(os.path.join(listing.folder, file.name))
+            name = os.path.join(argument, os.path.relpath(path, folder))
+            yield Picture(name, path, path, listed=True)

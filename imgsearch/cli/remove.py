@@ -1,0 +1,38 @@
+"""`imgsearch remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgsearch.cli import options
+from imgsearch.cli.output import dump, path_fields
+
+__all__ = ["remove"]
+
+
+@click.command(
+    short_help="Take images out of the collection; the files stay.", epilog=options.OPPOSITES
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@options.json_option
+@options.collection_option
+@click.pass_context
+def remove(
+    ctx: click.Context, paths: tuple[str, ...], collection: Path | None, as_json: bool
+) -> None:
+    """Take images out of the collection and keep them out; the files stay.
+
+    PATH is an image, a folder or a quoted pattern ('*.png'; * matches / too). `index` with the same
+    name brings them back.
+    """
+    from imgsearch.collection import Collection
+
+    directory = options.locate(ctx, collection)
+    with Collection.open(directory) as found:
+        removed = found.remove(paths)
+    click.echo(f"removed {removed:,} {'image' if removed == 1 else 'images'}", err=True)
+    if as_json:
+        fields = path_fields(str(directory.absolute()), "collection")
+        click.echo(dump({**fields, "removed": removed}))

@@ -1,0 +1,127 @@
+"""What `imgsearch index` and `imgsearch info` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from imgsearch.cli.output import dump, path_fields, shown
+
+if TYPE_CHECKING:
+    from imgsearch.reports import Failure, IndexReport, Info
+    from imgsearch.storage.records import IvfRecord
+
+__all__ = ["info_as_json", "info_as_text", "report_as_json", "report_as_text"]
+
+FAILURES_SHOWN = 20
+LISTS_SHOWN = 12
+
+
+def report_as_json(collection: str, report: IndexReport) -> str:
+    """Return what an indexing run did as a line of JSON."""
+    fields = asdict(report)
+    fields["failures"] = [_failure(failure) for failure in report.failures]
+    fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
+    return dump({"collection": collection, **fields})
+
+
+def report_as_text(report: IndexReport) -> str:
+    """Return what an indexing run did: its failures, then the sum of it."""
+    lines = [
+        f"cannot list {shown(folder.path)}: {shown(folder.reason)}" for folder in report.unreadable
+    ]
+    lines += [
+        f"failed: {shown(failure.path)}: {shown(failure.reason)}"
+        for failure in report.failures[:FAILURES_SHOWN]
+    ]
+    if len(report.failures) > FAILURES_SHOWN:
+        more = len(report.failures) - FAILURES_SHOWN
+        lines.append(f"... and {more:,} more; --json lists all")
+    return "\n".join([*lines, _sum(report)])
+
+
+def _sum(report: IndexReport) -> str:
+    always = {"indexed", "unchanged", "failed", "skipped"}
+    counts = {
+        "indexed": report.indexed,
+        "copied": report.copied,
+        "moved": report.moved,
+        "unchanged": report.unchanged,
+        "failed": report.failed,
+        "skipped": report.skipped,
+        "excluded": report.excluded,
+    }
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count or name in always]
+    gone = f"; {report.removed:,} removed" if report.removed else ""
+    return f"{report.found:,} found: {', '.join(parts)}{gone}, in {report.seconds:.1f} s"
+
+
+def info_as_json(info: Info) -> str:
+    """Return what a collection holds as a line of JSON."""
+    fields = asdict(info) | {"roots": [path_fields(root) for root in info.roots]}
+    return dump(fields)
+
+
+def info_as_text(info: Info, models: list[str]) -> str:
+    """Return what a collection holds, a fact a line."""
+    out = f", {info.excluded:,} taken out" if info.excluded else ""
+    rows = [
+        ("collection", info.directory),
+        ("size", f"{info.bytes / 1e6:,.1f} MB"),
+        (
+            "images",
+            f"{info.images:,} ({info.failed:,} files failed, {info.skipped:,} skipped{out})",
+        ),
+        *(("root", root) for root in info.roots),
+        ("model", f"{info.model.name}, {info.model.dim} values an image"),
+        ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
+        *_index_rows(info),
+        ("faiss", info.faiss),
+        ("device", info.device),
+        ("models", ", ".join(models)),
+    ]
+    return "\n".join(f"{name:<12}{shown(value)}" for name, value in rows)
+
+
+def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
+    ivf, sizes = info.ivf, sorted(info.list_sizes)
+    if ivf is None:
+        yield "index", "none: every search is exact (made from 256 images on, or by --nlist)"
+        return
+    yield "index", f"IndexIVFFlat, nlist {ivf.nlist}, in {_count(info.segments, 'file')}"
+    yield "promise", _promise(info, ivf)
+    if sizes:
+        middle = sizes[len(sizes) // 2]
+        text = f"{len(sizes)} centroids with {sizes[0]} to {sizes[-1]} images, median {middle}"
+        if len(sizes) <= LISTS_SHOWN:
+            text += f": {' '.join(map(str, info.list_sizes))}"
+        yield "lists", text
+    yield "tail", f"{_count(info.tail, 'image')} not in the lists yet, searched exactly"
+
+
+def _promise(info: Info, ivf: IvfRecord) -> str:
+    """Say which recall is kept, by how many lists, and what was measured of that."""
+    text = f"recall@10 {info.settings.recall:g}"
+    if info.nprobe:
+        fewest, most = min(info.nprobe), max(info.nprobe)
+        probed = str(most) if fewest == most else f"{fewest} to {most}"
+        text += f" by nprobe {probed}, and by exact search far from all centroids"
+    edges = sorted({step.up_to for step in ivf.curve})
+    chosen = set(zip(edges, info.nprobe, strict=False))
+    kept = [step for step in ivf.curve if (step.up_to, step.nprobe) in chosen]
+    if kept:
+        worst = min(kept, key=lambda step: step.recall_bound)
+        measured = f"measured {worst.recall:.3f}, at least {worst.recall_bound:.3f}"
+        text += f" ({measured} with 95 % confidence)"
+    if info.outgrown:
+        text += "; the images have changed much since: `imgsearch index` makes it anew"
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _failure(failure: Failure) -> dict[str, str]:
+    return {**path_fields(failure.path), "reason": failure.reason}
