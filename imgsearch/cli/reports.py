@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["info_as_json", "info_as_text", "report_as_json", "report_as_text"]
 
 FAILURES_SHOWN = 20
+ENOUGH = 0.999  # recall from which on the curve is of no more interest
 LISTS_SHOWN = 12
 
 
@@ -91,6 +92,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
         return
     yield "index", f"IndexIVFFlat, nlist {ivf.nlist}, in {_count(info.segments, 'file')}"
     yield "promise", _promise(info, ivf)
+    yield from _curve_rows(ivf)
     if sizes:
         middle = sizes[len(sizes) // 2]
         text = f"{len(sizes)} centroids with {sizes[0]} to {sizes[-1]} images, median {middle}"
@@ -98,6 +100,21 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
             text += f": {' '.join(map(str, info.list_sizes))}"
         yield "lists", text
     yield "tail", f"{_count(info.tail, 'image')} not in the lists yet, searched exactly"
+
+
+def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
+    """Show recall by nprobe, a column a band, as far as it still rises."""
+    edges = sorted({step.up_to for step in ivf.curve})
+    head = "  ".join(f"to {edge**0.5:.2f}" for edge in edges)
+    yield "curve", f"recall@10 by nprobe and by the distance from the nearest centroid ({head})"
+    for nprobe in sorted({step.nprobe for step in ivf.curve}):
+        steps = sorted(
+            (step for step in ivf.curve if step.nprobe == nprobe), key=lambda step: step.up_to
+        )
+        recalls = "  ".join(f"{step.recall:7.3f}" for step in steps)
+        yield "", f"{nprobe:6}  {recalls}  {steps[0].milliseconds:8.2f} ms"
+        if all(step.recall >= ENOUGH for step in steps):
+            return
 
 
 def _promise(info: Info, ivf: IvfRecord) -> str:

@@ -71,3 +71,16 @@ def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> 
 
 def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
     assert invoke("--version").stdout == f"imgsearch, version {version('imgsearch-faiss')}\n"
+
+
+def test_info_shows_the_promise_and_the_curve_it_rests_on(invoke: Invoke, indexed: Path) -> None:
+    invoke("-c", indexed, "index", "--nlist", "4", "--recall", "0.9")
+    lines = invoke("-c", indexed, "info").stdout.splitlines()
+    (promise,) = (line for line in lines if line.startswith("promise"))
+    assert "recall@10 0.9 by nprobe" in promise
+    first = next(at for at, line in enumerate(lines) if line.startswith("curve"))
+    rows = [line.split() for line in lines[first + 1 :] if line.startswith(" ")]
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+    assert all(row[-1] == "ms" for row in rows)
+    assert all(0 <= float(recall) <= 1 for row in rows for recall in row[1:-2])
+    assert all(float(recall) >= 0.999 for recall in rows[-1][1:-2])
