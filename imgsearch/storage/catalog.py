@@ -145,11 +145,12 @@ class Catalog:
 
     def folders_below(self, root: int, path: bytes) -> list[tuple[int, bytes]]:
         """Return id and path of the folders of a root that are at or below `path`."""
-        return self._rows(  # "0" is the byte after "/"
-            "SELECT id, path FROM folders WHERE root = ?1 AND (path = ?2 OR ?2 = x'' "
-            "OR (path > ?2 || x'2f' AND path < ?2 || x'30'))",
-            root,
-            path,
+        if not path:
+            return self._rows("SELECT id, path FROM folders WHERE root = ?", root)
+        return self._rows(
+            "SELECT id, path FROM folders WHERE root = ?1 "
+            "AND (path = ?2 OR (path >= ?3 AND path < ?4))",
+            *(root, path, path + b"/", path + b"0"),  # "0" is the byte after "/"
         )
 
     def known(

@@ -52,21 +52,24 @@ class CatalogWriter(Catalog):
 
     def move_roots(self, paths: Iterable[tuple[int, bytes]]) -> None:
         """Give roots, by their ids, other paths."""
+        paths = list(paths)
         with self._database.transaction():
+            for root, _ in paths:  # out of the way: one may move to where another was
+                self._run("UPDATE roots SET path = ? WHERE id = ?", b"%d" % root, root)
             for root, path in paths:
                 self._run("UPDATE roots SET path = ? WHERE id = ?", path, root)
 
     def set_mounts(self, root: int, below: bytes, paths: Iterable[bytes]) -> None:
         """Remember which folders of a root are mounted, at or below the folder `below`."""
-        self._run(
-            "DELETE FROM mounts WHERE root = ?1 AND "
-            "(path = ?2 OR ?2 = x'' OR (path > ?2 || x'2f' AND path < ?2 || x'30'))",
-            root,
-            below,
-        )
-        self._database.run_many(
-            "INSERT OR IGNORE INTO mounts VALUES (?, ?)", [(root, path) for path in paths]
-        )
+        with self._database.transaction():
+            self._run(
+                "DELETE FROM mounts WHERE root = ?1 "
+                "AND (?2 = x'' OR path = ?2 OR (path >= ?3 AND path < ?4))",
+                *(root, below, below + b"/", below + b"0"),  # "0" is the byte after "/"
+            )
+            self._database.run_many(
+                "INSERT OR IGNORE INTO mounts VALUES (?, ?)", [(root, path) for path in paths]
+            )
 
     def drop_root(self, root: int) -> None:
         """Forget a root of which nothing is known any more."""

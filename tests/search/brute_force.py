@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
 
 from imgsearch.search.ivf import IvfIndex, train
 from imgsearch.search.vectors import Ids, Vectors
+from tests.small_network import random_embeddings
 
-__all__ = ["DIM", "assert_same_hits", "index_of", "nearest"]
+__all__ = [
+    "DIM",
+    "assert_same_hits",
+    "blocks_of",
+    "index_of",
+    "nearest",
+    "probe",
+    "squares",
+    "stored",
+]
 
 DIM = 16
 
 
+def squares(one: Vectors, other: Vectors) -> npt.NDArray[np.float64]:
+    """Return the squared distances `[len(one), len(other)]`."""
+    squared: npt.NDArray[np.float64] = np.square(one[:, None].astype(np.float64) - other[None]).sum(
+        axis=2
+    )
+    return squared
+
+
 def nearest(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> tuple[Vectors, Ids]:
     """Return the `k` nearest by brute force, padded as Faiss does."""
-    squared = np.square(queries[:, None].astype(np.float64) - vectors[None]).sum(axis=2)
+    squared = squares(queries, vectors)
     order = np.argsort(squared, axis=1, kind="stable")[:, :k]
     missing = ((0, 0), (0, max(0, k - len(ids))))
     distances = np.pad(np.take_along_axis(squared, order, 1), missing, constant_values=np.inf)
@@ -36,7 +58,30 @@ def assert_same_hits(
         assert len(set(ids)) == len(ids)
 
 
+@st.composite
+def stored(draw: st.DrawFn) -> tuple[Ids, Vectors]:
+    """Some ids, and their vectors, many of them duplicates."""
+    count = draw(st.integers(1, 120))
+    different = draw(st.integers(1, count))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    vectors = random_embeddings(different, seed=different, dim=DIM)
+    ids = np.sort(rng.choice(1000, count, replace=False)).astype(np.int64)
+    return ids, vectors[rng.integers(0, different, count)]
+
+
 def index_of(ids: Ids, vectors: Vectors, nlist: int) -> IvfIndex:
     index = IvfIndex.empty(train(vectors, nlist))
     index.add(ids, vectors)
     return index
+
+
+def probe(
+    index: IvfIndex, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
+) -> tuple[Vectors, Ids]:
+    """Search the `nprobe` lists nearest to each query."""
+    return index.search(queries, k, index.assign(queries, nprobe), excluded)
+
+
+def blocks_of(ids: Ids, vectors: Vectors, size: int) -> Iterator[tuple[Ids, Vectors]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size], vectors[start : start + size]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 import pytest
 
 from imgsearch.search.ivf import IvfIndex, describe_faiss, to_gpu, train
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.files import write_atomically
-from tests.search.brute_force import DIM, assert_same_hits, nearest
+from tests.search.brute_force import DIM, assert_same_hits, nearest, probe, squares
+from tests.small_network import random_embeddings
 
 
 def test_faiss_is_described_with_its_version() -> None:
@@ -19,21 +23,24 @@ def test_faiss_is_described_with_its_version() -> None:
     assert describe_faiss("cpu") == describe_faiss() == f"{kind} {faiss.__version__} on cpu"
 
 
-def test_without_faiss_gpu_an_index_stays_where_it_is() -> None:
+def test_without_faiss_gpu_an_index_stays_where_it_is(vectors: Vectors) -> None:
     index = faiss.IndexFlatL2(DIM)
     assert to_gpu(index, "cpu") is index
     if not hasattr(faiss, "StandardGpuResources"):
         assert to_gpu(index, "cuda") is index
+        np.testing.assert_array_equal(train(vectors, 8, device="cuda"), train(vectors, 8))
         assert describe_faiss("cuda") == f"faiss-cpu {faiss.__version__} on cpu"
 
 
 class GpuIndex:
-    """Stands for an index on a GPU: it takes no selector, and no more than 2,048 hits."""
+    """Stands for an index on a GPU: it takes no selector, no more than 2,048 hits or lists, and
+    one thread at a time.
+    """
 
     def __init__(self, index: Any, device: int) -> None:
         self.device = device
         self.index = index
-        self.searches = 0
+        self.searches = self.at_once = self._now = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.index, name)
@@ -41,8 +48,12 @@ class GpuIndex:
     def search(self, queries: Vectors, k: int, params: Any) -> tuple[Vectors, Ids]:
         assert k <= 2048
         assert params.sel is None
-        self.searches += 1
+        assert params.nprobe <= 2048
+        self._now += 1
+        self.searches, self.at_once = self.searches + 1, max(self.at_once, self._now)
+        time.sleep(0.0005)  # let other threads run
         found: tuple[Vectors, Ids] = self.index.search(queries, k, params=params)
+        self._now -= 1
         return found
 
 
@@ -67,13 +78,15 @@ def test_with_faiss_gpu_an_index_is_filled_and_searched_there_and_saved_as_the_c
 ) -> None:
     assert describe_faiss("cuda") == f"faiss-gpu {faiss.__version__} on cuda"
     index = IvfIndex.empty(train(vectors, 8), device="cuda")
-    index.add(ids, vectors)
+    distances = index.add(ids, vectors)
+    np.testing.assert_allclose(distances, squares(vectors, index.centroids).min(axis=1), atol=1e-5)
     assert [one.device for one in gpu] == [0]
-    found = index.search(vectors[:5], 3, 8)
+    assert index.count == gpu[0].ntotal == 400
+    found = probe(index, vectors[:5], 3, 8)
     assert gpu[0].searches == 1
     write_atomically(tmp_path / "index", index.save)
     on_cpu = IvfIndex.open(tmp_path / "index", device="cpu")
-    assert_same_hits(found, on_cpu.search(vectors[:5], 3, 8))
+    assert_same_hits(found, probe(on_cpu, vectors[:5], 3, 8))
     assert len(gpu) == 1
 
 
@@ -82,9 +95,48 @@ def test_what_a_gpu_cannot_do_is_done_on_the_cpu(
 ) -> None:
     write_atomically(tmp_path / "index", index.save)
     opened = IvfIndex.open(tmp_path / "index", device="cuda")
-    assert opened.search(vectors[:1], 3000, 8)[1].shape == (1, 3000)
-    assert opened.search(vectors[:1], 1, 8, excluded=ids[:1])[1][0, 0] != ids[0]
+    assert_same_hits(probe(opened, vectors[:2], 3000, 8), probe(index, vectors[:2], 3000, 8))
+    assert probe(opened, vectors[:1], 1, 8, ids[:1])[1][0, 0] != ids[0]
     assert gpu[0].searches == 0
+    assert probe(opened, vectors[:1], 1, 8, ids[:0])[1][0, 0] == ids[0]
+    assert gpu[0].searches == 1
+
+
+def test_more_lists_than_a_gpu_can_probe_are_probed_on_the_cpu(
+    gpu: list[GpuIndex], tmp_path: Path
+) -> None:
+    many = random_embeddings(2050, dim=4)
+    index = IvfIndex.empty(many)
+    index.add(np.arange(2050), many)
+    write_atomically(tmp_path / "index", index.save)
+    opened = IvfIndex.open(tmp_path / "index", device="cuda")
+    assert probe(opened, many[:3], 1, 2049)[1][:, 0].tolist() == [0, 1, 2]
+    assert gpu[0].searches == 0
+    assert probe(opened, many[:3], 1, 2048)[1][:, 0].tolist() == [0, 1, 2]
+    assert gpu[0].searches == 1
+
+
+def test_a_gpu_scans_as_many_lists_for_all_queries_as_for_the_farthest(
+    gpu: list[GpuIndex], index: IvfIndex, vectors: Vectors, tmp_path: Path
+) -> None:
+    write_atomically(tmp_path / "index", index.save)
+    opened = IvfIndex.open(tmp_path / "index", device="cuda")
+    distances, lists = opened.assign(vectors[:9], 6)
+    lists[:5, 2:] = -1
+    found = opened.search(vectors[:9], 4, (distances, lists))
+    assert_same_hits(found, probe(index, vectors[:9], 4, 6))
+    assert gpu[0].searches == 1
+
+
+def test_threads_take_turns_on_a_gpu(
+    gpu: list[GpuIndex], index: IvfIndex, ids: Ids, vectors: Vectors, tmp_path: Path
+) -> None:
+    write_atomically(tmp_path / "index", index.save)
+    opened = IvfIndex.open(tmp_path / "index", device="cuda")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda row: probe(opened, vectors[row][None], 1, 2)[1], range(60)))
+    assert np.concatenate(found)[:, 0].tolist() == ids[:60].tolist()
+    assert (gpu[0].searches, gpu[0].at_once) == (60, 1)
 
 
 @pytest.mark.skipif(
@@ -98,6 +150,6 @@ def test_a_real_gpu_finds_what_the_cpu_finds(ids: Ids, vectors: Vectors, tmp_pat
     for device in ("cpu", "cuda"):
         opened = IvfIndex.open(tmp_path / "index", device=device)
         for nprobe in (1, 4, 8):
-            found = opened.search(vectors[:50], 10, nprobe)
-            assert_same_hits(found, index.search(vectors[:50], 10, nprobe), atol=1e-4)
-    assert_same_hits(index.search(vectors, 10, 8), nearest(vectors, ids, vectors, 10), atol=1e-4)
+            found = probe(opened, vectors[:50], 10, nprobe)
+            assert_same_hits(found, probe(index, vectors[:50], 10, nprobe), atol=1e-4)
+    assert_same_hits(probe(index, vectors, 10, 8), nearest(vectors, ids, vectors, 10), atol=1e-4)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from imgsearch.errors import BusyError, StorageError
 from imgsearch.storage.files import (
     Sink,
+    check_room,
     exclusive,
     make_folder,
     remove_unnamed,
@@ -141,6 +145,39 @@ def test_a_folder_where_a_file_is_in_the_way_is_a_storage_error(tmp_path: Path) 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot make the folder"):
         make_folder(tmp_path / "file" / "folder")
+
+
+def disk_with(free: int) -> Callable[[Path], SimpleNamespace]:
+    return lambda _: SimpleNamespace(total=10**12, used=10**12 - free, free=free)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+def test_what_fits_on_the_disk_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", disk_with(5_000_000))
+    check_room(tmp_path, size)
+
+
+def test_what_does_not_fit_on_the_disk_is_refused_with_both_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", disk_with(5_000_000))
+    with pytest.raises(
+        StorageError, match=f"{tmp_path} needs 1,234 MB .* 5 MB left; .* make room, and run"
+    ):
+        check_room(tmp_path, 1_234_000_000)
+
+
+def test_room_is_asked_for_where_the_folder_is(tmp_path: Path) -> None:
+    check_room(tmp_path, 1)
+    with pytest.raises(StorageError, match="make room"):
+        check_room(tmp_path, 1 << 60)
+
+
+def test_room_in_a_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read .*: No such file or directory"):
+        check_room(tmp_path / "missing", 1)
 
 
 def test_only_files_that_are_not_named_and_unfinished_ones_are_removed(tmp_path: Path) -> None:

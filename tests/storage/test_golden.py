@@ -1,55 +1,159 @@
-"""A collection of each format version, as it was written then, is read and updated today.
+"""A collection of the format version, as it was written when that came, is read and updated today.
 
-`golden/collection-1` has 10 pictures in a root, /tmp/golden/photos, and an index of 4 lists over
-them. Then picture 1 was replaced by picture 100, and 10 and 11 came: these three are its tail. One
-file failed, one was skipped.
+`make_golden.py` made `golden/collection-2`. It had 72 pictures in a root, /tmp/golden/photos, two
+of them in `below`, and an index of 4 lists over them, which was to keep a recall of 0.6. Then those
+with odd numbers and the first changed, by 100: they are its tail, while the segment and the first
+shard were written anew without what they had been, which is why that shard lists its ids. Picture 1
+vanished, picture 2 was taken out, and so was `below`; 80 and 81 came in `new`, and 99 as a file
+given by name in a root of its own. One file failed, one was skipped.
+
+Format version 1 is refused: of that there is the manifest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.storage.layout import FORMAT_VERSION
+from imgsearch.errors import DamagedError
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import FORMAT_VERSION, Layout
+from imgsearch.storage.records import Root, Settings
+from imgsearch.storage.schema import SCHEMA
+from imgsearch.storage.shards import open_ids, shard_names
 from tests.pictures import picture, save_pictures
 
 GOLDEN = Path(__file__).parent / "golden"
+ODD = range(3, 70, 2)
+EVEN = range(4, 70, 2)
+NAMES = {
+    **{number: f"photos/{number:04}.jpg" for number in EVEN},
+    **{100 + number: f"photos/{number:04}.png" for number in ODD},
+    100: "photos/0000.jpg",
+    80: "photos/new/0080.jpg",
+    81: "photos/new/0081.png",
+    99: "single.png",
+}
 
 
-@pytest.fixture(params=range(1, FORMAT_VERSION + 1))
-def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collection]:
-    directory = shutil.copytree(GOLDEN / f"collection-{request.param}", tmp_path / "collection")
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return shutil.copytree(GOLDEN / f"collection-{FORMAT_VERSION}", tmp_path / "collection")
+
+
+@pytest.fixture
+def golden(directory: Path) -> Iterator[Collection]:
     with Collection.open(directory, device="cpu") as collection:
         yield collection
 
 
+def test_every_format_version_is_here() -> None:
+    manifests = sorted(path.parent.name for path in GOLDEN.glob("collection-*/collection.json"))
+    assert manifests == [f"collection-{n}" for n in range(1, FORMAT_VERSION + 1)]
+
+
 def test_what_a_golden_collection_holds_is_known(golden: Collection) -> None:
     info = golden.info()
-    assert (info.images, info.failed, info.skipped, info.tail) == (12, 1, 1, 3)
-    assert info.roots == ("/tmp/golden/photos",)
+    assert (info.images, info.failed, info.skipped, info.excluded) == (71, 1, 1, 2)
+    assert info.roots == ("/tmp/golden/photos", "/tmp/golden")
+    assert info.settings == Settings(nlist=4, recall=0.6)
     assert info.ivf is not None
     assert (info.ivf.nlist, info.ivf.requested_nlist) == (4, 4)
-    assert sum(info.list_sizes) == 10
+    assert (info.ivf.trained, info.ivf.held_out, info.ivf.strangers) == (72, 72, 72)
+    assert (info.segments, sum(info.list_sizes), info.tail) == (1, 36, 38)
+    assert len({step.up_to for step in info.ivf.curve}) == 3
+    assert {step.nprobe for step in info.ivf.curve} == {1, 2, 3, 4}
+    assert info.nprobe == (2, 2, 2)
+    assert not info.outgrown
+
+
+def test_the_catalog_of_a_golden_collection_is_known(directory: Path) -> None:
+    catalog = Catalog(directory / "catalog.sqlite")
+    snapshot = catalog.snapshot()
+    assert snapshot.removed == snapshot.stale == (3, 71, 72, 74)
+    assert [(part.first_id, part.last_id, part.count) for part in snapshot.segments] == [
+        (1, 72, 36)
+    ]
+    shards = [(shard.first_id, shard.last_id, shard.count) for shard in snapshot.shards]
+    assert shards == [(3, 72, 36), (73, 108, 36), (109, 110, 2), (111, 111, 1)]
+    assert [shard.ids_sha256 is None for shard in snapshot.shards] == [False, True, True, True]
+    listed = open_ids(directory / "vectors", snapshot.shards[0])
+    assert listed.tolist() == [*range(3, 70, 2), 71, 72]
+    assert catalog.roots() == [Root(1, b"/tmp/golden/photos", True), Root(2, b"/tmp/golden", False)]
+    assert catalog.excluded_folders() == [b"/tmp/golden/photos/below"]
+    assert catalog.known(1, b"0002.jpg", b"0002.jpg")[b"0002.jpg"].excluded
+    assert catalog.known(1, b"broken.jpg")[b"broken.jpg"].reason is not None
+    catalog.close()
+
+
+def test_the_files_of_a_golden_collection_are_those_that_its_catalog_names(
+    directory: Path,
+) -> None:
+    layout = Layout(directory)
+    catalog = Catalog(layout.catalog)
+    snapshot = catalog.snapshot()
+    catalog.close()
+    digests: dict[Path, bytes | None] = {}
+    for shard in snapshot.shards:
+        vectors, *ids = sorted(shard_names(shard), key=len)
+        digests[layout.vectors / vectors] = shard.sha256
+        digests.update({layout.vectors / name: shard.ids_sha256 for name in ids})
+    for segment in snapshot.segments:
+        digests[layout.segment(segment.number)] = segment.sha256
+    there = {*layout.vectors.iterdir(), *layout.segments.iterdir()}
+    assert {path: hashlib.sha256(path.read_bytes()).digest() for path in there} == digests
 
 
 def test_what_a_golden_collection_answers_is_known(golden: Collection) -> None:
-    names = {0: "0000.jpg", 9: "0009.png", 100: "0001.png", 10: "below/0010.jpg"}
+    pictures = [picture(number) for number in NAMES]
     for exact in (False, True):
-        for seed, name in names.items():
-            best = golden.query(picture(seed), k=1, exact=exact)[0]
-            assert best.path == f"/tmp/golden/photos/{name}"
-            assert best.similarity > 0.99
-        hits = golden.query(picture(1), k=100, exact=exact)
-        assert sorted(hit.id for hit in hits) == [1, *range(3, 14)]
-        assert hits[0].similarity < 0.99
+        answers = golden.query_many(pictures, k=1, exact=exact)
+        paths = [hits[0].path for hits in answers]
+        assert paths == [f"/tmp/golden/{name}" for name in NAMES.values()]
+        assert all(hits[0].similarity > 0.99 for hits in answers)
+        for gone in (1, 2, 70, 71, 101):
+            hits = golden.query(picture(gone), k=100, exact=exact)
+            assert sorted(hit.path for hit in hits) == sorted(paths)
+            assert hits[0].similarity < 0.99
 
 
 def test_a_golden_collection_can_be_updated(golden: Collection, tmp_path: Path) -> None:
     paths = save_pictures(tmp_path / "new", 3, first=50)
-    assert golden.index(tmp_path / "new").indexed == 3
-    assert (golden.info().images, golden.info().tail) == (15, 0)
-    assert [hits[0].id for hits in golden.query_many(paths)] == [14, 15, 16]
+    report = golden.index(tmp_path / "new")
+    assert (report.indexed, report.copied) == (1, 2)  # 50 and 52 are known: nobody changed them
+    assert (golden.info().images, golden.info().tail) == (74, 41)
+    assert golden.query(paths[1], k=1)[0].path == str(paths[1])
+    assert {hit.path for hit in golden.query(paths[0], k=2)} == {
+        str(paths[0]),
+        "/tmp/golden/photos/0050.jpg",
+    }
+
+
+def test_a_golden_collection_can_be_trained_again(golden: Collection, tmp_path: Path) -> None:
+    save_pictures(tmp_path / "new", 1, first=300)
+    golden.index(tmp_path / "new", nlist=2)
+    info = golden.info()
+    assert (info.images, sum(info.list_sizes), info.tail) == (72, 72, 0)
+    assert info.ivf is not None
+    assert info.ivf.nlist == 2
+
+
+def test_the_manifest_of_format_1_is_refused() -> None:
+    with pytest.raises(DamagedError, match="index its folders into a new collection"):
+        Collection.open(GOLDEN / "collection-1")
+
+
+def test_the_schema_of_the_golden_catalog_is_that_of_today(directory: Path) -> None:
+    made = sqlite3.connect(":memory:")
+    made.executescript(SCHEMA)
+    golden = sqlite3.connect(directory / "catalog.sqlite")
+    statement = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    assert golden.execute(statement).fetchall() == made.execute(statement).fetchall()
+    golden.close()
+    made.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -10,11 +12,32 @@ import pytest
 
 from imgsearch.errors import DamagedError, InputError, NoCollectionError, StorageError
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
+from tests.privileges import ordinary_folder, ordinary_user
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "collection")
+
+
+def test_a_collection_is_named_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ana")
+    here = Path.cwd()
+    assert Layout.at("photos").directory == here / "photos"
+    assert Layout.at("photos/../other/").directory == here / "other"
+    assert Layout.at(Path("/photos")).directory == Path("/photos")
+    assert Layout.at("~/photos").directory == Path("/home/ana/photos")
+
+
+def test_a_path_that_faiss_cannot_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the path of a collection must be UTF-8"):
+        Layout.at(os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    assert Layout.at(tmp_path / "é").directory.name == "é"
 
 
 def test_a_directory_is_a_collection_once_its_manifest_is_written(layout: Layout) -> None:
@@ -54,6 +77,25 @@ def test_a_newer_format_asks_for_a_newer_imgsearch(layout: Layout) -> None:
         layout.check()
 
 
+def test_an_older_format_is_refused_with_what_to_do_about_it(layout: Layout) -> None:
+    shutil.copytree(GOLDEN / "collection-1", layout.directory)
+    with pytest.raises(
+        DamagedError,
+        match=f"{layout.directory} has format version 1, of imgsearch 0.1, this one reads "
+        rf"{FORMAT_VERSION}; index its folders into a new collection \(-c\)",
+    ):
+        layout.check()
+    assert layout.exists()  # it is no place for another
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", 2.5, [2]])
+def test_a_version_that_nobody_knows_is_refused(layout: Layout, version: object) -> None:
+    layout.make_folders()
+    layout.manifest.write_text(json.dumps({"format": "imgsearch collection", "version": version}))
+    with pytest.raises(DamagedError, match="has format version"):
+        layout.check()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff", b"[]", b"{}", b'{"format": "other", "version": 1}', b'"format"']
 )
@@ -85,6 +127,19 @@ def test_a_file_is_no_place_for_a_collection(layout: Layout) -> None:
         layout.check_free()
 
 
+def test_a_directory_that_may_not_be_read_is_a_storage_error() -> None:
+    with ordinary_folder() as folder:
+        folder.chmod(0)
+        with ordinary_user(), pytest.raises(StorageError, match=f"cannot read {folder}"):
+            Layout(folder).check_free()
+        folder.chmod(0o755)
+
+
+def test_a_directory_that_is_missing_is_free(layout: Layout) -> None:
+    layout.check_free()
+    assert not layout.directory.exists()
+
+
 def test_what_an_unfinished_creation_left_is_taken_over(layout: Layout) -> None:
     layout.make_folders()
     for name in ("model.onnx.tmp", "catalog.sqlite", "catalog.sqlite-journal", "lock"):
@@ -102,6 +157,13 @@ def test_the_size_is_that_of_all_files(layout: Layout) -> None:
     layout.segment(3).write_bytes(b"2" * 50)
     assert layout.segment(3).name == "00000003.faiss"
     assert layout.size() == 150
+
+
+def test_what_is_gone_when_it_is_weighed_weighs_nothing(layout: Layout) -> None:
+    layout.make_folders()
+    layout.segment(1).write_bytes(b"1" * 30)
+    layout.segment(2).symlink_to("nowhere")  # as a file that was deleted since it was listed
+    assert layout.size() == 30
 
 
 def test_the_size_can_be_asked_for_while_files_come_and_go(layout: Layout) -> None:

@@ -8,39 +8,111 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError, StorageError
-from imgsearch.storage.shards import Shard, open_shard, shard_name, write_shard
+from imgsearch.storage.shards import (
+    Shard,
+    Vectors,
+    open_ids,
+    open_shard,
+    shard_names,
+    write_shard,
+)
 from tests.small_network import random_embeddings
+
+GAPPY = np.array([3, 4, 5, 7, 8, 9, 20])
 
 
 @pytest.fixture
-def vectors() -> npt.NDArray[np.float32]:
+def vectors() -> Vectors:
     return random_embeddings(7, dim=5)
 
 
 @pytest.fixture
-def shard(tmp_path: Path, vectors: npt.NDArray[np.float32]) -> Shard:
-    return Shard(17, 101, 7, write_shard(tmp_path, 17, vectors))
+def shard(tmp_path: Path, vectors: Vectors) -> Shard:
+    return write_shard(tmp_path, 17, np.arange(101, 108), vectors)
 
 
-def test_a_shard_is_read_as_it_was_written(
-    tmp_path: Path, shard: Shard, vectors: npt.NDArray[np.float32]
-) -> None:
+@pytest.fixture
+def gappy(tmp_path: Path, vectors: Vectors) -> Shard:
+    """A shard with the ids 3, 4, 5, 7, 8, 9 and 20."""
+    return write_shard(tmp_path, 18, GAPPY, vectors)
+
+
+def test_a_shard_is_read_as_it_was_written(tmp_path: Path, shard: Shard, vectors: Vectors) -> None:
     read = open_shard(tmp_path, shard, 5)
     np.testing.assert_array_equal(read, vectors)
     assert read.dtype == np.float32
-    assert shard.ids.tolist() == list(range(101, 108))
-    assert shard.ids.dtype == np.int64
+    ids = open_ids(tmp_path, shard)
+    assert ids.tolist() == list(range(101, 108))
+    assert ids.dtype == np.int64
 
 
 def test_a_shard_is_a_numpy_file_named_by_its_number(
-    tmp_path: Path, shard: Shard, vectors: npt.NDArray[np.float32]
+    tmp_path: Path, shard: Shard, vectors: Vectors
 ) -> None:
     path = tmp_path / "00000017.npy"
-    assert shard_name(17) == path.name
+    assert list(tmp_path.iterdir()) == [path]
+    assert shard_names(shard) == {path.name}
     np.testing.assert_array_equal(np.load(path), vectors)
-    assert shard.sha256 == hashlib.sha256(path.read_bytes()).digest()
+    assert shard == Shard(17, 101, 107, 7, hashlib.sha256(path.read_bytes()).digest())
+
+
+def test_a_shard_of_one_image_lists_no_ids(tmp_path: Path, vectors: Vectors) -> None:
+    shard = write_shard(tmp_path, 1, np.array([9]), vectors[:1])
+    assert (shard.first_id, shard.last_id, shard.count, shard.ids_sha256) == (9, 9, 1, None)
+    assert open_ids(tmp_path, shard).tolist() == [9]
+
+
+def test_a_shard_with_gaps_lists_its_ids_in_a_file(
+    tmp_path: Path, gappy: Shard, vectors: Vectors
+) -> None:
+    path, ids_path = tmp_path / "00000018.npy", tmp_path / "00000018.ids.npy"
+    assert {file.name for file in tmp_path.iterdir()} == shard_names(gappy)
+    assert shard_names(gappy) == {path.name, ids_path.name}
+    digests = [hashlib.sha256(file.read_bytes()).digest() for file in (path, ids_path)]
+    assert gappy == Shard(18, 3, 20, 7, *digests)
+    np.testing.assert_array_equal(open_shard(tmp_path, gappy, 5), vectors)
+    ids = open_ids(tmp_path, gappy)
+    assert ids.tolist() == GAPPY.tolist()
+    assert ids.dtype == np.int64
+
+
+@given(ids=st.sets(st.integers(1, 60), min_size=1))
+def test_a_shard_gives_back_the_ids_it_was_given(
+    tmp_path_factory: pytest.TempPathFactory, ids: set[int]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    ascending = np.array(sorted(ids), np.int64)
+    shard = write_shard(folder, 1, ascending, np.ones((len(ids), 2), np.float32))
+    assert open_ids(folder, shard).tolist() == sorted(ids)
+    assert (shard.first_id, shard.last_id, shard.count) == (min(ids), max(ids), len(ids))
+    assert (shard.ids_sha256 is None) == (max(ids) - min(ids) + 1 == len(ids))
+
+
+def test_a_shard_that_cannot_be_written_is_a_storage_error(
+    tmp_path: Path, vectors: Vectors
+) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*00000001\.npy"):
+        write_shard(tmp_path / "missing", 1, np.arange(7), vectors)
+
+
+def test_ids_that_are_gone_are_left_to_the_caller(tmp_path: Path, gappy: Shard) -> None:
+    (tmp_path / "00000018.ids.npy").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        open_ids(tmp_path, gappy)
+    assert caught.value.filename == str(tmp_path / "00000018.ids.npy")
+
+
+@pytest.mark.parametrize("other", [GAPPY[1:], GAPPY.astype(np.int32), GAPPY[None]])
+def test_ids_that_are_not_what_the_catalog_says_are_damaged(
+    tmp_path: Path, gappy: Shard, other: npt.NDArray[np.integer]
+) -> None:
+    np.save(tmp_path / "00000018.ids.npy", other)
+    with pytest.raises(DamagedError, match=r"ids\.npy holds .*, the catalog says int64 \[7\]"):
+        open_ids(tmp_path, gappy)
 
 
 def test_a_shard_is_mapped_and_cannot_be_written_to(tmp_path: Path, shard: Shard) -> None:
@@ -51,35 +123,35 @@ def test_a_shard_is_mapped_and_cannot_be_written_to(tmp_path: Path, shard: Shard
 
 
 def test_a_shard_that_is_gone_is_left_to_the_caller(tmp_path: Path, shard: Shard) -> None:
-    (tmp_path / shard_name(17)).unlink()
+    (tmp_path / "00000017.npy").unlink()
     with pytest.raises(FileNotFoundError) as caught:
         open_shard(tmp_path, shard, 5)
-    assert caught.value.filename == str(tmp_path / shard_name(17))
+    assert caught.value.filename == str(tmp_path / "00000017.npy")
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, 200])
 def test_a_shard_that_is_cut_off_is_damaged(tmp_path: Path, shard: Shard, size: int) -> None:
-    path = tmp_path / shard_name(17)
+    path = tmp_path / "00000017.npy"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DamagedError, match=str(path)):
         open_shard(tmp_path, shard, 5)
 
 
 def test_a_shard_that_cannot_be_read_is_a_storage_error(tmp_path: Path, shard: Shard) -> None:
-    (tmp_path / shard_name(17)).unlink()
-    (tmp_path / shard_name(17)).mkdir()
+    (tmp_path / "00000017.npy").unlink()
+    (tmp_path / "00000017.npy").mkdir()
     with pytest.raises(StorageError, match="Is a directory"):
         open_shard(tmp_path, shard, 5)
 
 
 def test_a_file_that_is_no_shard_is_damaged(tmp_path: Path, shard: Shard) -> None:
-    (tmp_path / shard_name(17)).write_bytes(b"not a NumPy file at all" * 10)
+    (tmp_path / "00000017.npy").write_bytes(b"not a NumPy file at all" * 10)
     with pytest.raises(DamagedError, match="cannot be read"):
         open_shard(tmp_path, shard, 5)
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path, shard: Shard) -> None:
-    np.save(tmp_path / shard_name(17), np.array([{}, {}], dtype=object))
+    np.save(tmp_path / "00000017.npy", np.array([{}, {}], dtype=object))
     with pytest.raises(DamagedError, match="cannot be read"):
         open_shard(tmp_path, shard, 5)
 
@@ -90,6 +162,6 @@ def test_a_pickle_is_never_loaded(tmp_path: Path, shard: Shard) -> None:
 def test_a_shard_of_another_shape_or_type_than_the_catalog_says_is_damaged(
     tmp_path: Path, shard: Shard, other: npt.NDArray[np.floating]
 ) -> None:
-    np.save(tmp_path / shard_name(17), other)
+    np.save(tmp_path / "00000017.npy", other)
     with pytest.raises(DamagedError, match=r"the catalog says float32 \[7, 5\]"):
         open_shard(tmp_path, shard, 5)
