@@ -27,9 +27,8 @@ DEAD = 0.5  # share of a shard
 def compact(layout: Layout, catalog: CatalogWriter) -> None:
     """Merge small shards, and drop removed rows. Only the writer may call this."""
     snapshot = catalog.snapshot()
-    droppable = np.setdiff1d(
-        np.array(snapshot.removed, np.int64), np.array(snapshot.stale, np.int64)
-    )
+    removed, stale = (np.array(ids, np.int64) for ids in (snapshot.removed, snapshot.stale))
+    droppable = np.setdiff1d(removed, stale[stale <= _indexed(snapshot)])
     for group in _groups(snapshot, droppable):
         size = 4 * snapshot.model.dim * sum(shard.count for shard in group)
         check_room(layout.vectors, size)
@@ -43,7 +42,7 @@ def compact(layout: Layout, catalog: CatalogWriter) -> None:
 
 def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
     """Yield neighbouring shards that are to become one."""
-    indexed = max((segment.last_id for segment in snapshot.segments), default=0)
+    indexed = _indexed(snapshot)
     merged = _small_ones([shard for shard in snapshot.shards if shard.first_id > indexed])
     for shard in snapshot.shards[: len(snapshot.shards) - len(merged)]:
         first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
@@ -51,6 +50,11 @@ def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
             yield [shard]
     if merged:
         yield merged
+
+
+def _indexed(snapshot: Snapshot) -> int:
+    """Return the last id that a segment may hold."""
+    return max((segment.last_id for segment in snapshot.segments), default=0)
 
 
 def _small_ones(tail: Sequence[Shard]) -> Sequence[Shard]:

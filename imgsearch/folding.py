@@ -26,7 +26,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import shard_names
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.training import train_anew
+from imgsearch.training import most_lists, train_anew
 from imgsearch.view import View, open_view
 
 __all__ = ["Tail", "fold", "is_outgrown", "remove_orphans"]
@@ -103,7 +103,9 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
     ivf, asked = snapshot.ivf, snapshot.settings.nlist
     if ivf is None:
         return False
-    if asked != ivf.requested_nlist or (asked is not None and ivf.nlist != min(asked, count)):
+    if asked != ivf.requested_nlist or (
+        asked is not None and ivf.nlist != min(asked, most_lists(count))
+    ):
         return True
     far = WITHIN * ivf.trained + ivf.far
     return (
@@ -118,7 +120,7 @@ def _wanted_nlist(view: View) -> int | None:
     asked = view.snapshot.settings.nlist
     if view.count == 0 or (asked is None and view.count < IVF_FROM):
         return None
-    return min(asked or choose_nlist(view.count), view.count)
+    return min(asked or choose_nlist(view.count), most_lists(view.count))
 
 
 def _tail_limit(view: View, ivf: IvfRecord) -> int:

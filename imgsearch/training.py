@@ -25,13 +25,18 @@ from imgsearch.storage.records import CurveStep, IvfRecord, Segment
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.view import View
 
-__all__ = ["train_anew"]
+__all__ = ["most_lists", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
 TIMED = 10  # queries whose median is the time that a query takes
 TIMED_SECONDS = 0.05
 _SEED = 1234
+
+
+def most_lists(count: int) -> int:
+    """Return how many centroids `count` images can have: one each, but for those held out."""
+    return count if count < ENOUGH else count - HELD_OUT
 
 
 def train_anew(

@@ -111,13 +111,15 @@ class View:
             nprobe: lists a query, whatever recall that has; None for as many as `recall` takes.
             exact: compare with every vector instead.
         """
+        recall = recall or self.snapshot.settings.recall
+        exact = exact or (nprobe is None and recall >= 1)
         if exact or self.promise is None or not len(queries):
             return *self._search_exactly(queries, k), [EXACT] * len(queries)
         if nprobe is not None:
             nprobe = min(nprobe, self.segments[0].nlist)
             nearest = self.segments[0].assign(queries, nprobe)
             return *self._probe(queries, k, nearest), self._described(nearest[0], nprobe)
-        return self._keep(queries, k, recall or self.snapshot.settings.recall, self.promise)
+        return self._keep(queries, k, recall, self.promise)
 
     def _keep(
         self, queries: Vectors, k: int, recall: float, promise: Promise

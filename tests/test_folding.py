@@ -334,3 +334,32 @@ def test_the_answers_of_all_segments_and_the_tail_are_those_of_one(grower: Growe
         grower.fold()
         assert grower.view().count == len(alive)
         assert grower.agrees(clustered(20, seed=1_000 + step), k=30)
+
+
+def test_nearly_as_many_centroids_as_images_leave_some_to_be_held_out(grower: Grower) -> None:
+    grower.catalog.change_settings(nlist=5_500, recall=None)
+    grower.add(clustered(5_600, seed=1))
+    made = grower.fold()
+    assert made.ivf is not None
+    assert (made.ivf.nlist, made.ivf.held_out) == (4_600, 1_000)
+    assert not folding.is_outgrown(made, 5_600)
+
+
+def test_images_that_are_replaced_again_and_again_do_not_fill_the_disk(grower: Grower) -> None:
+    ids = grower.add(clustered(100, seed=1))
+    for step in range(5):
+        grower.remove(ids)
+        ids = grower.add(clustered(100, seed=2 + step))
+        grower.fold()
+    snapshot = grower.catalog.snapshot()
+    assert sum(shard.count for shard in snapshot.shards) == 100
+    assert snapshot.removed == ()
+    assert grower.view().count == 100
+
+
+def test_a_promise_of_all_is_kept_by_exact_search(grower: Grower) -> None:
+    grower.add(clustered(1_000, seed=1))
+    grower.fold()
+    view = grower.view()
+    *_, searches = view.search(clustered(5, seed=2), 10, recall=1.0, nprobe=None, exact=False)
+    assert {search.kind for search in searches} == {"exact"}

@@ -128,6 +128,7 @@ class IvfIndex:
         """Write the index as its CPU kind."""
         if self._fast is not self._index:
             self._index = faiss.index_gpu_to_cpu(self._fast)
+            self._index.parallel_mode = _BY_QUERY
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
 
     def add(self, ids: Ids, vectors: Vectors) -> Vectors:

@@ -194,20 +194,20 @@ def curve(held_out: Sample, strangers: Sample, clock: Callable[[int], float]) ->
     edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
     both = held_out.joined(strangers)
     steps = []
+    reached = dict.fromkeys(edges.tolist(), 0.0)  # what holds for fewer lists holds for more
     for nprobe in ladder(nlist):
         milliseconds, above = clock(nprobe), -1.0
-        for edge in edges:
+        for edge in edges.tolist():
             values = [
                 sample.recall[(sample.distance > above) & (sample.distance <= edge), nprobe - 1]
                 for sample in (both, held_out, strangers)
             ]
             judged = [part for part in values if len(part) >= FEWEST]
-            bound = min((lower_bound(part) for part in judged), default=0.0)
-            if nprobe == nlist:  # which is exact
-                bound = 1.0
+            bound = max(reached[edge], min(map(lower_bound, judged), default=0.0))
+            reached[edge] = bound = 1.0 if nprobe == nlist else bound  # all lists: exact
             shown = values[1] if len(values[1]) else values[0]
             recall = float(shown.mean()) if len(shown) else bound
-            steps.append(Step(float(edge), nprobe, recall, bound, milliseconds))
+            steps.append(Step(edge, nprobe, recall, bound, milliseconds))
             above = edge
     return steps
 
@@ -216,8 +216,11 @@ def lower_bound(values: npt.NDArray[np.float32]) -> float:
     """Return the one-sided lower 95 % confidence bound of the mean of a sample.
 
     Normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004, section 6.3.2),
-    of at least two values.
+    of at least two values; of n that are all perfect 1 - 3 / n, the rule of three (Hanley and
+    Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
     """
+    if values.min() >= 1:
+        return 1 - 3 / len(values)
     return float(values.mean() - _Z95 * values.std(ddof=1) / math.sqrt(len(values)))
 
 

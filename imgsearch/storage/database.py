@@ -35,11 +35,19 @@ class Database:
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False
             )
-            self.run("PRAGMA synchronous = EXTRA")
-            self.run("PRAGMA foreign_keys = ON")
-            if sys.platform == "darwin":
-                self.run("PRAGMA fullfsync = ON")
-            if create is not None:
+        try:
+            self._prepare(create)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, create: str | None) -> None:
+        self.run("PRAGMA synchronous = EXTRA")
+        self.run("PRAGMA foreign_keys = ON")
+        if sys.platform == "darwin":
+            self.run("PRAGMA fullfsync = ON")
+        if create is not None:
+            with self._translated():
                 self._connection.executescript(f"BEGIN IMMEDIATE; {create} COMMIT;")
 
     def close(self) -> None:

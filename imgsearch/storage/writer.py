@@ -223,14 +223,15 @@ class CatalogWriter(Catalog):
     def replace_shards(self, gone: Sequence[Shard], new: Shard | None) -> None:
         """Put one shard, written and synced, in the place of neighbouring ones.
 
-        Those of their ids that it does not hold are forgotten; no segment may hold them.
+        Those of their removed ids that no segment may hold are forgotten.
         """
         with self._database.transaction():
             self._database.run_many(
                 "DELETE FROM shards WHERE number = ?", [(shard.number,) for shard in gone]
             )
             self._run(
-                "DELETE FROM removed WHERE NOT stale AND id BETWEEN ? AND ?",
+                "DELETE FROM removed WHERE id BETWEEN ? AND ? AND "
+                "(NOT stale OR id > (SELECT coalesce(max(last_id), 0) FROM segments))",
                 *(gone[0].first_id, gone[-1].last_id),
             )
             if new is not None:
