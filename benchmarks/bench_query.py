@@ -3,7 +3,10 @@
 Cold: wall time of `python -m imgsearch -c C query IMAGE` and of `--help`, process start included;
 `-X importtime` tells whether torch was imported. Warm: `Collection.query_many` with embeddings, as
 arrays and as hits, against `faiss.Index.search` on the same segment file, opened with the same
-flag, with the same nprobe, threads and queries. All take turns; figures are medians.
+flag, with the same nprobe (that of the middle band of the promise), threads and queries. "Promised"
+is `query_many` as arrays without an nprobe: each query probes what its band takes to keep the
+promise, and the few beyond the last band are answered exactly; "found exactly" is their share. All
+take turns; figures are medians.
 
 Two collections: real images, and one grown from real embeddings (see benchmarks/subjects.py).
 """
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -35,6 +39,8 @@ from benchmarks.common import (
 )
 from benchmarks.subjects import Subject, embed_photos, grow, index_folder
 from imgsearch import Collection
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
 
 K = 10
 REAL_SETS = ("corel1k/images", "corel1k/queries", "web250", "ukbench500")
@@ -52,7 +58,11 @@ class Cold:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """Seconds a query in each turn, a batch at a time; `same` share of ids as raw Faiss."""
+    """Seconds a query in each turn, a batch at a time.
+
+    `same` is the share of ids that raw Faiss finds, too, `exact` that of queries that keep their
+    promise only by exact search.
+    """
 
     collection: str
     images: int
@@ -62,7 +72,9 @@ class Warm:
     raw: tuple[float, ...]
     arrays: tuple[float, ...]
     hits: tuple[float, ...]
+    promised: tuple[float, ...]
     same: float
+    exact: float
 
     @property
     def share_of_raw(self) -> float:
@@ -156,7 +168,7 @@ def _imported(arguments: list[str]) -> tuple[str, ...]:
 
 
 def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
-    """Let raw Faiss, arrays and hits take turns on batches of queries."""
+    """Let raw Faiss, arrays, hits and promises take turns on batches of queries."""
     note(f"{subject.name}: warm queries, {batch} at a time")
     queries = np.resize(
         subject.queries, (max(batch, len(subject.queries)), subject.queries.shape[1])
@@ -164,10 +176,10 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
     starts = range(0, len(queries) - batch + 1, batch)
     batches = [np.ascontiguousarray(queries[start : start + batch]) for start in starts]
     with Collection.open(subject.directory) as collection:
-        ivf = collection.info().ivf
-        if ivf is None:
+        info = collection.info()
+        if info.ivf is None:
             raise SystemExit(f"{subject.name} has no inverted lists")
-        nprobe = ivf.nprobe
+        nprobe = info.nprobe[len(info.nprobe) // 2]
         index = _open_segment(subject.directory)
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
 
@@ -180,8 +192,13 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
         def hits(block: Any) -> Any:
             return collection.query_many(block, k=K, nprobe=nprobe)
 
+        def promised(block: Any) -> Any:
+            return collection.query_many(block, k=K, arrays=True)
+
         same = np.mean([(raw(block)[1] == arrays(block).ids).mean() for block in batches])
-        ways = (raw, arrays, hits)
+        answers = collection.answer(subject.queries, k=K)
+        exact = np.mean([answer.search.kind == "exact" for answer in answers])
+        ways = (raw, arrays, hits, promised)
         turns = [
             [_time(way, batches, seconds) for way in ways]
             for seconds in (0, *[options.seconds] * options.turns)
@@ -190,21 +207,25 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
     return Warm(
         collection=subject.name,
         images=subject.images,
-        nlist=ivf.nlist,
+        nlist=info.ivf.nlist,
         nprobe=nprobe,
         batch=batch,
         raw=times[0],
         arrays=times[1],
         hits=times[2],
+        promised=times[3],
         same=float(same),
+        exact=float(exact),
     )
 
 
 def _open_segment(directory: Path) -> Any:
     """Open the one segment of a collection as `imgsearch.search.ivf` does."""
-    (segment,) = (directory / "segments").glob("*.faiss")
+    layout = Layout(directory)
+    with closing(Catalog(layout.catalog)) as catalog:
+        (segment,) = catalog.snapshot().segments
     mapped = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP_IFC
-    return faiss.read_index(str(segment), mapped)
+    return faiss.read_index(str(layout.segment(segment.number)), mapped)
 
 
 def _time(way: Callable[[Any], Any], batches: list[Any], seconds: float) -> float:
@@ -246,6 +267,8 @@ def _print_warm(results: list[Warm]) -> None:
             "arrays/raw",
             "hits - arrays",
             "same ids",
+            "promised",
+            "found exactly",
         ),
         [
             (
@@ -256,6 +279,8 @@ def _print_warm(results: list[Warm]) -> None:
                 f"{r.share_of_raw:.3f}",
                 f"{r.hit_cost * 1e6:.1f}",
                 f"{r.same:.4f}",
+                f"{median(r.promised) * 1e6:.1f}",
+                f"{r.exact:.3f}",
             )
             for r in results
         ],

@@ -1,8 +1,11 @@
-"""The collections that `bench_query` asks: one of real images, and one grown from embeddings."""
+"""The collections that benchmarks ask: of real images, and of embeddings grown from those."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +14,25 @@ import numpy.typing as npt
 
 from imgsearch import Collection
 from imgsearch.folding import fold
-from imgsearch.search.ivf import search_exactly
+from imgsearch.search.exact import search_exactly
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import NewImage
-from imgsearch.storage.shards import Shard, write_shard
+from imgsearch.storage.records import Commit, NewImage, Spot
+from imgsearch.storage.shards import open_shard, write_shard
+from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Subject", "embed_photos", "grow", "index_folder"]
+__all__ = [
+    "ROWS",
+    "GrownEmbeddings",
+    "Subject",
+    "commit_vectors",
+    "copy_collection",
+    "embed_photos",
+    "grow",
+    "index_folder",
+    "make_empty",
+]
 
 ROWS = 4_096  # a shard
 NEIGHBOURS = 20
@@ -26,6 +40,7 @@ SPREAD = 0.3  # standard deviation of the logarithm of what a value is multiplie
 SEED = 1234
 FEW = 256  # images below which the collection has lists only when it is asked to
 FEW_LISTS = 8
+GROWN_ROOT = b"/grown"
 
 Vectors = npt.NDArray[np.float32]
 
@@ -40,6 +55,33 @@ class Subject:
     queries: Vectors
 
 
+class GrownEmbeddings:
+    """An endless source of embeddings that are grown from real ones.
+
+    Each lies somewhere between a real embedding, drawn at random, and one of its 20 nearest real
+    neighbours; then each value is multiplied by exp(N(0, 0.3)), so that none turns negative or
+    leaves zero, and the whole is L2-normalised.
+    """
+
+    def __init__(self, real: Vectors, *, seed: int = SEED) -> None:
+        """Find the neighbours of each of the `real` embeddings, float32 `[n, dim]`."""
+        ids = np.arange(len(real), dtype=np.int64)
+        self._near = search_exactly(real, [(ids, real)], min(NEIGHBOURS + 1, len(real)))[1]
+        self._real = real
+        self._random = np.random.default_rng(seed)
+
+    def draw(self, count: int) -> Vectors:
+        """Return the next `count`, float32 `[count, dim]`."""
+        random, real = self._random, self._real
+        one = random.integers(len(real), size=count)
+        other = self._near[one, random.integers(self._near.shape[1], size=count)]
+        share = random.random((count, 1), dtype=np.float32)
+        mixed = real[one] + share * (real[other] - real[one])
+        mixed *= np.exp(SPREAD * random.standard_normal(mixed.shape, dtype=np.float32))
+        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+        return np.asarray(mixed, dtype=np.float32)
+
+
 def index_folder(
     name: str, directory: Path, images: tuple[Path, ...], queries: tuple[Path, ...]
 ) -> Subject:
@@ -52,52 +94,58 @@ def index_folder(
 def embed_photos(directory: Path, photos: tuple[Path, ...]) -> Vectors:
     """Return the embeddings of image files, made with a collection of their own."""
     with Collection.create(directory) as collection:
-        collection.index(photos, nlist=FEW_LISTS)
-        layout = Layout(directory)
-        catalog = Catalog(layout.catalog)
-        shards = catalog.shards()
-        catalog.close()
-    paths = (layout.vectors / f"{shard.number:08d}.npy" for shard in shards)
-    return np.concatenate([np.load(path) for path in paths])
+        collection.index(photos)
+    layout = Layout(directory)
+    with closing(Catalog(layout.catalog)) as catalog:
+        snapshot = catalog.snapshot()
+    dim = snapshot.model.dim
+    return np.concatenate([open_shard(layout.vectors, shard, dim) for shard in snapshot.shards])
+
+
+def make_empty(directory: Path) -> None:
+    """Make an empty collection, with MobileNetV2; that imports torch."""
+    Collection.create(directory).close()
+
+
+def copy_collection(source: Path, target: Path) -> Layout:
+    """Copy a collection; what is never changed, all but the catalog, as hard links."""
+    layout = Layout(source)
+    shutil.copytree(
+        source, target, copy_function=os.link, ignore=lambda *_: {layout.catalog.name, "lock"}
+    )
+    shutil.copy(layout.catalog, target)
+    return Layout(target)
+
+
+def commit_vectors(layout: Layout, catalog: CatalogWriter, vectors: Vectors) -> None:
+    """Make a shard of embeddings and commit it, as an indexing run does with new images.
+
+    The caller holds the lock. The files that they are said to be of do not exist.
+    """
+    if not catalog.roots():
+        catalog.add_root(GROWN_ROOT, recursive=True)
+    root = catalog.roots()[0].id
+    number, first_id = catalog.next_shard()
+    ids = np.arange(first_id, first_id + len(vectors), dtype=np.int64)
+    shard = write_shard(layout.vectors, number, ids, vectors)
+    names = [b"%08d.jpg" % id_ for id_ in ids.tolist()]
+    images = [
+        NewImage(Spot(root, b"", name), 1, 1, hashlib.sha256(name).digest(), None) for name in names
+    ]
+    catalog.commit(Commit(shard, tuple(images)))
 
 
 def grow(directory: Path, real: Vectors, count: int, queries: int) -> Subject:
-    """Make a collection of `count` embeddings that are grown from `real` ones.
+    """Make a collection of `count` embeddings grown from `real` ones; the queries are more of them.
 
-    Each lies somewhere between a real embedding, drawn at random, and one of its 20 nearest real
-    neighbours; then each value is multiplied by exp(N(0, 0.3)), so that none turns negative or
-    leaves zero, and the whole is L2-normalised. The queries are more of the same.
+    Its index is made in one go.
     """
-    random = np.random.default_rng(SEED)
-    ids = np.arange(len(real), dtype=np.int64)
-    near = search_exactly(real, [(ids, real)], min(NEIGHBOURS + 1, len(real)))[1]
-    Collection.create(directory).close()
+    source = GrownEmbeddings(real)
+    make_empty(directory)
     layout = Layout(directory)
-    catalog = Catalog(layout.catalog)
-    with exclusive(directory):
-        catalog.add_root(b"/grown", recursive=True)
-        root = catalog.roots()[0].id
+    with closing(CatalogWriter(layout.catalog)) as catalog, exclusive(directory):
+        catalog.change_settings(nlist=FEW_LISTS if count < FEW else None, recall=None)
         for start in range(0, count, ROWS):
-            vectors = _between(real, near, min(ROWS, count - start), random)
-            number, first_id = catalog.next_shard()
-            sha256 = write_shard(layout.vectors, number, vectors)
-            images = [
-                NewImage(root, b"", b"%08d.jpg" % id_, 1, 1, hashlib.sha256(b"").digest(), None)
-                for id_ in range(first_id, first_id + len(vectors))
-            ]
-            catalog.commit(Shard(number, first_id, len(vectors), sha256), images, [])
-        fold(layout, catalog, nlist=FEW_LISTS if count < FEW else None, device="cpu")
-    catalog.close()
-    return Subject("grown", directory, count, _between(real, near, queries, random))
-
-
-def _between(
-    real: Vectors, near: npt.NDArray[np.int64], count: int, random: np.random.Generator
-) -> Vectors:
-    one = random.integers(len(real), size=count)
-    other = near[one, random.integers(near.shape[1], size=count)]
-    share = random.random((count, 1), dtype=np.float32)
-    mixed = real[one] + share * (real[other] - real[one])
-    mixed *= np.exp(SPREAD * random.standard_normal(mixed.shape, dtype=np.float32))
-    mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-    return np.asarray(mixed, dtype=np.float32)
+            commit_vectors(layout, catalog, source.draw(min(ROWS, count - start)))
+        fold(layout, catalog, device="cpu")
+    return Subject("grown", directory, count, source.draw(queries))

@@ -1,8 +1,8 @@
 """Keep the shards few, and free of what was removed.
 
-Of the last shards, those of less than `SMALL` rows are merged like the digits of a binary number:
-one with those after it, once they have as many rows together. So there are few of them, and a row
-is written again a few times in all. A shard that is half removed is written again without that.
+The last shards, each of less than `SMALL` rows, are merged like the digits of a binary number: one
+with all after it, once those have as many rows together. So there are few of them, and a row is
+written again a few times in all. A shard that is half removed is written again without that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["compact"]
 
-SMALL = 1_000
+SMALL = 2_000
 DEAD = 0.5  # share of a shard
 
 
@@ -41,15 +41,17 @@ def compact(layout: Layout, catalog: CatalogWriter) -> None:
 
 
 def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
-    """Yield neighbouring shards that are to become one."""
+    """Yield neighbouring shards that are to become one, none of them across the segments' end."""
     indexed = _indexed(snapshot)
-    merged = _small_ones([shard for shard in snapshot.shards if shard.first_id > indexed])
-    for shard in snapshot.shards[: len(snapshot.shards) - len(merged)]:
-        first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
-        if last - first and last - first >= DEAD * shard.count:
-            yield [shard]
-    if merged:
-        yield merged
+    filed = [shard for shard in snapshot.shards if shard.last_id <= indexed]
+    for shards in (filed, snapshot.shards[len(filed) :]):
+        small = _small_ones(shards)
+        for shard in shards[: len(shards) - len(small)]:
+            first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
+            if last - first and last - first >= DEAD * shard.count:
+                yield [shard]
+        if small:
+            yield small
 
 
 def _indexed(snapshot: Snapshot) -> int:
@@ -57,14 +59,16 @@ def _indexed(snapshot: Snapshot) -> int:
     return max((segment.last_id for segment in snapshot.segments), default=0)
 
 
-def _small_ones(tail: Sequence[Shard]) -> Sequence[Shard]:
-    """Return the last shards of the tail that are to be merged; none if that would be one."""
+def _small_ones(shards: Sequence[Shard]) -> Sequence[Shard]:
+    """Return the last shards that are to be merged; none if that would be one."""
     taken = total = 0
-    for shard in reversed(tail):
-        if shard.count >= SMALL or (taken and shard.count > total):
+    for reach, shard in enumerate(reversed(shards), 1):
+        if shard.count >= SMALL:
             break
-        taken, total = taken + 1, total + shard.count
-    return tail[len(tail) - taken :] if taken > 1 else ()
+        if shard.count <= total:
+            taken = reach
+        total += shard.count
+    return shards[len(shards) - taken :] if taken else ()
 
 
 def _rows(layout: Layout, shards: Sequence[Shard], dim: int, droppable: Ids) -> tuple[Ids, Vectors]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import numpy as np
@@ -12,7 +11,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Holder
 from imgsearch.storage.shards import open_ids, open_shard
-from imgsearch.vanishing import may_be_unplugged
+from imgsearch.vanishing import is_gone, may_be_unplugged
 
 __all__ = ["Contents"]
 
@@ -72,20 +71,20 @@ class Contents:
         embedding: Embeddings = open_shard(folder, shard, self._dim)[row].copy()
         return embedding
 
-    def moved_from(self, digest: bytes, moved: set[int]) -> int | None:
+    def moved_from(self, digest: bytes, settled: set[int]) -> int | None:
         """Return the id of an image with this content whose file is gone; None if there is none.
 
         Args:
             digest: of the content.
-            moved: ids that have been found elsewhere already.
+            settled: ids that have been found elsewhere already, or are to be removed.
         """
         for holder in self._catalog.holders(digest, FEW):
-            if holder.id not in moved and self._has_left(holder):
+            if holder.id not in settled and self._has_left(holder):
                 return holder.id
         return None
 
     def _has_left(self, holder: Holder) -> bool:
         """Tell whether an image's file is gone, and its folder's drive is not."""
-        if holder.path is None or os.path.lexists(holder.path):
+        if holder.path is None or not is_gone(holder.path):
             return False
         return not may_be_unplugged(holder.path, self._catalog)

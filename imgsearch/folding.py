@@ -5,9 +5,9 @@ The rules (docs/index-upkeep.md says why, and what they cost):
 - There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for.
 - The centroids are trained again once the images have doubled or halved since, or once more than a
   tenth of them lies beyond the last band of the promise, which is where a twentieth lay then.
-- The tail becomes a segment once it has as many images as a query compares in the lists, between
-  256 and 5,000. It takes neighbouring segments in that are at most twice as large together; any, up
-  to 1 GiB, once there are 16.
+- The tail becomes a segment once it has half as many images as a query compares in the lists,
+  between 256 and 5,000. It takes the last segments in that are at most four times as large
+  together; any, up to 1 GiB, once there are 16.
 - A segment a quarter of which is removed is written anew without that.
 """
 
@@ -37,7 +37,7 @@ GROWTH_MEANWHILE = 8  # the same in the middle of a run, at the end of which the
 UNLIKE = 0.1  # share of all images that may lie beyond the last band
 WITHIN = 0.05  # share that lay there by definition
 TAIL_LEAST, TAIL_MOST = 256, 5_000
-MERGE = 2  # times the tail that a fold may write again
+MERGE = 4  # times the tail that a fold may write again
 SEGMENTS = 16
 DEAD = 0.25  # share of a segment
 
@@ -124,12 +124,12 @@ def _wanted_nlist(view: View) -> int | None:
 
 
 def _tail_limit(view: View, ivf: IvfRecord) -> int:
-    """Return as many images as a query compares in the lists, at least and at most a few."""
+    """Return half as many images as a query compares in the lists, at least and at most a few."""
     if view.promise is None:
         return TAIL_LEAST
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
     compared = ivf.nlist + int(nprobe[len(nprobe) // 2]) * view.count // ivf.nlist
-    return min(max(compared, TAIL_LEAST), TAIL_MOST)
+    return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
 
 
 def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord) -> None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 
 from imgsearch.errors import InputError
-from imgsearch.roots import existing, is_below, plain_path
+from imgsearch.roots import Roots, existing, is_at, plain_path
 from imgsearch.storage.records import Root
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["move_root"]
+__all__ = ["move_roots"]
 
 SAMPLE = 30  # images a root that are compared by their digest
 ENOUGH = 0.5  # share of them that has to be there: others may have been changed or deleted since
 
 
-def move_root(
+def move_roots(
     catalog: CatalogWriter, old: str | os.PathLike[str], new: str | os.PathLike[str]
-) -> Path:
-    """Give the root at `old`, and those below it, the path `new`; return that.
+) -> set[int]:
+    """Give the root at `old`, and those below it, paths at `new`; return their ids.
 
     Raises:
         InputError: there is no such root, there is something else at `new`, or it is a root.
@@ -28,7 +27,7 @@ def move_root(
     before = plain_path(old)
     resolved = os.path.realpath(before)
     roots = catalog.roots()
-    moving = [root for root in roots if _is_at(root, before) or _is_at(root, resolved)]
+    moving = [root for root in roots if is_at(root.path, before) or is_at(root.path, resolved)]
     if not moving:
         known = ", ".join(os.fsdecode(root.path) for root in roots) or "none"
         raise InputError(f"{os.fsdecode(before)} is no root of this collection; its roots: {known}")
@@ -37,18 +36,29 @@ def move_root(
         raise InputError(f"{os.fsdecode(after)} is no folder; name the one that {old} has become")
     paths = []
     for root in moving:
-        top = before if _is_at(root, before) else resolved
+        top = before if is_at(root.path, before) else resolved
         path = os.path.normpath(os.path.join(after, os.path.relpath(root.path, top)))
         if any(other.path == path for other in roots if other not in moving):
             raise InputError(f"{os.fsdecode(path)} is a root of this collection already")
         _compare(catalog, root, path)
         paths.append((root.id, path))
+    _make_way(catalog, Roots(root for root in roots if root not in moving), paths)
     catalog.move_roots(paths)
-    return Path(os.fsdecode(after))
+    for id_, _ in paths:
+        catalog.set_mounts(id_, b"", [])  # what was mounted at the old place
+    return {id_ for id_, _ in paths}
 
 
-def _is_at(root: Root, path: bytes) -> bool:
-    return root.path == path or is_below(root.path, path)
+def _make_way(catalog: CatalogWriter, staying: Roots, paths: list[tuple[int, bytes]]) -> None:
+    """Forget what another root knows of the folders that roots move to: a path is in one only."""
+    folders: list[int] = []
+    for _, path in paths:
+        place = staying.find(path)
+        if place is not None:
+            folders += [id_ for id_, _ in catalog.folders_below(place.root, place.folder)]
+    known = {(id_, name): file for id_ in folders for name, file in catalog.known(id_).items()}
+    ids = [file.id for file in known.values() if file.id is not None]
+    catalog.forget(ids, list(known), folders)
 
 
 def _compare(catalog: CatalogWriter, root: Root, path: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imgsearch.errors import InputError
-from imgsearch.roots import Place, Roots, is_below, plain_path, real_path
+from imgsearch.roots import Place, Roots, is_at, plain_path, real_path
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Root, Spot
@@ -51,10 +51,8 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
         places += [(root.id, b"") for root in chosen.roots]
         catalog.exclude(chosen.spots, places)
         removed = before - catalog.counts().images
-        covering = Roots(root for root in catalog.roots() if root not in chosen.roots)
         for root in chosen.roots:
-            if not covering.covers(root.path):  # else that would have it looked through again
-                catalog.drop_root(root.id)
+            catalog.drop_root(root.id)
     return removed
 
 
@@ -62,20 +60,18 @@ def _choose(catalog: CatalogWriter, path: str | os.PathLike[str], chosen: _Chose
     """Add what is at `path` to what is chosen; tell whether there is anything."""
     roots = Roots.of(catalog)
     for absolute in dict.fromkeys((plain_path(path), real_path(path), _real(path))):
-        below = [root for root in roots.all if _is_at(root.path, absolute)]
         folder, name = os.path.split(absolute)
         place = roots.find(folder)
         if place is not None and name and _is_known(catalog, place, name):
             chosen.spots.append(place.spot(name))
             return True
-        inside = roots.find(absolute)
-        if inside is not None and catalog.folders_below(inside.root, inside.folder):
-            if inside.folder:
-                chosen.places.append(inside)
-            chosen.roots += below
-            return True
-        if below:
-            chosen.roots += below
+        dropped = [root for root in roots.all if is_at(root.path, absolute)]
+        # A root above these would have the folder looked through again: it has to leave it out.
+        place = Roots(root for root in roots.all if root not in dropped).find(absolute)
+        is_known = place is not None and catalog.folders_below(place.root, place.folder)
+        if dropped or is_known:
+            chosen.roots += dropped
+            chosen.places += [place] if place is not None else []
             return True
     spots = list(_matching(catalog, plain_path(path)))
     chosen.spots += spots
@@ -98,10 +94,6 @@ def _matching(catalog: CatalogWriter, pattern: bytes) -> Iterator[Spot]:
             for name, known in catalog.known(id_).items():
                 if not known.excluded and fnmatch.fnmatchcase(os.path.join(folder, name), pattern):
                     yield Spot(root.id, path, name)
-
-
-def _is_at(path: bytes, folder: bytes) -> bool:
-    return path == folder or is_below(path, folder)
 
 
 def _real(path: str | os.PathLike[str]) -> bytes:

@@ -10,7 +10,7 @@ from imgsearch.errors import InputError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Root, Spot
 
-__all__ = ["Place", "Roots", "existing", "is_below", "plain_path", "real_path"]
+__all__ = ["Place", "Roots", "existing", "is_at", "is_below", "plain_path", "real_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,17 @@ class Roots:
     def covers(self, folder: bytes) -> bool:
         """Tell whether a recursive root has a folder and all below it looked through."""
         for root in self.all:
-            if root.recursive and (folder == root.path or is_below(folder, root.path)):
-                return not any(
-                    (folder == path or is_below(folder, path)) and is_below(path, root.path)
-                    for path in self.excluded
+            if root.recursive and is_at(folder, root.path):
+                is_hidden = b"/." in folder[len(root.path.rstrip(b"/")) :]
+                return not is_hidden and not any(
+                    is_at(folder, path) and is_below(path, root.path) for path in self.excluded
                 )
         return False
+
+
+def is_at(path: bytes, folder: bytes) -> bool:
+    """Tell whether an absolute path is a folder, or leads through it."""
+    return path == folder or is_below(path, folder)
 
 
 def is_below(path: bytes, folder: bytes) -> bool:

@@ -22,7 +22,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import Tops
-from imgsearch.vanishing import Absence
+from imgsearch.vanishing import Absence, is_gone
 
 __all__ = ["Embed", "Run"]
 
@@ -67,6 +67,7 @@ class Run:
     ) -> None:
         """Begin a run; `after_commit` is told the number of new images after each commit."""
         self.moved: set[int] = set()
+        self._settled: set[int] = set()
         self._layout = layout
         self._catalog = catalog
         self._tops = tops
@@ -115,13 +116,12 @@ class Run:
         try:
             self._embed(self._candidates(), embed, self._contents.wanted)
             self._committer.commit()
-            again = [*self._again, *(pair[0] for row in self._copies.values() for pair in row)]
-            self._copies.clear()  # copies of what could not be embedded: each has to show why
-            self._embed(iter(again), embed, self._is_new)
+            while again := self._undecided():
+                self._embed(iter(again), embed, self._is_new)
+                self._committer.commit()
         except KeyboardInterrupt:
             self._committer.commit()
             raise
-        self._committer.commit()
         self._tell()
 
     def _embed(
@@ -144,6 +144,13 @@ class Run:
         for candidate in candidates:
             self._waiting.append(candidate)
             yield candidate.path
+
+    def _undecided(self) -> list[_Candidate]:
+        """Return the copies of what could not be embedded: each has to show why."""
+        copies = [candidate for row in self._copies.values() for candidate, _ in row]
+        again, self._again = [*self._again, *copies], []
+        self._copies.clear()
+        return again
 
     def _is_new(self, _: str, digest: bytes) -> bool:
         return not self._catalog.holds(digest)
@@ -171,8 +178,8 @@ class Run:
                     if old is None or not self._account_for(listing.folder, file, old):
                         replaces = old.id if old else None
                         yield _Candidate(place, listing.folder, file, replaces)
-                else:
-                    self._account_for_special(listing.folder, file)
+                elif not self._account_for_special(listing.folder, file):
+                    known.pop(file.name, None)
             if folder is not None:
                 self._absence.see(listing.folder, folder, known)
             self._tell()
@@ -201,19 +208,22 @@ class Run:
             self._skipped += 1
         return True
 
-    def _account_for_special(self, folder: bytes, file: File) -> None:
-        path = os.path.join(folder, file.name)
-        if file.kind is Kind.BROKEN:
-            reason = "is gone, or a link that leads nowhere"
-            self._failures.append(Failure(os.fsdecode(path), reason))
-            self._absence.cannot_see(path)  # the link may lead to a folder on a drive
-        else:
+    def _account_for_special(self, folder: bytes, file: File) -> bool:
+        """Account for what is no file, or cannot be looked at; tell whether a file is gone."""
+        if file.kind is not Kind.BROKEN:
             self._skipped += 1
+            return True
+        path = os.path.join(folder, file.name)
+        reason = "is gone, cannot be read, or is a link that leads nowhere"
+        self._failures.append(Failure(os.fsdecode(path), reason))
+        self._absence.cannot_see(path)  # the link may lead to a folder on a drive
+        return is_gone(path)
 
     def _note_unreadable(self, listing: Unreadable) -> None:
-        self._unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
-        if os.path.lexists(listing.folder):
-            self._absence.cannot_see(listing.folder)
+        folder = listing.folder
+        self._unreadable.append(Failure(os.fsdecode(folder), listing.reason))
+        if os.path.lexists(folder) or not is_gone(folder):
+            self._absence.cannot_see(folder)
 
     # Outcomes
 
@@ -241,6 +251,7 @@ class Run:
             self._failures.append(Failure(candidate.path, reason))
         if not outcome.transient:  # else it is tried again next time, and its image is kept
             file, replaces = candidate.file, self._replaced(candidate)
+            self._settle(replaces)
             self._committer.refuse(
                 NewFailure(candidate.spot, file.size, file.mtime_ns, reason, replaces)
             )
@@ -252,9 +263,10 @@ class Run:
             self._unchanged += 1
             self._committer.see(Seen(replaces, candidate.spot, known.size, known.mtime_ns))
             return
-        moved = self._contents.moved_from(known.digest, self.moved)
+        moved = self._contents.moved_from(known.digest, self._settled)
         if moved is not None:
             self.moved.add(moved)
+            self._settle(moved, replaces)
             self._committer.see(Seen(moved, candidate.spot, known.size, known.mtime_ns, replaces))
             return
         embedding = self._contents.find(known.digest)
@@ -266,12 +278,17 @@ class Run:
 
     def _add(self, candidate: _Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
         replaces = self._replaced(candidate)
+        self._settle(replaces)
         new = NewImage(candidate.spot, content.size, content.mtime_ns, content.digest, replaces)
         self._committer.add(new, embedding)
 
     def _replaced(self, candidate: _Candidate) -> int | None:
         """Return the id of the image at a path, unless that was found elsewhere."""
         return None if candidate.replaces in self.moved else candidate.replaces
+
+    def _settle(self, *ids: int | None) -> None:
+        """Note that images have been found elsewhere, or are replaced: they have moved nowhere."""
+        self._settled.update(id_ for id_ in ids if id_ is not None)
 
     # Progress
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from imgsearch.errors import SettingError
 from imgsearch.roots import Roots, existing, is_below, plain_path
-from imgsearch.storage.records import Spot
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Tops", "find_tops"]
+__all__ = ["Tops", "find_tops", "tops_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,27 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
     if not roots.all:
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
     # A root below a folder that is looked through may be in a part of it that was taken out.
-    given = tuple(folders)
-    for root in sorted(roots.all, key=lambda root: root.id):
-        if not paths or any(is_below(root.path, folder) for folder in given):
-            if root.recursive:
-                folders.append(root.path)
-            else:
-                files += catalog.files_of(root.id)
-    return Tops(list(dict.fromkeys(folders)), list(dict.fromkeys(files)), roots.excluded)
+    below = {
+        root.id
+        for root in roots.all
+        if not paths or any(is_below(root.path, folder) for folder in folders)
+    }
+    more = tops_of(catalog, below)
+    return Tops(
+        list(dict.fromkeys([*folders, *more.folders])),
+        list(dict.fromkeys([*files, *more.files])),
+        more.skipped,
+    )
+
+
+def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
+    """Return the folders and files of the roots with these ids."""
+    roots = Roots.of(catalog)
+    chosen = sorted((root for root in roots.all if root.id in ids), key=lambda root: root.id)
+    folders = [root.path for root in chosen if root.recursive]
+    single = [root for root in chosen if not root.recursive and not roots.covers(root.path)]
+    files = [file for root in single for file in catalog.files_of(root.id)]
+    return Tops(folders, files, roots.excluded)
 
 
 def _given(
@@ -76,9 +88,10 @@ def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) ->
         if place is not None:
             catalog.include(place.spot(name))
     for path in folders:
-        place = roots.find(path)
-        if place is not None:
-            catalog.include(Spot(place.root, place.folder, b""))
+        for root in roots.all:  # it may have been taken out before it was a root itself
+            place = Roots([root]).find(path)
+            if place is not None:
+                catalog.include(place.spot(b""))
 
 
 def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:

@@ -11,13 +11,13 @@ from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.folding import Tail, fold, remove_orphans
-from imgsearch.moving import move_root
+from imgsearch.moving import move_roots
 from imgsearch.reports import IndexReport, Progress
 from imgsearch.run import Embed, Run
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.tops import find_tops
+from imgsearch.tops import find_tops, tops_of
 from imgsearch.vanishing import Absence
 
 __all__ = ["UpdateOptions", "update"]
@@ -61,9 +61,10 @@ def update(
         if options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")
-            paths = [move_root(catalog, *options.moved)]
+            tops = tops_of(catalog, move_roots(catalog, *options.moved))
+        else:
+            tops = find_tops(catalog, paths)
         catalog.change_settings(nlist=options.nlist, recall=options.recall)
-        tops = find_tops(catalog, paths)
         absence = Absence(catalog, tops, prune=options.prune)
         tail = Tail(layout, catalog, options.device)
         run = Run(layout, catalog, tops, absence, options.progress, tail.grow)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imgsearch.roots import Roots, is_below
+from imgsearch.roots import Roots, is_at, is_below
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Known, Root
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import Tops
 
-__all__ = ["Absence", "may_be_unplugged"]
+__all__ = ["Absence", "is_gone", "may_be_unplugged"]
 
 MOUNTS = Path("/proc/self/mountinfo")  # Linux
 
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
-    """What is gone of one folder: ids of images, and names of files that were no images."""
+    """What is gone of one folder: ids of images, and names of files that were no images.
+
+    `there` of the images have a file yet: they are indexed by another path now.
+    """
 
     folder: bytes
     id: int
     ids: tuple[int, ...]
     names: tuple[bytes, ...]
+    there: int = 0
 
 
 class Absence:
@@ -40,6 +44,7 @@ class Absence:
         self._seen: set[int] = set()
         self._unreadable: list[bytes] = []
         self._gone: list[_Gone] = []
+        self._lost: set[bytes] = set()  # places whose images are kept
 
     def see(self, folder: bytes, id_: int, missing: dict[bytes, Known]) -> None:
         """Note that a folder was listed, and which of its known files were not there."""
@@ -57,17 +62,20 @@ class Absence:
         Args:
             moved: ids of images that were found elsewhere.
         """
-        gone = [*self._gone, *self._unseen()]
+        gone = [
+            replace(part, ids=tuple(id_ for id_ in part.ids if id_ not in moved))
+            for part in [*self._gone, *self._unseen()]
+        ]
         reasons: list[str] = []
         if not self._prune:
             gone = self._believed(gone, reasons)
-        ids = [id_ for part in gone for id_ in part.ids if id_ not in moved]
+        ids = [id_ for part in gone for id_ in part.ids]
         files = [(part.id, name) for part in gone for name in part.names]
         if ids or files:
             self._catalog.forget(ids, files, [part.id for part in gone])
         for root in self._roots.all:
-            if self._prune and not os.path.isdir(root.path) and self._is_looked_at(root):
-                self._catalog.drop_root(root.id)
+            if self._prune and is_gone(root.path) and self._is_looked_at(root):
+                self._drop(root)
         self._remember_mounts()
         return len(ids), reasons
 
@@ -79,7 +87,8 @@ class Absence:
                 is_old = id_ <= self._last and id_ not in self._seen
                 if is_old and not self._is_unreadable(folder):
                     self._seen.add(id_)
-                    yield _gone(folder, id_, self._catalog.known(id_))
+                    known = self._catalog.known(id_)
+                    yield _gone(folder, id_, known, there=_count_there(folder, known))
 
     def _scope(self) -> Iterator[tuple[Root, bytes]]:
         """Yield the parts of roots that were looked through: a root, and a folder in it."""
@@ -91,31 +100,40 @@ class Absence:
                     yield root, top[len(root.path.rstrip(b"/")) + 1 :]
 
     def _is_unreadable(self, folder: bytes) -> bool:
-        return any(folder == path or is_below(folder, path) for path in self._unreadable)
+        return any(is_at(folder, path) for path in self._unreadable)
 
     def _is_looked_at(self, root: Root) -> bool:
-        return root.path in self._tops.folders or any(
+        return any(is_at(root.path, folder) for folder in self._tops.folders) or any(
             os.path.dirname(file) == root.path for file in self._tops.files
         )
 
+    def _drop(self, root: Root) -> None:
+        """Forget a root that is gone, unless something is known of it that could not be seen."""
+        for id_, _ in self._catalog.folders_below(root.id, b""):
+            if not all(file.excluded for file in self._catalog.known(id_).values()):
+                return
+        self._catalog.drop_root(root.id)
+
     def _believed(self, gone: list[_Gone], reasons: list[str]) -> list[_Gone]:
         """Leave out what may be on an unplugged drive, and say so in `reasons`."""
-        for place, how in self._lost_places():
-            there = [part for part in gone if part.folder == place or is_below(part.folder, place)]
-            count = sum(len(part.ids) for part in there)
+        for place, how in self._lost_places(gone):
+            count = sum(len(part.ids) for part in gone if is_at(part.folder, place))
             if count:
                 reasons.append(f"{os.fsdecode(place)} {how}: its {count:,} images are kept")
-                gone = [part for part in gone if part not in there]
-        lost, images = sum(len(part.ids) for part in gone), self._catalog.counts().images
+                gone = [part for part in gone if not is_at(part.folder, place)]
+                self._lost.add(place)
+        lost = sum(len(part.ids) - part.there for part in gone)
+        images = self._catalog.counts().images
         if lost and 2 * lost >= images:
+            example = next(part.folder for part in gone if len(part.ids) > part.there)
             reasons.append(
                 f"{lost:,} of {images:,} images are gone at once, such as those of "
-                f"{os.fsdecode(gone[0].folder)}: they are kept"
+                f"{os.fsdecode(example)}: they are kept"
             )
             return []
         return gone
 
-    def _lost_places(self) -> Iterator[tuple[bytes, str]]:
+    def _lost_places(self, gone: list[_Gone]) -> Iterator[tuple[bytes, str]]:
         folders = {*self._tops.folders, *(os.path.dirname(file) for file in self._tops.files)}
         for folder in sorted(folders):
             if not os.path.isdir(folder):
@@ -126,30 +144,33 @@ class Absence:
         for root, below in self._scope():
             for mount in self._catalog.mounts(root.id):
                 within = os.path.join(root.path, below) if below else root.path
-                is_within = mount == within or is_below(mount, within)
+                is_within = is_at(mount, within) or is_below(within, mount)
                 if is_within and not _is_mount(mount, points):
                     yield mount, "is no longer mounted"
+        links = {_empty_link(part.folder) for part in gone if part.ids}
+        for link in sorted(link for link in links if link is not None):
+            yield link, "leads to an empty folder"
 
     def _remember_mounts(self) -> None:
         points = _mount_points()
         for root, below in self._scope():
+            top = os.path.join(root.path, below) if below else root.path
+            before = {path for path in self._catalog.mounts(root.id) if is_at(path, top)}
             known = {path for _, path in self._catalog.folders_below(root.id, below)}
             above = {part for path in known for part in _ancestors(path)}
-            mounted = [
-                path
-                for path in above
-                if (path == below or not below or is_below(path, below))
-                and _is_mount(os.path.join(root.path, path) if path else root.path, points)
-            ]
-            before = set(self._catalog.mounts(root.id))
-            if before or mounted:
-                self._catalog.set_mounts(root.id, below, mounted)
+            folders = (os.path.join(root.path, path) if path else root.path for path in above)
+            mounted = {path for path in folders if is_at(path, top) and _is_mount(path, points)}
+            # What may be unplugged is not forgotten: the next run is to keep its images, too.
+            mounted |= {path for path in before if any(is_at(path, lost) for lost in self._lost)}
+            if mounted != before:
+                start = len(root.path.rstrip(b"/")) + 1
+                self._catalog.set_mounts(root.id, below, [path[start:] for path in mounted])
 
 
 def may_be_unplugged(path: bytes, catalog: Catalog) -> bool:
     """Tell whether a file may be missing because the drive of its root, or one in it, is."""
     points = _mount_points()
-    return any(
+    return _empty_link(os.path.dirname(path)) is not None or any(
         _is_lost(root.path)
         or any(
             is_below(path, mount) and not _is_mount(mount, points)
@@ -158,6 +179,28 @@ def may_be_unplugged(path: bytes, catalog: Catalog) -> bool:
         for root in catalog.roots()
         if is_below(path, root.path)
     )
+
+
+def is_gone(path: bytes) -> bool:
+    """Tell whether there is no file at a path, as far as can be seen.
+
+    One that may not be read is there; so is one behind a link, if the folder that it leads to may
+    be on an unplugged drive.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return not os.path.islink(path) or not _is_lost(os.path.dirname(os.path.realpath(path)))
+    except OSError:
+        pass
+    return False
+
+
+def _empty_link(folder: bytes) -> bytes | None:
+    """Return the link above a folder, or the folder itself, that leads to nothing, if one does."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return folder if os.path.islink(folder) and _is_lost(folder) else None
 
 
 def _is_lost(folder: bytes) -> bool:
@@ -193,7 +236,14 @@ def _ancestors(path: bytes) -> Iterable[bytes]:
     yield b""
 
 
-def _gone(folder: bytes, id_: int, known: dict[bytes, Known]) -> _Gone:
+def _count_there(folder: bytes, known: dict[bytes, Known]) -> int:
+    if not os.path.isdir(folder):
+        return 0
+    names = [name for name, file in known.items() if file.id is not None]
+    return sum(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
+def _gone(folder: bytes, id_: int, known: dict[bytes, Known], there: int = 0) -> _Gone:
     ids = tuple(file.id for file in known.values() if file.id is not None)
     names = tuple(name for name, file in known.items() if file.id is None and not file.excluded)
-    return _Gone(folder, id_, ids, names)
+    return _Gone(folder, id_, ids, names, there)

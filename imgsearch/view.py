@@ -25,6 +25,7 @@ from imgsearch.storage.shards import Shard, open_ids, open_shard
 __all__ = ["View", "open_view"]
 
 TAIL_KEPT = 128 << 20  # bytes of the tail that are kept in memory; a longer one is read each time
+MAPPED = 256  # shards that stay mapped: each takes a file descriptor
 EXACT = Search("exact", 0, 1.0)
 
 
@@ -48,7 +49,7 @@ class View:
             layout: of the collection.
             snapshot: of its catalog.
             device: where to search the segments.
-            previous: an earlier view with the same device, whose segments are used again.
+            previous: an earlier view with the same device; what it opened is used again.
 
         Raises:
             FileNotFoundError: a file is gone; another process may just have replaced it.
@@ -71,6 +72,12 @@ class View:
         self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
         self._tail = [shard for shard in snapshot.shards if shard.last_id > self._indexed]
         self._kept: tuple[Ids, Vectors] | None = None
+        before = previous._mapped.copy() if previous else {}
+        self._mapped: dict[int, tuple[Ids, Vectors]] = {
+            shard.number: before[shard.number]
+            for shard in snapshot.shards
+            if shard.number in before
+        }
 
     @property
     def count(self) -> int:
@@ -169,10 +176,7 @@ class View:
         parts = [index.search(queries, k, nearest, self._stale) for index in self.segments]
         if self._tail:
             parts.append(search_exactly(queries, self._tail_blocks(), k))
-        best = parts[0]
-        for part in parts[1:]:
-            best = merge(best, part, k)
-        return best
+        return merge(parts, k) if len(parts) > 1 else parts[0]
 
     def _tail_blocks(self) -> Iterable[tuple[Ids, Vectors]]:
         size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)
@@ -185,9 +189,13 @@ class View:
 
     def _read(self, shards: Iterable[Shard]) -> Iterator[tuple[Ids, Vectors]]:
         for shard in shards:
-            ids = open_ids(self._layout.vectors, shard)
-            vectors = open_shard(self._layout.vectors, shard, self.snapshot.model.dim)
-            yield ids, vectors
+            mapped = self._mapped.get(shard.number)
+            if mapped is None:
+                vectors = open_shard(self._layout.vectors, shard, self.snapshot.model.dim)
+                mapped = open_ids(self._layout.vectors, shard), vectors
+                if len(self._mapped) < MAPPED:
+                    self._mapped[shard.number] = mapped
+            yield mapped
 
     def _live(self, block: tuple[Ids, Vectors]) -> tuple[Ids, Vectors]:
         ids, vectors = block

@@ -210,7 +210,7 @@ def test_a_reader_in_the_middle_of_a_query_is_not_hurt_by_a_swap(empty: Path) ->
 
 def test_the_segments_that_stay_are_not_opened_again(empty: Path) -> None:
     with Grower(empty) as grower:
-        grower.add(clustered(1_000, seed=1))
+        grower.add(clustered(3_000, seed=1))
         grower.fold()
         before = grower.view()
         grower.add(clustered(400, seed=2))

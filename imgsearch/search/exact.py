@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import faiss
 import numpy as np
@@ -40,14 +40,14 @@ def search_exactly(
             if few and excluded is not None:
                 passed_over = rows_of(found[1], excluded)
                 found[0][passed_over], found[1][passed_over] = np.inf, -1
-            best = merge(best, found, k)
+            best = merge([best, found], k)
     return best
 
 
-def merge(one: tuple[Vectors, Ids], other: tuple[Vectors, Ids], k: int) -> tuple[Vectors, Ids]:
-    """Return the `k` nearest of two results; equal distances are ordered by id."""
-    distances = np.concatenate([one[0], other[0]], axis=1)
-    ids = np.concatenate([one[1], other[1]], axis=1)
+def merge(results: Sequence[tuple[Vectors, Ids]], k: int) -> tuple[Vectors, Ids]:
+    """Return the `k` nearest of several results; equal distances are ordered by id."""
+    distances = np.concatenate([result[0] for result in results], axis=1)
+    ids = np.concatenate([result[1] for result in results], axis=1)
     order = np.lexsort((ids, distances))[:, :k]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
 

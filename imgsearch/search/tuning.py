@@ -258,6 +258,6 @@ def _unlike(queries: Vectors, own: Ids, blocks: Iterable[tuple[Ids, Vectors, Ids
         for kind in np.unique(own):
             asking, others = own == kind, kinds != kind
             found = search_exactly(queries[asking], [(ids[others], vectors[others])], K)
-            nearer = merge((best[0][asking], best[1][asking]), found, K)
+            nearer = merge([(best[0][asking], best[1][asking]), found], K)
             best[0][asking], best[1][asking] = nearer
     return best[1]

@@ -87,20 +87,20 @@ def test_merging_the_hits_of_two_parts_gives_those_of_the_whole(
     one = nearest(queries, ids[:cut], vectors[:cut], k)
     other = nearest(queries, ids[cut:], vectors[cut:], k)
     whole = nearest(queries, ids, vectors, k)
-    assert_same_hits(merge(one, other, k), whole)
-    for mine, theirs in zip(merge(one, other, k), merge(other, one, k), strict=True):
+    assert_same_hits(merge([one, other], k), whole)
+    for mine, theirs in zip(merge([one, other], k), merge([other, one], k), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_equal_distances_are_merged_in_the_order_of_ids() -> None:
     one = np.array([[0.5, 0.7]], np.float32), np.array([[9, 4]])
     other = np.array([[0.5, 0.7]], np.float32), np.array([[3, -1]])
-    assert merge(one, other, 3)[1].tolist() == [[3, 9, -1]]
+    assert merge([one, other], 3)[1].tolist() == [[3, 9, -1]]
 
 
 def test_merging_with_nothing_changes_nothing() -> None:
     one = np.array([[0.25, 0.5], [0.0, np.inf]], np.float32), np.array([[9, 4], [3, -1]])
-    for merged in (merge(one, nothing(2, 2), 2), merge(nothing(2, 2), one, 2)):
+    for merged in (merge([one, nothing(2, 2)], 2), merge([nothing(2, 2), one], 2)):
         np.testing.assert_array_equal(merged[0], one[0])
         np.testing.assert_array_equal(merged[1], one[1])
 
