@@ -203,7 +203,11 @@ def curve(held_out: Sample, strangers: Sample, clock: Callable[[int], float]) ->
                 for sample in (both, held_out, strangers)
             ]
             judged = [part for part in values if len(part) >= FEWEST]
-            bound = max(reached[edge], min(map(lower_bound, judged), default=0.0))
+            # What a sample without a single miss can vouch for, by the rule of three (Hanley and
+            # Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
+            most = 1 - 3 / max(len(values[0]), 3)
+            bound = min((most, *map(lower_bound, judged))) if judged else 0.0
+            bound = max(reached[edge], bound)
             reached[edge] = bound = 1.0 if nprobe == nlist else bound  # all lists: exact
             shown = values[1] if len(values[1]) else values[0]
             recall = float(shown.mean()) if len(shown) else bound
@@ -216,11 +220,8 @@ def lower_bound(values: npt.NDArray[np.float32]) -> float:
     """Return the one-sided lower 95 % confidence bound of the mean of a sample.
 
     Normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004, section 6.3.2),
-    of at least two values; of n that are all perfect 1 - 3 / n, the rule of three (Hanley and
-    Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
+    of at least two values.
     """
-    if values.min() >= 1:
-        return 1 - 3 / len(values)
     return float(values.mean() - _Z95 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
