@@ -2,7 +2,8 @@
 
 The rules (docs/index-upkeep.md says why, and what they cost):
 
-- There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for.
+- There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for; none any more
+  once half of the images are gone and fewer are left.
 - The centroids are trained again once the images have doubled or halved since, or once more than a
   tenth of them lies beyond the last band of the promise, which is where a twentieth lay then.
 - The tail becomes a segment once it has half as many images as a query compares in the lists,
@@ -74,9 +75,12 @@ def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool
     remove_orphans(layout, catalog)
     view = open_view(layout, catalog)
     wanted = _wanted_nlist(view)
-    if wanted is not None:
-        ivf = view.snapshot.ivf
-        growth = GROWTH_MEANWHILE if meanwhile else GROWTH
+    ivf = view.snapshot.ivf
+    growth = GROWTH_MEANWHILE if meanwhile else GROWTH
+    if wanted is None:
+        if is_outgrown(view.snapshot, view.count, growth):
+            catalog.drop_index()
+    else:
         if ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
             train_anew(layout, catalog, view, wanted, device=device)
         else:
@@ -116,7 +120,7 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
 
 
 def _wanted_nlist(view: View) -> int | None:
-    """Return the number of centroids that the images call for; None for no lists, or as before."""
+    """Return the number of centroids that the images call for; None where they call for none."""
     asked = view.snapshot.settings.nlist
     if view.count == 0 or (asked is None and view.count < IVF_FROM):
         return None

@@ -214,7 +214,10 @@ class Run:
             self._skipped += 1
             return True
         path = os.path.join(folder, file.name)
-        reason = "is gone, cannot be read, or is a link that leads nowhere"
+        if not os.path.lexists(path) and is_gone(path):
+            self._found -= 1
+            return True
+        reason = "cannot be read, or is a link to nowhere"
         self._failures.append(Failure(os.fsdecode(path), reason))
         self._absence.cannot_see(path)  # the link may lead to a folder on a drive
         return is_gone(path)

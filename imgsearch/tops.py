@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,13 @@ def _given(
     before = Roots.of(catalog)
     tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
     for path in paths:
-        top, plain = existing(path), plain_path(path)
+        plain = plain_path(path)
+        if not os.path.lexists(plain):
+            again = fnmatch.filter(catalog.excluded_files(), plain)
+            if again:  # the pattern by which they were taken out
+                tops[False] |= dict.fromkeys(again)
+                continue
+        top = existing(path)
         is_folder = os.path.isdir(top)
         if not is_folder and before.covers(os.path.dirname(plain)):
             top = plain  # below a linked folder, which is listed under its own name

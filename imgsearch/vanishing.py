@@ -140,6 +140,11 @@ class Absence:
                 yield folder, "is missing"
             elif _is_lost(folder):
                 yield folder, "is empty"
+        for root in self._roots.all:
+            parts = [part for part in gone if is_at(part.folder, root.path)]
+            count = sum(len(part.ids) - part.there for part in parts)
+            if root.path in folders and count and count == self._catalog.count_in(root.id):
+                yield root.path, "has none of its images any more"
         points = _mount_points()
         for root, below in self._scope():
             for mount in self._catalog.mounts(root.id):

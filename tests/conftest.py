@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
+from imgsearch import updating
 from imgsearch.cli import main
 from imgsearch.collection import Collection
+from tests.accounts import age, did
+from tests.embedding_here import embed_here
 from tests.pictures import save_pictures
 from tests.running import Ended, Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
@@ -108,6 +111,29 @@ def collection(empty: Path) -> Iterator[Collection]:
     """The empty collection, opened."""
     with Collection.open(empty, device="cpu") as opened:
         yield opened
+
+
+@pytest.fixture
+def indexed_tree(collection: Collection, tree: Path) -> Path:
+    """The tree, long since written, and in `collection`."""
+    age(tree)
+    assert did(collection.index([tree])) == {"indexed": 12}
+    return tree
+
+
+@pytest.fixture
+def other_tree(collection: Collection, tmp_path: Path) -> Path:
+    """Another folder, of 20 pictures, long since written, and in `collection`."""
+    save_pictures(tmp_path / "other", 20, first=50)
+    age(tmp_path / "other")
+    assert did(collection.index([tmp_path / "other"])) == {"indexed": 20}
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let indexing embed in this process: no worker has to start."""
+    monkeypatch.setattr(updating, "embed_files", embed_here())
 
 
 @pytest.fixture

@@ -368,3 +368,15 @@ def test_a_promise_of_all_is_kept_by_exact_search(grower: Grower) -> None:
     view = grower.view()
     *_, searches = view.search(clustered(5, seed=2), 10, recall=1.0, nprobe=None, exact=False)
     assert {search.kind for search in searches} == {"exact"}
+
+
+def test_a_collection_of_which_little_is_left_goes_back_to_exact_search(grower: Grower) -> None:
+    ids = grower.add(clustered(600, seed=1))
+    grower.fold()
+    grower.remove(ids[10:])
+    snapshot = grower.fold()
+    assert (snapshot.ivf, snapshot.segments, snapshot.removed) == (None, (), ())
+    view = grower.view()
+    assert (view.count, view.tail_count) == (10, 10)
+    *_, searches = view.search(clustered(2, seed=2), 3, recall=None, nprobe=None, exact=False)
+    assert [search.kind for search in searches] == ["exact", "exact"]

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.reports import Progress
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.shards import open_ids, open_shard
+from tests.accounts import ids_in
 from tests.pictures import picture
+from tests.small_network import DIM
 
 
 def contents(directory: Path) -> list[tuple[Any, ...]]:
     """Return id, path and embedding of each image, ordered by id."""
     with Collection.open(directory, device="cpu") as collection:
-        hits = collection.query(picture(0), k=100_000, exact=True)
-    shards = np.concatenate([np.load(path) for path in sorted((directory / "vectors").iterdir())])
-    catalog = sqlite3.connect(directory / "catalog.sqlite")
-    first = dict(catalog.execute("SELECT number, first_id FROM shards"))
+        paths = {id_: path for path, id_ in ids_in(collection).items()}
+    layout = Layout(directory)
+    catalog = Catalog(layout.catalog)
+    rows = [
+        (id_, paths[id_], row.tolist())
+        for shard in catalog.shards()
+        for id_, row in zip(
+            open_ids(layout.vectors, shard).tolist(),
+            open_shard(layout.vectors, shard, DIM),
+            strict=True,
+        )
+    ]
     catalog.close()
-    assert min(first.values()) == 1
-    rows = sorted((hit.id, hit.path) for hit in hits)
-    return [(id_, path, shards[id_ - 1].tolist()) for id_, path in rows]
+    return rows
 
 
 def interrupt_after(done: int) -> Callable[[Progress], None]:

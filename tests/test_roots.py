@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.roots import Place, Roots, real_path
+from imgsearch.roots import Place, Roots, is_at, is_below, real_path
 from imgsearch.storage.records import Root
 
 
@@ -41,6 +41,32 @@ def test_the_root_of_the_file_system_owns_everything() -> None:
     assert roots.covers(b"/a")
 
 
+def test_what_is_hidden_or_was_taken_out_is_covered_by_a_root_of_its_own_only() -> None:
+    roots = Roots([Root(1, b"/a", True)], [b"/a/out"])
+    assert roots.covers(b"/a/in")
+    assert not roots.covers(b"/a/out")
+    assert not roots.covers(b"/a/out/below")
+    assert roots.covers(b"/a/outer")
+    assert not roots.covers(b"/a/.hidden")
+    assert not roots.covers(b"/a/b/.hidden/c")
+    assert roots.covers(b"/a/b.c")
+    inner = [Root(2, b"/a/out/in", True), Root(3, b"/a/.hidden", True)]
+    roots = Roots([*roots.all, *inner], roots.excluded)
+    assert roots.covers(b"/a/out/in/below")
+    assert roots.covers(b"/a/.hidden/below")
+    assert not roots.covers(b"/a/out/below")
+
+
+def test_a_path_is_at_a_folder_or_below_it() -> None:
+    assert is_at(b"/a", b"/a")
+    assert is_at(b"/a/b", b"/a")
+    assert is_at(b"/a", b"/")
+    assert not is_at(b"/ab", b"/a")
+    assert not is_at(b"/", b"/a")
+    assert is_below(b"/a", b"/")
+    assert not is_below(b"/", b"/")
+
+
 parts = st.lists(st.sampled_from([b"a", b"b", b"ab"]), max_size=3)
 folders = parts.map(lambda names: b"/" + b"/".join(names))
 
@@ -49,7 +75,7 @@ folders = parts.map(lambda names: b"/" + b"/".join(names))
 def test_a_path_stays_with_the_root_that_it_first_belonged_to(
     given: list[tuple[bytes, bool]], folder: bytes
 ) -> None:
-    """Roots are added as `imgsearch.updating` does: unless a recursive one is above already."""
+    """Roots are added as `imgsearch.tops` does: unless a recursive one is above already."""
     roots: dict[bytes, Root] = {}
     indexed: dict[bytes, Place] = {}
     for path, recursive in given:

@@ -81,6 +81,8 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
     An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
     """
     unlike = list(_embed(collection, request.unlike, None, outcome))
+    if outcome.code:
+        return  # without these it would be another question
     like = _embed(collection, request.images, request.crop, outcome)
     if request.combine:
         like_all = list(like)

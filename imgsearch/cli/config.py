@@ -44,12 +44,7 @@ def config_path(ctx: click.Context) -> Path | None:
 
 def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> dict[str, Any]:
     """Turn option names into parameter names; refuse what is neither option nor command."""
-    names = {
-        option.lstrip("-"): parameter
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.name not in _NOT_IN_A_FILE
-        for option in parameter.opts
-    }
+    names = _options(command)
     commands = command.commands if isinstance(command, click.Group) else {}
     translated: dict[str, Any] = {}
     for key, value in settings.items():
@@ -58,10 +53,29 @@ def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> 
         elif key in names and not isinstance(value, dict):
             translated[str(names[key].name)] = _checked(path, key, value, names[key])
         else:
-            near = difflib.get_close_matches(key, [*names, *commands], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{path}: there is no option {key!r}{hint}")
+            raise click.UsageError(f"{path}: there is no option {key!r}; {_hint(key, command)}")
     return translated
+
+
+def _hint(key: str, command: click.Command) -> str:
+    """Say where an option stands, or which is the nearest."""
+    top = click.get_current_context().command
+    tables = {"": top, **(top.commands if isinstance(top, click.Group) else {})}
+    for name, table in tables.items():
+        if key in _options(table):
+            return f"it belongs into [{name}]" if name else "it belongs above the tables"
+    there = [*_options(command), *(command.commands if isinstance(command, click.Group) else ())]
+    return f"did you mean {difflib.get_close_matches(key, there, n=1, cutoff=0)[0]}?"
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Return the options that may stand in a file, by the names that they have there."""
+    return {
+        option.lstrip("-"): parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name not in _NOT_IN_A_FILE
+        for option in parameter.opts
+    }
 
 
 def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:

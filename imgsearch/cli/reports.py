@@ -89,6 +89,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
     ivf, sizes = info.ivf, sorted(info.list_sizes)
     if ivf is None:
         yield "index", "none: every search is exact (made from 256 images on, or by --nlist)"
+        yield "promise", f"recall@10 {info.settings.recall:g}, kept by exact search"
         return
     yield "index", f"IndexIVFFlat, nlist {ivf.nlist}, in {_count(info.segments, 'file')}"
     yield "promise", _promise(info, ivf)

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
@@ -75,7 +76,8 @@ def main() -> None:
     except ImgsearchError as error:
         send_error(answers, error)
     else:
-        send(answers, {"weights": found.name, "sha256": found.sha256}, onnx)
+        with suppress(BrokenPipeError):  # the parent was killed
+            send(answers, {"weights": found.name, "sha256": found.sha256}, onnx)
 
 
 if __name__ == "__main__":

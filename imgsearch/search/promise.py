@@ -72,11 +72,10 @@ class Promise:
         chosen = [
             next((step for step in band if step.bound >= recall), band[-1]) for band in self._bands
         ]
-        return Plan(
-            # A band farther out never probes less than a nearer one, whatever chance measured.
-            np.maximum.accumulate(np.array([step.nprobe for step in chosen], np.int64)),
-            np.array([step.recall for step in chosen]),
-        )
+        # A band farther out never probes less than a nearer one, whatever chance measured.
+        nprobe = np.maximum.accumulate(np.array([step.nprobe for step in chosen], np.int64))
+        expected = [self.expected(band, int(count)) for band, count in enumerate(nprobe)]
+        return Plan(nprobe, np.array(expected, np.float64))
 
     def expected(self, band: int, nprobe: int) -> float | None:
         """Return the recall that `nprobe` was measured to have at least; None if it was not."""

@@ -108,8 +108,10 @@ def cross_validate(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Samp
         centroids = train(kept, min(nlist, len(rest)), device=device)
         filed = Filed(rest, IvfIndex.empty(centroids).assign(kept, 1)[1][:, 0])
         part = hold_out(vectors[fold], centroids, filed, [(rest, kept)])
-        missing = nlist - part.recall.shape[1]
-        parts.append(Sample(part.distance, np.pad(part.recall, ((0, 0), (0, missing)), "edge")))
+        # With fewer images there may be fewer centroids: the same share of them was probed.
+        probed = np.arange(nlist + 1) * len(centroids) // nlist
+        recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
+        parts.append(Sample(part.distance, recall[:, 1:]))
     return Sample(
         np.concatenate([part.distance for part in parts] or [np.empty(0, np.float32)]),
         np.concatenate([part.recall for part in parts] or [np.empty((0, nlist), np.float32)]),

@@ -117,6 +117,21 @@ class Catalog:
         )
         return [_joined(*row) for row in rows]
 
+    def excluded_files(self) -> list[bytes]:
+        """Return the absolute paths of the files that were taken out."""
+        rows = self._rows(
+            "SELECT roots.path, folders.path, name FROM excluded "
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name > x''"
+        )
+        return [os.path.join(_joined(*place), name) for *place, name in rows]
+
+    def count_in(self, root: int) -> int:
+        """Count the images of a root."""
+        rows = self._rows(
+            "SELECT count(*) FROM images JOIN folders ON folders.id = folder WHERE root = ?", root
+        )
+        return int(rows[0][0])
+
     def mounts(self, root: int) -> list[bytes]:
         """Return the absolute paths of the folders of a root that were mounted."""
         rows = self._rows(

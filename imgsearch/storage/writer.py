@@ -220,6 +220,14 @@ class CatalogWriter(Catalog):
                     *(step.up_to, step.nprobe, step.recall, step.recall_bound, step.milliseconds),
                 )
 
+    def drop_index(self) -> None:
+        """Go back to exact search."""
+        with self._database.transaction():
+            self._run("DELETE FROM segments")
+            self._run("DELETE FROM ivf")
+            self._run("DELETE FROM curve")
+            self._run("UPDATE removed SET stale = 0")
+
     def replace_shards(self, gone: Sequence[Shard], new: Shard | None) -> None:
         """Put one shard, written and synced, in the place of neighbouring ones.
 

@@ -188,7 +188,7 @@ def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
     [
         ("[index]\nnlits = 3", "there is no option 'nlits'; did you mean nlist?"),
         ("[qeury]\nk = 3", "there is no option 'qeury'; did you mean query?"),
-        ("[query]\nzzzzzz = 3", "there is no option 'zzzzzz'\n"),
+        ("[query]\nzzzzzz = 3", "there is no option 'zzzzzz'; did you mean "),
         ("query = 3", "there is no option 'query'"),
         ("[query.k]\nk = 3", "there is no option 'k'"),
         ("this is not TOML", "config.toml is no TOML file"),
@@ -203,7 +203,10 @@ def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
         ("[query]\ncrop = [0, 0, 1]", "[0, 0, 1] is no box"),
         ("[query]\ncrop = ['0', 0, 1, 1]", "crop cannot be ['0', 0, 1, 1]"),
         ("[query]\ncrop = '0,0,0,1'", "the crop 0,0,0,1 is empty"),
-        ("[query]\nno-exact = true", "there is no option 'no-exact'"),
+        ("k = 3", "there is no option 'k'; it belongs into [query]"),
+        ("[index]\nk = 3", "there is no option 'k'; it belongs into [query]"),
+        ("[info]\nconfig = 'x'", "there is no option 'config'; did you mean"),
+        ("[query]\nno-exact = true", "there is no option 'no-exact'; did you mean exact?"),
         ("[index]\nmoved = ['a']", "moved cannot be ['a']"),
         (
             "[query]\nexact = true\nnprobe = 3",

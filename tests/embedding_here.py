@@ -1,0 +1,64 @@
+"""Embed files in this process: as `embed_files` does, with no worker to wait for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Iterable
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from imgsearch.embedding.images import ImageFile
+from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
+from imgsearch.embedding.runtime import OnnxRuntime
+from imgsearch.errors import ImageError
+
+__all__ = ["embed_here"]
+
+
+def embed_here(
+    *, seed: int = 0, ahead: int | None = None
+) -> Callable[..., Generator[Outcome, None, None]]:
+    """Return a stand-in for `embed_files`, which comes to its files in a random order.
+
+    It asks for as many paths as `ahead` before it answers, now for more and now for fewer if None.
+    """
+    order = random.Random(seed)
+
+    def embed(
+        paths: Iterable[str],
+        *,
+        wanted: Callable[[str, bytes], bool],
+        model: Path,
+        input_size: int,
+        **_: Any,
+    ) -> Generator[Outcome, None, None]:
+        paths = iter(paths)
+        while window := list(islice(paths, ahead or order.choice((1, 3, 100)))):
+            places = list(range(len(window)))
+            order.shuffle(places)
+            outcomes = {place: _embed(window[place], wanted, model, input_size) for place in places}
+            for place in range(len(window)):
+                yield outcomes[place]
+
+    return embed
+
+
+def _embed(
+    path: str, wanted: Callable[[str, bytes], bool], model: Path, input_size: int
+) -> Outcome:
+    try:
+        with ImageFile(path) as file:
+            content = file.digest, file.size, file.mtime_ns
+            if not wanted(path, file.digest):
+                return Known(*content)
+            pixels = file.decode(input_size)
+    except ImageError as error:
+        return Refused(error.reason, error.recognised, error.transient)
+    return Embedded(_runtime(model).embed(pixels[None])[0], *content)
+
+
+@lru_cache(maxsize=4)
+def _runtime(model: Path) -> OnnxRuntime:
+    return OnnxRuntime(model, threads=1)
