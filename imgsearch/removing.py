@@ -48,12 +48,8 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
                 )
         before = catalog.counts().images
         places = [(place.root, place.folder) for place in chosen.places]
-        places += [(root.id, b"") for root in chosen.roots]
-        catalog.exclude(chosen.spots, places)
-        removed = before - catalog.counts().images
-        for root in chosen.roots:
-            catalog.drop_root(root.id)
-    return removed
+        catalog.exclude(chosen.spots, places, [root.id for root in chosen.roots])
+        return before - catalog.counts().images
 
 
 def _choose(catalog: CatalogWriter, path: str | os.PathLike[str], chosen: _Chosen) -> bool:

@@ -140,11 +140,6 @@ class Absence:
                 yield folder, "is missing"
             elif _is_lost(folder):
                 yield folder, "is empty"
-        for root in self._roots.all:
-            parts = [part for part in gone if is_at(part.folder, root.path)]
-            count = sum(len(part.ids) - part.there for part in parts)
-            if root.path in folders and count and count == self._catalog.count_in(root.id):
-                yield root.path, "has none of its images any more"
         points = _mount_points()
         for root, below in self._scope():
             for mount in self._catalog.mounts(root.id):
@@ -155,6 +150,12 @@ class Absence:
         links = {_empty_link(part.folder) for part in gone if part.ids}
         for link in sorted(link for link in links if link is not None):
             yield link, "leads to an empty folder"
+        for root in self._roots.all:
+            places = ((part, self._roots.find(part.folder)) for part in gone)
+            parts = [part for part, place in places if place and place.root == root.id]
+            count = sum(len(part.ids) - part.there for part in parts)
+            if root.path in folders and count and count == self._catalog.count_in(root.id):
+                yield root.path, "has none of its images any more"
 
     def _remember_mounts(self) -> None:
         points = _mount_points()

@@ -74,11 +74,7 @@ class CatalogWriter(Catalog):
     def drop_root(self, root: int) -> None:
         """Forget a root of which nothing is known any more."""
         with self._database.transaction():
-            self._run(
-                "DELETE FROM excluded WHERE folder IN (SELECT id FROM folders WHERE root = ?)", root
-            )
-            self._run("DELETE FROM folders WHERE root = ?", root)
-            self._run("DELETE FROM roots WHERE id = ?", root)
+            self._drop_root(root)
 
     # Images
 
@@ -148,8 +144,20 @@ class CatalogWriter(Catalog):
                 json.dumps(folders),
             )
 
-    def exclude(self, spots: Sequence[Spot], folders: Sequence[tuple[int, bytes]]) -> None:
-        """Take files out and keep them out; and folders, by root and path, with all below them."""
+    def exclude(
+        self,
+        spots: Sequence[Spot],
+        folders: Sequence[tuple[int, bytes]],
+        roots: Sequence[int] = (),
+    ) -> None:
+        """Take files out and keep them out.
+
+        Args:
+            spots: of single files.
+            folders: by root and path; with all that is below them.
+            roots: that are not looked through any more at all.
+        """
+        folders = [*folders, *((root, b"") for root in roots)]
         with self._database.transaction():
             for spot in spots:
                 folder = self._folder(spot.root, spot.folder)
@@ -166,6 +174,8 @@ class CatalogWriter(Catalog):
                 self._run(
                     "INSERT OR IGNORE INTO excluded VALUES (?, x'')", self._folder(root, path)
                 )
+            for root in roots:
+                self._drop_root(root)
 
     def include(self, spot: Spot) -> None:
         """Let a file in again, or a folder where the spot's name is empty."""
@@ -254,6 +264,13 @@ class CatalogWriter(Catalog):
             given,
         )
         self._run("DELETE FROM images WHERE id IN (SELECT value FROM json_each(?))", given)
+
+    def _drop_root(self, root: int) -> None:
+        self._run(
+            "DELETE FROM excluded WHERE folder IN (SELECT id FROM folders WHERE root = ?)", root
+        )
+        self._run("DELETE FROM folders WHERE root = ?", root)
+        self._run("DELETE FROM roots WHERE id = ?", root)
 
     def _forget_failure(self, folder: int, name: bytes) -> None:
         self._run("DELETE FROM failures WHERE folder = ? AND name = ?", folder, name)
