@@ -22,8 +22,8 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run all tests, with the coverage of branches (about 3 minutes)
-	@echo "Running the tests: about 3 minutes."
+test: $(STAMP)  ## run all tests, with the coverage of branches (about 5 minutes)
+	@echo "Running the tests: about 5 minutes."
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
