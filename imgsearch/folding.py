@@ -21,6 +21,7 @@ import numpy as np
 
 from imgsearch.compacting import compact
 from imgsearch.search.ivf import IvfIndex, choose_nlist
+from imgsearch.search.tuning import WITHIN
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
 from imgsearch.storage.files import remove_unnamed
 from imgsearch.storage.layout import Layout
@@ -36,7 +37,6 @@ IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no ti
 GROWTH = 2  # times the images that the centroids were trained for
 GROWTH_MEANWHILE = 8  # the same in the middle of a run, at the end of which they are trained again
 UNLIKE = 0.1  # share of all images that may lie beyond the last band
-WITHIN = 0.05  # share that lay there by definition
 TAIL_LEAST, TAIL_MOST = 256, 5_000
 MERGE = 4  # times the tail that a fold may write again
 SEGMENTS = 16
@@ -80,12 +80,11 @@ def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool
     if wanted is None:
         if is_outgrown(view.snapshot, view.count, growth):
             catalog.drop_index()
+    elif ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
+        train_anew(layout, catalog, view, wanted, device=device)
     else:
-        if ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
-            train_anew(layout, catalog, view, wanted, device=device)
-        else:
-            _file_tail(layout, catalog, view, ivf)
-            _purge(layout, catalog)
+        _file_tail(layout, catalog, view, ivf)
+        _purge(layout, catalog)
     compact(layout, catalog)
 
 
@@ -111,7 +110,7 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
         asked is not None and ivf.nlist != min(asked, most_lists(count))
     ):
         return True
-    far = WITHIN * ivf.trained + ivf.far
+    far = (1 - WITHIN) * ivf.trained + ivf.far
     return (
         count >= growth * ivf.trained
         or count * GROWTH <= ivf.trained

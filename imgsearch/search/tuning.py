@@ -24,6 +24,7 @@ from imgsearch.search.promise import Step
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
+    "WITHIN",
     "Filed",
     "K",
     "Sample",
