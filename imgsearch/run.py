@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from imgsearch.committing import Committer
 from imgsearch.contents import Contents
-from imgsearch.embedding.listing import File, Kind, Listing, Unreadable, list_files, list_one
+from imgsearch.embedding.listing import File, Kind, Listing, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.reports import Failure, IndexReport, Progress
@@ -21,7 +21,7 @@ from imgsearch.storage import records
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.tops import Tops
+from imgsearch.tops import Tops, list_tops
 from imgsearch.vanishing import Absence, is_gone
 
 __all__ = ["Embed", "Run"]
@@ -159,7 +159,7 @@ class Run:
 
     def _candidates(self) -> Iterator[_Candidate]:
         """Yield what is new or may have changed; account for all other files."""
-        for listing in self._listings():
+        for listing in list_tops(self._tops, self._layout.directory):
             if isinstance(listing, Unreadable):
                 self._note_unreadable(listing)
                 continue
@@ -183,14 +183,6 @@ class Run:
             if folder is not None:
                 self._absence.see(listing.folder, folder, known)
             self._tell()
-
-    def _listings(self) -> Iterator[Listing | Unreadable]:
-        status = self._layout.directory.stat()
-        seen = {(status.st_dev, status.st_ino)}  # the collection itself is left out
-        yield from list_files(self._tops.folders, seen, self._tops.skipped)
-        for file in self._tops.files:
-            if not _is_one_of(os.path.dirname(file), seen):
-                yield list_one(file)
 
     def _account_for(self, folder: bytes, file: File, old: records.Known) -> bool:
         """Account for a file that is as it was; tell whether it is."""
@@ -302,14 +294,5 @@ class Run:
     def _count(self) -> None:
         """Count the files ahead of the run, in a thread of its own, for the progress only."""
         with suppress(OSError):
-            self._total = sum(
-                len(listing.files) for listing in self._listings() if isinstance(listing, Listing)
-            )
-
-
-def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return False
-    return (status.st_dev, status.st_ino) in seen
+            listings = list_tops(self._tops, self._layout.directory)
+            self._total = sum(len(each.files) for each in listings if isinstance(each, Listing))

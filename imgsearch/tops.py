@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from imgsearch.embedding.listing import Listing, Unreadable, list_files, list_one
 from imgsearch.errors import SettingError
 from imgsearch.roots import Roots, existing, is_below, plain_path
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Tops", "find_tops", "tops_of"]
+__all__ = ["Tops", "find_tops", "list_tops", "tops_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,24 @@ def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
     single = [root for root in chosen if not root.recursive and not roots.covers(root.path)]
     files = [file for root in single for file in catalog.files_of(root.id)]
     return Tops(folders, files, roots.excluded)
+
+
+def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
+    """Yield the files at and below `tops`, each once, but for those of the collection itself."""
+    status = collection.stat()
+    seen = {(status.st_dev, status.st_ino)}
+    yield from list_files(tops.folders, seen, tops.skipped)
+    for file in tops.files:
+        if not _is_one_of(os.path.dirname(file), seen):
+            yield list_one(file)
+
+
+def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) in seen
 
 
 def _given(
