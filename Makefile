@@ -11,10 +11,10 @@ export IMGSEARCH_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test test-slow lint bench clean
 
 help:  ## show this
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## install imgsearch and its tools into .venv
 
@@ -25,6 +25,10 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 test: $(STAMP)  ## run all tests, with the coverage of branches (about 5 minutes)
 	@echo "Running the tests: about 5 minutes."
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
+	@echo "Running all tests in full: about 40 minutes."
+	@$(BIN)/python -m pytest --all-harm
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@echo "Checking style, types and imports: about 20 seconds."

@@ -14,14 +14,28 @@ from hypothesis import settings
 from imgsearch import updating
 from imgsearch.cli import main
 from imgsearch.collection import Collection
+from tests import harm as harming
 from tests.accounts import age, did
 from tests.embedding_here import embed_here
+from tests.harm import Harm
 from tests.pictures import save_pictures
 from tests.running import Ended, Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
 
 settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("seeded")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make test-slow` ask for more."""
+    harming.add_option(parser)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Say what the collections of the tests have been through."""
+    harming.show(terminalreporter, config, passed=exitstatus == pytest.ExitCode.OK)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +53,12 @@ def data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("IMGSEARCH_DATA does not name the folder of real images")
     return Path(folder).resolve()  # as the paths of hits are
+
+
+@pytest.fixture(scope="session")
+def harm(pytestconfig: pytest.Config) -> Harm:
+    """How much harm to do, and a place to count it."""
+    return Harm(pytestconfig)
 
 
 @pytest.fixture(scope="session")
