@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgsearch.collection import Collection
+    from imgsearch.damage import Damage, Verification
     from imgsearch.errors import (
         BusyError,
         DamagedError,
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from imgsearch.hits import Answer, Hit, HitArrays, Search
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
+    from imgsearch.verifying import verify
 
 __all__ = [
     "Answer",
     "BusyError",
     "Collection",
+    "Damage",
     "DamagedError",
     "Failure",
     "Hit",
@@ -49,11 +52,14 @@ __all__ = [
     "Search",
     "SettingError",
     "StorageError",
+    "Verification",
+    "verify",
 ]
 
 _HOME = {
     "Answer": "hits",
     "Collection": "collection",
+    "Damage": "damage",
     "Failure": "reports",
     "Hit": "hits",
     "HitArrays": "hits",
@@ -63,6 +69,8 @@ _HOME = {
     "ModelRecord": "storage.records",
     "Progress": "reports",
     "Search": "hits",
+    "Verification": "damage",
+    "verify": "verifying",
 }
 
 

@@ -13,6 +13,7 @@ from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.models import DEFAULT_MODEL
+from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
@@ -23,6 +24,7 @@ from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import migrate
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.updating import UpdateOptions, update
 
@@ -75,7 +77,7 @@ class Collection:
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, device: str = "auto") -> Collection:
-        """Open the collection in `directory`.
+        """Open the collection in `directory`; one of an older format is brought up to date first.
 
         Args:
             directory: the collection itself.
@@ -87,7 +89,7 @@ class Collection:
             DamagedError: it is damaged, or of another format version.
         """
         layout = Layout.at(directory)
-        layout.check()
+        migrate(layout)
         return cls(layout, device)
 
     def close(self) -> None:
@@ -158,7 +160,7 @@ class Collection:
                 recall=recall,
                 prune=prune,
                 moved=moved,
-                workers=workers or _cores(),
+                workers=workers or cores(),
                 time_limit=time_limit,
                 device=device,
                 gpu=None if device == "cpu" else open_torch(self._model, device),
@@ -308,9 +310,3 @@ class Collection:
             SettingError: they are others.
         """
         check_model(self._model, model, weights)
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -12,9 +12,10 @@ from imgsearch.errors import BusyError, InputError, SettingError
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings
+from imgsearch.storage.seal import seal
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["check_model", "create"]
+__all__ = ["begin", "check_model", "create"]
 
 RECALL = 0.95  # recall@10 that is promised unless another is asked for
 
@@ -39,25 +40,34 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         raise InputError(f"{layout.directory} is a collection already")
     layout.check_free()
     exported = export(network, weights, progress=progress)
+    record = ModelRecord(
+        name=network.name,
+        dim=network.dim,
+        input_size=network.input_size,
+        weights=exported.weights,
+        weights_sha256=exported.weights_sha256,
+        onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
+    )
+    begin(layout, record, exported.onnx)
+
+
+def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
+    """Write the files of an empty collection, the manifest last.
+
+    Raises:
+        BusyError: another process has just done so.
+        StorageError: the disk cannot be written.
+    """
     layout.make_folders()
     with exclusive(layout.directory):
         if layout.exists():
             raise BusyError(f"another imgsearch has just made {layout.directory}; try again")
-        write_atomically(layout.model, lambda sink: sink.write(exported.onnx))
+        write_atomically(layout.model, lambda sink: sink.write(onnx))
         layout.catalog.unlink(missing_ok=True)
         catalog = CatalogWriter(layout.catalog, create=True)
-        catalog.begin(
-            ModelRecord(
-                name=network.name,
-                dim=network.dim,
-                input_size=network.input_size,
-                weights=exported.weights,
-                weights_sha256=exported.weights_sha256,
-                onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
-            ),
-            Settings(nlist=None, recall=RECALL),
-        )
+        catalog.begin(model, Settings(nlist=None, recall=RECALL))
         catalog.close()
+        seal(layout)
         layout.write_manifest()
 
 

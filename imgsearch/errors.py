@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "MEND",
     "BusyError",
     "DamagedError",
     "GoneError",
@@ -32,6 +33,10 @@ __all__ = [
     "missing",
     "reason_of",
 ]
+
+
+#: What to do about damage.
+MEND = "`imgsearch verify --repair` may mend it, or restore it from a copy"
 
 
 class ImgsearchError(Exception):
@@ -114,7 +119,7 @@ class StorageError(ImgsearchError):
 
 def missing(error: FileNotFoundError) -> DamagedError:
     """Turn the absence of a file that the catalog names into damage."""
-    return DamagedError(f"{error.filename} is missing; restore it from a copy")
+    return DamagedError(f"{error.filename} is missing; {MEND}")
 
 
 def reason_of(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
 from imgsearch.storage.files import remove_unnamed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
-from imgsearch.storage.shards import shard_names
+from imgsearch.storage.shards import shard_files
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.training import most_lists, train_anew
 from imgsearch.view import View, open_view
@@ -94,8 +94,10 @@ def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
     What a run replaces is deleted when the next thing is replaced, so that a reader who is about to
     open it still can.
     """
+    if catalog.replaced():
+        catalog.forget_replaced()
     snapshot = catalog.snapshot()
-    shards = {name for shard in snapshot.shards for name in shard_names(shard)}
+    shards = {name for shard in snapshot.shards for name in shard_files(shard)}
     segments = {layout.segment(segment.number).name for segment in snapshot.segments}
     remove_unnamed(layout.vectors, ".npy", shards)
     remove_unnamed(layout.segments, ".faiss", segments)

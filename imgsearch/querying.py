@@ -12,7 +12,7 @@ from PIL import Image
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
-from imgsearch.errors import DamagedError, InputError, missing
+from imgsearch.errors import MEND, DamagedError, InputError, missing
 from imgsearch.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.queries import PathLike, Query, SearchOptions, pixels_of_query
 from imgsearch.roots import Roots, plain_path, real_path
@@ -93,8 +93,7 @@ class Searcher:
                 return answers_of(found, searches, paths)
             if view is self.view():  # else an image was replaced meanwhile
                 raise DamagedError(
-                    f"{self._layout.catalog} lacks images whose embeddings are there; "
-                    "restore the collection from a copy"
+                    f"{self._layout.catalog} lacks images whose embeddings are there; {MEND}"
                 )
 
     def _left_out(self, queries: Sequence[Query] | Vectors, options: SearchOptions) -> Ids:
@@ -151,6 +150,7 @@ class Searcher:
             if self._runtime is None:
                 device = "cpu" if self._device == "auto" else pick_device(self._device)
                 if device == "cpu":
+                    self._layout.check_model(self._record.onnx_sha256)
                     self._runtime = OnnxRuntime(self._layout.model)
                 else:
                     self._runtime = open_torch(self._record, device)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from imgsearch.errors import InputError
 from imgsearch.roots import Place, Roots, is_at, plain_path, real_path
-from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Root, Spot
+from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["remove"]
@@ -39,7 +39,7 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
         InputError: the collection has nothing at one of them.
         BusyError: another process is writing to the collection.
     """
-    with exclusive(layout.directory):
+    with writing(layout):
         chosen = _Chosen()
         for path in paths:
             if not _choose(catalog, path, chosen):

@@ -1,13 +1,14 @@
-"""Write segments, the files of the index, each of which covers a range of ids."""
+"""Segments: the files of the index, each of which covers a range of ids."""
 
 from __future__ import annotations
 
+from imgsearch.errors import MEND, DamagedError
 from imgsearch.search.ivf import IvfIndex
 from imgsearch.storage.files import check_room, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Segment
 
-__all__ = ["SEGMENT_BYTES", "check_segment_room", "write_segment"]
+__all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
 
 SEGMENT_BYTES = 1 << 30  # of embeddings in a segment at most
 
@@ -29,5 +30,24 @@ def write_segment(
     Raises:
         StorageError: it cannot be written.
     """
-    sha256 = write_atomically(layout.segment(number), index.save)
-    return Segment(number, first_id, last_id, index.count, sha256)
+    path = layout.segment(number)
+    sha256 = write_atomically(path, index.save)
+    return Segment(number, first_id, last_id, index.count, sha256, path.stat().st_size)
+
+
+def open_segment(layout: Layout, segment: Segment, *, device: str = "cpu") -> IvfIndex:
+    """Map a segment into memory.
+
+    Raises:
+        FileNotFoundError: it is gone; another process may just have replaced it.
+        DamagedError: it is not what the catalog says.
+        StorageError: it cannot be read.
+    """
+    path = layout.segment(segment.number)
+    index = IvfIndex.open(path, device=device)
+    size = path.stat().st_size
+    if size != segment.size:  # Faiss does not miss a few bytes at its end
+        raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")
+    if not index.count == index.filed == segment.count:
+        raise DamagedError(f"{path} does not hold {segment.count:,} images; {MEND}")
+    return index

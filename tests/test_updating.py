@@ -262,7 +262,7 @@ def test_a_missing_model_is_damage_and_is_named(
     collection: Collection, empty: Path, tree: Path
 ) -> None:
     (empty / "model.onnx").unlink()
-    with pytest.raises(DamagedError, match=r"model\.onnx cannot be read"):
+    with pytest.raises(DamagedError, match=r"model\.onnx is missing"):
         collection.index([tree])
 
 

@@ -21,6 +21,7 @@ from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
 from imgsearch.cli.remove import remove
+from imgsearch.cli.verify import verify
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
@@ -71,7 +72,7 @@ def _exit_codes() -> Iterator[None]:
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 nothing found, 2 usage, 3 bad input, 4 damaged collection, "
-    "5 busy, 6 model or weights missing, 7 cannot read or write, 130 interrupted.",
+    "5 busy, 6 model or weights missing, 7 cannot read or write, 8 repaired, 130 interrupted.",
 )
 @collection_option
 @config_option(load_config)
@@ -94,3 +95,4 @@ main.add_command(index)
 main.add_command(query)
 main.add_command(info)
 main.add_command(remove)
+main.add_command(verify)

@@ -38,6 +38,8 @@ __all__ = [
     "promise_option",
     "prune_option",
     "recall_option",
+    "repair_option",
+    "sample_option",
     "settings_option",
     "strict_option",
     "time_limit_option",
@@ -148,6 +150,14 @@ recall_option = _option(
     type=_share,
     metavar="R",
     help="Recall@10 against exact search to keep.  [default: what the collection promises]",
+)
+repair_option = _switch("--repair", help="Repair what is damaged.")
+sample_option = _option(
+    "--sample",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=20,
+    help="Images that are embedded again and compared.",
 )
 settings_option = _switch(
     "--settings", help="Show the value of each option of each command, and where it comes from."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imgsearch.reports import Progress
 
-__all__ = ["ProgressBar"]
+__all__ = ["ByteBar", "ProgressBar"]
 
 
 class ProgressBar:
@@ -42,4 +42,26 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._bar.close()
+
+
+class ByteBar:
+    """Show how many bytes of all have been read. A context manager."""
+
+    def __init__(self, verb: str) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(
+            desc=verb, unit="B", unit_scale=True, disable=None, dynamic_ncols=True, leave=False
+        )
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> ByteBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._bar.close()

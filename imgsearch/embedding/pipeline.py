@@ -6,6 +6,7 @@ the file and, on a CPU, runs the model.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
 
-__all__ = ["Embedded", "Known", "Outcome", "Refused", "embed_files"]
+__all__ = ["Embedded", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
 WINDOW = 512  # requests under way or done but waiting for an earlier one
 PIXEL_WINDOW = 64  # the same where a request's answer is pixels, some 150 KB an image
@@ -102,3 +103,9 @@ def _run_on_gpu(block: list[Reply], gpu: Runtime) -> Iterator[Outcome]:
     rows = iter(gpu.embed(np.stack(pixels)) if pixels else ())
     for reply in block:
         yield _outcome(reply, next(rows) if isinstance(reply, Decoded) else None)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

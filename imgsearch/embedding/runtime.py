@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import Network, build
 from imgsearch.embedding.weights import find_weights, read_state
-from imgsearch.errors import DamagedError, ModelError, reason_of
+from imgsearch.errors import MEND, DamagedError, ModelError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +53,7 @@ class OnnxRuntime:
         try:
             serialised = model.read_bytes()
         except OSError as error:
-            raise DamagedError(
-                f"{model} cannot be read ({reason_of(error)}); restore it from a copy, "
-                "or make the collection anew"
-            ) from error
+            raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -67,10 +64,7 @@ class OnnxRuntime:
                 serialised, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's own exceptions derive from Exception alone
-            raise DamagedError(
-                f"{model} is no ONNX model, or is cut off; restore it from a copy, "
-                "or make the collection anew"
-            ) from error
+            raise DamagedError(f"{model} is no ONNX model, or is cut off; {MEND}") from error
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import DamagedError, StorageError, reason_of
+from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
@@ -113,14 +113,11 @@ class IvfIndex:
             raise
         except OSError as error:
             raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-        except RuntimeError as error:
-            raise DamagedError(
-                f"{path} is no Faiss index, or is cut off; restore it from a copy"
-            ) from error
+        except (RuntimeError, MemoryError) as error:  # a size that is damaged may be any
+            raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
         if not isinstance(index, faiss.IndexIVFFlat):
             raise DamagedError(
-                f"{path} holds a {type(index).__name__}, not an IndexIVFFlat; "
-                "restore it from a copy"
+                f"{path} holds a {type(index).__name__}, not an IndexIVFFlat; {MEND}"
             )
         return cls(index, device=device)
 
@@ -145,17 +142,13 @@ class IvfIndex:
 
     def absorb(self, other: IvfIndex, excluded: Ids) -> None:
         """File what another index with the same centroids holds, but for `excluded` (sorted)."""
-        source, target = other._index.invlists, self._index.invlists
+        lists = self._index.invlists
         for number in range(self.nlist):
-            size = source.list_size(number)
-            if not size:
-                continue
-            ids = faiss.rev_swig_ptr(source.get_ids(number), size)
-            codes = faiss.rev_swig_ptr(source.get_codes(number), size * source.code_size)
+            ids, vectors = other.entries(number)
             keep = ~rows_of(ids, excluded)
-            kept, rows = ids[keep], codes.reshape(size, -1)[keep]
+            kept, rows = ids[keep], vectors[keep].view(np.uint8)
             if kept.size:
-                target.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
+                lists.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
                 self._index.ntotal += len(kept)
 
     def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
@@ -217,6 +210,11 @@ class IvfIndex:
         """The number of vectors."""
         return int(self._fast.ntotal)
 
+    @property
+    def filed(self) -> int:
+        """The number of vectors in the lists, which `count` has to be."""
+        return int(self._index.invlists.compute_ntotal())
+
     def list_sizes(self) -> npt.NDArray[np.int64]:
         """Return the number of vectors in each list."""
         lists = self._index.invlists
@@ -224,11 +222,18 @@ class IvfIndex:
 
     def list_ids(self) -> Iterator[Ids]:
         """Yield the ids of each list."""
-        lists = self._index.invlists
         for number in range(self.nlist):
-            size = lists.list_size(number)
-            pointer = lists.get_ids(number)
-            yield faiss.rev_swig_ptr(pointer, size).copy() if size else np.empty(0, np.int64)
+            yield self.entries(number)[0].copy()
+
+    def entries(self, number: int) -> tuple[Ids, Vectors]:
+        """Return ids `[n]` and vectors `[n, dim]` of a list, valid as long as the index is."""
+        lists, dim = self._index.invlists, self._index.d
+        size = lists.list_size(number)
+        if not size:
+            return np.empty(0, np.int64), np.empty((0, dim), np.float32)
+        ids: Ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
+        codes = faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
+        return ids, codes.view(np.float32).reshape(size, dim)
 
 
 def to_gpu(index: Any, device: str) -> Any:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from imgsearch.errors import DamagedError
+from imgsearch.errors import MEND, DamagedError
 from imgsearch.storage.database import Database
 from imgsearch.storage.records import (
     Counts,
@@ -52,6 +52,27 @@ class Catalog:
         """Return a number that changes when another connection has committed."""
         return int(self._rows("PRAGMA data_version")[0][0])
 
+    def format_version(self) -> int:
+        """Return the format version that the catalog is of."""
+        return int(self._rows("PRAGMA user_version")[0][0])
+
+    def is_sound(self) -> bool:
+        """Tell whether SQLite finds nothing wrong. It misses most damage: see `storage.seal`."""
+        try:
+            found = self._rows("PRAGMA integrity_check(1)")
+            return found == [("ok",)] and not self._rows("PRAGMA foreign_key_check")
+        except DamagedError:
+            return False
+
+    def image_ids(self, first: int = 0, last: int = 2**63 - 1) -> list[int]:
+        """Return the ids of all images from `first` to `last`, ascending."""
+        rows = self._rows("SELECT id FROM images WHERE id BETWEEN ? AND ? ORDER BY id", first, last)
+        return [id_ for (id_,) in rows]
+
+    def replaced(self) -> dict[str, bytes]:
+        """Return the files that were replaced and may be there yet: names, and their SHA-256."""
+        return dict(self._rows("SELECT file, sha256 FROM replaced"))
+
     def snapshot(self) -> Snapshot:
         """Return what there is to be searched, as of one moment.
 
@@ -68,9 +89,7 @@ class Catalog:
             ivf = self._ivf()
             settings = [Settings(*row) for row in self._rows("SELECT * FROM settings")]
         if model is None or not settings:
-            raise DamagedError(
-                f"{self._database.path} names no model; restore the collection from a copy"
-            )
+            raise DamagedError(f"{self._database.path} names no model; {MEND}")
         return Snapshot(
             model,
             tuple(shards),
@@ -98,10 +117,7 @@ class Catalog:
             id_,
         )
         if not rows:
-            raise DamagedError(
-                f"{self._database.path} names no shard of image {id_}; "
-                "restore the collection from a copy"
-            )
+            raise DamagedError(f"{self._database.path} names no shard of image {id_}; {MEND}")
         return Shard(*rows[0])
 
     def roots(self) -> list[Root]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imgsearch.errors import BusyError, DamagedError, ImgsearchError, StorageError
+from imgsearch.errors import MEND, BusyError, DamagedError, ImgsearchError, StorageError
 
 __all__ = ["Database"]
 
@@ -28,7 +28,7 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         if create is None and not path.exists():
-            raise DamagedError(f"{path} is missing; restore the collection from a copy")
+            raise DamagedError(f"{path} is missing; {MEND}")
         mode = "rw" if create is None else "rwc"  # SQLite reads only where it cannot write
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         with self._translated():
@@ -91,6 +91,8 @@ class Database:
             raise
         except sqlite3.Error as error:
             raise _translate(error, self.path) from error
+        except UnicodeDecodeError as error:  # in SQLite's own message, of a damaged name
+            raise DamagedError(f"{self.path} is damaged; {MEND}") from error
 
 
 def _translate(error: sqlite3.Error, path: Path) -> ImgsearchError:
@@ -105,4 +107,4 @@ def _translate(error: sqlite3.Error, path: Path) -> ImgsearchError:
         sqlite3.SQLITE_READONLY,
     ):
         return StorageError(f"cannot read or write {path}: {error}")
-    return DamagedError(f"{path} is damaged ({error}); restore the collection from a copy")
+    return DamagedError(f"{path} is damaged ({error}); {MEND}")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +15,16 @@ import filelock
 
 from imgsearch.errors import BusyError, StorageError, reason_of
 
-__all__ = ["Sink", "check_room", "exclusive", "make_folder", "remove_unnamed", "write_atomically"]
+__all__ = [
+    "Sink",
+    "check_room",
+    "exclusive",
+    "make_folder",
+    "remove_unnamed",
+    "sha256_of",
+    "undisturbed",
+    "write_atomically",
+]
 
 _TEMPORARY = ".tmp"  # suffix of a file that is being written; an orphan once its writer is gone
 
@@ -119,6 +128,22 @@ def remove_unnamed(folder: Path, suffix: str, named: set[str]) -> None:
         raise StorageError(f"cannot clean up {folder}: {reason_of(error)}") from error
 
 
+def sha256_of(path: Path) -> bytes:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+
+
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Hold the lock of the one writer of a collection.
@@ -134,7 +159,8 @@ def exclusive(directory: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise BusyError(
-            f"another imgsearch is writing to {directory}; try again when it is done"
+            f"another imgsearch is writing to {directory}, or verifies it; "
+            "try again when it is done"
         ) from None
     except (OSError, NotImplementedError) as error:
         raise StorageError(f"cannot lock {directory}: {reason_of(error)}") from error
@@ -142,6 +168,27 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def undisturbed(directory: Path) -> Iterator[None]:
+    """Keep writers off while a collection is looked at; others may look, too.
+
+    Where the lock file cannot even be read, or is not there, nobody can be kept off.
+
+    Raises:
+        BusyError: a writer is at work.
+    """
+    with ExitStack() as opened:
+        with suppress(OSError):
+            lock = opened.enter_context((directory / "lock").open("rb"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does, but shared
+            except BlockingIOError:
+                raise BusyError(
+                    f"another imgsearch is writing to {directory}; try again when it is done"
+                ) from None
+        yield
 
 
 def _sync(descriptor: int) -> None:

@@ -8,12 +8,21 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsearch.errors import DamagedError, InputError, NoCollectionError, StorageError, reason_of
-from imgsearch.storage.files import make_folder, write_atomically
+from imgsearch.errors import (
+    MEND,
+    DamagedError,
+    InputError,
+    NoCollectionError,
+    StorageError,
+    missing,
+    reason_of,
+)
+from imgsearch.storage.files import make_folder, sha256_of, write_atomically
 
-__all__ = ["FORMAT_VERSION", "Layout"]
+__all__ = ["FORMAT_VERSION", "OLDEST", "Layout", "manifest_of", "segment_name"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+OLDEST = 2  # format version that `imgsearch.storage.migrations` can bring up to date
 _FORMAT = "imgsearch collection"
 
 
@@ -50,6 +59,21 @@ class Layout:
         return self.directory / "catalog.sqlite"
 
     @property
+    def journal(self) -> Path:
+        """What SQLite takes a transaction back with; there only during one, or if it was killed."""
+        return self.directory / "catalog.sqlite-journal"
+
+    @property
+    def seal(self) -> Path:
+        """The checksum of the catalog: see `imgsearch.storage.seal`."""
+        return self.directory / "catalog.seal"
+
+    @property
+    def copy(self) -> Path:
+        """The catalog as it was when it was sealed."""
+        return self.directory / "catalog.copy"
+
+    @property
     def model(self) -> Path:
         """The exported network."""
         return self.directory / "model.onnx"
@@ -66,7 +90,7 @@ class Layout:
 
     def segment(self, number: int) -> Path:
         """The file of a segment."""
-        return self.segments / f"{number:08d}.faiss"
+        return self.segments / segment_name(number)
 
     def exists(self) -> bool:
         """Tell whether there is a collection."""
@@ -83,7 +107,8 @@ class Layout:
             InputError: there is something else.
             StorageError: it cannot be read.
         """
-        own = {path.name for path in (self.catalog, self.model, self.vectors, self.segments)}
+        files = self.catalog, self.seal, self.copy, self.model, self.vectors, self.segments
+        own = {path.name for path in files}
         try:
             there = {path.name for path in self.directory.iterdir()}
         except FileNotFoundError:
@@ -101,27 +126,42 @@ class Layout:
                 "choose an empty directory or a new name"
             )
 
+    def check_model(self, sha256: str) -> None:
+        """Check that the model is as it was written: a damaged one may embed, and wrongly.
+
+        Raises:
+            DamagedError: it is not.
+            StorageError: it cannot be read.
+        """
+        try:
+            if sha256_of(self.model).hex() == sha256:
+                return
+        except FileNotFoundError as error:
+            raise missing(error) from error
+        raise DamagedError(f"{self.model} is not what was written; {MEND}")
+
     def make_folders(self) -> None:
         """Make the folders, or raise `StorageError`."""
         for folder in (self.directory, self.vectors, self.segments):
             make_folder(folder)
 
-    def write_manifest(self) -> None:
-        """Declare the directory a collection; the last step of its creation."""
-        text = json.dumps({"format": _FORMAT, "version": FORMAT_VERSION}) + "\n"
-        write_atomically(self.manifest, lambda sink: sink.write(text.encode()))
+    def write_manifest(self, version: int = FORMAT_VERSION) -> None:
+        """Declare the directory a collection; the last step of its creation, and of a migration."""
+        write_atomically(self.manifest, lambda sink: sink.write(manifest_of(version)))
 
-    def check(self) -> None:
-        """Check that there is a collection of this format version.
+    def version(self) -> int:
+        """Return the format version, one of `OLDEST` to `FORMAT_VERSION`.
 
         Raises:
-            NoCollectionError: there is none.
+            NoCollectionError: there is no collection.
             DamagedError: it is of another version, or its manifest cannot be read.
         """
         try:
             manifest = json.loads(self.manifest.read_bytes())
             version = manifest["version"] if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
+            if any(self.vectors.glob("*.npy")):
+                raise DamagedError(f"{self.manifest} is missing; {MEND}") from None
             raise NoCollectionError(
                 f"there is no collection at {self.directory}; "
                 "make one with `imgsearch index FOLDER`, or name another with -c"
@@ -130,18 +170,29 @@ class Layout:
             raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error
         except (ValueError, KeyError, TypeError):
             version = None
-        if version is None:
-            raise DamagedError(f"{self.manifest} is damaged; restore the collection from a copy")
-        if version == 1:
+        if type(version) is not int or version < 1:
+            raise DamagedError(f"{self.manifest} is damaged; {MEND}")
+        if version < OLDEST:
             raise DamagedError(
-                f"{self.directory} has format version 1, of imgsearch 0.1, this one reads "
+                f"{self.directory} has format version {version}, of imgsearch 0.1, this one reads "
                 f"{FORMAT_VERSION}; index its folders into a new collection (-c)"
             )
-        if version != FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             raise DamagedError(
                 f"{self.directory} has format version {version}, this imgsearch reads "
                 f"{FORMAT_VERSION}; update imgsearch (pip install -U imgsearch-faiss)"
             )
+        return version
+
+
+def segment_name(number: int) -> str:
+    """Return the name of the file of a segment."""
+    return f"{number:08d}.faiss"
+
+
+def manifest_of(version: int) -> bytes:
+    """Return what the manifest of a format version holds, byte for byte."""
+    return json.dumps({"format": _FORMAT, "version": version}).encode() + b"\n"
 
 
 def _size_of(path: Path) -> int:

@@ -48,13 +48,17 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`segments/NUMBER.faiss`: an IVF index over the `count` images with ids up to `last_id`."""
+    """`segments/NUMBER.faiss`: an IVF index over the `count` images with ids up to `last_id`.
+
+    `size` is that of the file, in bytes.
+    """
 
     number: int
     first_id: int
     last_id: int
     count: int
     sha256: bytes
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""The tables of the catalog, format version 2."""
+"""The tables of the catalog, format version 3."""
 
 from __future__ import annotations
 
 __all__ = ["SCHEMA"]
 
 SCHEMA = """
+PRAGMA user_version = 3;
+
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
@@ -96,8 +98,15 @@ CREATE TABLE segments (
     first_id INTEGER NOT NULL,
     last_id INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    sha256 BLOB NOT NULL
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Files under vectors and segments that were replaced, for readers that are about to open them.
+CREATE TABLE replaced (
+    file TEXT PRIMARY KEY,
+    sha256 BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- How the segments' centroids were trained, and on what; added and far count the images that were
 -- filed since, and those of them beyond the last band.

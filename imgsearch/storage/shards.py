@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,10 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import DamagedError, StorageError, reason_of
+from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
 from imgsearch.storage.files import write_atomically
 
-__all__ = ["Ids", "Shard", "Vectors", "open_ids", "open_shard", "shard_names", "write_shard"]
+__all__ = ["Ids", "Shard", "Vectors", "open_ids", "open_shard", "shard_files", "write_shard"]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -34,10 +36,12 @@ class Shard:
     ids_sha256: bytes | None = None
 
 
-def shard_names(shard: Shard) -> set[str]:
-    """Return the names of the files of a shard."""
-    names = {_name(shard.number)}
-    return names if shard.ids_sha256 is None else names | {_ids_name(shard.number)}
+def shard_files(shard: Shard) -> dict[str, bytes]:
+    """Return the names of the files of a shard, and their SHA-256."""
+    files = {_name(shard.number): shard.sha256}
+    if shard.ids_sha256 is not None:
+        files[_ids_name(shard.number)] = shard.ids_sha256
+    return files
 
 
 def write_shard(folder: Path, number: int, ids: Ids, vectors: Vectors) -> Shard:
@@ -89,19 +93,21 @@ def _write(path: Path, array: npt.NDArray[Any]) -> bytes:
 
 
 def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Map an array that is known to be of this type and shape, or raise as `open_shard` does."""
+    kind = np.dtype(dtype)
+    # As NumPy writes it (numpy.lib.format, version 1.0); its parser may fail in any way on another.
+    expected = f"{{'descr': {kind.str!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            start = file.read(10)
+            header = file.read(int.from_bytes(start[8:], "little"))
+            size = os.fstat(file.fileno()).st_size
+        offset = len(start) + len(header)
+        is_whole = size == offset + kind.itemsize * math.prod(shape)
+        if start[:8] == b"\x93NUMPY\x01\x00" and header.rstrip() == expected and is_whole:
+            return np.memmap(path, kind, "r", offset, shape)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-    except (ValueError, EOFError) as error:
-        raise DamagedError(
-            f"{path} cannot be read ({reason_of(error)}); restore it from a copy"
-        ) from error
-    if array.shape != shape or array.dtype != dtype:
-        raise DamagedError(
-            f"{path} holds {array.dtype} {list(array.shape)}, the catalog says "
-            f"{np.dtype(dtype)} {list(shape)}; restore it from a copy"
-        )
-    return array
+    raise DamagedError(f"{path} does not hold {kind} {list(shape)}; {MEND}")

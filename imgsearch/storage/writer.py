@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import segment_name
 from imgsearch.storage.records import (
     Commit,
     IvfRecord,
@@ -17,7 +18,7 @@ from imgsearch.storage.records import (
     Settings,
     Spot,
 )
-from imgsearch.storage.shards import Shard
+from imgsearch.storage.shards import Shard, shard_files
 
 __all__ = ["CatalogWriter"]
 
@@ -204,14 +205,12 @@ class CatalogWriter(Catalog):
             ivf: of all segments.
         """
         with self._database.transaction():
-            self._database.run_many(
-                "DELETE FROM segments WHERE number = ?", [(number,) for number in gone]
-            )
+            self._drop_segments(gone)
             for segment in new:
                 self._insert(
                     "segments",
                     *(segment.number, segment.first_id, segment.last_id),
-                    *(segment.count, segment.sha256),
+                    *(segment.count, segment.sha256, segment.size),
                 )
                 self._run(
                     "UPDATE removed SET stale = 0 WHERE id BETWEEN ? AND ?",
@@ -233,10 +232,7 @@ class CatalogWriter(Catalog):
     def drop_index(self) -> None:
         """Go back to exact search."""
         with self._database.transaction():
-            self._run("DELETE FROM segments")
-            self._run("DELETE FROM ivf")
-            self._run("DELETE FROM curve")
-            self._run("UPDATE removed SET stale = 0")
+            self._drop_index()
 
     def replace_shards(self, gone: Sequence[Shard], new: Shard | None) -> None:
         """Put one shard, written and synced, in the place of neighbouring ones.
@@ -244,9 +240,7 @@ class CatalogWriter(Catalog):
         Those of their removed ids that no segment may hold are forgotten.
         """
         with self._database.transaction():
-            self._database.run_many(
-                "DELETE FROM shards WHERE number = ?", [(shard.number,) for shard in gone]
-            )
+            self._drop_shards(gone)
             self._run(
                 "DELETE FROM removed WHERE id BETWEEN ? AND ? AND "
                 "(NOT stale OR id > (SELECT coalesce(max(last_id), 0) FROM segments))",
@@ -254,6 +248,30 @@ class CatalogWriter(Catalog):
             )
             if new is not None:
                 self._insert_shard(new)
+
+    def forget_replaced(self) -> None:
+        """Forget the files that were replaced, which are deleted next."""
+        self._run("DELETE FROM replaced")
+
+    def _drop_segments(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            rows = self._rows("SELECT sha256 FROM segments WHERE number = ?", number)
+            self._note_replaced({segment_name(number): sha256 for (sha256,) in rows})
+            self._run("DELETE FROM segments WHERE number = ?", number)
+
+    def _drop_index(self) -> None:
+        self._drop_segments([number for (number,) in self._rows("SELECT number FROM segments")])
+        self._run("DELETE FROM ivf")
+        self._run("DELETE FROM curve")
+        self._run("UPDATE removed SET stale = 0")
+
+    def _drop_shards(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            self._note_replaced(shard_files(shard))
+            self._run("DELETE FROM shards WHERE number = ?", shard.number)
+
+    def _note_replaced(self, files: Mapping[str, bytes]) -> None:
+        self._database.run_many("INSERT OR REPLACE INTO replaced VALUES (?, ?)", files.items())
 
     def _remove(self, ids: Sequence[int]) -> None:
         """Turn images into removed ids; all may be stale, for a segment may be being written."""

@@ -1,7 +1,7 @@
 """Make the golden collection of the present format version: `python -m tests.storage.make_golden`.
 
 Its pictures lie in /tmp/golden/photos while it is made, so that its paths are the same everywhere.
-See `test_golden.py` for what it holds. A file under `golden/` is never made again once its format
+See `test_golden.py` for what it holds. A file in `tests/data` is never made again once its format
 version was released: what it holds is what those who have such a collection hold.
 """
 
@@ -19,7 +19,7 @@ from imgsearch.storage.layout import FORMAT_VERSION
 from tests.pictures import picture, save_pictures
 from tests.small_network import make_small_collection
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "data"
 ROOT = Path("/tmp/golden")
 PHOTOS = ROOT / "photos"
 LONG_AGO = 1_700_000_000  # seconds: a time that is trusted

@@ -30,7 +30,7 @@ from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "data"
 TRICKY = [
     b"a",
     b"a/b",
@@ -60,7 +60,7 @@ def new_root(catalog: CatalogWriter) -> Root:
 
 
 def test_the_schema_is_that_of_the_format_version() -> None:
-    """Another schema is another format: raise FORMAT_VERSION, and add files to golden/."""
+    """Another schema is another format: raise FORMAT_VERSION, and add files to tests/data."""
     assert (GOLDEN / f"catalog-{FORMAT_VERSION}.sql").read_text() == SCHEMA
 
 
@@ -148,7 +148,7 @@ def test_an_empty_file_is_no_catalog(tmp_path: Path) -> None:
 
 def test_a_catalog_without_a_model_is_damaged(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.sqlite", create=True)
-    with pytest.raises(DamagedError, match="names no model; restore the collection from a copy"):
+    with pytest.raises(DamagedError, match="names no model; `imgsearch verify --repair`"):
         catalog.snapshot()
     catalog.close()
 
@@ -160,13 +160,13 @@ def test_a_catalog_that_has_lost_its_model_or_its_settings_is_damaged(
     other = sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)
     other.execute(f"DELETE FROM {table}")
     other.close()
-    with pytest.raises(DamagedError, match="restore the collection from a copy"):
+    with pytest.raises(DamagedError, match="verify --repair"):
         catalog.snapshot()
 
 
 def test_an_image_without_a_shard_is_damage(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"))
-    with pytest.raises(DamagedError, match="names no shard of image 2; restore the collection"):
+    with pytest.raises(DamagedError, match="names no shard of image 2; `imgsearch verify"):
         catalog.shard_of(2)
 
 
@@ -406,7 +406,7 @@ def test_a_removed_image_holds_its_content_until_its_row_is_gone(catalog: Catalo
     (holder,) = catalog.holders(b"D", 10)
     assert holder in (Holder(1, None), Holder(2, None))
     assert catalog.holds(b"D")
-    catalog.replace_segments([], [Segment(1, 1, 2, 0, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 2, 0, b"x", 0)], IVF)
     catalog.replace_shards([shard], None)
     assert not catalog.holds(b"D")
     assert catalog.holders(b"D", 10) == []

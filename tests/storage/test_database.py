@@ -167,7 +167,9 @@ def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
 
 
 def test_a_missing_database_is_damage_and_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(DamagedError, match=r"numbers\.sqlite is missing; restore the collection"):
+    with pytest.raises(
+        DamagedError, match=r"numbers\.sqlite is missing; `imgsearch verify --repair`"
+    ):
         Database(tmp_path / "numbers.sqlite")
     assert list(tmp_path.iterdir()) == []
 
@@ -176,7 +178,7 @@ def test_a_missing_database_is_damage_and_is_not_made(tmp_path: Path) -> None:
 def test_what_is_no_database_is_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "numbers.sqlite"
     path.write_bytes(content)
-    with pytest.raises(DamagedError, match=f"{path} is damaged .*; restore the collection"):
+    with pytest.raises(DamagedError, match=f"{path} is damaged .*; `imgsearch verify --repair`"):
         Database(path)
     assert path.read_bytes() == content
 

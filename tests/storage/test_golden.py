@@ -1,6 +1,6 @@
-"""A collection of the format version, as it was written when that came, is read and updated today.
+"""A collection of each format version, as it was written when that came, is read and updated today.
 
-`make_golden.py` made `golden/collection-2`. It had 72 pictures in a root, /tmp/golden/photos, two
+`make_golden.py` made `tests/data/collection-2` and those that follow. Each had 72 pictures in a root, /tmp/golden/photos, two
 of them in `below`, and an index of 4 lists over them, which was to keep a recall of 0.6. Then those
 with odd numbers and the first changed, by 100: they are its tail, while the segment and the first
 shard were written anew without what they had been, which is why that shard lists its ids. Picture 1
@@ -23,13 +23,15 @@ import pytest
 from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.layout import FORMAT_VERSION, Layout
+from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout
+from imgsearch.storage.migrations import migrate
 from imgsearch.storage.records import Root, Settings
 from imgsearch.storage.schema import SCHEMA
-from imgsearch.storage.shards import open_ids, shard_names
+from imgsearch.storage.shards import open_ids, shard_files
+from imgsearch.verifying import verify
 from tests.pictures import picture, save_pictures
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "data"
 ODD = range(3, 70, 2)
 EVEN = range(4, 70, 2)
 NAMES = {
@@ -42,9 +44,12 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return shutil.copytree(GOLDEN / f"collection-{FORMAT_VERSION}", tmp_path / "collection")
+@pytest.fixture(params=range(OLDEST, FORMAT_VERSION + 1))
+def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of each, which the first to open it brings up to date."""
+    directory = shutil.copytree(GOLDEN / f"collection-{request.param}", tmp_path / "collection")
+    migrate(Layout(directory))
+    return directory
 
 
 @pytest.fixture
@@ -101,7 +106,7 @@ def test_the_files_of_a_golden_collection_are_those_that_its_catalog_names(
     catalog.close()
     digests: dict[Path, bytes | None] = {}
     for shard in snapshot.shards:
-        vectors, *ids = sorted(shard_names(shard), key=len)
+        vectors, *ids = sorted(shard_files(shard), key=len)
         digests[layout.vectors / vectors] = shard.sha256
         digests.update({layout.vectors / name: shard.ids_sha256 for name in ids})
     for segment in snapshot.segments:
@@ -144,6 +149,22 @@ def test_a_golden_collection_can_be_trained_again(golden: Collection, tmp_path: 
     assert info.ivf.nlist == 2
 
 
+def test_a_golden_collection_is_verified_as_sound(directory: Path) -> None:
+    report = verify(directory)
+    assert (report.damages, report.sealed, report.leftovers) == ((), True, 0)
+    assert (report.images, report.sampled, report.embedded) == (71, 20, 0)
+
+
+def test_an_older_golden_collection_is_brought_up_to_date_when_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    directory = shutil.copytree(GOLDEN / f"collection-{OLDEST}", tmp_path / "collection")
+    with Collection.open(directory, device="cpu") as collection:
+        assert collection.query(picture(80), k=1)[0].path == "/tmp/golden/photos/new/0080.jpg"
+    assert Layout(directory).version() == FORMAT_VERSION
+    assert (directory / "catalog.seal").exists()
+
+
 def test_the_manifest_of_format_1_is_refused() -> None:
     with pytest.raises(DamagedError, match="index its folders into a new collection"):
         Collection.open(GOLDEN / "collection-1")
@@ -153,7 +174,10 @@ def test_the_schema_of_the_golden_catalog_is_that_of_today(directory: Path) -> N
     made = sqlite3.connect(":memory:")
     made.executescript(SCHEMA)
     golden = sqlite3.connect(directory / "catalog.sqlite")
-    statement = "SELECT name, sql FROM sqlite_schema ORDER BY name"
-    assert golden.execute(statement).fetchall() == made.execute(statement).fetchall()
+    statement = "SELECT name, replace(replace(sql, char(10), ''), ' ', '') FROM sqlite_schema"
+    tables = [sorted(each.execute(statement).fetchall()) for each in (golden, made)]
+    assert tables[0] == tables[1]
+    version = "PRAGMA user_version"
+    assert golden.execute(version).fetchall() == made.execute(version).fetchall()
     golden.close()
     made.close()

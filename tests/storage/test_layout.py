@@ -14,7 +14,7 @@ from imgsearch.errors import DamagedError, InputError, NoCollectionError, Storag
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from tests.privileges import ordinary_folder, ordinary_user
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_a_directory_is_a_collection_once_its_manifest_is_written(layout: Layout
     layout.make_folders()
     assert not layout.exists()
     with pytest.raises(NoCollectionError):
-        layout.check()
+        layout.version()
     layout.write_manifest()
     assert layout.exists()
-    layout.check()
+    layout.version()
 
 
 def test_the_manifest_holds_the_format_version_and_nothing_else(layout: Layout) -> None:
@@ -65,7 +65,7 @@ def test_where_there_is_no_collection_the_error_says_how_to_make_one(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NoCollectionError, match="make one with `imgsearch index FOLDER`"):
-        Layout(tmp_path / place).check()
+        Layout(tmp_path / place).version()
 
 
 def test_a_newer_format_asks_for_a_newer_imgsearch(layout: Layout) -> None:
@@ -74,7 +74,7 @@ def test_a_newer_format_asks_for_a_newer_imgsearch(layout: Layout) -> None:
         json.dumps({"format": "imgsearch collection", "version": FORMAT_VERSION + 1})
     )
     with pytest.raises(DamagedError, match=f"version {FORMAT_VERSION + 1}.*update imgsearch"):
-        layout.check()
+        layout.version()
 
 
 def test_an_older_format_is_refused_with_what_to_do_about_it(layout: Layout) -> None:
@@ -84,16 +84,16 @@ def test_an_older_format_is_refused_with_what_to_do_about_it(layout: Layout) -> 
         match=f"{layout.directory} has format version 1, of imgsearch 0.1, this one reads "
         rf"{FORMAT_VERSION}; index its folders into a new collection \(-c\)",
     ):
-        layout.check()
+        layout.version()
     assert layout.exists()  # it is no place for another
 
 
-@pytest.mark.parametrize("version", [0, -1, "2", 2.5, [2]])
-def test_a_version_that_nobody_knows_is_refused(layout: Layout, version: object) -> None:
+@pytest.mark.parametrize("version", [0, -1, "3", 3.0, [3], True, None])
+def test_a_version_that_is_none_is_damage(layout: Layout, version: object) -> None:
     layout.make_folders()
     layout.manifest.write_text(json.dumps({"format": "imgsearch collection", "version": version}))
-    with pytest.raises(DamagedError, match="has format version"):
-        layout.check()
+    with pytest.raises(DamagedError, match=r"collection\.json is damaged"):
+        layout.version()
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_a_damaged_manifest_is_named(layout: Layout, content: bytes) -> None:
     layout.make_folders()
     layout.manifest.write_bytes(content)
     with pytest.raises(DamagedError, match=f"{layout.manifest} is damaged"):
-        layout.check()
+        layout.version()
 
 
 def test_a_manifest_that_cannot_be_read_is_a_storage_error(layout: Layout) -> None:
     layout.make_folders()
     layout.manifest.mkdir()
     with pytest.raises(StorageError, match="cannot read"):
-        layout.check()
+        layout.version()
 
 
 def test_a_directory_with_other_files_is_refused_and_left_alone(layout: Layout) -> None:
@@ -147,7 +147,7 @@ def test_what_an_unfinished_creation_left_is_taken_over(layout: Layout) -> None:
     layout.check_free()
     layout.make_folders()
     layout.write_manifest()
-    layout.check()
+    layout.version()
     assert layout.exists()
 
 

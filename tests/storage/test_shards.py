@@ -17,7 +17,7 @@ from imgsearch.storage.shards import (
     Vectors,
     open_ids,
     open_shard,
-    shard_names,
+    shard_files,
     write_shard,
 )
 from tests.small_network import random_embeddings
@@ -55,7 +55,7 @@ def test_a_shard_is_a_numpy_file_named_by_its_number(
 ) -> None:
     path = tmp_path / "00000017.npy"
     assert list(tmp_path.iterdir()) == [path]
-    assert shard_names(shard) == {path.name}
+    assert shard_files(shard) == {path.name: shard.sha256}
     np.testing.assert_array_equal(np.load(path), vectors)
     assert shard == Shard(17, 101, 107, 7, hashlib.sha256(path.read_bytes()).digest())
 
@@ -70,10 +70,10 @@ def test_a_shard_with_gaps_lists_its_ids_in_a_file(
     tmp_path: Path, gappy: Shard, vectors: Vectors
 ) -> None:
     path, ids_path = tmp_path / "00000018.npy", tmp_path / "00000018.ids.npy"
-    assert {file.name for file in tmp_path.iterdir()} == shard_names(gappy)
-    assert shard_names(gappy) == {path.name, ids_path.name}
+    assert {file.name for file in tmp_path.iterdir()} == shard_files(gappy).keys()
     digests = [hashlib.sha256(file.read_bytes()).digest() for file in (path, ids_path)]
     assert gappy == Shard(18, 3, 20, 7, *digests)
+    assert shard_files(gappy) == dict(zip([path.name, ids_path.name], digests, strict=True))
     np.testing.assert_array_equal(open_shard(tmp_path, gappy, 5), vectors)
     ids = open_ids(tmp_path, gappy)
     assert ids.tolist() == GAPPY.tolist()
@@ -111,7 +111,7 @@ def test_ids_that_are_not_what_the_catalog_says_are_damaged(
     tmp_path: Path, gappy: Shard, other: npt.NDArray[np.integer]
 ) -> None:
     np.save(tmp_path / "00000018.ids.npy", other)
-    with pytest.raises(DamagedError, match=r"ids\.npy holds .*, the catalog says int64 \[7\]"):
+    with pytest.raises(DamagedError, match=r"ids\.npy does not hold int64 \[7\]"):
         open_ids(tmp_path, gappy)
 
 
@@ -146,13 +146,13 @@ def test_a_shard_that_cannot_be_read_is_a_storage_error(tmp_path: Path, shard: S
 
 def test_a_file_that_is_no_shard_is_damaged(tmp_path: Path, shard: Shard) -> None:
     (tmp_path / "00000017.npy").write_bytes(b"not a NumPy file at all" * 10)
-    with pytest.raises(DamagedError, match="cannot be read"):
+    with pytest.raises(DamagedError, match=r"does not hold float32 \[7, 5\]"):
         open_shard(tmp_path, shard, 5)
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path, shard: Shard) -> None:
     np.save(tmp_path / "00000017.npy", np.array([{}, {}], dtype=object))
-    with pytest.raises(DamagedError, match="cannot be read"):
+    with pytest.raises(DamagedError, match=r"does not hold float32 \[7, 5\]"):
         open_shard(tmp_path, shard, 5)
 
 
@@ -163,5 +163,5 @@ def test_a_shard_of_another_shape_or_type_than_the_catalog_says_is_damaged(
     tmp_path: Path, shard: Shard, other: npt.NDArray[np.floating]
 ) -> None:
     np.save(tmp_path / "00000017.npy", other)
-    with pytest.raises(DamagedError, match=r"the catalog says float32 \[7, 5\]"):
+    with pytest.raises(DamagedError, match=r"does not hold float32 \[7, 5\]"):
         open_shard(tmp_path, shard, 5)

@@ -186,7 +186,7 @@ def test_ids_and_shard_numbers_are_never_used_again(catalog: CatalogWriter) -> N
     assert shard is not None
     assert catalog.next_shard() == (2, 3)
     catalog.forget([1, 2])
-    catalog.replace_segments([], [Segment(1, 1, 2, 0, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 2, 0, b"x", 0)], IVF)
     catalog.replace_shards([shard], None)
     assert catalog.shards() == []
     assert catalog.snapshot().removed == ()
@@ -461,10 +461,10 @@ def test_settings_change_where_they_are_given(catalog: CatalogWriter) -> None:
 
 def test_segment_numbers_are_never_used_again(catalog: CatalogWriter) -> None:
     assert catalog.next_segment() == 1
-    one, two = Segment(1, 1, 10, 10, b"x"), Segment(2, 11, 20, 9, b"y")
+    one, two = Segment(1, 1, 10, 10, b"x", 0), Segment(2, 11, 20, 9, b"y", 0)
     catalog.replace_segments([], [one, two], IVF)
     assert catalog.next_segment() == 3
-    three = Segment(3, 1, 20, 19, b"z")
+    three = Segment(3, 1, 20, 19, b"z", 0)
     catalog.replace_segments([1, 2], [three], IVF)
     assert catalog.snapshot().segments == (three,)
     catalog.replace_segments([3], [], IVF)
@@ -473,20 +473,20 @@ def test_segment_numbers_are_never_used_again(catalog: CatalogWriter) -> None:
 
 
 def test_segments_that_are_not_replaced_stay(catalog: CatalogWriter) -> None:
-    kept, gone = Segment(1, 1, 10, 10, b"x"), Segment(2, 11, 20, 9, b"y")
+    kept, gone = Segment(1, 1, 10, 10, b"x", 0), Segment(2, 11, 20, 9, b"y", 0)
     catalog.replace_segments([], [gone, kept], IVF)
-    new = Segment(3, 11, 25, 14, b"z")
+    new = Segment(3, 11, 25, 14, b"z", 0)
     catalog.replace_segments([2, 77], [new], IVF)
     assert catalog.snapshot().segments == (kept, new)
 
 
 def test_new_segments_come_with_how_they_were_made_and_measured(catalog: CatalogWriter) -> None:
-    catalog.replace_segments([], [Segment(1, 1, 2, 2, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 2, 2, b"x", 0)], IVF)
     assert catalog.snapshot().ivf == IVF
     other = replace(
         IVF, nlist=2, requested_nlist=2, added=7, far=1, curve=(CurveStep(0.5, 2, 1.0, 1.0, 0.1),)
     )
-    catalog.replace_segments([1], [Segment(2, 1, 3, 2, b"y")], other)
+    catalog.replace_segments([1], [Segment(2, 1, 3, 2, b"y", 0)], other)
     assert catalog.snapshot().ivf == other
     catalog.replace_segments([2], [], replace(IVF, curve=()))
     assert catalog.snapshot().ivf == replace(IVF, curve=())
@@ -499,27 +499,27 @@ def test_the_steps_of_a_curve_are_ordered_by_band_and_nprobe(catalog: CatalogWri
 
 def test_removed_images_are_stale_until_a_new_segment_covers_them(catalog: CatalogWriter) -> None:
     commit(catalog, *(image(b"%d.jpg" % number) for number in range(1, 10)))
-    catalog.replace_segments([], [Segment(1, 1, 4, 4, b"x"), Segment(2, 5, 8, 4, b"y")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 4, 4, b"x", 0), Segment(2, 5, 8, 4, b"y", 0)], IVF)
     catalog.forget([1, 4, 5, 8, 9])
     assert catalog.snapshot().stale == (1, 4, 5, 8, 9)
-    catalog.replace_segments([2], [Segment(3, 5, 8, 2, b"z")], IVF)
+    catalog.replace_segments([2], [Segment(3, 5, 8, 2, b"z", 0)], IVF)
     assert catalog.snapshot().removed == (1, 4, 5, 8, 9)
     assert catalog.snapshot().stale == (1, 4, 9)
     catalog.replace_segments([1], [], IVF)
     assert catalog.snapshot().stale == (1, 4, 9)
-    catalog.replace_segments([], [Segment(4, 1, 4, 2, b"4"), Segment(5, 9, 9, 0, b"5")], IVF)
+    catalog.replace_segments([], [Segment(4, 1, 4, 2, b"4", 0), Segment(5, 9, 9, 0, b"5", 0)], IVF)
     assert catalog.snapshot().removed == (1, 4, 5, 8, 9)
     assert catalog.snapshot().stale == ()
 
 
 def test_segments_that_cannot_all_be_replaced_stay(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"))
-    catalog.replace_segments([], [Segment(1, 1, 1, 1, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 1, 1, b"x", 0)], IVF)
     catalog.forget([1])
     before = catalog.snapshot()
     twice = (CurveStep(0.5, 1, 1.0, 1.0, 0.1),) * 2
     with pytest.raises(DamagedError, match="UNIQUE"):
-        catalog.replace_segments([1], [Segment(2, 1, 1, 0, b"y")], replace(IVF, curve=twice))
+        catalog.replace_segments([1], [Segment(2, 1, 1, 0, b"y", 0)], replace(IVF, curve=twice))
     assert catalog.snapshot() == before
 
 
@@ -542,7 +542,7 @@ def test_rows_that_were_dropped_are_forgotten_where_no_segment_holds_them(
     assert one is not None
     assert two is not None
     catalog.forget([1, 3, 5, 9])
-    catalog.replace_segments([], [Segment(1, 1, 10, 6, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 10, 6, b"x", 0)], IVF)
     catalog.forget([2, 8])
     assert catalog.snapshot().stale == (2, 8)
     new = Shard(4, 2, 8, 5, b"merged", b"ids")
@@ -562,7 +562,7 @@ def test_shards_that_cannot_all_be_replaced_stay(catalog: CatalogWriter) -> None
     assert one is not None
     assert two is not None
     catalog.forget([1])
-    catalog.replace_segments([], [Segment(1, 1, 2, 1, b"x")], IVF)
+    catalog.replace_segments([], [Segment(1, 1, 2, 1, b"x", 0)], IVF)
     before = catalog.snapshot()
     with pytest.raises(DamagedError, match="UNIQUE"):
         catalog.replace_shards([one], replace(two, number=3))

@@ -1,0 +1,226 @@
+"""Check the files of a collection against their checksums, and against one another."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from imgsearch.damage import Damage, Part
+from imgsearch.errors import DamagedError, ImgsearchError, StorageError, reason_of
+from imgsearch.search.ivf import IvfIndex
+from imgsearch.search.vectors import Ids
+from imgsearch.segments import open_segment
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import sha256_of
+from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
+from imgsearch.storage.records import Segment, Snapshot
+from imgsearch.storage.seal import check_sealed, read_seal
+from imgsearch.storage.shards import Shard, open_ids, shard_files
+
+__all__ = ["Checker", "check_catalog", "check_manifest", "is_older"]
+
+ALTERED = "is not what was written: its SHA-256 differs"
+
+
+def is_older(layout: Layout) -> bool:
+    """Tell whether a collection is of an older format version, by its manifest and its catalog.
+
+    Raises:
+        NoCollectionError: there is no collection.
+    """
+    try:
+        return layout.version() < FORMAT_VERSION and not _is_of_this_format(layout)
+    except DamagedError:
+        return False
+
+
+def check_manifest(layout: Layout) -> list[Damage]:
+    """Check the manifest.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        DamagedError: it is of a format that this imgsearch cannot read.
+        StorageError: it cannot be read.
+    """
+    try:
+        layout.version()
+        if layout.manifest.read_bytes() == manifest_of(FORMAT_VERSION):
+            return []
+        reason = "is not what was written"
+    except DamagedError as error:
+        if not _is_of_this_format(layout):
+            raise  # its version may be what it says
+        reason = str(error)
+    return [Damage(Part.MANIFEST, layout.manifest.name, reason)]
+
+
+def check_catalog(layout: Layout) -> tuple[list[Damage], bool]:
+    """Check the catalog, its seal and its copy; tell, too, whether it is sealed as it is."""
+    damages: list[Damage] = []
+    sealed = False
+    try:
+        seal = read_seal(layout)
+    except FileNotFoundError:
+        seal = None
+        damages.append(Damage(Part.SEAL, layout.seal.name, "is missing"))
+    except DamagedError:
+        seal = None
+        damages.append(Damage(Part.SEAL, layout.seal.name, "is not what was written"))
+    try:
+        if seal is not None:
+            sealed = check_sealed(layout)
+        elif not _is_sound(layout.catalog):
+            damages.append(Damage(Part.CATALOG, layout.catalog.name, "SQLite finds it damaged"))
+    except DamagedError:
+        reason = ALTERED if layout.catalog.exists() else "is missing"
+        damages.append(Damage(Part.CATALOG, layout.catalog.name, reason))
+    if seal is not None and (sealed or damages):
+        reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256))
+        if reason_or_none is not None:
+            damages.append(Damage(Part.COPY, layout.copy.name, reason_or_none))
+    return damages, sealed
+
+
+@dataclass(slots=True)
+class Checker:
+    """Checks what a sound catalog names; counts files, bytes, and leftovers.
+
+    `progress` is called with the number of bytes that were read.
+    """
+
+    layout: Layout
+    catalog: Catalog
+    snapshot: Snapshot
+    progress: Callable[[int], None]
+    files: int = 0
+    size: int = 0
+    leftovers: int = 0
+    sound: list[IvfIndex] = field(default_factory=list)
+
+    def check(self) -> Iterator[Damage]:
+        """Yield all damage; afterwards, `sound` are the segments that are as they should be."""
+        if reason := self._read(self.layout.model, bytes.fromhex(self.snapshot.model.onnx_sha256)):
+            yield Damage(Part.MODEL, self.layout.model.name, reason)
+        removed = np.array(self.snapshot.removed, np.int64)
+        for shard in self.snapshot.shards:
+            yield from self._check_shard(shard, removed)
+        yield from self._check_images()
+        yield from self._check_index(removed)
+        yield from self._check_replaced()
+
+    def _read(self, path: Path, sha256: bytes) -> str | None:
+        """Return what is wrong with a file, None if nothing is."""
+        reason = _altered(path, sha256)
+        if reason is None:
+            self.files += 1
+            size = path.stat().st_size
+            self.size += size
+            self.progress(size)
+        return reason
+
+    def _check_shard(self, shard: Shard, removed: Ids) -> Iterator[Damage]:
+        folder = self.layout.vectors
+        for name, sha256 in shard_files(shard).items():
+            if reason := self._read(folder / name, sha256):
+                yield Damage(Part.SHARD, f"{folder.name}/{name}", reason, shard)
+                return
+        name = f"{folder.name}/{next(iter(shard_files(shard)))}"
+        owners = self._owners(shard.first_id, shard.last_id, removed)
+        if not np.array_equal(open_ids(folder, shard), owners):
+            reason = "its rows are not those of the images that the catalog names"
+            yield Damage(Part.SHARD, name, reason, shard)
+
+    def _owners(self, first: int, last: int, removed: Ids) -> Ids:
+        """Return the ids that have rows: of images, and of removed ones."""
+        images = np.array(self.catalog.image_ids(first, last), np.int64)
+        start, end = np.searchsorted(removed, (first, last + 1))
+        return np.sort(np.concatenate([images, removed[start:end]]))
+
+    def _check_images(self) -> Iterator[Damage]:
+        """Check that every image is in the range of a shard."""
+        ids = np.array(self.catalog.image_ids(), np.int64)
+        covered = np.zeros(ids.shape, np.bool_)
+        for shard in self.snapshot.shards:
+            start, end = np.searchsorted(ids, (shard.first_id, shard.last_id + 1))
+            covered[start:end] = True
+        lost = ids[~covered]
+        if lost.size:
+            reason = f"names {lost.size:,} images of which there is no embedding"
+            name = self.layout.catalog.name
+            yield Damage(Part.IMAGES, name, reason, ids=tuple(lost.tolist()))
+
+    def _check_index(self, removed: Ids) -> Iterator[Damage]:
+        following = 1
+        for segment in self.snapshot.segments:
+            path = self.layout.segment(segment.number)
+            name = f"{self.layout.segments.name}/{path.name}"
+            reason = self._read(path, segment.sha256)
+            if reason is None:
+                index = open_segment(self.layout, segment)
+                reason = self._uncovered(segment, index, removed)
+                if reason is None and segment.first_id != following:
+                    reason = f"begins with id {segment.first_id}, not {following}"
+                if self.sound and not np.array_equal(self.sound[0].centroids, index.centroids):
+                    reason = "has other centroids than the first segment"
+                if reason is None:
+                    self.sound.append(index)
+            if reason is not None:
+                yield Damage(Part.INDEX, name, reason)
+            following = segment.last_id + 1
+
+    def _uncovered(self, segment: Segment, index: IvfIndex, removed: Ids) -> str | None:
+        """Return how a segment differs from what it is to cover, None if it does not."""
+        ids = np.sort(np.concatenate([np.empty(0, np.int64), *index.list_ids()]))
+        images = np.array(self.catalog.image_ids(segment.first_id, segment.last_id), np.int64)
+        if (np.diff(ids) == 0).any():
+            return "lists an image twice"
+        if np.setdiff1d(images, ids, assume_unique=True).size:
+            return "lacks images that it is to cover"
+        if np.setdiff1d(ids, np.concatenate([images, removed])).size:
+            return "lists images that are not there"
+        return None
+
+    def _check_replaced(self) -> Iterator[Damage]:
+        replaced = self.catalog.replaced()
+        shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
+        segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
+        for folder in (self.layout.vectors, self.layout.segments):
+            for path in sorted(folder.iterdir()):
+                if path.name in shards | segments:
+                    continue
+                if path.name not in replaced:
+                    self.leftovers += 1
+                elif reason := self._read(path, replaced[path.name]):
+                    yield Damage(Part.REPLACED, f"{folder.name}/{path.name}", reason)
+
+
+def _altered(path: Path, sha256: bytes) -> str | None:
+    """Return what is wrong with a file, None if it has this SHA-256."""
+    try:
+        return None if sha256_of(path) == sha256 else ALTERED
+    except FileNotFoundError:
+        return "is missing"
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:  # a bad block of the disk
+            return f"cannot be read: {reason_of(cause)}"
+        raise
+
+
+def _is_of_this_format(layout: Layout) -> bool:
+    """Tell whether the catalog says that its format is the present one."""
+    try:
+        with closing(Catalog(layout.catalog)) as catalog:
+            return catalog.format_version() == FORMAT_VERSION
+    except ImgsearchError:
+        return False
+
+
+def _is_sound(path: Path) -> bool:
+    with closing(Catalog(path)) as catalog:
+        return catalog.is_sound()

@@ -1,0 +1,60 @@
+"""What `imgsearch verify` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from imgsearch.cli.output import dump, path_fields, shown
+
+if TYPE_CHECKING:
+    from imgsearch.damage import Damage, Verification
+
+__all__ = ["as_json", "as_text"]
+
+
+def as_json(collection: str, report: Verification) -> str:
+    """Return what was found and done as a line of JSON."""
+    return dump(
+        {
+            **path_fields(collection, "collection"),
+            "images": report.images,
+            "files": report.files,
+            "bytes": report.bytes,
+            "sampled": report.sampled,
+            "embedded": report.embedded,
+            "sealed": report.sealed,
+            "leftovers": report.leftovers,
+            "damages": _damages(report.damages),
+            "repairs": list(report.repairs),
+            "left": _damages(report.left),
+            "seconds": report.seconds,
+        }
+    )
+
+
+def as_text(report: Verification) -> str:
+    """Return what was found and done: the damage, the repairs, the sum of it."""
+    lines = [f"damaged: {shown(each.file)}: {shown(each.reason)}" for each in report.damages]
+    lines += [f"repaired: {shown(repair)}" for repair in report.repairs]
+    lines += [
+        f"not repaired: {shown(each.file)}: {shown(each.reason)}"
+        for each in report.left
+        if report.repairs or each not in report.damages
+    ]
+    if not report.sealed and not report.damages:
+        lines.append(
+            "the last run was interrupted: its commits are sealed by the next `imgsearch index`"
+        )
+    if report.leftovers:
+        lines.append(f"{report.leftovers:,} files of an interrupted run, which the next deletes")
+    checked = f"{report.images:,} images, {report.files:,} files of {report.bytes / 1e6:,.1f} MB"
+    sample = f"{report.sampled:,} searched for, {report.embedded:,} of them embedded again"
+    state = "all is well"
+    if report.damages:
+        state = "damaged" if report.left else "repaired"
+    return "\n".join([*lines, f"{checked}; {sample}; in {report.seconds:.1f} s: {state}"])
+
+
+def _damages(damages: Sequence[Damage]) -> list[dict[str, str]]:
+    return [{"part": each.part.value, "file": each.file, "reason": each.reason} for each in damages]

@@ -1,0 +1,91 @@
+"""Check a sample of images: embedded again, each gives what is stored, and finds itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from imgsearch.damage import Damage, Part
+from imgsearch.embedding.images import ImageFile
+from imgsearch.embedding.runtime import OnnxRuntime
+from imgsearch.errors import ImageError
+from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.view import View
+
+__all__ = ["Sample"]
+
+K = 10
+SAME = 1e-3  # distance: a vector and itself, in float32
+ALIKE = 0.99  # cosine: another release of a decoder or a runtime, or half precision, gives more
+_SEED = 1234
+
+
+@dataclass(slots=True)
+class Sample:
+    """Checks `count` images, drawn at random; `embedded` counts those whose files are there yet."""
+
+    layout: Layout
+    catalog: Catalog
+    view: View
+    count: int
+    sampled: int = 0
+    embedded: int = 0
+    _wrong: list[str] = field(default_factory=list)
+
+    def check(self) -> Iterator[Damage]:
+        """Yield what is wrong with the index, and with the embeddings."""
+        ids, vectors = self._draw()
+        self.sampled = len(ids)
+        if not self.sampled:
+            return
+        lost = self._not_found(ids, vectors)
+        if lost:
+            reason = f"{lost:,} of {len(ids):,} images are not found by their own embeddings"
+            yield Damage(Part.INDEX, self.layout.segments.name, reason)
+        self._embed(ids, vectors)
+        if self._wrong:
+            reason = (
+                f"{len(self._wrong):,} of {self.embedded:,} are not what their images give now, "
+                f"such as that of {self._wrong[0]}"
+            )
+            yield Damage(Part.EMBEDDINGS, self.layout.vectors.name, reason)
+
+    def _draw(self) -> tuple[Ids, Vectors]:
+        everything = np.array(self.catalog.image_ids(), np.int64)
+        count = min(self.count, len(everything))
+        random = np.random.default_rng(_SEED)
+        drawn = np.sort(random.choice(everything, count, replace=False))
+        ids: list[Ids] = [np.empty(0, np.int64)]
+        vectors: list[Vectors] = [np.empty((0, self.view.snapshot.model.dim), np.float32)]
+        for block_ids, block in self.view.live_blocks():
+            rows = np.flatnonzero(np.isin(block_ids, drawn))
+            ids.append(block_ids[rows])
+            vectors.append(block[rows])
+        return np.concatenate(ids), np.concatenate(vectors)
+
+    def _not_found(self, ids: Ids, vectors: Vectors) -> int:
+        """Return how many are not found; one of very many copies may be crowded out by others."""
+        squared, found, _ = self.view.search(vectors, K, recall=None, nprobe=None, exact=False)
+        same = np.where(found >= 0, squared, np.inf) < SAME**2
+        itself = (same & (found == ids[:, None])).any(axis=1)
+        return int((~(itself | same.all(axis=1))).sum())
+
+    def _embed(self, ids: Ids, vectors: Vectors) -> None:
+        runtime = OnnxRuntime(self.layout.model)
+        paths = self.catalog.paths(ids.tolist())
+        for id_, vector in zip(ids.tolist(), vectors, strict=True):
+            path = paths[id_]
+            try:
+                with ImageFile(path) as file:
+                    if file.digest != self.catalog.digest_of(id_):
+                        continue  # changed since: the next run embeds it again
+                    pixels = file.decode(self.view.snapshot.model.input_size)
+            except ImageError:  # gone, or out of reach, or no decoder for it is installed here
+                continue
+            self.embedded += 1
+            if float(runtime.embed(pixels[None])[0] @ vector) < ALIKE:
+                self._wrong.append(path)

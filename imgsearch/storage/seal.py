@@ -1,0 +1,167 @@
+"""Seal the catalog: its checksum beside it, and a copy of it, at the end of each run.
+
+SQLite's own check misses most flipped bits. What a run that was killed has committed is not sealed:
+the change counter in the header of a SQLite file tells that from damage ("Database File Format",
+1.3.7; the version-valid-for number, 1.3.18, is equal to it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import exclusive, sha256_of, write_atomically
+from imgsearch.storage.layout import Layout
+
+__all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "writing"]
+
+_FORMAT = "imgsearch seal"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The change counter of a catalog, and the SHA-256 (hex) of its file."""
+
+    changes: int
+    sha256: str
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file, byte for byte; it vouches for itself, too."""
+        fields = {"format": _FORMAT, "changes": self.changes, "sha256": self.sha256}
+        check = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+        return json.dumps({**fields, "check": check}).encode() + b"\n"
+
+
+@contextmanager
+def writing(layout: Layout) -> Iterator[None]:
+    """Hold the lock of the one writer, and seal what was written.
+
+    Raises:
+        BusyError: another writer holds it.
+        DamagedError: the catalog is not what was sealed: nothing may be built on that.
+        StorageError: the disk cannot be read or written.
+    """
+    with exclusive(layout.directory):
+        check_sealed(layout)
+        try:
+            yield
+        except DamagedError:
+            raise
+        except BaseException:
+            with suppress(StorageError):  # such as the full disk that ended the run
+                seal(layout)
+            raise
+        seal(layout)
+
+
+def seal(layout: Layout) -> None:
+    """Copy the catalog, and write its seal, unless it is sealed. No transaction may be open.
+
+    Raises:
+        StorageError: the disk cannot be written.
+    """
+    changes = _changes(layout.catalog)
+    with suppress(DamagedError, FileNotFoundError):
+        if read_seal(layout).changes == changes and layout.copy.exists():
+            return
+    content = Seal(changes, _copy(layout.catalog, layout.copy).hex()).to_bytes()
+    write_atomically(layout.seal, lambda sink: sink.write(content))
+
+
+def check_sealed(layout: Layout) -> bool:
+    """Check the catalog against its seal; tell whether it is sealed as it is.
+
+    What was committed since it was sealed, or without a seal, is checked by SQLite.
+
+    Raises:
+        DamagedError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    if layout.journal.exists():  # of a transaction that was killed: opened, SQLite takes that back
+        _is_sound(layout.catalog)
+    try:
+        sealed = read_seal(layout)
+        if sha256_of(layout.catalog).hex() == sealed.sha256:
+            return True
+        if not _has_gone_on(layout.catalog, sealed):
+            raise DamagedError(f"{layout.catalog} is not what its seal says; {MEND}")
+    except FileNotFoundError:  # the catalog: see below; without a seal it may yet be sound
+        pass
+    if not _is_sound(layout.catalog):
+        raise DamagedError(f"{layout.catalog} is damaged; {MEND}")
+    return False
+
+
+def restore(layout: Layout) -> bool:
+    """Put the copy of the catalog in its place, if it is as it was sealed; tell whether it is.
+
+    Raises:
+        StorageError: the disk cannot be read or written.
+    """
+    try:
+        if sha256_of(layout.copy).hex() != read_seal(layout).sha256:
+            return False
+    except (DamagedError, FileNotFoundError):
+        return False
+    layout.journal.unlink(missing_ok=True)  # SQLite would take the copy back with it
+    _copy(layout.copy, layout.catalog)
+    return True
+
+
+def read_seal(layout: Layout) -> Seal:
+    """Return the seal.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    try:
+        content = layout.seal.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {layout.seal}: {reason_of(error)}") from error
+    try:
+        fields = json.loads(content)
+        found = Seal(fields["changes"], fields["sha256"])
+        if content == found.to_bytes():
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DamagedError(f"{layout.seal} is damaged; {MEND}")
+
+
+def _copy(source: Path, target: Path) -> bytes:
+    """Copy a file; return its SHA-256."""
+    with source.open("rb") as file:
+        return write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, 1 << 20))
+
+
+def _is_sound(path: Path) -> bool:
+    with closing(Catalog(path)) as catalog:
+        return catalog.is_sound()
+
+
+def _has_gone_on(path: Path, sealed: Seal) -> bool:
+    """Tell whether a catalog was written to since it was sealed."""
+    header = _header(path)
+    changes, valid_for = struct.unpack_from(">I", header, 24), struct.unpack_from(">I", header, 92)
+    return changes == valid_for and changes[0] > sealed.changes
+
+
+def _changes(path: Path) -> int:
+    return int(struct.unpack_from(">I", _header(path), 24)[0])
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100).ljust(100, b"\0")

@@ -1,0 +1,137 @@
+"""Verify that a collection is as it was written, and repair it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from imgsearch.checking import Checker, check_catalog, check_manifest, is_older
+from imgsearch.damage import Part, Verification
+from imgsearch.embedding.pipeline import cores
+from imgsearch.mending import Mender, mend_catalog
+from imgsearch.sampling import Sample
+from imgsearch.search.ivf import IvfIndex
+from imgsearch.storage.files import exclusive, undisturbed
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.mender import CatalogMender
+from imgsearch.storage.migrations import migrate
+from imgsearch.storage.seal import seal
+from imgsearch.view import open_view
+
+__all__ = ["SAMPLE", "verify"]
+
+SAMPLE = 20  # images
+
+#: What keeps the catalog from being used, or the images from being searched.
+_FIRST = {Part.CATALOG}
+_SEARCHED = {Part.MODEL, Part.SHARD, Part.IMAGES, Part.INDEX}
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one look at a collection has found."""
+
+    report: Verification
+    sound: list[IvfIndex]
+
+
+def verify(
+    directory: str | os.PathLike[str],
+    *,
+    repair: bool = False,
+    sample: int = SAMPLE,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Check every file of a collection, and its index; repair it if told to.
+
+    Every file is compared with its checksum, the catalog with its seal, the index with the images
+    that it is to cover. A sample of images is embedded again, and searched for.
+
+    Args:
+        directory: the collection itself.
+        repair: put the catalog back as it was sealed, export the model again, take the embeddings
+            of a damaged shard from the index, from their images, or from what is sound of it, and
+            make the index anew. An image that none of these has is dropped.
+        sample: images that are embedded again.
+        workers: processes that embed what was lost; None for one a core.
+        progress: called with the bytes that were read, and those that there are.
+
+    Raises:
+        NoCollectionError: there is none.
+        DamagedError: it is of another format version.
+        BusyError: another process is writing to it.
+        StorageError: the disk cannot be read, or written.
+    """
+    started = time.monotonic()
+    layout = Layout.at(directory)
+    if is_older(layout):
+        migrate(layout)
+    with _held(layout, repair=repair):
+        found = _look(layout, sample, progress)
+        report = found.report
+        if repair and report.damages:
+            repairs = tuple(_repair(layout, found, sample, workers or cores()))
+            left = _look(layout, sample, progress).report
+            report = replace(left, damages=report.damages, repairs=repairs, left=left.damages)
+        else:
+            report = replace(report, left=report.damages)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def _held(layout: Layout, *, repair: bool) -> Iterator[None]:
+    if not repair:
+        with undisturbed(layout.directory):
+            yield
+        return
+    check_manifest(layout)  # there may be nothing to be locked
+    with exclusive(layout.directory):
+        yield
+
+
+def _look(layout: Layout, sample: int, progress: Callable[[int, int], None] | None) -> _Findings:
+    damages = check_manifest(layout)
+    more, sealed = check_catalog(layout)
+    damages += more
+    report = Verification(0, 0, 0, 0, 0, sealed, 0, tuple(damages), (), (), 0.0)
+    if _FIRST & {damage.part for damage in damages}:
+        return _Findings(report, [])
+    total = layout.size()
+    done = 0
+
+    def tell(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress(done, total)
+
+    with closing(CatalogMender(layout.catalog)) as catalog:
+        checker = Checker(layout, catalog, catalog.snapshot(), tell)
+        damages += checker.check()
+        report = replace(
+            report,
+            images=catalog.counts().images,
+            files=checker.files,
+            bytes=checker.size,
+            leftovers=checker.leftovers,
+        )
+        if sample and not _SEARCHED & {damage.part for damage in damages}:
+            samples = Sample(layout, catalog, open_view(layout, catalog), sample)
+            damages += samples.check()
+            report = replace(report, sampled=samples.sampled, embedded=samples.embedded)
+    return _Findings(replace(report, damages=tuple(damages)), checker.sound)
+
+
+def _repair(layout: Layout, found: _Findings, sample: int, workers: int) -> Iterator[str]:
+    yield from mend_catalog(layout, found.report.damages)
+    if _FIRST & {damage.part for damage in found.report.damages}:
+        found = _look(layout, sample, None)
+        if _FIRST & {damage.part for damage in found.report.damages}:
+            return
+    with closing(CatalogMender(layout.catalog)) as catalog:
+        yield from Mender(layout, catalog, found.sound, workers).mend(found.report.damages)
+    seal(layout)
