@@ -1,4 +1,4 @@
-"""How much harm the tests do: little in `make test`, all of it in `make test-slow`, which counts it."""
+"""How much harm tests do: little in `make test`, all of it in `make test-slow`, which counts it."""
 
 from __future__ import annotations
 

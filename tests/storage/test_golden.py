@@ -1,11 +1,12 @@
 """A collection of each format version, as it was written when that came, is read and updated today.
 
-`make_golden.py` made `tests/data/collection-2` and those that follow. Each had 72 pictures in a root, /tmp/golden/photos, two
-of them in `below`, and an index of 4 lists over them, which was to keep a recall of 0.6. Then those
-with odd numbers and the first changed, by 100: they are its tail, while the segment and the first
-shard were written anew without what they had been, which is why that shard lists its ids. Picture 1
-vanished, picture 2 was taken out, and so was `below`; 80 and 81 came in `new`, and 99 as a file
-given by name in a root of its own. One file failed, one was skipped.
+`make_golden.py` made `tests/data/collection-2` and those that follow. Each had 72 pictures in a
+root, /tmp/golden/photos, two of them in `below`, and an index of 4 lists over them, which was to
+keep a recall of 0.6. Then those with odd numbers and the first changed, by 100: they are its tail,
+while the segment and the first shard were written anew without what they had been, which is why
+that shard lists its ids. Picture 1 vanished, picture 2 was taken out, and so was `below`; 80 and 81
+came in `new`, and 99 as a file given by name in a root of its own. One file failed, and one was
+skipped.
 
 Format version 1 is refused: of that there is the manifest.
 """
