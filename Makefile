@@ -37,12 +37,13 @@ lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure extraction, memory, queries, updates and growth (about 50 minutes)
-	@echo "Measuring: about 50 minutes; leave the machine alone meanwhile."
+bench: $(STAMP)  ## measure extraction, memory, queries, updates, files and growth (about 55 minutes)
+	@echo "Measuring: about 55 minutes; leave the machine alone meanwhile."
 	@$(BIN)/python -m benchmarks.bench_extract --seconds 8 --no-channels-last
 	@$(BIN)/python -m benchmarks.bench_memory
 	@$(BIN)/python -m benchmarks.bench_query
 	@$(BIN)/python -m benchmarks.bench_update
+	@$(BIN)/python -m benchmarks.bench_files
 	@$(BIN)/python -m benchmarks.bench_growth
 
 clean:  ## remove .venv and what the tools left

@@ -119,7 +119,7 @@ def _measure_unchanged(
         _expect(collection.index(workers=options.workers), unchanged=options.files)
 
     ways: list[Callable[[], object]] = [
-        lambda: _walk(folder / "images"),
+        lambda: walk(folder / "images"),
         index,
         lambda: subprocess.run(command, check=True, capture_output=True),
     ]
@@ -128,7 +128,7 @@ def _measure_unchanged(
     return Unchanged(options.files, walk, again, whole)
 
 
-def _walk(folder: Path) -> int:
+def walk(folder: Path) -> int:
     """Ask for the size and time of each file below a folder; return the number of files."""
     folders, count = [os.fsencode(folder)], 0
     while folders:

@@ -12,6 +12,7 @@ from typing import Literal, Unpack, overload
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
 from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
@@ -117,6 +118,7 @@ class Collection:
         moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         workers: int | None = None,
         time_limit: float = 60.0,
+        max_pixels: int = MAX_PIXELS,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
@@ -135,6 +137,7 @@ class Collection:
             moved: where a root was, and where it is now.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
+            max_pixels: an image of more is refused; a worker's memory is limited accordingly.
             progress: called now and then.
 
         Raises:
@@ -147,7 +150,8 @@ class Collection:
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
-        given = {"nlist": nlist, "workers": workers, "time_limit": time_limit}
+        given: dict[str, float | None] = {"nlist": nlist, "workers": workers}
+        given |= {"time_limit": time_limit, "max_pixels": max_pixels}
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
@@ -162,6 +166,7 @@ class Collection:
                 moved=moved,
                 workers=workers or cores(),
                 time_limit=time_limit,
+                max_pixels=max_pixels,
                 device=device,
                 gpu=None if device == "cpu" else open_torch(self._model, device),
                 progress=progress,
@@ -269,6 +274,7 @@ class Collection:
         queries: Sequence[Query] | Vectors,
         *,
         crop: tuple[float, float, float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`, L2-normalised.
 
@@ -277,13 +283,15 @@ class Collection:
             crop: left, top, right and bottom of the part of each image that is meant, as people see
                 it (upright): in pixels, or, if none is more than 1, as fractions of width and
                 height. What juts out of the image is cut off.
+            max_pixels: an image file of more is refused.
 
         Raises:
-            ImageError: an image cannot be read, or has no such part.
+            ImageError: an image cannot be read, is too large, or has no such part.
             InputError: a query is no image and no embedding.
             SettingError: the box is empty.
         """
-        return self._searcher.embed(queries, None if crop is None else Box(*crop))
+        box = None if crop is None else Box(*crop)
+        return self._searcher.embed(queries, box, max_pixels)
 
     def combine(
         self, queries: Sequence[Query] | Vectors, *, unlike: Sequence[Query] | Vectors = ()

@@ -6,12 +6,13 @@ import threading
 
 import numpy as np
 
+from imgsearch.drives import is_gone, may_be_unplugged
 from imgsearch.embedding.runtime import Embeddings
+from imgsearch.roots import Roots
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Holder
 from imgsearch.storage.shards import open_ids, open_shard
-from imgsearch.vanishing import is_gone, may_be_unplugged
 
 __all__ = ["Contents"]
 
@@ -25,6 +26,7 @@ class Contents:
         self._layout = layout
         self._catalog = catalog
         self._dim = dim
+        self._roots = Roots.of(catalog)
         self._lock = threading.Lock()
         self._claimed: dict[bytes, str] = {}  # digest: the path by which it is embedded
         self._fresh: dict[bytes, Embeddings] = {}  # embedded, and not committed yet
@@ -87,4 +89,4 @@ class Contents:
         """Tell whether an image's file is gone, and its folder's drive is not."""
         if holder.path is None or not is_gone(holder.path):
             return False
-        return not may_be_unplugged(holder.path, self._catalog)
+        return not may_be_unplugged(holder.path, self._roots, self._catalog)

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 __all__ = [
@@ -65,16 +66,24 @@ class ImageError(InputError):
         reason: why it cannot be used, without the path.
         recognised: whether the content looked like a supported image format at all.
         transient: whether another attempt on the same content could succeed.
+        limited: whether it is beyond a limit, of pixels or of memory, which can be raised.
     """
 
     def __init__(
-        self, path: str, reason: str, *, recognised: bool = True, transient: bool = False
+        self,
+        path: str,
+        reason: str,
+        *,
+        recognised: bool = True,
+        transient: bool = False,
+        limited: bool = False,
     ) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
         self.recognised = recognised
         self.transient = transient
+        self.limited = limited
 
 
 class GoneError(InputError):
@@ -124,6 +133,8 @@ def missing(error: FileNotFoundError) -> DamagedError:
 
 def reason_of(error: BaseException) -> str:
     """Return what an exception says, on one line, without a path that the caller states anyway."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return "its path is too long for this system; move it up, or shorten a name"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

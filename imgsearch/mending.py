@@ -11,6 +11,7 @@ import numpy as np
 
 from imgsearch.damage import Damage, Part
 from imgsearch.embedding.exporting import export
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.errors import DamagedError, ModelError
@@ -140,6 +141,7 @@ class Mender:
             dim=model.dim,
             workers=self.workers,
             time_limit=TIME_LIMIT,
+            max_pixels=MAX_PIXELS,
         )
         found: dict[int, Vectors] = {}
         with closing(outcomes), suppress(DamagedError, ModelError):  # the model is damaged, too

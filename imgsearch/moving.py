@@ -34,19 +34,22 @@ def move_roots(
     after = existing(new)
     if not os.path.isdir(after):
         raise InputError(f"{os.fsdecode(after)} is no folder; name the one that {old} has become")
+    moved = {root.id for root in moving}
+    staying = Roots(root for root in roots if root.id not in moved)
+    taken = {root.path for root in staying.all}
     paths = []
     for root in moving:
         top = before if is_at(root.path, before) else resolved
         path = os.path.normpath(os.path.join(after, os.path.relpath(root.path, top)))
-        if any(other.path == path for other in roots if other not in moving):
+        if path in taken:
             raise InputError(f"{os.fsdecode(path)} is a root of this collection already")
         _compare(catalog, root, path)
         paths.append((root.id, path))
-    _make_way(catalog, Roots(root for root in roots if root not in moving), paths)
+    _make_way(catalog, staying, paths)
     catalog.move_roots(paths)
     for id_, _ in paths:
         catalog.set_mounts(id_, b"", [])  # what was mounted at the old place
-    return {id_ for id_, _ in paths}
+    return moved
 
 
 def _make_way(catalog: CatalogWriter, staying: Roots, paths: list[tuple[int, bytes]]) -> None:

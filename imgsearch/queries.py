@@ -14,6 +14,7 @@ from PIL import Image
 
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.images import Pixels, pixels_of
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pictures import part_of, pixels_from
 from imgsearch.errors import ImageError, InputError, SettingError, reason_of
 
@@ -77,13 +78,16 @@ class SearchOptions:
             )
 
 
-def pixels_of_query(query: Query, input_size: int, crop: Box | None) -> Pixels | None:
+def pixels_of_query(
+    query: Query, input_size: int, crop: Box | None, max_pixels: int = MAX_PIXELS
+) -> Pixels | None:
     """Return the pixels of a query for the network, None if it is an embedding already.
 
     Args:
         query: see `Query`.
         input_size: edge of the network's input.
         crop: the part of the image that is meant; None for all of it.
+        max_pixels: a file of more is refused; an image that is in memory already is not.
 
     Returns:
         uint8 `[input_size, input_size, 3]`, RGB.
@@ -93,9 +97,9 @@ def pixels_of_query(query: Query, input_size: int, crop: Box | None) -> Pixels |
         InputError: it is no query.
     """
     if isinstance(query, str | os.PathLike):
-        return pixels_from(os.path.expanduser(query), input_size, crop)
+        return pixels_from(os.path.expanduser(query), input_size, crop, max_pixels)
     if isinstance(query, bytes):
-        return pixels_from(query, input_size, crop)
+        return pixels_from(query, input_size, crop, max_pixels)
     if isinstance(query, Image.Image):
         return _pixels_of(query, input_size, crop)
     if not isinstance(query, np.ndarray):

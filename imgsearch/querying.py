@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
-from imgsearch.errors import MEND, DamagedError, InputError, missing
+from imgsearch.errors import MEND, DamagedError, InputError, NoCollectionError, missing
 from imgsearch.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.queries import PathLike, Query, SearchOptions, pixels_of_query
 from imgsearch.roots import Roots, plain_path, real_path
@@ -41,13 +42,27 @@ class Searcher:
         self._catalog = catalog
         self._record = record
         self._device = device
+        self._process = os.getpid()
+        self._identity = _identity(layout)
         self._lock = threading.Lock()
         self._opened: tuple[int, View] | None = None
         self._runtime: Runtime | None = None
 
     def view(self) -> View:
-        """Return a view of the present state; the one there is if nothing was committed since."""
+        """Return a view of the present state; the one there is if nothing was committed since.
+
+        Raises:
+            NoCollectionError: the directory holds another collection by now, or none.
+            InputError: this is another process than the one that opened the collection.
+        """
+        self._check_process()
         with self._lock:
+            # Before SQLite reads: what lies beside the file may not belong to it any more.
+            if _identity(self._layout) != self._identity:
+                raise NoCollectionError(
+                    f"the collection at {self._layout.directory} was moved, deleted or replaced "
+                    "after it was opened; open it again"
+                )
             version = self._catalog.version()
             if self._opened is None or self._opened[0] != version:
                 device = "cuda" if self._device == "cuda" else "cpu"
@@ -56,13 +71,18 @@ class Searcher:
                 self._opened = version, view
             return self._opened[1]
 
-    def embed(self, queries: Sequence[Query] | Vectors, crop: Box | None = None) -> Vectors:
+    def embed(
+        self,
+        queries: Sequence[Query] | Vectors,
+        crop: Box | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
         if isinstance(queries, np.ndarray) and crop is None:
             return as_queries(queries, self._record.dim)
         if isinstance(queries, str | bytes | os.PathLike | Image.Image):
             raise InputError("several queries are expected: give a list, even for one")
-        rows = [self._embed_one(query, crop) for query in queries]
+        rows = [self._embed_one(query, crop, max_pixels) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
     def find(
@@ -78,15 +98,14 @@ class Searcher:
         Raises:
             DamagedError: a file of the collection is missing or damaged.
         """
-        return self._find(embeddings, options, self._left_out(queries, options))[1]
+        return self._find(queries, embeddings, options)[1]
 
     def answer(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
         """Do as `find`, and return the hits with their paths."""
         while True:
-            left_out = self._left_out(queries, options)
-            view, found, searches = self._find(embeddings, options, left_out)
+            view, found, searches = self._find(queries, embeddings, options)
             ids = np.unique(found.ids[found.ids >= 0]).tolist()
             paths = self._catalog.paths(ids)
             if len(paths) == len(ids):
@@ -129,23 +148,35 @@ class Searcher:
         return -1
 
     def _find(
-        self, embeddings: Vectors, options: SearchOptions, left_out: Ids
+        self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> tuple[View, HitArrays, list[Search]]:
         while True:
             view = self.view()
+            left_out = self._left_out(queries, options)
+            if (options.exclude or options.exclude_self) and view is not self.view():
+                continue  # an image to be left out may have had another id in this view
             try:
                 return view, *_search(view, embeddings, options, left_out)
             except FileNotFoundError as error:
                 if view is self.view():  # else a writer has just replaced it
                     raise missing(error) from error
 
-    def _embed_one(self, query: Query, crop: Box | None) -> Vectors:
-        pixels = pixels_of_query(query, self._record.input_size, crop)
+    def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
+        pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
         if pixels is None:
             return as_queries(np.asarray(query), self._record.dim)
         return self._model().embed(pixels[None])
 
+    def _check_process(self) -> None:
+        """Refuse to work in a forked process, where locks and threads may wait for ever."""
+        if os.getpid() != self._process:
+            raise InputError(
+                f"the collection at {self._layout.directory} was opened before this process was "
+                "forked; open it in each process"
+            )
+
     def _model(self) -> Runtime:
+        self._check_process()
         with self._lock:
             if self._runtime is None:
                 device = "cpu" if self._device == "auto" else pick_device(self._device)
@@ -160,6 +191,15 @@ class Searcher:
 def open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     """Open a collection's model on a GPU, or raise `ModelError`."""
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
+
+
+def _identity(layout: Layout) -> tuple[int, int] | None:
+    """Return what tells a catalog from another at the same place; None if there is none."""
+    try:
+        status = os.stat(layout.catalog)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _search(

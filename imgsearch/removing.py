@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imgsearch.errors import InputError
-from imgsearch.roots import Place, Roots, is_at, plain_path, real_path
+from imgsearch.roots import Place, Roots, is_at, plain_path, real_path, relative
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Root, Spot
 from imgsearch.storage.seal import writing
@@ -41,8 +41,9 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
     """
     with writing(layout):
         chosen = _Chosen()
+        roots = Roots.of(catalog)
         for path in paths:
-            if not _choose(catalog, path, chosen):
+            if not _choose(catalog, roots, path, chosen):
                 raise InputError(
                     f"{os.fsdecode(path)}: the collection has no image there; nothing was removed"
                 )
@@ -52,9 +53,10 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
         return before - catalog.counts().images
 
 
-def _choose(catalog: CatalogWriter, path: str | os.PathLike[str], chosen: _Chosen) -> bool:
+def _choose(
+    catalog: CatalogWriter, roots: Roots, path: str | os.PathLike[str], chosen: _Chosen
+) -> bool:
     """Add what is at `path` to what is chosen; tell whether there is anything."""
-    roots = Roots.of(catalog)
     for absolute in dict.fromkeys((plain_path(path), real_path(path), _real(path))):
         folder, name = os.path.split(absolute)
         place = roots.find(folder)
@@ -63,7 +65,8 @@ def _choose(catalog: CatalogWriter, path: str | os.PathLike[str], chosen: _Chose
             return True
         dropped = [root for root in roots.all if is_at(root.path, absolute)]
         # A root above these would have the folder looked through again: it has to leave it out.
-        place = Roots(root for root in roots.all if root not in dropped).find(absolute)
+        above = (root for root in roots.above(folder) if root.recursive)
+        place = next((Place(root.id, relative(absolute, root.path)) for root in above), None)
         is_known = place is not None and catalog.folders_below(place.root, place.folder)
         if dropped or is_known:
             chosen.roots += dropped

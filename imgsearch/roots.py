@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imgsearch.errors import InputError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Root, Spot
 
-__all__ = ["Place", "Roots", "existing", "is_at", "is_below", "plain_path", "real_path"]
+__all__ = [
+    "Place",
+    "Roots",
+    "existing",
+    "is_at",
+    "is_below",
+    "plain_path",
+    "real_path",
+    "relative",
+    "upwards",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +47,45 @@ class Roots:
         """Take the roots, and the absolute paths of folders that were taken out of them."""
         self.all = sorted(roots, key=lambda root: len(root.path), reverse=True)
         self.excluded = frozenset(excluded)
+        self._at = {root.path: root for root in self.all}
 
     @classmethod
     def of(cls, catalog: Catalog) -> Roots:
         """Return the roots of a collection as they are now."""
         return cls(catalog.roots(), catalog.excluded_folders())
 
+    def above(self, path: bytes) -> Iterator[Root]:
+        """Yield the roots at and above an absolute path, the nearest first."""
+        return (self._at[folder] for folder in upwards(path) if folder in self._at)
+
     def find(self, folder: bytes) -> Place | None:
         """Return the place of a folder, given by its absolute path; None if no root owns it."""
-        for root in self.all:
-            if folder == root.path:
-                return Place(root.id, b"")
-            if root.recursive and is_below(folder, root.path):
-                return Place(root.id, folder[len(root.path.rstrip(b"/")) + 1 :])
+        for root in self.above(folder):
+            if root.recursive or root.path == folder:
+                return Place(root.id, relative(folder, root.path))
         return None
 
     def covers(self, folder: bytes) -> bool:
         """Tell whether a recursive root has a folder and all below it looked through."""
-        for root in self.all:
-            if root.recursive and is_at(folder, root.path):
+        for root in self.above(folder):
+            if root.recursive:
                 is_hidden = b"/." in folder[len(root.path.rstrip(b"/")) :]
-                return not is_hidden and not any(
-                    is_at(folder, path) and is_below(path, root.path) for path in self.excluded
-                )
+                within = itertools.takewhile(root.path.__ne__, upwards(folder))
+                return not is_hidden and self.excluded.isdisjoint(within)
         return False
+
+
+def upwards(path: bytes) -> Iterator[bytes]:
+    """Yield an absolute path and the folders above it, the nearest first."""
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        yield above
+        path = above
+
+
+def relative(path: bytes, folder: bytes) -> bytes:
+    """Return an absolute path relative to a folder that it leads through; empty for that itself."""
+    return path[len(folder.rstrip(b"/")) + 1 :]
 
 
 def is_at(path: bytes, folder: bytes) -> bool:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from imgsearch.committing import Committer
 from imgsearch.contents import Contents
-from imgsearch.embedding.listing import File, Kind, Listing, Unreadable
+from imgsearch.counting import Ahead
+from imgsearch.drives import is_gone
+from imgsearch.embedding.listing import File, Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
+from imgsearch.errors import reason_of
 from imgsearch.reports import Failure, IndexReport, Progress
-from imgsearch.roots import Place, Roots
+from imgsearch.roots import Place, Roots, upwards
 from imgsearch.storage import records
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import Tops, list_tops
-from imgsearch.vanishing import Absence, is_gone
+from imgsearch.vanishing import Absence
 
 __all__ = ["Embed", "Run"]
 
@@ -84,13 +87,28 @@ class Run:
         self._again: list[_Candidate] = []
         self._committer = Committer(layout, catalog, self._committed)
         self._after_commit = after_commit
-        self._total: int | None = None
+        self._ahead = Ahead(tops, layout.directory)
 
     @property
     def done(self) -> int:
         """The number of files that are accounted for."""
         images = self._indexed + self._copied + len(self.moved) + self._unchanged
         return images + self._skipped + self._excluded + len(self._failures)
+
+    def unread(self) -> list[bytes]:
+        """Return the files that failed, and the folders that could not be listed."""
+        return [os.fsencode(each.path) for each in [*self._failures, *self._unreadable]]
+
+    def leave_out(self, places: Iterable[bytes]) -> None:
+        """Account no more for what could not be read in folders that are not there any more."""
+        gone = frozenset(places)
+
+        def kept(rows: list[Failure]) -> list[Failure]:
+            return [row for row in rows if gone.isdisjoint(upwards(os.fsencode(row.path)))]
+
+        failures, self._failures = self._failures, kept(self._failures)
+        self._found -= len(failures) - len(self._failures)
+        self._unreadable = kept(self._unreadable)
 
     def report(self, removed: int, seconds: float) -> IndexReport:
         """Return what the run did."""
@@ -111,18 +129,17 @@ class Run:
 
     def embed(self, embed: Embed) -> None:
         """Embed and commit all that is new or changed."""
-        if self._progress:
-            threading.Thread(target=self._count, daemon=True).start()
-        try:
-            self._embed(self._candidates(), embed, self._contents.wanted)
-            self._committer.commit()
-            while again := self._undecided():
-                self._embed(iter(again), embed, self._is_new)
+        with self._ahead:
+            try:
+                self._embed(self._candidates(), embed, self._contents.wanted)
                 self._committer.commit()
-        except KeyboardInterrupt:
-            self._committer.commit()
-            raise
-        self._tell()
+                while again := self._undecided():
+                    self._embed(iter(again), embed, self._is_new)
+                    self._committer.commit()
+            except KeyboardInterrupt:
+                self._committer.commit()
+                raise
+            self._tell()
 
     def _embed(
         self,
@@ -132,6 +149,8 @@ class Run:
     ) -> None:
         with closing(embed(self._paths(candidates), wanted)) as outcomes:
             for outcome in outcomes:
+                if self._progress:  # a run with nothing to embed is over before it is counted
+                    self._ahead.start()
                 self._take(self._waiting.popleft(), outcome)
                 self._committer.commit_if_due()
                 self._tell()
@@ -209,8 +228,7 @@ class Run:
         if not os.path.lexists(path) and is_gone(path):
             self._found -= 1
             return True
-        reason = "cannot be read, or is a link to nowhere"
-        self._failures.append(Failure(os.fsdecode(path), reason))
+        self._failures.append(Failure(os.fsdecode(path), _why_broken(path)))
         self._absence.cannot_see(path)  # the link may lead to a folder on a drive
         return is_gone(path)
 
@@ -246,9 +264,11 @@ class Run:
             self._failures.append(Failure(candidate.path, reason))
         if not outcome.transient:  # else it is tried again next time, and its image is kept
             file, replaces = candidate.file, self._replaced(candidate)
+            # Without a time it counts as changed: the limit may be another one next time.
+            mtime_ns = None if outcome.limited else file.mtime_ns
             self._settle(replaces)
             self._committer.refuse(
-                NewFailure(candidate.spot, file.size, file.mtime_ns, reason, replaces)
+                NewFailure(candidate.spot, file.size, mtime_ns, reason, replaces)
             )
 
     def _reuse(self, candidate: _Candidate, known: Known) -> None:
@@ -289,10 +309,13 @@ class Run:
 
     def _tell(self) -> None:
         if self._progress:
-            self._progress(Progress(self.done, self._total))
+            self._progress(Progress(self.done, self._ahead.total))
 
-    def _count(self) -> None:
-        """Count the files ahead of the run, in a thread of its own, for the progress only."""
-        with suppress(OSError):
-            listings = list_tops(self._tops, self._layout.directory)
-            self._total = sum(len(each.files) for each in listings if isinstance(each, Listing))
+
+def _why_broken(path: bytes) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return reason_of(error)
+    return "cannot be read, or is a link to nowhere"

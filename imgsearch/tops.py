@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch.embedding.listing import Listing, Unreadable, list_files, list_one
+from imgsearch.embedding.walking import Names, walk
 from imgsearch.errors import SettingError
-from imgsearch.roots import Roots, existing, is_below, plain_path
+from imgsearch.roots import Roots, existing, plain_path, relative, upwards
+from imgsearch.storage.records import Root, Spot
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Tops", "find_tops", "list_tops", "tops_of"]
+__all__ = ["Tops", "count_tops", "find_tops", "list_tops", "tops_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,11 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
     if not roots.all:
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
     # A root below a folder that is looked through may be in a part of it that was taken out.
+    given = frozenset(folders)
     below = {
         root.id
         for root in roots.all
-        if not paths or any(is_below(root.path, folder) for folder in folders)
+        if not paths or not given.isdisjoint(upwards(os.path.dirname(root.path)))
     }
     more = tops_of(catalog, below)
     return Tops(
@@ -70,12 +73,27 @@ def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
 
 def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
     """Yield the files at and below `tops`, each once, but for those of the collection itself."""
-    status = collection.stat()
-    seen = {(status.st_dev, status.st_ino)}
+    seen = _own(collection)
     yield from list_files(tops.folders, seen, tops.skipped)
     for file in tops.files:
         if not _is_one_of(os.path.dirname(file), seen):
             yield list_one(file)
+
+
+def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
+    """Yield how many files `list_tops` lists in each folder, at less expense."""
+    seen = _own(collection)
+    for found in walk(tops.folders, seen, tops.skipped):
+        if isinstance(found, Names):
+            yield len(found.names)
+    for file in tops.files:
+        if not _is_one_of(os.path.dirname(file), seen):
+            yield 1
+
+
+def _own(collection: Path) -> set[tuple[int, int]]:
+    status = collection.stat()
+    return {(status.st_dev, status.st_ino)}
 
 
 def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
@@ -115,16 +133,18 @@ def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) ->
         if place is not None:
             catalog.include(place.spot(name))
     for path in folders:
-        for root in roots.all:  # it may have been taken out before it was a root itself
-            place = Roots([root]).find(path)
-            if place is not None:
-                catalog.include(place.spot(b""))
+        for root in roots.above(path):  # it may have been taken out before it was a root itself
+            if root.recursive or root.path == path:
+                catalog.include(Spot(root.id, relative(path, root.path), b""))
 
 
 def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
+    before, added = Roots.of(catalog), set[bytes]()
     for folder in folders:
-        if not Roots.of(catalog).covers(folder):
+        above = [Root(0, path, recursive=True) for path in upwards(folder) if path in added]
+        if not before.covers(folder) and not Roots(above, before.excluded).covers(folder):
             catalog.add_root(folder, recursive=True)
+            added.add(folder)
     after = Roots.of(catalog)
     for folder in dict.fromkeys(os.path.dirname(file) for file in files):
         if not after.covers(folder):

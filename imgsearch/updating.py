@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgsearch.embedding.pipeline import Outcome, embed_files
@@ -22,6 +22,8 @@ from imgsearch.vanishing import Absence
 
 __all__ = ["UpdateOptions", "update"]
 
+NAMED = 5  # places, in the one line of an error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOptions:
@@ -33,6 +35,7 @@ class UpdateOptions:
     moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
     workers: int
     time_limit: float
+    max_pixels: int
     device: str
     gpu: Runtime | None
     progress: Callable[[Progress], None] | None
@@ -70,20 +73,37 @@ def update(
         run = Run(layout, catalog, tops, absence, options.progress, tail.grow)
         try:
             run.embed(_embedder(layout, catalog, options))
+            away = absence.gone_away(run.unread())
             removed, reasons = absence.settle(run.moved)
             if options.progress:
                 options.progress(Progress(run.done, run.done, training=True))
             fold(layout, catalog, device=options.device)
         except FileNotFoundError as error:
             raise missing(error) from error
+    run.leave_out(away)
     report = run.report(removed, time.monotonic() - started)
-    if reasons:
-        raise GoneError(
-            f"{'; '.join(reasons)}, in case a drive is not there: plug it in, or drop them with "
-            "`imgsearch index --prune`",
-            report,
-        )
+    if away or reasons:
+        raise GoneError("; ".join(_complaints(away, reasons)), report)
     return report
+
+
+def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:
+    if away:
+        yield (
+            f"{_some([os.fsdecode(path) for path in away])} went away in the middle of the run: "
+            "nothing of it is lost; when it is back, the same command goes on from there"
+        )
+    if reasons:
+        yield (
+            f"{_some(reasons)}, in case a drive is not there: plug it in, name the new place of a "
+            "folder with `imgsearch index --moved OLD NEW`, or drop them with "
+            "`imgsearch index --prune`"
+        )
+
+
+def _some(facts: list[str]) -> str:
+    more = len(facts) - NAMED
+    return "; ".join(facts[:NAMED]) + (f"; and {more:,} more such places" if more > 0 else "")
 
 
 def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) -> Embed:
@@ -102,6 +122,7 @@ def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) ->
             dim=model.dim,
             workers=options.workers,
             time_limit=options.time_limit,
+            max_pixels=options.max_pixels,
             gpu=options.gpu,
         )
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from imgsearch.roots import Roots, is_at, is_below
-from imgsearch.storage.catalog import Catalog
+from imgsearch.drives import Mounts, device_of, empty_link, is_gone, is_lost
+from imgsearch.roots import Roots, is_at, is_below, relative, upwards
 from imgsearch.storage.records import Known, Root
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import Tops
 
-__all__ = ["Absence", "is_gone", "may_be_unplugged"]
-
-MOUNTS = Path("/proc/self/mountinfo")  # Linux
+__all__ = ["Absence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +35,15 @@ class Absence:
 
     def __init__(self, catalog: CatalogWriter, tops: Tops, *, prune: bool) -> None:
         self._catalog = catalog
-        self._tops = tops
         self._prune = prune
         self._roots = Roots.of(catalog)
         self._last = catalog.last_folder()  # those that come later come by this run
+        self._tops = frozenset(tops.folders)
+        self._folders = self._tops.union(os.path.dirname(file) for file in tops.files)
+        self._devices = {folder: device_of(folder) for folder in self._folders}
+        self._mounts = Mounts()
         self._seen: set[int] = set()
-        self._unreadable: list[bytes] = []
+        self._unreadable: set[bytes] = set()
         self._gone: list[_Gone] = []
         self._lost: set[bytes] = set()  # places whose images are kept
 
@@ -54,7 +55,22 @@ class Absence:
 
     def cannot_see(self, path: bytes) -> None:
         """Note that a folder, or what a link leads to, cannot be read: nothing below it is gone."""
-        self._unreadable.append(path)
+        self._unreadable.add(path)
+
+    def gone_away(self, failed: Iterable[bytes]) -> list[bytes]:
+        """Return the drives that were there when the run began, and are not any more.
+
+        Args:
+            failed: files and folders that could not be read.
+        """
+        away = {folder for folder, device in self._devices.items() if device != device_of(folder)}
+        now = Mounts()
+        for folder in self._folders:
+            away |= {mount for mount in self._mounts.at(folder) if not now.has(mount)}
+        links = map(empty_link, {os.path.dirname(path) for path in failed})
+        away |= {link for link in links if link is not None}
+        self._lost |= away
+        return sorted(path for path in away if away.isdisjoint(upwards(os.path.dirname(path))))
 
     def settle(self, moved: set[int]) -> tuple[int, list[str]]:
         """Drop what is gone, after the whole run; return how many images, and why others are kept.
@@ -65,6 +81,7 @@ class Absence:
         gone = [
             replace(part, ids=tuple(id_ for id_ in part.ids if id_ not in moved))
             for part in [*self._gone, *self._unseen()]
+            if self._lost.isdisjoint(upwards(part.folder))  # it was there a moment ago
         ]
         reasons: list[str] = []
         if not self._prune:
@@ -83,29 +100,26 @@ class Absence:
         """Yield all that is known of the folders that were not come across."""
         for root, below in self._scope():
             for id_, path in self._catalog.folders_below(root.id, below):
+                if id_ > self._last or id_ in self._seen:
+                    continue
                 folder = os.path.join(root.path, path) if path else root.path
-                is_old = id_ <= self._last and id_ not in self._seen
-                if is_old and not self._is_unreadable(folder):
+                if self._unreadable.isdisjoint(upwards(folder)):
                     self._seen.add(id_)
                     known = self._catalog.known(id_)
                     yield _gone(folder, id_, known, there=_count_there(folder, known))
 
     def _scope(self) -> Iterator[tuple[Root, bytes]]:
         """Yield the parts of roots that were looked through: a root, and a folder in it."""
-        for top in self._tops.folders:
-            for root in self._roots.all:
-                if root.path == top or is_below(root.path, top):
-                    yield root, b""
-                elif root.recursive and is_below(top, root.path):
-                    yield root, top[len(root.path.rstrip(b"/")) + 1 :]
-
-    def _is_unreadable(self, folder: bytes) -> bool:
-        return any(is_at(folder, path) for path in self._unreadable)
+        for root in self._roots.all:
+            if not self._tops.isdisjoint(upwards(root.path)):
+                yield root, b""
+        for top in self._tops:
+            for root in self._roots.above(os.path.dirname(top)):
+                if root.recursive and self._tops.isdisjoint(upwards(root.path)):
+                    yield root, relative(top, root.path)
 
     def _is_looked_at(self, root: Root) -> bool:
-        return any(is_at(root.path, folder) for folder in self._tops.folders) or any(
-            os.path.dirname(file) == root.path for file in self._tops.files
-        )
+        return root.path in self._folders or not self._tops.isdisjoint(upwards(root.path))
 
     def _drop(self, root: Root) -> None:
         """Forget a root that is gone, unless something is known of it that could not be seen."""
@@ -116,12 +130,20 @@ class Absence:
 
     def _believed(self, gone: list[_Gone], reasons: list[str]) -> list[_Gone]:
         """Leave out what may be on an unplugged drive, and say so in `reasons`."""
-        for place, how in self._lost_places(gone):
-            count = sum(len(part.ids) for part in gone if is_at(part.folder, place))
-            if count:
-                reasons.append(f"{os.fsdecode(place)} {how}: its {count:,} images are kept")
-                gone = [part for part in gone if not is_at(part.folder, place)]
-                self._lost.add(place)
+        places: dict[bytes, str] = {}
+        for path, how in self._lost_places(gone):
+            places.setdefault(path, how)
+        order = {path: number for number, path in enumerate(places)}
+        counts: Counter[bytes] = Counter()
+        for part in gone:
+            above = [path for path in upwards(part.folder) if path in places]
+            if part.ids and above:
+                counts[min(above, key=order.__getitem__)] += len(part.ids)
+        for path, how in places.items():
+            if path in counts:
+                reasons.append(f"{os.fsdecode(path)} {how}: its {counts[path]:,} images are kept")
+        gone = [part for part in gone if counts.keys().isdisjoint(upwards(part.folder))]
+        self._lost |= counts.keys()
         lost = sum(len(part.ids) - part.there for part in gone)
         images = self._catalog.counts().images
         if lost and 2 * lost >= images:
@@ -134,112 +156,50 @@ class Absence:
         return gone
 
     def _lost_places(self, gone: list[_Gone]) -> Iterator[tuple[bytes, str]]:
-        folders = {*self._tops.folders, *(os.path.dirname(file) for file in self._tops.files)}
-        for folder in sorted(folders):
+        for folder in sorted(self._folders):
             if not os.path.isdir(folder):
                 yield folder, "is missing"
-            elif _is_lost(folder):
+            elif is_lost(folder):
                 yield folder, "is empty"
-        points = _mount_points()
+        mounts = Mounts()
         for root, below in self._scope():
             for mount in self._catalog.mounts(root.id):
                 within = os.path.join(root.path, below) if below else root.path
                 is_within = is_at(mount, within) or is_below(within, mount)
-                if is_within and not _is_mount(mount, points):
+                if is_within and not mounts.has(mount):
                     yield mount, "is no longer mounted"
-        links = {_empty_link(part.folder) for part in gone if part.ids}
+        links = {empty_link(part.folder) for part in gone if part.ids}
         for link in sorted(link for link in links if link is not None):
             yield link, "leads to an empty folder"
+        counts: Counter[int] = Counter()
+        for part in gone:
+            place = self._roots.find(part.folder)
+            if place is not None:
+                counts[place.root] += len(part.ids) - part.there
         for root in self._roots.all:
-            places = ((part, self._roots.find(part.folder)) for part in gone)
-            parts = [part for part, place in places if place and place.root == root.id]
-            count = sum(len(part.ids) - part.there for part in parts)
-            if root.path in folders and count and count == self._catalog.count_in(root.id):
+            count = counts[root.id]
+            if count and root.path in self._folders and count == self._catalog.count_in(root.id):
                 yield root.path, "has none of its images any more"
 
     def _remember_mounts(self) -> None:
-        points = _mount_points()
+        mounts = Mounts()
         for root, below in self._scope():
             top = os.path.join(root.path, below) if below else root.path
             before = {path for path in self._catalog.mounts(root.id) if is_at(path, top)}
-            known = {path for _, path in self._catalog.folders_below(root.id, below)}
-            above = {part for path in known for part in _ancestors(path)}
-            folders = (os.path.join(root.path, path) if path else root.path for path in above)
-            mounted = {path for path in folders if is_at(path, top) and _is_mount(path, points)}
+            mounted = mounts.among(self._known_folders(root, below), top)
             # What may be unplugged is not forgotten: the next run is to keep its images, too.
-            mounted |= {path for path in before if any(is_at(path, lost) for lost in self._lost)}
+            mounted |= {
+                path
+                for path in before | self._mounts.at(top)
+                if not self._lost.isdisjoint(upwards(path))
+            }
             if mounted != before:
-                start = len(root.path.rstrip(b"/")) + 1
-                self._catalog.set_mounts(root.id, below, [path[start:] for path in mounted])
+                paths = [relative(path, root.path) for path in mounted]
+                self._catalog.set_mounts(root.id, below, paths)
 
-
-def may_be_unplugged(path: bytes, catalog: Catalog) -> bool:
-    """Tell whether a file may be missing because the drive of its root, or one in it, is."""
-    points = _mount_points()
-    return _empty_link(os.path.dirname(path)) is not None or any(
-        _is_lost(root.path)
-        or any(
-            is_below(path, mount) and not _is_mount(mount, points)
-            for mount in catalog.mounts(root.id)
-        )
-        for root in catalog.roots()
-        if is_below(path, root.path)
-    )
-
-
-def is_gone(path: bytes) -> bool:
-    """Tell whether there is no file at a path, as far as can be seen.
-
-    One that may not be read is there; so is one behind a link, if the folder that it leads to may
-    be on an unplugged drive.
-    """
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return not os.path.islink(path) or not _is_lost(os.path.dirname(os.path.realpath(path)))
-    except OSError:
-        pass
-    return False
-
-
-def _empty_link(folder: bytes) -> bytes | None:
-    """Return the link above a folder, or the folder itself, that leads to nothing, if one does."""
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    return folder if os.path.islink(folder) and _is_lost(folder) else None
-
-
-def _is_lost(folder: bytes) -> bool:
-    """Tell whether a folder is missing, or empty as where a drive is mounted."""
-    try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is None
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-
-
-def _mount_points() -> frozenset[bytes] | None:
-    """Return where file systems are mounted; None where only `os.path.ismount` can tell."""
-    try:
-        lines = MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return None
-    # proc(5): the fifth field, with space, tab, newline and backslash as octal escapes.
-    return frozenset(line.split()[4].decode("unicode_escape").encode("latin-1") for line in lines)
-
-
-def _is_mount(path: bytes, points: frozenset[bytes] | None) -> bool:
-    return os.path.ismount(path) if points is None else path in points
-
-
-def _ancestors(path: bytes) -> Iterable[bytes]:
-    """Yield a relative path and all above it, the root of them (an empty path) included."""
-    while path:
-        yield path
-        path = os.path.dirname(path)
-    yield b""
+    def _known_folders(self, root: Root, below: bytes) -> Iterator[bytes]:
+        for _, path in self._catalog.folders_below(root.id, below):
+            yield os.path.join(root.path, path) if path else root.path
 
 
 def _count_there(folder: bytes, known: dict[bytes, Known]) -> int:

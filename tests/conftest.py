@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import faiss
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
@@ -59,6 +60,15 @@ def data() -> Path:
 def harm(pytestconfig: pytest.Config) -> Harm:
     """How much harm to do, and a place to count it."""
     return Harm(pytestconfig)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let Faiss search with one thread: others would only wait, at the cost of a core each."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

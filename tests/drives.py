@@ -32,6 +32,10 @@ class Drive:
         """Unmount it: what is left is the folder at which it was mounted."""
         _run("umount", str(self._at))
 
+    def tear_out(self) -> None:
+        """Unplug it while it is in use; who has a file of it open goes on reading that."""
+        _run("umount", "--lazy", str(self._at))
+
 
 def with_drives(play: Callable[[Path], None], folder: Path) -> None:
     """Call a function of a test module where it may mount drives and nobody else sees them.

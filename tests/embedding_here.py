@@ -55,7 +55,7 @@ def _embed(
                 return Known(*content)
             pixels = file.decode(input_size)
     except ImageError as error:
-        return Refused(error.reason, error.recognised, error.transient)
+        return Refused(error.reason, error.recognised, error.transient, error.limited)
     return Embedded(_runtime(model).embed(pixels[None])[0], *content)
 
 

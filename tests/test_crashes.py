@@ -2,123 +2,177 @@
 
 from __future__ import annotations
 
+import os
 import random
-import re
 import shutil
-import sqlite3
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import psutil
 import pytest
+from PIL import Image, ImageOps
 
-from imgsearch.collection import Collection
-from tests.pictures import picture, save_pictures
-from tests.running import imgsearch_command
-from tests.test_readers import OFTEN
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from tests.crashing import Embeddings, busily, check, check_alike, check_tidy
+from tests.harm import Harm
+from tests.pictures import save_pictures
 
 IMAGES = 200
+FOLDERS = 4
+
+# Takes a folder out and in again, until it is killed.
+_IN_AND_OUT = """
+from imgsearch import Collection
+directory, folder = sys.argv[1:]
+with Collection.open(directory, device="cpu") as collection:
+    while True:
+        collection.index(folder)
+        collection.remove(folder)
+"""
 
 
-def committed(directory: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return the path and the embedding of each image that is found, ordered by id from 1 on."""
-    with Collection.open(directory, device="cpu") as collection:
-        hits = collection.query(picture(0), k=10 * IMAGES, exact=True)
-        paths = [hit.path for hit in sorted(hits, key=lambda hit: hit.id)]
-        assert sorted(hit.id for hit in hits) == list(range(1, len(hits) + 1))
-        assert collection.info().images == len(hits)
-    catalog = sqlite3.connect(directory / "catalog.sqlite")
-    numbers = [row[0] for row in catalog.execute("SELECT number FROM shards ORDER BY first_id")]
-    assert catalog.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    catalog.close()
-    shards = [np.load(directory / "vectors" / f"{number:08}.npy") for number in numbers]
-    return paths, np.concatenate(shards) if shards else np.empty((0, 1280), np.float32)
+def take_photos(folder: Path) -> None:
+    """Fill four folders with real photos where there are any, else with pictures."""
+    source = Path(os.environ.get("IMGSEARCH_DATA", ""), "corel1k", "images")
+    photos = sorted(source.glob("*.jpg"))[:IMAGES] if source.is_absolute() else []
+    photos = photos or save_pictures(folder.parent / "pictures", IMAGES)
+    for number, photo in enumerate(photos):
+        place = folder / str(number % FOLDERS) / photo.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, place)
+
+
+class Victim:
+    """A collection whose writers are killed, and a folder of photos that changes meanwhile."""
+
+    def __init__(self, directory: Path, photos: Path) -> None:
+        self.directory = directory
+        self.photos = photos
+        self.chance = random.Random(1234)
+        self.seconds = 2.0  # within which to kill
+        self._nlist = 4
+
+    def index(self) -> list[str]:
+        """Return the command that indexes, and trains anew: with another nlist each time."""
+        self._nlist = 4 + self._nlist % 9
+        return busily("-c", self.directory, "index", self.photos, "--nlist", str(self._nlist))
+
+    def after_changes(self) -> list[str]:
+        """Change, move and delete photos; return the command that indexes."""
+        photos = sorted(path for path in self.photos.rglob("*.*g") if path.is_file())
+        for path in self.chance.sample(photos, 40):
+            with Image.open(path) as image:
+                ImageOps.mirror(image.convert("RGB")).save(path)
+        for path in self.chance.sample(photos, 20):
+            path.rename(path.with_name(f"m{path.name}"))
+        if len(photos) > IMAGES // 2:
+            for path in sorted(self.photos.rglob("m*"))[:2]:
+                path.unlink()
+        return self.index()
+
+    def in_and_out(self) -> list[str]:
+        """Return a command that takes a folder out and in again, without an end."""
+        return busily(self.directory, self.photos / "0", code=_IN_AND_OUT)
+
+    def elsewhere(self) -> list[str]:
+        """Move all photos; return the command that says so."""
+        old, self.photos = self.photos, self.photos.with_name(f"{self.photos.name}+")
+        old.rename(self.photos)
+        return busily("-c", self.directory, "index", "--moved", old, self.photos)
+
+    def kill(self, command: list[str]) -> bool:
+        """Kill a command at some moment; tell whether it was still at work."""
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            time.sleep(self.chance.uniform(0.2, 1.2) * self.seconds)
+            workers = psutil.Process(process.pid).children() if process.poll() is None else []
+            process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+        killed = process.returncode == -9
+        self.seconds *= 1.1 if killed else 0.8  # as fast as this machine is just now
+        return killed
+
+    def run(self, command: list[str]) -> None:
+        """Run a command to its end."""
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+    def has_moved(self) -> bool:
+        """Tell whether the collection knows where the photos are now."""
+        catalog = Catalog(Layout(self.directory).catalog)
+        roots = catalog.roots()
+        catalog.close()
+        return all(Path(os.fsdecode(root.path)).is_relative_to(self.photos) for root in roots)
+
+    def lasting(self, embeddings: Embeddings) -> set[str]:
+        """Return those images, by their names, that no command may lose."""
+        above = len(self.photos.parts)
+        names = {"/".join(Path(path).parts[above:]) for path in embeddings}
+        kept = {name for name in names if (self.photos / name).exists()}
+        return {name for name in kept if not name.startswith("0/")}
+
+
+@pytest.fixture
+def victim(mobilenet_empty: Path, tmp_path: Path) -> Victim:
+    take_photos(tmp_path / "photos")
+    directory = shutil.copytree(mobilenet_empty, tmp_path / "disturbed")
+    return Victim(directory, tmp_path / "photos")
 
 
 @pytest.mark.slow
-def test_killed_five_times_the_collection_ends_as_undisturbed(
-    mobilenet_empty: Path, tmp_path: Path
+def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
+    victim: Victim, mobilenet_empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
-    save_pictures(tmp_path / "many", IMAGES)
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    shutil.copytree(mobilenet_empty, undisturbed)
-    shutil.copytree(mobilenet_empty, disturbed)
+    undisturbed = shutil.copytree(mobilenet_empty, tmp_path / "undisturbed")
+    ways: list[Callable[[], list[str]]] = [
+        victim.index,
+        victim.after_changes,
+        victim.in_and_out,
+        victim.elsewhere,
+        victim.index,
+    ]
+    kills, wanted = 0, harm.times(5, 60)
+    before: Embeddings = {}
+    for attempt in range(3 * wanted):
+        command = ways[attempt % len(ways)]()
+        lasting = victim.lasting(before)
+        killed = victim.kill(command)
+        before = check(victim.directory)
+        assert victim.lasting(before) >= lasting
+        if "--moved" in command and not victim.has_moved():
+            victim.run(command)
+            before = check(victim.directory)
+        kills += killed
+        if kills == wanted:
+            break
+    assert kills == wanted
 
-    def start(directory: Path) -> subprocess.Popen[bytes]:
-        arguments = ["-c", str(directory), "index", str(tmp_path / "many"), "--nlist", "8"]
-        return subprocess.Popen([sys.executable, "-c", OFTEN, *arguments])
-
-    started = time.monotonic()
-    with start(undisturbed) as process:
-        assert process.wait() == 0
-    whole = time.monotonic() - started
-
-    moments = random.Random(1234)
-    progress = []
-    for _ in range(5):
-        with start(disturbed) as process:
-            time.sleep(moments.uniform(0.2, 0.7) * whole)
-            workers = psutil.Process(process.pid).children() if process.poll() is None else []
-            process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=10)
-        assert not alive
-        paths, vectors = committed(disturbed)
-        assert len(vectors) == len(paths)
-        progress.append(len(paths))
-        with Collection.open(disturbed, device="cpu") as collection:
-            best = collection.query_many(vectors, k=1) if len(vectors) else []
-        assert [hits[0].path for hits in best] == paths
-    assert progress == sorted(progress)
-    assert progress[-1] > 0
-
-    with start(disturbed) as process:
-        assert process.wait() == 0
-    expected, got = committed(undisturbed), committed(disturbed)
-    assert got[0] == expected[0]
-    assert len(got[0]) == IMAGES
-    np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
-    with (
-        Collection.open(undisturbed, device="cpu") as one,
-        Collection.open(disturbed, device="cpu") as other,
-    ):
-        queries = expected[1][::10]
-        answers = other.query_many(queries, k=3)
-        for hits, same in zip(answers, one.query_many(queries, k=3), strict=True):
-            assert [hit.id for hit in hits] == [hit.id for hit in same]
-        assert other.info().list_sizes == one.info().list_sizes
+    for directory in (victim.directory, undisturbed):
+        paths = victim.photos / "0", victim.photos
+        victim.run(busily("-c", directory, "index", *paths, "--nlist", "8"))
+    check_alike(victim.directory, undisturbed)
+    assert check(undisturbed).keys() == {str(path) for path in victim.photos.rglob("*.*g")}
+    check_tidy(victim.directory)
+    harm.done("kills", kills)
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_a_shard_is_on_the_disk_before_the_catalog_names_it(
-    empty: Path, photos: Path, tmp_path: Path
+@pytest.mark.slow
+def test_killed_while_it_is_made_a_collection_is_made_by_the_same_command(
+    tmp_path: Path, harm: Harm
 ) -> None:
-    log = tmp_path / "strace"
-    calls = "fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat"
-    strace = ["strace", "-f", "-y", "-o", str(log), "-e", f"trace={calls}", "-e", "signal=none"]
-    index = imgsearch_command("-c", empty, "index", photos, "--nlist", "4")
-    ended = subprocess.run([*strace, *index], capture_output=True, timeout=100, check=False)
-    if b"ptrace" in ended.stderr:
-        pytest.skip("strace may not trace here")
-    assert ended.returncode == 0
-    steps = [line for line in log.read_text().splitlines() if str(empty) in line]
-
-    def first(pattern: str, after: int = 0) -> int:
-        found = (n for n, line in enumerate(steps) if n >= after and re.search(pattern, line))
-        return next(found)
-
-    for folder, file in (("vectors", r"00000001\.npy"), ("segments", r"00000001\.faiss")):
-        synced = first(rf"sync\(.*{file}\.tmp>")
-        renamed = first(rf"rename.*{file}\.tmp.*{file}\"", synced)
-        durable = first(rf"sync\(.*/{folder}>", renamed)
-        # In SQLite's journal mode DELETE, a transaction is committed when its journal is unlinked.
-        before = [n for n in range(synced) if re.search(r"unlink.*-journal", steps[n])]
-        written = first(r"sync\(.*catalog\.sqlite>", durable)
-        journal_gone = first(r"unlink.*catalog\.sqlite-journal", written)
-        assert synced < renamed < durable < written < journal_gone
-        assert not any(renamed > n > synced for n in before)
-        between = steps[synced:durable]
-        assert not any("unlink" in line and "-journal" in line for line in between)
+    photos = save_pictures(tmp_path / "photos", 12)
+    victim = Victim(tmp_path / "collection", tmp_path / "photos")
+    victim.seconds = 3
+    kills = 0
+    for _ in range(harm.times(1, 6)):
+        kills += victim.kill(victim.index())
+        if (victim.directory / "collection.json").exists():
+            check(victim.directory)
+            shutil.rmtree(victim.directory)
+    victim.run(busily("-c", victim.directory, "index", victim.photos, "--nlist", "5"))
+    assert check(victim.directory).keys() == set(map(str, photos))
+    check_tidy(victim.directory)
+    harm.done("kills", kills)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import io
 import itertools
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from PIL import Image
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from imgsearch import committing, updating
 from imgsearch.collection import Collection
@@ -30,19 +34,13 @@ from imgsearch.reports import IndexReport, Progress
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from tests.accounts import did, ids_in
+from tests.dying import MOMENTS, Moment, do_and_die, preload
 from tests.embedding_here import embed_here
+from tests.harm import Harm
 from tests.small_network import make_small_collection
+from tests.tiny import content_of
 
-
-def _content(seed: int) -> bytes:
-    """Return a picture; all have the same size in bytes."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png", compress_level=0)
-    return file.getvalue()
-
-
-CONTENT = {name: _content(seed) for seed, name in enumerate("abcdef")}
+CONTENT = {name: content_of(seed) for seed, name in enumerate("abcdef")}
 PICTURES = set(CONTENT.values())
 CONTENT |= {"empty": b"", "damaged": b"\x89PNG\r\n\x1a\n cut off", "text": b"notes"}
 
@@ -53,6 +51,27 @@ PICTURE = st.sampled_from("abcdef")
 CONTENTS = st.one_of(PICTURE, PICTURE, st.sampled_from(sorted(CONTENT)))
 PICK = st.integers(0, 10**6)
 
+#: So that a few files are many; in killed processes, too.
+SMALL: list[tuple[Any, str, object]] = [
+    (updating, "embed_files", embed_here(seed=1)),
+    (listing, "BLOCK", 2),
+    (committing, "COMMIT_FILES", 2),
+]
+
+preload(__name__)
+
+
+def make_small() -> None:
+    """Make a few files many for good, in a process that is to be killed."""
+    for owner, name, value in SMALL:
+        setattr(owner, name, value)
+
+
+def index_all(collection: Collection) -> None:
+    """Index all roots, drives unplugged or not."""
+    with suppress(GoneError):
+        collection.index()
+
 
 def _at(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
@@ -60,6 +79,8 @@ def _at(path: Path, folder: Path) -> bool:
 
 class History(RuleBasedStateMachine):
     """Does things to a tree, indexes it, and knows what the collection has to hold then."""
+
+    histories = kills = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,11 +95,7 @@ class History(RuleBasedStateMachine):
         self.out_folders: set[Path] = set()
         self.held: dict[Path, bytes] = {}
         self.clock = itertools.count(1_000_000_000)
-        self.patches: list[Any] = [
-            patch.object(updating, "embed_files", embed_here(seed=1)),
-            patch.object(listing, "BLOCK", 2),
-            patch.object(committing, "COMMIT_FILES", 2),
-        ]
+        self.patches = [patch.object(*change) for change in SMALL]
         for each in self.patches:
             each.start()
 
@@ -87,6 +104,7 @@ class History(RuleBasedStateMachine):
             each.stop()
         self.collection.close()
         self.temporary.cleanup()
+        History.histories += 1
 
     # What there is
 
@@ -257,6 +275,24 @@ class History(RuleBasedStateMachine):
             assert all(content == now[path] for path, content in self.held.items() - before.items())
             self.is_as_held()
             self.forget_what_is_gone(prune=False)
+
+    @precondition(lambda self: self.roots or self.entries)
+    @rule(moment=MOMENTS)
+    def index_and_be_killed(self, moment: Moment) -> None:
+        before, now = self.held, {path: path.read_bytes() for path in self.files()}
+        directory = self.layout.directory
+        History.kills += do_and_die(directory, index_all, moment, before=make_small)
+        self.held = self.read_back()
+        assert not any(now.get(path) in PICTURES for path in before.keys() - self.held.keys())
+        assert all(content == now[path] for path, content in self.held.items() - before.items())
+        self.is_as_held()
+        self.forget_what_is_gone(prune=False)
+
+    @rule()
+    def reopen(self) -> None:
+        self.collection.close()
+        self.collection = Collection.open(self.layout.directory, device="cpu")
+        self.is_as_held()
 
     @rule(folder=PLACES)
     def take_a_folder_out(self, folder: str) -> None:
@@ -448,5 +484,11 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-TestHistory = History.TestCase
-TestHistory.settings = settings(max_examples=60, stateful_step_count=40)
+@pytest.mark.usefixtures("one_thread")
+def test_any_history_of_files_ends_as_a_collection_made_afresh(harm: Harm) -> None:
+    History.histories = History.kills = 0
+    often = settings(max_examples=harm.times(40, 400), stateful_step_count=40)
+    run_state_machine_as_test(History, settings=often)
+    assert History.kills
+    harm.done("histories", History.histories)
+    harm.done("kills", History.kills)

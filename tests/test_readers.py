@@ -221,11 +221,7 @@ def test_the_segments_that_stay_are_not_opened_again(empty: Path) -> None:
 
 
 def test_a_lock_left_by_a_dead_process_does_not_block(indexed: Path, tmp_path: Path) -> None:
-    dying = (
-        "import os, sys; from imgsearch.storage.files import exclusive; from pathlib import Path\n"
-    )
-    dying += "with exclusive(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    ended = run_python([sys.executable, "-c", dying, str(indexed)], cwd=tmp_path)
+    ended = run_python([sys.executable, "-c", DYING, str(indexed)], cwd=tmp_path)
     assert ended.code == -9
     assert (indexed / "lock").exists()
     with Collection.open(indexed, device="cpu") as collection:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch import updating, vanishing
+from imgsearch import drives, updating
 from imgsearch.collection import Collection
 from tests.accounts import age, did, files_in, holds, ids_in, refused
 from tests.drives import Drive, with_drives
@@ -141,7 +141,7 @@ def test_where_there_is_no_list_of_mounts_the_folders_are_asked(
     collection: Collection, indexed_tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mounted = {os.fsencode(indexed_tree / "below")}
-    monkeypatch.setattr(vanishing, "MOUNTS", tmp_path / "no such file")
+    monkeypatch.setattr(drives, "MOUNTS", tmp_path / "no such file")
     monkeypatch.setattr(os.path, "ismount", lambda path: path in mounted)
     assert did(collection.index()) == {"unchanged": 12}
     mounted.clear()
@@ -159,7 +159,7 @@ def test_names_of_mounts_may_hold_odd_characters(
     escaped = str(odd).replace("\\", "\\134").replace("\t", "\\011").replace(" ", "\\040")
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 98:0 / / rw - ext3 x rw\n37 36 0:1 / {escaped} rw - tmpfs x rw\n")
-    monkeypatch.setattr(vanishing, "MOUNTS", table)
+    monkeypatch.setattr(drives, "MOUNTS", table)
     collection.index(tree)
     shutil.rmtree(odd)
     table.write_text("36 35 98:0 / / rw - ext3 x rw\n")

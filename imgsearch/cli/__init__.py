@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from imgsearch.cli.main import main
+try:
+    from imgsearch.cli.main import main
+except KeyboardInterrupt:  # before anything has begun: the shell's prompt says enough
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

@@ -34,6 +34,7 @@ class Request:
         unlike: arguments; what is found is to be unlike these.
         combine: search once for all images, not for each.
         crop: the part of each image that is meant; None for all of it.
+        max_pixels: an image of more is refused.
         exclude_self: leave the images that are asked with out of the hits.
         options: how to search.
     """
@@ -42,6 +43,7 @@ class Request:
     unlike: Sequence[str]
     combine: bool
     crop: Crop | None
+    max_pixels: int
     exclude_self: bool
     options: QueryOptions
 
@@ -80,10 +82,10 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
 
     An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
     """
-    unlike = list(_embed(collection, request.unlike, None, outcome))
+    unlike = list(_embed(collection, request.unlike, None, request.max_pixels, outcome))
     if outcome.code:
         return  # without these it would be another question
-    like = _embed(collection, request.images, request.crop, outcome)
+    like = _embed(collection, request.images, request.crop, request.max_pixels, outcome)
     if request.combine:
         like_all = list(like)
         groups = iter([like_all] if like_all else [])
@@ -97,7 +99,11 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
 
 
 def _embed(
-    collection: Collection, arguments: Sequence[str], crop: Crop | None, outcome: Outcome
+    collection: Collection,
+    arguments: Sequence[str],
+    crop: Crop | None,
+    max_pixels: int,
+    outcome: Outcome,
 ) -> Iterator[_Embedded]:
     for argument in arguments:
         empty = True
@@ -107,7 +113,7 @@ def _embed(
                 empty = False
                 continue
             try:
-                (embedding,) = collection.embed([picture.source], crop=crop)
+                (embedding,) = collection.embed([picture.source], crop=crop, max_pixels=max_pixels)
             except ImageError as error:
                 if picture.listed and not error.recognised:
                     continue

@@ -46,11 +46,19 @@ def as_json(answers: Iterable[Answered]) -> Iterator[str]:
         yield dump(fields) + "\n"
 
 
-def as_paths(answers: Iterable[Answered], end: bytes = b"\n") -> Iterator[bytes]:
-    """Yield the path of each hit, its bytes as they are, and `end` behind it."""
+def as_paths(
+    answers: Iterable[Answered], end: bytes = b"\n", *, terminal: bool = False
+) -> Iterator[bytes]:
+    """Yield the path of each hit, its bytes as they are, and `end` behind it.
+
+    Args:
+        answers: to be printed.
+        end: of a path.
+        terminal: escape what a terminal would obey.
+    """
     for answered in answers:
         for hit in answered.answer.hits:
-            yield os.fsencode(hit.path) + end
+            yield (shown(hit.path).encode() if terminal else os.fsencode(hit.path)) + end
 
 
 def as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:

@@ -34,6 +34,7 @@ __all__ = ["index"]
 @options.device_option
 @options.workers_option
 @options.time_limit_option
+@options.max_pixels_option
 @options.strict_option
 @click.pass_context
 def index(
@@ -49,6 +50,7 @@ def index(
     device: str,
     workers: int | None,
     time_limit: float,
+    max_pixels: int,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -71,6 +73,7 @@ def index(
                     nlist=nlist,
                     workers=workers,
                     time_limit=time_limit,
+                    max_pixels=max_pixels,
                     progress=bar if bar.shown else None,
                 )
         except KeyboardInterrupt as error:

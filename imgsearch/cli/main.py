@@ -63,9 +63,29 @@ def _exit_codes() -> Iterator[None]:
         with suppress(OSError, ValueError):  # or the last flush of stdout fails once more, loudly
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(StorageError.exit_code) from error
+    except MemoryError as error:
+        complain("there is too little memory for this; what was indexed is safe")
+        raise click.exceptions.Exit(StorageError.exit_code) from error
+    except ImportError as error:  # such as a library that does not fit into memory
+        complain(f"cannot load a part of this program: {reason_of(error)}")
+        raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
         complain("; ".join(["interrupted", *error.args]))
         raise click.exceptions.Exit(INTERRUPTED) from error
+
+
+def _fill_standard_streams() -> None:
+    """Open what who started us has closed, or a file of the collection would take its number."""
+    # What is to be printed and cannot be has to be told: nothing can be written to this stdout.
+    for descriptor, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # it gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 @click.group(
@@ -88,6 +108,7 @@ def main(ctx: click.Context, collection: Path | None) -> None:
     # Odd files are accepted or refused, quietly.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+    _fill_standard_streams()
     ctx.obj = collection
 
 

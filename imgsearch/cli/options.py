@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.kinds import Option, Switch, crop
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
 from imgsearch.storage.layout import Layout
 
@@ -28,6 +29,7 @@ __all__ = [
     "json_option",
     "k_option",
     "locate",
+    "max_pixels_option",
     "min_similarity_option",
     "model_option",
     "moved_option",
@@ -104,6 +106,13 @@ html_option = _option(
 )
 json_option = _switch("--json", "as_json", help="Print JSON.")
 k_option = _option("-k", type=_positive, metavar="N", default=10, help="How many images to show.")
+max_pixels_option = _option(
+    "--max-pixels",
+    type=_positive,
+    metavar="N",
+    default=MAX_PIXELS,
+    help="Refuse images of more pixels.",
+)
 min_similarity_option = _option(
     "--min-similarity",
     type=click.FloatRange(-1, 1),

@@ -79,13 +79,14 @@ class _NothingToShowError(Exception):
     """Leave the page that was there."""
 
 
-def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None) -> bool:
+def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> bool:
     """Write a page of answers, which are computed meanwhile; it is there whole or not at all.
 
     Args:
         path: of the page, which is replaced if it exists.
         answers: to be shown.
         crop: the part of each image that was searched for.
+        max_pixels: there is no thumbnail of an image of more.
 
     Returns:
         Whether there were answers to be shown; if not, nothing was written.
@@ -95,7 +96,7 @@ def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None) -> bo
     """
 
     def fill(sink: Sink) -> None:
-        pieces = render(answers, crop)
+        pieces = render(answers, crop, max_pixels)
         head = next(pieces)
         first = next(pieces)
         if first == _FOOT:
@@ -119,12 +120,12 @@ def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None) -> bo
     return True
 
 
-def render(answers: Iterable[Answered], crop: Crop | None) -> Iterator[str]:
+def render(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> Iterator[str]:
     """Yield the pieces of a page of answers."""
     from imgsearch.embedding.pictures import thumbnail
 
-    of_query = partial(thumbnail, longest=EDGE, crop=Box(*crop) if crop else None)
-    of_unlike = partial(thumbnail, longest=EDGE)
+    of_unlike = partial(thumbnail, longest=EDGE, max_pixels=max_pixels)
+    of_query = partial(of_unlike, crop=Box(*crop) if crop else None)
     of_hit = lru_cache(REMEMBERED)(of_unlike)
     yield _HEAD
     for answered in answers:

@@ -18,6 +18,7 @@ from imgsearch.cli.outcome import Outcome
 from imgsearch.cli.output import shown
 from imgsearch.cli.page import write_page
 from imgsearch.cli.pictures import STDIN
+from imgsearch.embedding.limits import pillow_allows
 
 if TYPE_CHECKING:
     from imgsearch.queries import QueryOptions
@@ -40,6 +41,7 @@ __all__ = ["query"]
 @options.crop_option
 @options.min_similarity_option
 @options.exclude_self_option
+@options.max_pixels_option
 @options.nprobe_option
 @options.collection_option
 @options.device_option
@@ -54,6 +56,7 @@ def query(
     combine: bool,
     unlike: tuple[str, ...],
     crop: Crop | None,
+    max_pixels: int,
     min_similarity: float | None,
     exclude_self: bool,
     device: str,
@@ -73,15 +76,17 @@ def query(
         unlike=unlike,
         combine=combine,
         crop=crop,
+        max_pixels=max_pixels,
         exclude_self=exclude_self,
         options=_search_options(ctx, k, min_similarity),
     )
     outcome = Outcome()
     directory = options.locate(ctx, collection)
-    with libraries_silenced(), Collection.open(directory, device=device) as found:
+    opened = Collection.open(directory, device=device)
+    with libraries_silenced(), pillow_allows(max_pixels), opened as found:
         answered = answers(found, request, outcome)
         if form == "html" and html is not None:
-            if write_page(html, answered, crop):
+            if write_page(html, answered, crop, max_pixels):
                 click.echo(f"wrote {shown(str(html))}", err=True)
         else:
             for text in _form(ctx, form)(answered):
@@ -107,7 +112,9 @@ def _form(ctx: click.Context, name: str | None) -> Form:
             return as_json
         case "as_csv":
             return partial(as_csv, terminal=sys.stdout.isatty())
+        case "paths" if ctx.params["null"]:
+            return partial(as_paths, end=b"\0")
         case "paths":
-            return partial(as_paths, end=b"\0" if ctx.params["null"] else b"\n")
+            return partial(as_paths, terminal=sys.stdout.isatty())
         case _:
             return as_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,10 +10,11 @@ from importlib import import_module
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from imgsearch.errors import ImageError, reason_of
 
-__all__ = ["FORMATS", "Format", "cannot_decode", "recognise"]
+__all__ = ["FORMATS", "Format", "cannot_decode", "open_as", "recognise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,23 @@ def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
     if not formats:
         raise _unrecognised(path, empty=not prefix)
     return formats
+
+
+def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:
+    """Open a file as the first of `formats` that it can be.
+
+    As `PIL.Image.open` does, but without its limit of pixels, which holds for a whole process.
+
+    Raises:
+        UnidentifiedImageError: it is none of them; but plug-ins raise whatever they like.
+    """
+    for name in formats:
+        file.seek(0)
+        try:
+            return Image.OPEN[name][0](file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # a plug-in's "it is not mine"
+            continue
+    raise UnidentifiedImageError
 
 
 def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:

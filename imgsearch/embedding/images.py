@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_part
-from imgsearch.embedding.formats import cannot_decode, recognise
+from imgsearch.embedding.formats import cannot_decode, open_as, recognise
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.listing import trusted_time
 from imgsearch.errors import ImageError, reason_of
 
@@ -98,16 +99,16 @@ class ImageFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def decode(self, input_size: int) -> Pixels:
+    def decode(self, input_size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode it into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
 
         Raises:
-            ImageError: it cannot be read or has changed (`transient`), it cannot be decoded, or it
-                is no image (not `recognised`).
+            ImageError: it cannot be read or has changed (`transient`), it is too large (`limited`),
+                it cannot be decoded, or it is no image (not `recognised`).
         """
         with _reading(self._path):
             self._file.seek(0)
-            pixels = decode(self._file, input_size, self._path)
+            pixels = decode(self._file, input_size, self._path, max_pixels)
             self._check_unchanged()
         return pixels
 
@@ -142,18 +143,21 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it
 
 
-def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:
+def decode(
+    file: BinaryIO, input_size: int, path: str = "image", max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Decode an open image file into uint8 `[input_size, input_size, 3]`.
 
     The first frame, upright by its EXIF orientation; a JPEG at reduced scale.
 
     Raises:
-        ImageError: it is no image of one of `FORMATS`, or it cannot be decoded.
+        ImageError: it is no image of one of `FORMATS`, it has more than `max_pixels`, or it cannot
+            be decoded.
         OSError: the operating system could not read it.
     """
     reduced = False
     try:
-        with _opened(file, path) as image:
+        with _opened(file, path, max_pixels) as image:
             whole = image.size
             # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
             # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
@@ -164,42 +168,56 @@ def decode(file: BinaryIO, input_size: int, path: str = "image") -> Pixels:
         if not reduced:
             raise
     file.seek(0)
-    with _opened(file, path) as image:  # a lossless JPEG cannot be decoded at reduced scale
+    with _opened(
+        file, path, max_pixels
+    ) as image:  # a lossless JPEG cannot be decoded at reduced scale
         return pixels_of(image, input_size)
 
 
 @contextmanager
-def open_image(source: str | bytes) -> Iterator[Image.Image]:
+def open_image(source: str | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image file, given by its path or its content; nothing is decoded yet.
 
     Raises:
-        ImageError: it cannot be read, it is no image, or what was done with it failed.
+        ImageError: it cannot be read, it is no image, it has more than `max_pixels`, or what was
+            done with it failed.
     """
     if isinstance(source, bytes):
-        with _opened(io.BytesIO(source), "image") as image:
+        with _opened(io.BytesIO(source), "image", max_pixels) as image:
             yield image
         return
     with _reading(source), open(source, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ImageError(source, "is not a regular file", recognised=False)
-        with _opened(file, source) as image:
+        with _opened(file, source, max_pixels) as image:
             yield image
 
 
 @contextmanager
-def _opened(file: BinaryIO, path: str) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, path: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image; whatever fails while it is open becomes an `ImageError`."""
     formats = recognise(file, path)
     try:
-        with Image.open(file, formats=formats) as image:
+        with open_as(formats, file) as image:
+            if image.width * image.height > max_pixels:
+                size = f"{image.width:,} x {image.height:,} pixels"
+                raise _too_large(path, f"has {size}, and the limit is {max_pixels:,}")
             yield image
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:  # seen by a plug-in: see limits.pillow_allows
+        raise _too_large(path, "holds more pixels than is allowed") from error
+    except MemoryError as error:
+        raise _too_large(path, "takes more memory than there is, or than is allowed") from error
     except Exception as error:
         # Plug-ins raise whatever a malformed file makes them stumble over: there is no common base.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # EINVAL: the file itself pointed to an offset that no file can have
         raise cannot_decode(path, formats, error) from error
+
+
+def _too_large(path: str, reason: str) -> ImageError:
+    return ImageError(path, f"{reason}: make it smaller, or raise --max-pixels", limited=True)
 
 
 def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels:

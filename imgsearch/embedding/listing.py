@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
+from typing import Self
 
-from imgsearch.errors import reason_of
+from imgsearch.embedding.walking import Unreadable, walk
 
 __all__ = ["File", "Kind", "Listing", "Unreadable", "list_files", "list_one", "trusted_time"]
 
 BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
 UNTRUSTED_NS = 2_000_000_000  # the coarsest clock of a file system in use, that of FAT
+
+# On a network drive the status of each file is a round trip, so that many are asked for at once; on
+# a local disk that would be slower than one after another.
+SLOW = 0.000_2  # seconds
+RECENT = 8  # statuses, all of which have to be slow: any one may have met with a hiccup
+AT_ONCE = 16
+PART = 8  # files that a thread asks for, one after another
+SAMPLED = 64  # of so many folders, one is asked for directly, to see whether it still is slow
 
 
 class Kind(Enum):
@@ -48,14 +60,6 @@ class Listing:
     upto: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A folder that could not be listed, and why."""
-
-    folder: bytes
-    reason: str
-
-
 def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
     """Return a file's modification time, None where it says nothing about the file's content.
 
@@ -73,71 +77,100 @@ def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
 def list_one(path: bytes) -> Listing:
     """Return the listing of a single file, given by its absolute path."""
     folder, name = os.path.split(path)
-    return Listing(folder, (_stat(folder, name),), first=name, upto=name)
+    return Listing(folder, (_stat(os.path.join(folder, b""), name),), first=name, upto=name)
 
 
 def list_files(
     tops: Iterable[bytes], seen: set[tuple[int, int]], skipped: Container[bytes] = ()
 ) -> Iterator[Listing | Unreadable]:
-    """Yield the files under the folders `tops`, depth first, sorted by name.
+    """Yield the files under the folders `tops`, in the order of `walk`, whose arguments these are.
 
-    Hidden folders are left out, `tops` themselves excepted. Links to folders are followed after all
-    real folders, so that a folder that is reached twice is listed once, by its real path if it has
-    one; a loop of links ends for the same reason.
-
-    Args:
-        tops: absolute paths.
-        seen: device and inode of folders not to be entered; those entered are added.
-        skipped: absolute paths of folders that are passed over, unless they are of `tops`.
+    Folders are looked into up to `BLOCK` files ahead where the drive is slow.
     """
-    folders: list[bytes] = [*tops][::-1]
-    links: list[bytes] = []
-    while folders or links:
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
+    with _Statuses() as statuses:
+        for found in walk(tops, seen, skipped):
+            if isinstance(found, Unreadable):
+                yield from statuses.take()
+                yield found
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            names, real, linked = _scan(folder)
-        except OSError as error:
-            yield Unreadable(folder, reason_of(error))
-            continue
-        folders += [path for path in reversed(real) if path not in skipped]
-        links += [path for path in linked if path not in skipped]
-        first = b""
-        for start in range(0, len(names), BLOCK):
-            block = names[start : start + BLOCK]
-            upto = block[-1] if start + BLOCK < len(names) else None
-            yield Listing(folder, tuple(_stat(folder, name) for name in block), first, upto)
-            first = block[-1] + b"\0"  # the name that comes next, if there is one
+            first = b""
+            for start in range(0, len(found.names), BLOCK):
+                names = found.names[start : start + BLOCK]
+                upto = names[-1] if start + BLOCK < len(found.names) else None
+                yield from statuses.ask(_Block(found.folder, names, first, upto))
+                first = names[-1] + b"\0"  # the name that comes next, if there is one
+        yield from statuses.take()
 
 
-def _scan(folder: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Return the sorted names of files, and the paths of real and of linked folders."""
-    names: list[bytes] = []
-    real: list[bytes] = []
-    linked: list[bytes] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not _is_folder(entry):
-                names.append(entry.name)
-            elif not entry.name.startswith(b"."):
-                (linked if entry.is_symlink() else real).append(entry.path)
-    return sorted(names), sorted(real), sorted(linked)
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A listing to be; its attributes."""
+
+    folder: bytes
+    names: list[bytes]
+    first: bytes
+    upto: bytes | None
 
 
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link into a folder that may not be read, or a loop of links
-        return False
+class _Statuses:
+    """Asks for the status of files, of several at once where that is slow. A context manager."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._waiting: deque[tuple[_Block, list[Future[list[File]]]]] = deque()
+        self._ahead = 0  # files of these
+        self._recent = deque([0.0], maxlen=RECENT)  # seconds
+        self._asked = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def ask(self, block: _Block) -> Iterator[Listing]:
+        """Ask for the files of a block; yield, in the order asked for, what there is by now."""
+        self._asked += 1
+        if min(self._recent) <= SLOW or self._asked % SAMPLED == 0:
+            if self._waiting:
+                yield from self.take()
+            yield Listing(block.folder, tuple(self._timed(block)), block.first, block.upto)
+            return
+        starts = range(0, len(block.names), PART)
+        parts = [block.names[start : start + PART] for start in starts]
+        asked = [self._pool.submit(_stat_all, block.folder, part) for part in parts]
+        self._waiting.append((block, asked))
+        self._ahead += len(block.names)
+        yield from self.take(BLOCK)
+
+    def take(self, ahead: int = 0) -> Iterator[Listing]:
+        """Wait for what was asked for, and yield it, until no more than `ahead` files are left."""
+        while self._ahead > ahead:
+            block, asked = self._waiting.popleft()
+            self._ahead -= len(block.names)
+            files = chain.from_iterable(part.result() for part in asked)
+            yield Listing(block.folder, tuple(files), block.first, block.upto)
+
+    def _timed(self, block: _Block) -> list[File]:
+        above = os.path.join(block.folder, b"")
+        files = []
+        for name in block.names:
+            started = time.perf_counter()
+            files.append(_stat(above, name))
+            self._recent.append(time.perf_counter() - started)
+        return files
 
 
-def _stat(folder: bytes, name: bytes) -> File:
+def _stat_all(folder: bytes, names: list[bytes]) -> list[File]:
+    above = os.path.join(folder, b"")
+    return [_stat(above, name) for name in names]
+
+
+def _stat(above: bytes, name: bytes) -> File:
+    """Return a file; `above` is the path of its folder, with a slash at the end."""
     now = time.time_ns()  # for each file: a block on a slow disk takes longer than a time is recent
     try:
-        status = os.stat(os.path.join(folder, name))
+        status = os.stat(above + name)
     except OSError:
         return File(name, 0, 0, Kind.BROKEN)
     kind = Kind.REGULAR if stat.S_ISREG(status.st_mode) else Kind.SPECIAL

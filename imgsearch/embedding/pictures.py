@@ -9,6 +9,7 @@ from PIL import Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Box, Part, stored_part
 from imgsearch.embedding.images import Pixels, open_image, orientation_of, picture_of, pixels_of
+from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
 __all__ = ["part_of", "pixels_from", "thumbnail"]
@@ -18,35 +19,42 @@ QUALITY = 80  # of a thumbnail: some 12 KB
 _JPEG = ("JPEG", "MPO")  # of Pillow's formats, those that can be decoded at reduced scale
 
 
-def pixels_from(source: str | bytes, input_size: int, crop: Box | None = None) -> Pixels:
+def pixels_from(
+    source: str | bytes, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Return the pixels of an image file for a network: uint8 `[input_size, input_size, 3]`, RGB.
 
     Args:
         source: the path of the file, or its content.
         input_size: edge of the network's input.
         crop: the part of the image to be used; None for all of it.
+        max_pixels: an image of more is refused.
 
     Raises:
-        ImageError: it cannot be read, is no image, cannot be decoded, or has no such part.
+        ImageError: it cannot be read, is no image, is too large, cannot be decoded, or has no such
+            part.
     """
-    with open_image(source) as image:
+    with open_image(source, max_pixels) as image:
         part = part_of(image, crop, _name(source))
         _reduce(image, (input_size, input_size), part)
         return pixels_of(image, input_size, part)
 
 
-def thumbnail(source: str | bytes, longest: int, crop: Box | None = None) -> bytes:
+def thumbnail(
+    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+) -> bytes:
     """Return a small upright JPEG of an image file, without its metadata.
 
     Args:
         source: the path of the file, or its content.
         longest: the longer edge in pixels; a smaller image is not enlarged.
         crop: the part of the image to be shown; None for all of it.
+        max_pixels: an image of more is refused.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
-    with open_image(source) as image:
+    with open_image(source, max_pixels) as image:
         part = part_of(image, crop, _name(source))
         whole = _upright_size(image)
         width, height = whole[0] * (part[2] - part[0]), whole[1] * (part[3] - part[1])

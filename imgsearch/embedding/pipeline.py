@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from imgsearch.embedding.limits import MAX_PIXELS, memory_of
 from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
@@ -54,6 +55,7 @@ def embed_files(
     dim: int,
     workers: int,
     time_limit: float,
+    max_pixels: int = MAX_PIXELS,
     gpu: Runtime | None = None,
 ) -> Generator[Outcome, None, None]:
     """Yield the outcome of each path, in order.
@@ -69,21 +71,23 @@ def embed_files(
         dim: length of an embedding.
         workers: number of processes.
         time_limit: seconds that hashing a file may take, and decoding it, before it is blamed.
+        max_pixels: an image of more is refused; what a worker may use of the memory follows.
         gpu: runs the model in this process instead; the workers only decode.
 
     Raises:
         DamagedError: `model` cannot be loaded.
         ModelError: a worker cannot start.
     """
+    decodes = (str(input_size), str(max_pixels), str(memory_of(max_pixels, workers)))
     if gpu is None:
-        runs_model = command("worker", str(input_size), str(model))
+        runs_model = command("worker", *decodes, str(model))
         embedding = np.dtype((np.float32, (dim,)))
         pool = Pool(runs_model, workers, time_limit, embedding, wanted)
         with closing(pool.run(paths, WINDOW)) as replies:
             for reply in replies:
                 yield _outcome(reply)
         return
-    only_decodes = command("worker", str(input_size))
+    only_decodes = command("worker", *decodes)
     pixels = np.dtype((np.uint8, (input_size, input_size, 3)))
     pool = Pool(only_decodes, workers, time_limit, pixels, wanted)
     with closing(pool.run(paths, PIXEL_WINDOW)) as replies:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess
+from imgsearch.errors import ModelError, reason_of
 
 __all__ = ["Decoded", "Known", "Pool", "Refused", "Reply"]
 
@@ -29,6 +30,7 @@ class Refused:
     reason: str
     recognised: bool = True
     transient: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,12 @@ class Pool:
             threading.Thread(target=self._serve, args=(slot,), daemon=True)
             for slot in range(self._size)
         ]
-        for thread in threads:
-            thread.start()
+        started: list[threading.Thread] = []
         finished = False
         try:
+            for thread in threads:
+                _start(thread)
+                started.append(thread)
             yield from self._in_order(iter(paths), window)
             finished = True
         finally:
@@ -105,7 +109,7 @@ class Pool:
                     worker.stop()
             for _ in range(self._size):
                 self._requests.put((-1, []))
-            for thread in threads:
+            for thread in started:
                 thread.join()
 
     def _in_order(self, paths: Iterator[str], window: int) -> Iterator[Reply]:
@@ -192,8 +196,17 @@ class Pool:
         return [_reply(reply, rows) for reply in replies]
 
 
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # too many processes, or too little memory
+        raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
+
+
 def _reply(reply: dict[str, Any], rows: Iterator[npt.NDArray[Any]]) -> Reply:
     if "reason" in reply:
-        return Refused(reply["reason"], reply["recognised"], reply["transient"])
+        return Refused(
+            reply["reason"], reply["recognised"], reply["transient"], limited=reply["limited"]
+        )
     content = bytes.fromhex(reply["digest"]), reply["size"], reply["mtime_ns"]
     return Decoded(next(rows), *content) if reply["wanted"] else Known(*content)

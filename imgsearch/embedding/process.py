@@ -54,13 +54,13 @@ class WorkerProcess:
         """Start it; `start` waits until it is ready.
 
         Raises:
-            ModelError: there is no such program, or no process to be had.
+            ModelError: there is no such program, or no process or temporary file to be had.
         """
         self._time_limit = time_limit
         self._deadline = time.monotonic() + START_LIMIT
         self._overdue = False
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -102,6 +102,8 @@ class WorkerProcess:
         Raises:
             WorkerDiedError: it died, or was stopped because a file took too long.
         """
+        self._log.seek(0)  # the worker writes where this is: it is one open file to both
+        self._log.truncate()  # what was said of files that are done is of no more interest
         message, data = self._ask({"paths": paths})
         if "digests" in message:
             digests = zip(paths, message["digests"], strict=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import Network, build
 from imgsearch.embedding.weights import find_weights, read_state
-from imgsearch.errors import MEND, DamagedError, ModelError, reason_of
+from imgsearch.errors import MEND, DamagedError, ModelError, StorageError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +47,16 @@ class OnnxRuntime:
 
         Raises:
             DamagedError: it is missing or is no ONNX model.
+            StorageError: it cannot be read.
         """
         import onnxruntime
 
         try:
             serialised = model.read_bytes()
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
+        except OSError as error:
+            raise StorageError(f"cannot read {model}: {reason_of(error)}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4

@@ -10,8 +10,9 @@ request,
 - `{"begin": i}` again before it decodes file i, `{"begin": null}` before it runs the model;
 - `{"replies": [...]}` with one reply a path, in order, and the arrays of those that succeeded.
 
-A reply holds `reason`, `recognised` and `transient` of a refusal; or `digest`, `size`, `mtime_ns`
-(null if it is not to be trusted) and `wanted`, which tells whether there is an array for it.
+A reply holds `reason`, `recognised`, `transient` and `limited` of a refusal; or `digest`, `size`,
+`mtime_ns` (null if it is not to be trusted) and `wanted`, which tells whether there is an array for
+it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A worker process: hash a few images, decode and embed those that are wanted, answer, repeat.
 
-Started by `imgsearch.embedding.pipeline` as ``python -m imgsearch.embedding.worker SIZE [MODEL]``;
-without MODEL it answers with pixels instead of embeddings, for a pipeline that runs a GPU.
+Started by `imgsearch.embedding.pipeline` as
+``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL]``: the edge of the network's
+input, the pixels that an image may have, and the bytes that its decoding may take. Without MODEL it
+answers with pixels instead of embeddings, for a pipeline that runs a GPU.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.images import ImageFile
+from imgsearch.embedding.images import ImageFile, Pixels
+from imgsearch.embedding.limits import limit_log, limit_memory, pillow_allows
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
@@ -37,17 +42,21 @@ def main() -> None:
     warnings.simplefilter("ignore")  # decoders warn about odd files, which are accepted or refused
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not end up among the answers
-    input_size = int(sys.argv[1])
+    input_size, max_pixels, memory = map(int, sys.argv[1:4])
     try:
-        runtime = OnnxRuntime(Path(sys.argv[2]), threads=1) if len(sys.argv) > 2 else None
+        runtime = OnnxRuntime(Path(sys.argv[4]), threads=1) if len(sys.argv) > 4 else None
     except ImgsearchError as error:
         send_error(answers, error)
         return
     messages: Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
     send(answers, {"ready": True})
-    while True:
-        _answer(messages.get()["paths"], input_size, runtime, messages, answers)
+    limit_memory(memory)
+    limit_log()
+    decode = partial(ImageFile.decode, input_size=input_size, max_pixels=max_pixels)
+    with pillow_allows(max_pixels):
+        while True:
+            _answer(messages.get()["paths"], decode, runtime, messages, answers)
 
 
 def _listen(requests: BinaryIO, messages: Messages) -> None:
@@ -61,7 +70,7 @@ def _listen(requests: BinaryIO, messages: Messages) -> None:
 
 def _answer(
     paths: list[str],
-    input_size: int,
+    decode: Callable[[ImageFile], Pixels],
     runtime: OnnxRuntime | None,
     messages: Messages,
     answers: BinaryIO,
@@ -75,7 +84,7 @@ def _answer(
             if wanted[index] and isinstance(file, ImageFile):
                 send(answers, {"begin": index})
                 try:
-                    arrays.append(file.decode(input_size))
+                    arrays.append(decode(file))
                 except ImageError as error:
                     file = error
             replies.append(_reply(file, wanted=wanted[index]))
@@ -116,6 +125,7 @@ def _reply(file: ImageFile | ImageError, *, wanted: bool) -> dict[str, Any]:
             "reason": file.reason,
             "recognised": file.recognised,
             "transient": file.transient,
+            "limited": file.limited,
         }
     return {
         "digest": file.digest.hex(),

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +36,15 @@ TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
 _BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
 _GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
+
+# A forked process has none of the threads that OpenMP started, and would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
+
+
+# How Faiss's errors end where the machine was at its limits, or the disk could not be read.
+_NO_FAULT_OF_THE_FILE = tuple(
+    map(os.strerror, (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+)
 
 
 class Writer(Protocol):
@@ -113,7 +124,12 @@ class IvfIndex:
             raise
         except OSError as error:
             raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-        except (RuntimeError, MemoryError) as error:  # a size that is damaged may be any
+        except RuntimeError as error:
+            if str(error).endswith(_NO_FAULT_OF_THE_FILE):
+                reason = str(error).rsplit(": ", 1)[-1]
+                raise StorageError(f"cannot read {path}: {reason}") from error
+            raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
+        except MemoryError as error:  # a size that is damaged may be any
             raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
         if not isinstance(index, faiss.IndexIVFFlat):
             raise DamagedError(

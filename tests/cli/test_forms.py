@@ -20,19 +20,13 @@ from PIL import Image
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
+from tests.hostile_files import NAMES
 from tests.pictures import picture
 from tests.running import Run, imgsearch_command
 
 Invoke = Callable[..., Result]
 
-HOSTILE = (
-    b'"><img src=x onerror=alert(1)>.png',
-    b'a, "b" and c\'.png',
-    b"line\nbreak\r.png",
-    b"red\x1b[31m.png",
-    b"\xff\xfe.png",
-    "left\u202egnp.png".encode(),
-)
+HOSTILE = tuple(name + b".png" for name in NAMES)
 
 
 @pytest.fixture
@@ -71,19 +65,24 @@ def test_csv_holds_hostile_names_as_json_does(
     run: Run, hostile: Path, tmp_path: Path, encoding: str
 ) -> None:
     environment = {"PYTHONIOENCODING": encoding}
-    ended = run("-c", hostile, "query", "hostile", "--csv", "-k", "6", env=environment)
+    ended = run(
+        "-c", hostile, "query", "hostile", "--csv", "-k", str(len(HOSTILE)), env=environment
+    )
     assert (ended.code, ended.err) == (0, "")
     rows = list(csv.reader(io.StringIO(ended.out, newline=""), strict=True))
     names = {str(tmp_path / "hostile" / name.decode(errors="replace")) for name in HOSTILE}
-    assert len(rows) == 1 + 36
+    assert len(rows) == 1 + len(HOSTILE) ** 2
     assert {row[0] for row in rows[1:]} == {row[3] for row in rows[1:]} == names
 
 
-def test_csv_on_a_terminal_has_no_character_that_it_would_obey(
-    hostile: Path, tmp_path: Path
+@pytest.mark.parametrize("form", ["--csv", "--paths", "--json", "-k9"])
+def test_a_terminal_is_sent_no_character_that_it_would_obey(
+    form: str, hostile: Path, tmp_path: Path
 ) -> None:
     master, terminal = pty.openpty()
-    command = imgsearch_command("-c", hostile, "query", "hostile", "--csv")
+    image = tmp_path / "0.png"
+    picture(HOSTILE.index(b"red\x1b[31m and \x1b]0;title\x07.png")).save(image)
+    command = imgsearch_command("-c", hostile, "query", image, form)
     subprocess.run(command, cwd=tmp_path, stdout=terminal, check=True)
     os.close(terminal)
     shown = b""
@@ -97,7 +96,7 @@ def test_csv_on_a_terminal_has_no_character_that_it_would_obey(
         shown += part
     os.close(master)
     text = shown.decode()
-    assert "red\\x1b[31m.png" in text
+    assert ("red\\u001b[31m" if form == "--json" else "red\\x1b[31m") in text
     assert text.replace("\r", "").replace("\n", "").isprintable()
 
 
@@ -107,7 +106,7 @@ def test_csv_on_a_terminal_has_no_character_that_it_would_obey(
 def test_paths_may_end_with_nul_and_are_exact(run: Run, hostile: Path, tmp_path: Path) -> None:
     for flags in (["-0"], ["--null"], ["--paths", "-0"]):
         picture(0).save(tmp_path / "0.png")
-        ended = run("-c", hostile, "query", tmp_path / "0.png", *flags)
+        ended = run("-c", hostile, "query", tmp_path / "0.png", *flags, "-k", "99")
         (*paths, rest) = os.fsencode(ended.out).split(b"\0")
         assert rest == b""
         folder = os.fsencode(tmp_path / "hostile")

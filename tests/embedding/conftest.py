@@ -209,15 +209,15 @@ _FAULTS = """\
 import os, signal, sys, time
 
 def when_opened(start, action):
-    import PIL.Image
-    plain = PIL.Image.open
+    from PIL.ImageFile import ImageFile
+    plain = ImageFile.__init__
 
-    def open_(file, *args, **kwargs):
+    def init(self, file, *args, **kwargs):
         if os.path.basename(file.name).startswith(start):
             action()
-        return plain(file, *args, **kwargs)
+        plain(self, file, *args, **kwargs)
 
-    PIL.Image.open = open_
+    ImageFile.__init__ = init
 
 def when_hashed(start, action):
     import hashlib

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -266,6 +269,83 @@ def test_a_file_written_while_a_block_is_listed_has_no_time_however_long_that_ta
     (each,) = list_files([os.fsencode(tmp_path)], set())
     assert isinstance(each, Listing)
     assert each.files[1].mtime_ns is None
+
+
+class SlowDrive:
+    """Makes a file's status slow to come; `most` is how many were waited for at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Callable[[bytes], float]) -> None:
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+        self._seconds = seconds
+        self._stat = os.stat
+        monkeypatch.setattr(os, "stat", self._slow_stat)
+
+    def _slow_stat(self, path: bytes, *args: Any, **keywords: Any) -> os.stat_result:
+        if os.fsencode(path).endswith(b".jpg"):
+            self._count(1)
+            time.sleep(self._seconds(path))
+            self._count(-1)
+        return self._stat(path, *args, **keywords)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._now += change
+            self.most = max(self.most, self._now)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A folder with 40 folders of 4 files, one of 300 files, and a link to nowhere."""
+    names = [f"{n // 4:02}/{n}.jpg" for n in range(160)] + [f"z/{n}.jpg" for n in range(300)]
+    _fill(tmp_path / "many", *names)
+    (tmp_path / "many" / "20" / "no.jpg").symlink_to("nowhere")
+    for number, path in enumerate(sorted((tmp_path / "many").rglob("*.jpg"))):
+        if path.is_file():
+            os.utime(path, (number, number))
+    return tmp_path / "many"
+
+
+def _listings(top: Path) -> list[Listing | Unreadable]:
+    return list(list_files([os.fsencode(top)], set()))
+
+
+def test_on_a_slow_drive_many_files_are_asked_for_at_once_and_come_in_the_same_order(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _listings(many)
+    monkeypatch.setattr(listing, "BLOCK", 100)
+    blocks = _listings(many)
+    drive = SlowDrive(monkeypatch, lambda _: 0.002)
+    assert _listings(many) == blocks
+    assert 4 < drive.most <= listing.AT_ONCE
+    monkeypatch.setattr(listing, "BLOCK", 1_000)
+    assert _listings(many) == expected
+
+
+def test_a_drive_that_is_slow_only_now_and_then_is_asked_for_one_file_after_another(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _listings(many)
+    drive = SlowDrive(monkeypatch, lambda path: 1.0 if path.endswith(b"/17.jpg") else 0)
+    assert _listings(many) == expected
+    assert drive.most == 1
+
+
+def test_what_cannot_be_listed_on_a_slow_drive_comes_in_its_place(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SlowDrive(monkeypatch, lambda _: 0.001)
+    monkeypatch.setattr(listing, "BLOCK", 10)  # so far does it look ahead
+    found = []
+    for each in list_files([os.fsencode(many)], set()):
+        found.append(each)
+        if each.folder.endswith(b"/09"):
+            shutil.rmtree(many / "39")
+    (gone,) = (n for n, each in enumerate(found) if isinstance(each, Unreadable))
+    assert found[gone].folder == os.fsencode(many / "39")
+    folders = [each.folder for each in found]
+    assert folders == sorted(folders)
 
 
 _TREES = st.recursive(

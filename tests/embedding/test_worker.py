@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from imgsearch.embedding.images import read
+from imgsearch.embedding.limits import MAX_PIXELS, memory_of
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
 
@@ -29,8 +30,10 @@ def start() -> Iterator[Start]:
     """Return a function that starts a worker and waits until it is ready."""
     started = []
 
-    def worker(*arguments: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "imgsearch.embedding.worker", *map(str, arguments)]
+    def worker(*model: Path, max_pixels: int = MAX_PIXELS) -> subprocess.Popen[bytes]:
+        limits = [str(max_pixels), str(memory_of(max_pixels, workers=1))]
+        command = [sys.executable, "-m", "imgsearch.embedding.worker", str(TINY_SIZE), *limits]
+        command += map(str, model)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
@@ -80,7 +83,7 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
 ) -> None:
     paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(3)]
     paths.insert(1, str(tmp_path / "gone.png"))
-    worker = start(TINY_SIZE, tiny_model)
+    worker = start(tiny_model)
     said, replies, data = _ask(worker, paths)
     digests = [None if "gone" in path else _hex(path) for path in paths]
     assert said == [0, 1, 2, 3, digests, 0, 2, 3, None]
@@ -92,6 +95,7 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
         "reason": "cannot be read: No such file or directory",
         "recognised": True,
         "transient": True,
+        "limited": False,
     }
     for path, reply in zip(good, replies, strict=True):
         assert reply["digest"] == _hex(path)
@@ -101,7 +105,7 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
 
 def test_a_worker_without_a_model_answers_with_pixels(tmp_path: Path, start: Start) -> None:
     paths = [write(tmp_path / f"{n}.png", photo(30, 20, seed=n), "PNG") for n in range(2)]
-    worker = start(TINY_SIZE)
+    worker = start()
     said, replies, data = _ask(worker, paths)
     assert said == [0, 1, [_hex(path) for path in paths], 0, 1]
     assert len(replies) == 2
@@ -114,7 +118,7 @@ def test_what_is_not_wanted_is_answered_without_an_array(
 ) -> None:
     paths = photos(tmp_path, *"abc")
     os.utime(paths[2], ns=(1, 1_700_000_000_123_456_789))
-    worker = start(TINY_SIZE, tiny_model)
+    worker = start(tiny_model)
     for path in paths[:2]:
         os.utime(path, ns=(1, time.time_ns() + 10**9))
     said, replies, data = _ask(worker, paths, unwanted=(0, 2))
@@ -135,7 +139,7 @@ def test_a_request_of_nothing_wanted_is_answered_without_the_model(
     tmp_path: Path, start: Start, tiny_model: Path
 ) -> None:
     (path,) = photos(tmp_path, "a")
-    worker = start(TINY_SIZE, tiny_model)
+    worker = start(tiny_model)
     said, replies, data = _ask(worker, [path], unwanted=(0,))
     assert said == [0, [_hex(path)]]
     assert len(replies) == 1
@@ -145,7 +149,7 @@ def test_a_request_of_nothing_wanted_is_answered_without_the_model(
 def test_a_worker_leaves_while_it_waits_to_hear_what_is_wanted(
     tmp_path: Path, start: Start
 ) -> None:
-    worker = start(TINY_SIZE)
+    worker = start()
     assert worker.stdin is not None
     assert worker.stdout is not None
     send(worker.stdin, {"paths": photos(tmp_path, "a")})
@@ -157,7 +161,7 @@ def test_a_worker_leaves_while_it_waits_to_hear_what_is_wanted(
 def test_nothing_is_asked_and_the_model_is_not_run_when_every_file_is_refused(
     tmp_path: Path, start: Start, tiny_model: Path
 ) -> None:
-    worker = start(TINY_SIZE, tiny_model)
+    worker = start(tiny_model)
     said, replies, data = _ask(worker, [str(tmp_path / "gone.png")])
     assert said == [0]
     assert len(replies) == 1
@@ -166,7 +170,7 @@ def test_nothing_is_asked_and_the_model_is_not_run_when_every_file_is_refused(
 
 
 def test_a_worker_leaves_when_a_request_is_cut_off(start: Start) -> None:
-    worker = start(TINY_SIZE)
+    worker = start()
     assert worker.stdin is not None
     worker.stdin.write(b'{"paths": [')
     worker.stdin.flush()

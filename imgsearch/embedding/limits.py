@@ -1,0 +1,82 @@
+"""How much one image may take: of pixels, of memory, and of the disk by what decoders say of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["MAX_PIXELS", "limit_log", "limit_memory", "memory_of", "pillow_allows"]
+
+#: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
+#: have 200 million, those of cameras 151 million.
+MAX_PIXELS = 250_000_000
+
+#: Bytes that decoding a pixel may take: measured on 36 million of them, 4 for most images, 8 with
+#: transparency, 12 for AVIF, 17 for WebP; 25 for a TIFF of floats, which has to be smaller.
+BYTES = 17
+
+#: Bytes for all else: running the model, the content of a file, a decoder's library.
+ELSE = 256 << 20
+
+LOG = 1 << 20  # bytes
+
+
+def memory_of(max_pixels: int, workers: int) -> int:
+    """Return how many bytes a worker may use on its files.
+
+    Enough to decode `max_pixels`; but decoding takes no more than half of the machine's memory, all
+    workers together.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return ELSE + min(BYTES * max_pixels, machine // (2 * workers))
+
+
+def limit_memory(more: int) -> None:
+    """Let this process use so many bytes more than now: beyond that it gets a `MemoryError`.
+
+    Only Linux can do that; a lower limit that somebody set before stays as it is.
+    """
+    if sys.platform == "linux":
+        # Not the limit of the address space (RLIMIT_AS): threads reserve much that they never use.
+        _lower(resource.RLIMIT_DATA, _data() + more)
+
+
+def limit_log() -> None:
+    """Let this process write only so much to any file: libtiff has a line for each odd tag.
+
+    Beyond that writing fails, which Python reports and C libraries do not look at.
+    """
+    _lower(resource.RLIMIT_FSIZE, LOG)
+
+
+def _lower(which: int, limit: int) -> None:
+    soft, hard = resource.getrlimit(which)
+    if soft == resource.RLIM_INFINITY or limit < soft:
+        resource.setrlimit(which, (limit, hard))
+
+
+def _data() -> int:
+    """Return the bytes that the limit counts: the private, writable memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmData:"))
+    return int(kilobytes) * 1024
+
+
+@contextmanager
+def pillow_allows(max_pixels: int) -> Iterator[None]:
+    """Let Pillow itself allow as many pixels: in a process of our own, as it holds for all threads.
+
+    It looks at what is inside of a file, too, such as the images of an icon, and refuses what has
+    twice as many.
+    """
+    from PIL import Image  # not above: `imgsearch --help` names the limit, and needs no Pillow
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
