@@ -142,15 +142,15 @@ class Checker:
         return np.sort(np.concatenate([images, removed[start:end]]))
 
     def _check_images(self) -> Iterator[Damage]:
-        """Check that every image is in the range of a shard."""
-        ids = np.array(self.catalog.image_ids(), np.int64)
+        """Check that every id, of an image or a removed one, is in the range of a shard."""
+        ids = np.sort(np.array([*self.catalog.image_ids(), *self.snapshot.removed], np.int64))
         covered = np.zeros(ids.shape, np.bool_)
         for shard in self.snapshot.shards:
             start, end = np.searchsorted(ids, (shard.first_id, shard.last_id + 1))
             covered[start:end] = True
         lost = ids[~covered]
         if lost.size:
-            reason = f"names {lost.size:,} images of which there is no embedding"
+            reason = f"names {lost.size:,} ids of which there is no embedding"
             name = self.layout.catalog.name
             yield Damage(Part.IMAGES, name, reason, ids=tuple(lost.tolist()))
 

@@ -19,7 +19,7 @@ class Part(Enum):
     COPY = "copy"
     MODEL = "model"
     SHARD = "shard"
-    IMAGES = "images"  # that no shard has an embedding of
+    IMAGES = "images"  # of which no shard has an embedding
     INDEX = "index"
     REPLACED = "replaced"  # a file that nobody will open any more
     EMBEDDINGS = "embeddings"  # that are not what their images give

@@ -73,7 +73,7 @@ class Mender:
         for damage in damages:
             if damage.part is Part.IMAGES:
                 self.catalog.drop_images(damage.ids)
-                yield f"{damage.file}: {len(damage.ids):,} images dropped; `imgsearch index` them"
+                yield f"{damage.file}: {len(damage.ids):,} ids dropped; `imgsearch index` follows"
         if Part.INDEX in parts:
             self.catalog.drop_index()
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:

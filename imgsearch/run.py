@@ -149,8 +149,6 @@ class Run:
     ) -> None:
         with closing(embed(self._paths(candidates), wanted)) as outcomes:
             for outcome in outcomes:
-                if self._progress:  # a run with nothing to embed is over before it is counted
-                    self._ahead.start()
                 self._take(self._waiting.popleft(), outcome)
                 self._committer.commit_if_due()
                 self._tell()
@@ -161,6 +159,8 @@ class Run:
 
     def _paths(self, candidates: Iterator[_Candidate]) -> Iterator[str]:
         for candidate in candidates:
+            if self._progress:  # a run with nothing to embed is over before it is counted
+                self._ahead.start()
             self._waiting.append(candidate)
             yield candidate.path
 

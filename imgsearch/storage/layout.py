@@ -105,8 +105,10 @@ class Layout:
 
         Raises:
             InputError: there is something else.
+            DamagedError: there is a collection whose manifest was lost.
             StorageError: it cannot be read.
         """
+        self._check_lost()
         files = self.catalog, self.seal, self.copy, self.model, self.vectors, self.segments
         own = {path.name for path in files}
         try:
@@ -140,6 +142,11 @@ class Layout:
             raise missing(error) from error
         raise DamagedError(f"{self.model} is not what was written; {MEND}")
 
+    def _check_lost(self) -> None:
+        """Tell a collection whose manifest was lost from none."""
+        if any(self.vectors.glob("*.npy")):
+            raise DamagedError(f"{self.manifest} is missing; {MEND}")
+
     def make_folders(self) -> None:
         """Make the folders, or raise `StorageError`."""
         for folder in (self.directory, self.vectors, self.segments):
@@ -160,8 +167,7 @@ class Layout:
             manifest = json.loads(self.manifest.read_bytes())
             version = manifest["version"] if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
-            if any(self.vectors.glob("*.npy")):
-                raise DamagedError(f"{self.manifest} is missing; {MEND}") from None
+            self._check_lost()
             raise NoCollectionError(
                 f"there is no collection at {self.directory}; "
                 "make one with `imgsearch index FOLDER`, or name another with -c"

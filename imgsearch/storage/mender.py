@@ -35,7 +35,7 @@ class CatalogMender(CatalogWriter):
                 self._insert_shard(new)
 
     def drop_images(self, ids: Sequence[int]) -> None:
-        """Forget images of which there is no embedding."""
+        """Forget ids, of images and of removed ones, of which there is no embedding."""
         with self._database.transaction():
             self._drop_images(ids)
 
@@ -44,4 +44,6 @@ class CatalogMender(CatalogWriter):
         self._run("UPDATE model SET onnx_sha256 = ?", onnx_sha256)
 
     def _drop_images(self, ids: Sequence[int]) -> None:
-        self._database.run_many("DELETE FROM images WHERE id = ?", [(id_,) for id_ in ids])
+        rows = [(id_,) for id_ in ids]
+        self._database.run_many("DELETE FROM images WHERE id = ?", rows)
+        self._database.run_many("DELETE FROM removed WHERE id = ?", rows)

@@ -68,7 +68,8 @@ def test_a_collection_that_is_being_written_to_ends_with_5(
         ended = run("-c", indexed, "index", photos)
         assert (ended.code, ended.err) == (
             5,
-            f"imgsearch: another imgsearch is writing to {indexed}; try again when it is done\n",
+            f"imgsearch: another imgsearch is writing to {indexed}, or verifies it; "
+            "try again when it is done\n",
         )
         assert run("-c", indexed, "query", photos / "0003.png").code == 0
 

@@ -1,0 +1,495 @@
+"""Damage is found wherever it is, and repaired without a loss."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch import mending, updating
+from imgsearch.collection import Collection
+from imgsearch.damage import Part
+from imgsearch.errors import (
+    BusyError,
+    DamagedError,
+    ImgsearchError,
+    ModelError,
+    NoCollectionError,
+    StorageError,
+)
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import exclusive, undisturbed
+from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
+from imgsearch.storage.seal import seal
+from imgsearch.storage.shards import Shard
+from imgsearch.verifying import verify
+from tests.accounts import age
+from tests.damaging import DAMAGE, answers, files_of
+from tests.embedding_here import embed_here
+from tests.harm import Harm
+from tests.pictures import save_pictures
+from tests.small_network import DIM, make_small_collection
+
+# Ends itself at the n-th file that a repair puts in place.
+DYING = """
+import os, sys
+from pathlib import Path
+from imgsearch import verify
+left, replace = int(sys.argv[2]), Path.replace
+def dying(self, target):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), 9)
+    return replace(self, target)
+Path.replace = dying
+verify(sys.argv[1], repair=True, workers=1)
+"""
+
+# Does what a user does; prints what becomes of it.
+USING = """
+import sys
+import numpy as np
+from imgsearch import Collection, ImgsearchError
+queries = np.eye(2, int(sys.argv[2]), dtype=np.float32)
+try:
+    with Collection.open(sys.argv[1], device="cpu") as collection:
+        collection.query_many(queries, k=100)
+        collection.query_many(queries, k=100, exact=True)
+        collection.query(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+        collection.info()
+        collection.index(workers=1)
+except ImgsearchError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection with all kinds of files and rows, and its pictures beside it, to be copied."""
+    top = tmp_path_factory.mktemp("lived_in").resolve()
+    directory, photos = make_small_collection(top / "collection"), top / "photos"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(updating, "embed_files", embed_here())
+        with Collection.open(directory, device="cpu") as collection:
+            for start, count in ((0, 60), (100, 3), (200, 3)):
+                save_pictures(photos, count, first=start)
+                (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
+                age(photos)
+                collection.index(photos, nlist=3)
+            collection.remove([next(photos.glob(f"{n:04}.*")) for n in (2, 101, 200, 201)])
+            collection.index(nlist=4)
+            for start, count in ((300, 3), (400, 5)):
+                save_pictures(photos, count, first=start)
+                age(photos)
+                collection.index()
+    files = {path.name for path in files_of(directory)}
+    assert any(name.endswith(".ids.npy") for name in files)
+    with closing(Catalog(directory / "catalog.sqlite")) as catalog:
+        assert files & catalog.replaced().keys()
+    return directory
+
+
+@pytest.fixture
+def damaged(lived_in: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return shutil.copytree(lived_in, tmp_path / "damaged")
+
+
+@pytest.fixture(autouse=True)
+def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(updating, "embed_files", embed_here())
+    monkeypatch.setattr(mending, "embed_files", embed_here())
+
+
+@pytest.fixture
+def photos_away(lived_in: Path) -> Iterator[None]:
+    photos = lived_in.parent / "photos"
+    photos.rename(photos.with_name("away"))
+    yield
+    photos.with_name("away").rename(photos)
+
+
+def flip(path: Path, at: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+
+
+def shards_of(directory: Path) -> list[Shard]:
+    """Return the shards, the largest first."""
+    catalog = sqlite3.connect(directory / "catalog.sqlite")
+    shards = [Shard(*row) for row in catalog.execute("SELECT * FROM shards ORDER BY count DESC")]
+    catalog.close()
+    return shards
+
+
+def edit(directory: Path, *statements: str) -> None:
+    """Change the catalog, and seal it as if that had been right."""
+    catalog = sqlite3.connect(directory / "catalog.sqlite")
+    for statement in statements:
+        catalog.execute(statement)
+    catalog.commit()
+    catalog.close()
+    (directory / "catalog.seal").unlink()
+    seal(Layout(directory))
+
+
+def test_a_sound_collection_is_found_sound_and_is_not_touched(lived_in: Path) -> None:
+    def content() -> dict[Path, str]:
+        files = (path for path in lived_in.rglob("*") if path.is_file())
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    before = content()
+    for repair in (False, True):
+        report = verify(lived_in, repair=repair)
+        assert (report.damages, report.repairs, report.left) == ((), (), ())
+        assert (report.images, report.sampled, report.embedded) == (70, 20, 20)
+        assert (report.sealed, report.leftovers) == (True, 0)
+    assert content() == before
+
+
+def test_any_damage_to_any_file_is_found_and_repaired_without_a_loss(
+    lived_in: Path, tmp_path: Path, harm: Harm
+) -> None:
+    chance = random.Random(1234)
+    files, expected = files_of(lived_in), answers(lived_in)
+    for number in range(harm.times(120, 2_000)):
+        directory = tmp_path / "damaged"
+        shutil.copytree(lived_in, directory)
+        file, kind = chance.choice(files), list(DAMAGE)[number % len(DAMAGE)]
+        content = bytearray((directory / file).read_bytes())
+        DAMAGE[kind](content, chance)
+        (directory / file).write_bytes(content)
+        what = f"{kind} of {file} (number {number})"
+
+        report = verify(directory)
+        assert report.damages, what
+        assert report.left == report.damages, what
+        if file.name != "model.onnx":  # whose weights nobody has
+            report = verify(directory, repair=True)
+            assert report.repairs, what
+            assert report.left == (), what
+            assert answers(directory) == expected, what
+        harm.done(kind)
+        shutil.rmtree(directory)
+
+
+def test_every_bit_of_the_small_files_counts(lived_in: Path, tmp_path: Path, harm: Harm) -> None:
+    directory = shutil.copytree(lived_in, tmp_path / "damaged")
+    for name in ("collection.json", "catalog.seal"):
+        content = (directory / name).read_bytes()
+        for bit in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            (directory / name).write_bytes(flipped)
+            assert [damage.file for damage in verify(directory, sample=0).damages] == [name], bit
+        harm.done("bit flips", 8 * len(content))
+        (directory / name).write_bytes(content)
+
+
+def test_every_bit_of_the_header_of_the_catalog_counts(
+    lived_in: Path, tmp_path: Path, harm: Harm
+) -> None:
+    directory = shutil.copytree(lived_in, tmp_path / "damaged")
+    content = (directory / "catalog.sqlite").read_bytes()
+    for bit in range(800):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (directory / "catalog.sqlite").write_bytes(flipped)
+        assert "catalog.sqlite" in {each.file for each in verify(directory, sample=0).damages}, bit
+    harm.done("bit flips", 800)
+    assert sorted(files_of(directory)) == sorted(files_of(lived_in))
+
+
+@pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "catalog.copy", "segments"])
+def test_what_is_missing_is_made_again(damaged: Path, part: str) -> None:
+    expected = answers(damaged)
+    if part == "segments":
+        for path in (damaged / "segments").iterdir():
+            path.unlink()
+    else:
+        (damaged / part).unlink()
+    assert verify(damaged).left
+    assert verify(damaged, repair=True).left == ()
+    assert answers(damaged) == expected
+
+
+def test_a_lost_manifest_is_written_again_and_no_collection_is_made_over_the_old_one(
+    damaged: Path,
+) -> None:
+    expected = answers(damaged)
+    (damaged / "collection.json").unlink()
+    with pytest.raises(DamagedError, match=r"collection\.json is missing; `imgsearch verify"):
+        Collection.open(damaged, device="cpu")
+    with pytest.raises(ImgsearchError):
+        Collection.create(damaged, device="cpu")
+    assert verify(damaged, repair=True).left == ()
+    assert (damaged / "collection.json").read_bytes() == manifest_of(FORMAT_VERSION)
+    assert answers(damaged) == expected
+
+
+def test_a_lost_shard_is_taken_from_the_index(damaged: Path, lived_in: Path) -> None:
+    shard = shards_of(damaged)[0]
+    (damaged / "vectors" / f"{shard.number:08}.npy").unlink()
+    expected = answers(lived_in)
+    report = verify(damaged, repair=True)
+    assert re.fullmatch(r"vectors/0+\d+\.npy: \d+ taken from the index", report.repairs[0])
+    assert answers(damaged) == expected
+
+
+def test_a_lost_shard_is_embedded_again_where_the_index_is_lost_too(damaged: Path) -> None:
+    expected = answers(damaged)
+    for path in [*(damaged / "vectors").iterdir(), *(damaged / "segments").iterdir()]:
+        path.unlink()
+    report = verify(damaged, repair=True)
+    assert report.left == ()
+    assert all("embedded again" in line for line in report.repairs if "vectors/" in line)
+    assert "segments: the index was made anew from the embeddings" in report.repairs
+    assert answers(damaged) == expected
+    with Collection.open(damaged, device="cpu") as collection:
+        info = collection.info()
+        assert info.ivf is not None
+        assert info.ivf.nlist == 4
+        assert collection.index().unchanged == 70
+
+
+@pytest.mark.usefixtures("photos_away")
+def test_without_its_images_a_shard_keeps_what_is_sound_of_it(damaged: Path) -> None:
+    for path in (damaged / "segments").iterdir():
+        path.unlink()
+    shard = shards_of(damaged)[0]
+    path = damaged / "vectors" / f"{shard.number:08}.npy"
+    content = bytearray(path.read_bytes())
+    content[-4 * DIM : -4 * DIM + 4] = np.float32(7).tobytes()  # its last row is no unit vector
+    path.write_bytes(content)
+    report = verify(damaged, repair=True)
+    with closing(Catalog(damaged / "catalog.sqlite")) as catalog:
+        kept = len(catalog.image_ids(shard.first_id, shard.last_id))
+    told = f"{kept} kept as they are, for want of their images, 1 dropped"
+    assert any(told in line for line in report.repairs), report.repairs
+    assert report.left == ()
+    assert report.images == 69
+
+
+def test_an_image_that_was_dropped_is_embedded_by_the_next_run(
+    damaged: Path, lived_in: Path
+) -> None:
+    expected = answers(damaged)
+    photos = lived_in.parent / "photos"
+    photos.rename(photos.with_name("away"))
+    for path in [*(damaged / "vectors").iterdir(), *(damaged / "segments").iterdir()]:
+        path.unlink()
+    report = verify(damaged, repair=True)
+    photos.with_name("away").rename(photos)
+    assert (report.left, report.images) == ((), 0)
+    with Collection.open(damaged, device="cpu") as collection:
+        assert collection.index().indexed == 70
+    assert answers(damaged) == expected
+
+
+def test_a_damaged_model_is_exported_again(photos_indexed: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(photos_indexed, tmp_path / "damaged")
+    model = (directory / "model.onnx").read_bytes()
+    flip(directory / "model.onnx", len(model) // 2)
+    with (
+        Collection.open(directory, device="cpu") as collection,
+        pytest.raises(DamagedError, match=r"model\.onnx is not what was written"),
+    ):
+        collection.query(np.zeros((9, 9, 3), np.uint8))
+    assert {damage.part for damage in verify(directory).left} == {Part.MODEL}
+    report = verify(directory, repair=True)
+    assert report.left == ()
+    assert report.embedded == 20
+    assert verify(directory).damages == ()
+
+
+def test_a_model_whose_weights_are_not_to_be_had_is_left_as_it_is(damaged: Path) -> None:
+    flip(damaged / "model.onnx")
+    before = (damaged / "model.onnx").read_bytes()
+    report = verify(damaged, repair=True)
+    assert {damage.part for damage in report.left} == {Part.MODEL}
+    assert (damaged / "model.onnx").read_bytes() == before
+
+
+def test_a_catalog_whose_copy_is_damaged_too_is_beyond_repair_and_is_not_touched(
+    damaged: Path,
+) -> None:
+    flip(damaged / "catalog.sqlite", 5_000)
+    flip(damaged / "catalog.copy", 5_000)
+    before = (damaged / "catalog.sqlite").read_bytes()
+    report = verify(damaged, repair=True)
+    assert Part.CATALOG in {damage.part for damage in report.left}
+    assert (damaged / "catalog.sqlite").read_bytes() == before
+
+
+def test_nothing_is_written_to_a_damaged_catalog(damaged: Path, lived_in: Path) -> None:
+    flip(damaged / "catalog.sqlite", len((damaged / "catalog.sqlite").read_bytes()) - 3_000)
+    before = {file: (damaged / file).read_bytes() for file in files_of(damaged)}
+    with Collection.open(damaged, device="cpu") as collection:
+        with pytest.raises(DamagedError, match="is not what its seal says"):
+            collection.index()
+        with pytest.raises(DamagedError, match="is not what its seal says"):
+            collection.remove(lived_in.parent / "photos" / "0005.png")
+    assert {file: (damaged / file).read_bytes() for file in files_of(damaged)} == before
+
+
+def test_two_damages_at_once_are_repaired(damaged: Path) -> None:
+    expected = answers(damaged)
+    shard = shards_of(damaged)[-1]
+    flip(damaged / "catalog.sqlite", 4_200)
+    flip(damaged / "vectors" / f"{shard.number:08}.npy")
+    flip(damaged / "collection.json", 3)
+    report = verify(damaged, repair=True)
+    assert report.left == ()
+    assert answers(damaged) == expected
+
+
+@pytest.mark.parametrize(
+    ("statement", "part"),
+    [
+        ("DELETE FROM images WHERE id = (SELECT min(id) FROM images)", Part.SHARD),
+        ("DELETE FROM shards WHERE first_id = (SELECT max(first_id) FROM shards)", Part.IMAGES),
+        ("UPDATE segments SET first_id = first_id + 1", Part.INDEX),
+        ("INSERT INTO removed VALUES (999, x'00', 1)", Part.IMAGES),
+    ],
+)
+def test_a_catalog_that_does_not_fit_its_files_is_found(
+    damaged: Path, statement: str, part: Part
+) -> None:
+    edit(damaged, statement)
+    assert part in {damage.part for damage in verify(damaged).damages}
+    assert verify(damaged, repair=True).left == ()
+
+
+def test_an_embedding_that_is_not_what_its_image_gives_is_found(damaged: Path) -> None:
+    shard = shards_of(damaged)[-1]
+    path = damaged / "vectors" / f"{shard.number:08}.npy"
+    np.save(path, np.eye(shard.count, DIM, dtype=np.float32))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(damaged, f"UPDATE shards SET sha256 = x'{sha256}' WHERE number = {shard.number}")
+    damages = {damage.part: damage for damage in verify(damaged, sample=70).damages}
+    reason = damages[Part.EMBEDDINGS].reason
+    assert reason.startswith(f"{shard.count} of 70 are not what their images give now")
+
+
+@pytest.mark.slow
+def test_killed_while_it_repairs_a_collection_can_be_repaired_again(
+    lived_in: Path, tmp_path: Path, harm: Harm
+) -> None:
+    expected = answers(lived_in)
+    for moment in range(1, harm.times(4, 12) + 1):
+        directory = shutil.copytree(lived_in, tmp_path / "damaged")
+        flip(directory / "catalog.sqlite", 4_200)
+        for path in (directory / "segments").iterdir():
+            flip(path)
+        flip(directory / "vectors" / f"{shards_of(lived_in)[-1].number:08}.npy")
+        command = [sys.executable, "-c", DYING, str(directory), str(moment)]
+        killed = subprocess.run(command, check=False, capture_output=True, timeout=100)
+        assert killed.returncode in (0, -9), killed.stderr
+        report = verify(directory, repair=True)
+        assert report.left == (), moment
+        assert answers(directory) == expected, moment
+        harm.done("kills", int(killed.returncode != 0))
+        shutil.rmtree(directory)
+
+
+def test_a_disk_that_is_full_ends_a_repair_and_loses_nothing(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(damaged)
+    flip(damaged / "vectors" / f"{shards_of(damaged)[0].number:08}.npy")
+    with monkeypatch.context() as patch:
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            verify(damaged, repair=True)
+    assert verify(damaged, repair=True).left == ()
+    assert answers(damaged) == expected
+
+
+@pytest.mark.slow
+def test_a_damaged_collection_is_used_rightly_or_refused_in_one_line(
+    lived_in: Path, tmp_path: Path, harm: Harm
+) -> None:
+    chance = random.Random(5678)
+    files = files_of(lived_in)
+    for number in range(harm.times(12, 200)):
+        directory = shutil.copytree(lived_in, tmp_path / "damaged")
+        file, kind = chance.choice(files), list(DAMAGE)[number % len(DAMAGE)]
+        content = bytearray((directory / file).read_bytes())
+        DAMAGE[kind](content, chance)
+        (directory / file).write_bytes(content)
+        command = [sys.executable, "-c", USING, str(directory), str(DIM)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        what = f"{kind} of {file} (number {number}): {ended.stderr}"
+        assert ended.returncode == 0, what
+        assert len(ended.stdout.splitlines()) <= 1, what
+        assert not ended.stdout or "Error " in ended.stdout, what
+        harm.done(kind)
+        shutil.rmtree(directory)
+
+
+def test_a_writer_and_a_verification_keep_each_other_off(damaged: Path) -> None:
+    with (
+        exclusive(damaged),
+        pytest.raises(BusyError, match="another imgsearch is writing"),
+    ):
+        verify(damaged)
+    with undisturbed(damaged):
+        assert verify(damaged).damages == ()
+        with pytest.raises(BusyError, match="or verifies it"):
+            verify(damaged, repair=True)
+
+
+def test_what_a_killed_run_committed_is_no_damage_and_is_sealed_by_the_next(damaged: Path) -> None:
+    catalog = sqlite3.connect(damaged / "catalog.sqlite")
+    catalog.execute("UPDATE settings SET recall = 0.9")
+    catalog.commit()
+    catalog.close()
+    report = verify(damaged)
+    assert (report.damages, report.sealed) == ((), False)
+    with Collection.open(damaged, device="cpu") as collection:
+        collection.index()
+    assert verify(damaged).sealed
+
+
+def test_a_newer_or_an_unknown_collection_is_refused(tmp_path: Path, damaged: Path) -> None:
+    with pytest.raises(NoCollectionError):
+        verify(tmp_path / "nowhere")
+    edit(damaged, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
+    (damaged / "collection.json").write_bytes(manifest_of(FORMAT_VERSION + 1))
+    with pytest.raises(DamagedError, match="update imgsearch"):
+        verify(damaged)
+
+
+def test_a_model_error_is_no_reason_to_give_up_the_rest(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(damaged)
+    flip(damaged / "model.onnx")
+    shard = shards_of(damaged)[0]
+    flip(damaged / "vectors" / f"{shard.number:08}.npy")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ModelError("no weights")
+
+    monkeypatch.setattr(mending, "export", refuse)
+    report = verify(damaged, repair=True)
+    assert {damage.part for damage in report.left} == {Part.MODEL}
+    assert answers(damaged) == expected
