@@ -51,7 +51,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done to so many files: seconds, and bytes at the highest, 0 if unknown."""
+    """What was done to so many files: seconds, and bytes of memory at the most, 0 if unknown."""
 
     what: str
     files: int

@@ -134,7 +134,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
         victim.elsewhere,
         victim.index,
     ]
-    kills, wanted = 0, harm.times(5, 60)
+    kills, wanted = 0, harm.times(5, 50)
     before: Embeddings = {}
     for attempt in range(3 * wanted):
         command = ways[attempt % len(ways)]()
@@ -167,7 +167,7 @@ def test_killed_while_it_is_made_a_collection_is_made_by_the_same_command(
     victim = Victim(tmp_path / "collection", tmp_path / "photos")
     victim.seconds = 3
     kills = 0
-    for _ in range(harm.times(1, 6)):
+    for _ in range(harm.times(1, 4)):
         kills += victim.kill(victim.index())
         if (victim.directory / "collection.json").exists():
             check(victim.directory)

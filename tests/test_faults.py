@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -11,7 +13,8 @@ import pytest
 
 from tests.crashing import check, check_alike, check_tidy
 from tests.harm import Harm
-from tests.tracing import Fault, Life
+from tests.running import Run, imgsearch_command
+from tests.tracing import Fault, Life, run_traced
 
 MOST = 20  # moments of one system call; they are spread over all of its calls
 
@@ -70,7 +73,7 @@ def test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
     directory = tmp_path / "collection"
-    faults, files = faults_of(life, directory, KILLS, harm.times(3, 80))
+    faults, files = faults_of(life, directory, KILLS, harm.times(3, 60))
     for fault in faults:
         traced = life.trace(directory, fault.call, fault=fault, only=files)
         assert traced.code == -9, fault
@@ -88,7 +91,7 @@ def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
     directory = tmp_path / "collection"
-    faults, files = faults_of(life, directory, ERRORS, harm.times(4, 100))
+    faults, files = faults_of(life, directory, ERRORS, harm.times(4, 60))
     for fault in faults:
         traced = life.trace(directory, fault.call, fault=fault, only=files)
         assert any("(INJECTED)" in line for line in traced.lines), fault
@@ -105,3 +108,22 @@ def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
         check_tidy(directory)
         shutil.rmtree(directory)
         harm.done("file faults")
+
+
+@pytest.mark.parametrize(("call", "error"), [("mmap", "ENOMEM"), ("openat", "EMFILE")])
+def test_an_index_that_cannot_be_mapped_is_not_taken_for_damaged(
+    indexed: Path, photos: Path, tmp_path: Path, run: Run, call: str, error: str
+) -> None:
+    assert run("-c", indexed, "index", "--nlist", "4").code == 0
+    (segment,) = (indexed / "segments").glob("*.faiss")
+    command = imgsearch_command("-c", indexed, "query", photos / "0003.png")
+    last = 1 if call == "mmap" else 2  # the first one that opens it only looks whether it can
+    ended = run_traced(
+        command,
+        tmp_path / "strace",
+        call,
+        fault=Fault(call, last, f"error={error}"),
+        only=(segment,),
+    )
+    assert ended.code == 7
+    assert ended.err == f"imgsearch: cannot read {segment}: {os.strerror(getattr(errno, error))}\n"

@@ -395,6 +395,10 @@ class History(RuleBasedStateMachine):
             return False
         return True
 
+    def root_of(self, path: Path) -> Path:
+        roots = {*self.roots, *(entry.parent for entry in self.entries)}
+        return max((root for root in roots if _at(path, root)), key=lambda root: len(root.parts))
+
     def in_scope(self, path: Path, scope: list[Path] | None) -> bool:
         return scope is None or any(_at(path, top) for top in scope)
 
@@ -438,7 +442,8 @@ class History(RuleBasedStateMachine):
                 for root in (*(scope or []), *self.roots, *(path.parent for path in self.entries))
                 if not root.is_file()
             )
-            assert lost or 2 * len(kept) >= len(held), reasons
+            emptied = set(map(self.root_of, kept)) - set(map(self.root_of, held - kept))
+            assert lost or emptied or 2 * len(kept) >= len(held), reasons
         self.held = {path: fresh.get(path) or before[path] for path in held}
         self.is_as_held()
         self.forget_what_is_gone(prune=prune)

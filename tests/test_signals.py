@@ -6,13 +6,16 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import Result
 
+from imgsearch.collection import Collection
 from tests.crashing import busily, check
 from tests.drives import with_drives
 from tests.harm import Harm
@@ -120,6 +123,23 @@ def test_ctrl_c_while_it_trains_ends_with_130_and_keeps_the_images(
     harm.done("signals")
 
 
+# Ctrl-C comes while a module is loaded.
+INTERRUPTED_EARLY = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from imgsearch.cli import main
+"""
+
+
+def test_ctrl_c_before_anything_has_begun_ends_without_a_traceback(tmp_path: Path) -> None:
+    ended = run_python([sys.executable, "-c", INTERRUPTED_EARLY], cwd=tmp_path)
+    assert (ended.code, ended.err) == (130, "")
+
+
 # What a process needs
 
 
@@ -153,6 +173,40 @@ def test_with_little_memory_it_works_or_says_so_in_one_line(indexed: Path, run: 
     assert ended.code == 7
     assert line.startswith("imgsearch: ")
     check(indexed)
+
+
+# There is no room for a thread once workers are to be started.
+NO_MORE_THREADS = """
+import threading
+from types import SimpleNamespace
+from imgsearch.embedding import pool
+class Refused(threading.Thread):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+pool.threading = SimpleNamespace(Thread=Refused, Event=threading.Event)
+main()
+"""
+
+
+def test_without_another_thread_it_says_so_in_one_line(empty: Path, photos: Path) -> None:
+    command = busily("-c", empty, "index", photos, code=NO_MORE_THREADS)
+    ended = run_python(command, cwd=empty)
+    assert ended.code == 6
+    assert ended.err == ("imgsearch: a worker process could not start: can't start new thread\n")
+
+
+def test_where_memory_ends_in_the_middle_it_says_so_in_one_line(
+    invoke: Callable[..., Result], indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def info(_: Collection) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Collection, "info", info)
+    ended = invoke("-c", indexed, "info")
+    assert ended.exit_code == 7
+    assert ended.stderr == (
+        "imgsearch: there is too little memory for this; what was indexed is safe\n"
+    )
 
 
 def index_without_temporary_files(folder: Path) -> None:

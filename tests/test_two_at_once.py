@@ -222,12 +222,16 @@ def test_all_that_is_committed_is_found_while_a_writer_does_everything(
 
 def does_not_grow(samples: list[Used]) -> None:
     """Assert that a process that queries all the time does not use more and more."""
-    begun, later = samples[len(samples) // 3], samples[len(samples) // 3 :]
+    third = len(samples) // 3
+    middle, last = samples[third : 2 * third], samples[2 * third :]
     assert samples[-1].deleted == 0
-    assert max(used.files for used in later) < 40
-    assert max(used.threads for used in later) <= 16
-    assert max(used.deleted for used in later) < 40
-    assert samples[-1].memory - begun.memory < 12 << 20
+    for used in (*middle, *last):
+        assert used.files < 40
+        assert used.threads <= 16
+        assert used.deleted < 40
+    # The least of many, for what one query needs comes and goes.
+    memory = [min(used.memory for used in part) for part in (middle, last)]
+    assert memory[1] - memory[0] < 12 << 20
 
 
 def test_a_second_writer_is_told_so_in_one_line_and_is_served_later(

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from tests.crashing import busily
 from tests.pictures import save_pictures
 from tests.small_network import make_small_collection
 
-__all__ = ["Fault", "Life", "Traced"]
+__all__ = ["Fault", "Life", "Traced", "run_traced"]
 
 # Makes a collection with the small network, and does all that changes one. It embeds in this
 # process, so that its main thread does all of it.
@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """How a process ended, and the lines that strace wrote of what it did with the collection."""
+    """How a process ended, and the lines that strace wrote of what it did."""
 
     code: int
     err: str
@@ -82,6 +82,39 @@ class Traced:
         """Return what it said but for reports."""
         report = re.compile(r"making the collection|\d+ found: |removed \d+ image")
         return [line for line in self.err.splitlines() if not report.match(line)]
+
+
+def run_traced(
+    command: list[str],
+    log: Path,
+    calls: str,
+    *,
+    fault: Fault | None = None,
+    only: tuple[Path, ...] = (),
+) -> Traced:
+    """Run a command under strace, which watches its main thread.
+
+    Args:
+        command: to run.
+        log: a file for strace.
+        calls: the names of those to note, with commas between.
+        fault: what is to go wrong.
+        only: the files whose calls count.
+    """
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    options = ["-y", "-o", str(log), "-e", "signal=none", "-e", f"trace={calls}"]
+    for path in only:
+        options += ["-P", str(path)]
+    if fault is not None:
+        options += ["-e", f"inject={fault.call}:{fault.what}:when={fault.when}"]
+    command = [strace, *options, *command]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    if "ptrace" in ended.stderr.lower():
+        pytest.skip("strace may not trace here")
+    lines = log.read_text(errors="replace").splitlines()
+    return Traced(ended.returncode, ended.stderr, lines)
 
 
 class Life:
@@ -110,31 +143,12 @@ class Life:
         fault: Fault | None = None,
         only: tuple[Path, ...] = (),
     ) -> Traced:
-        """Do all of it under strace.
-
-        Args:
-            directory: of the collection, which may be there or not.
-            calls: the names of those to note, with commas between.
-            fault: what is to go wrong.
-            only: the files whose calls count.
-        """
-        strace = shutil.which("strace")
-        if strace is None:
-            pytest.skip("needs strace")
-        log = self._folder / "strace"
-        options = ["-y", "-o", str(log), "-e", "signal=none", "-e", f"trace={calls}"]
-        for path in only:
-            options += ["-P", str(path)]
-        if fault is not None:
-            options += ["-e", f"inject={fault.call}:{fault.what}:when={fault.when}"]
-        command = [strace, *options, *self._command(directory)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        if "ptrace" in ended.stderr.lower():
-            pytest.skip("strace may not trace here")
-        lines = log.read_text(errors="replace").splitlines()
+        """Do all of it under strace; keep the lines that concern the collection in `directory`."""
+        command = self._command(directory)
+        traced = run_traced(command, self._folder / "strace", calls, fault=fault, only=only)
         names = (str(directory), f"<{directory.parent}>")
-        ours = [line for line in lines if any(name in line for name in names)]
-        return Traced(ended.returncode, ended.stderr, ours)
+        ours = [line for line in traced.lines if any(name in line for name in names)]
+        return replace(traced, lines=ours)
 
     def _command(self, directory: Path) -> list[str]:
         return busily(directory, self._tree, self._model, code=_LIFE)
