@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import sys
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.search.ivf_file import is_ivf_file
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
@@ -107,18 +109,19 @@ class IvfIndex:
             StorageError: it cannot be read.
         """
         try:
-            path.open("rb").close()  # Faiss's own error does not tell these from a damaged file
-            index = faiss.read_index(str(path), _MAPPED)
+            with path.open("rb") as file:
+                whole = is_ivf_file(file)
+            index = faiss.read_index(str(path), _MAPPED) if whole else None
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-        except (RuntimeError, MemoryError) as error:  # a size that is damaged may be any
-            raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
-        if not isinstance(index, faiss.IndexIVFFlat):
-            raise DamagedError(
-                f"{path} holds a {type(index).__name__}, not an IndexIVFFlat; {MEND}"
-            )
+        except RuntimeError as error:  # Faiss cannot map it, for it is whole
+            if not path.exists():
+                raise FileNotFoundError(errno.ENOENT, "replaced", str(path)) from error
+            raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+        if index is None:
+            raise DamagedError(f"{path} is no IndexIVFFlat, or is cut off; {MEND}")
         return cls(index, device=device)
 
     def save(self, writer: Writer) -> None:
@@ -204,6 +207,11 @@ class IvfIndex:
     def nlist(self) -> int:
         """The number of lists."""
         return int(self._index.nlist)
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return int(self._index.d)
 
     @property
     def count(self) -> int:

@@ -105,6 +105,7 @@ class Layout:
 
         Raises:
             InputError: there is something else.
+            DamagedError: there is a collection that has lost its manifest.
             StorageError: it cannot be read.
         """
         files = self.catalog, self.seal, self.copy, self.model, self.vectors, self.segments
@@ -125,6 +126,11 @@ class Layout:
                 f"{self.directory} is no collection and holds other files, such as {foreign[0]}; "
                 "choose an empty directory or a new name"
             )
+        self._check_unused()
+
+    def _check_unused(self) -> None:
+        if any(self.vectors.glob("*.npy")):
+            raise DamagedError(f"{self.manifest} is missing; {MEND}")
 
     def check_model(self, sha256: str) -> None:
         """Check that the model is as it was written: a damaged one may embed, and wrongly.
@@ -160,8 +166,7 @@ class Layout:
             manifest = json.loads(self.manifest.read_bytes())
             version = manifest["version"] if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
-            if any(self.vectors.glob("*.npy")):
-                raise DamagedError(f"{self.manifest} is missing; {MEND}") from None
+            self._check_unused()
             raise NoCollectionError(
                 f"there is no collection at {self.directory}; "
                 "make one with `imgsearch index FOLDER`, or name another with -c"
