@@ -20,21 +20,26 @@ from imgsearch.storage.files import sha256_of
 from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
 from imgsearch.storage.records import Segment, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
-from imgsearch.storage.shards import Shard, open_ids, shard_files
+from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
 
-__all__ = ["Checker", "check_catalog", "check_manifest", "is_older"]
+__all__ = ["Checker", "check_catalog", "check_manifest", "is_older", "owners_of"]
 
 ALTERED = "is not what was written: its SHA-256 differs"
 
 
 def is_older(layout: Layout) -> bool:
-    """Tell whether a collection is of an older format version, by its manifest and its catalog.
+    """Tell whether a collection is of an older format version, or on the way from it to this.
+
+    Its catalog says so; one that is sealed has arrived, and its manifest is damaged.
 
     Raises:
         NoCollectionError: there is no collection.
+        StorageError: it cannot be read.
     """
     try:
-        return layout.version() < FORMAT_VERSION and not _is_of_this_format(layout)
+        if layout.version() == FORMAT_VERSION:
+            return False
+        return not (_is_of_this_format(layout) and check_sealed(layout))
     except DamagedError:
         return False
 
@@ -129,17 +134,15 @@ class Checker:
             if reason := self._read(folder / name, sha256):
                 yield Damage(Part.SHARD, f"{folder.name}/{name}", reason, shard)
                 return
-        name = f"{folder.name}/{next(iter(shard_files(shard)))}"
-        owners = self._owners(shard.first_id, shard.last_id, removed)
-        if not np.array_equal(open_ids(folder, shard), owners):
+        try:
+            ids = open_ids(folder, shard)
+            open_shard(folder, shard, self.snapshot.model.dim)
+        except DamagedError:
+            ids = np.empty(0, np.int64)
+        if not np.array_equal(ids, owners_of(self.catalog, shard, removed)):
+            name = f"{folder.name}/{next(iter(shard_files(shard)))}"
             reason = "its rows are not those of the images that the catalog names"
             yield Damage(Part.SHARD, name, reason, shard)
-
-    def _owners(self, first: int, last: int, removed: Ids) -> Ids:
-        """Return the ids that have rows: of images, and of removed ones."""
-        images = np.array(self.catalog.image_ids(first, last), np.int64)
-        start, end = np.searchsorted(removed, (first, last + 1))
-        return np.sort(np.concatenate([images, removed[start:end]]))
 
     def _check_images(self) -> Iterator[Damage]:
         """Check that every id, of an image or a removed one, is in the range of a shard."""
@@ -160,18 +163,29 @@ class Checker:
             path = self.layout.segment(segment.number)
             name = f"{self.layout.segments.name}/{path.name}"
             reason = self._read(path, segment.sha256)
+            if reason is None and segment.first_id != following:
+                reason = f"begins with id {segment.first_id}, not {following}"
             if reason is None:
-                index = open_segment(self.layout, segment)
-                reason = self._uncovered(segment, index, removed)
-                if reason is None and segment.first_id != following:
-                    reason = f"begins with id {segment.first_id}, not {following}"
-                if self.sound and not np.array_equal(self.sound[0].centroids, index.centroids):
-                    reason = "has other centroids than the first segment"
-                if reason is None:
-                    self.sound.append(index)
+                reason = self._misfit(segment, removed)
             if reason is not None:
                 yield Damage(Part.INDEX, name, reason)
             following = segment.last_id + 1
+
+    def _misfit(self, segment: Segment, removed: Ids) -> str | None:
+        """Return how a segment does not fit its row and the others, None if it is sound."""
+        try:
+            index = open_segment(self.layout, segment)
+        except DamagedError:
+            return "is not the index that the catalog names"
+        ivf = self.snapshot.ivf
+        if ivf is None or (index.nlist, index.dim) != (ivf.nlist, self.snapshot.model.dim):
+            return "is not the index that the catalog names"
+        if self.sound and not np.array_equal(self.sound[0].centroids, index.centroids):
+            return "has other centroids than the first segment"
+        if reason := self._uncovered(segment, index, removed):
+            return reason
+        self.sound.append(index)
+        return None
 
     def _uncovered(self, segment: Segment, index: IvfIndex, removed: Ids) -> str | None:
         """Return how a segment differs from what it is to cover, None if it does not."""
@@ -190,13 +204,20 @@ class Checker:
         shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
         segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
         for folder in (self.layout.vectors, self.layout.segments):
-            for path in sorted(folder.iterdir()):
+            for path in sorted(folder.glob("*")):  # none where the folder itself is gone
                 if path.name in shards | segments:
                     continue
                 if path.name not in replaced:
                     self.leftovers += 1
                 elif reason := self._read(path, replaced[path.name]):
                     yield Damage(Part.REPLACED, f"{folder.name}/{path.name}", reason)
+
+
+def owners_of(catalog: Catalog, shard: Shard, removed: Ids) -> Ids:
+    """Return the ids that have rows in a shard, sorted: of images, and of removed ones."""
+    images = np.array(catalog.image_ids(shard.first_id, shard.last_id), np.int64)
+    start, end = np.searchsorted(removed, (shard.first_id, shard.last_id + 1))
+    return np.sort(np.concatenate([images, removed[start:end]]))
 
 
 def _altered(path: Path, sha256: bytes) -> str | None:

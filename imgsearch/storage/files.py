@@ -105,9 +105,10 @@ def make_folder(path: Path) -> None:
         StorageError: it cannot be made.
     """
     try:
-        if not path.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
-            _sync_folder(path.parent)
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
     except OSError as error:
         raise StorageError(f"cannot make the folder {path}: {reason_of(error)}") from error
 

@@ -93,8 +93,17 @@ class Layout:
         return self.segments / segment_name(number)
 
     def exists(self) -> bool:
-        """Tell whether there is a collection."""
-        return os.path.isfile(self.manifest)  # unlike Path.is_file, it raises for no name
+        """Tell whether there is a collection.
+
+        Raises:
+            StorageError: nobody can tell, for want of a permission.
+        """
+        try:
+            return stat.S_ISREG(os.stat(self.manifest).st_mode)
+        except PermissionError as error:
+            raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error
+        except (OSError, ValueError):  # of a name that no file can have
+            return False
 
     def size(self) -> int:
         """Return the size in bytes of all files together."""
@@ -144,7 +153,11 @@ class Layout:
 
     def _check_lost(self) -> None:
         """Tell a collection whose manifest was lost from none."""
-        if any(self.vectors.glob("*.npy")):
+        try:
+            lost = any(self.vectors.glob("*.npy"))
+        except OSError as error:
+            raise StorageError(f"cannot read {self.vectors}: {reason_of(error)}") from error
+        if lost:
             raise DamagedError(f"{self.manifest} is missing; {MEND}")
 
     def make_folders(self) -> None:

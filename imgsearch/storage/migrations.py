@@ -13,9 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 from imgsearch.storage.database import Database
-from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout
-from imgsearch.storage.seal import seal
+from imgsearch.storage.seal import seal, writing
 
 __all__ = ["migrate"]
 
@@ -34,14 +33,15 @@ def migrate(layout: Layout) -> None:
     """
     if layout.version() == FORMAT_VERSION:
         return
-    with exclusive(layout.directory), closing(Database(layout.catalog)) as catalog:
-        for version in range(layout.version(), FORMAT_VERSION):
-            with catalog.transaction():
-                # Format 2 did not number its catalog.
-                if max(OLDEST, catalog.rows("PRAGMA user_version")[0][0]) == version:
-                    _STEPS[version](layout, catalog)
-                    catalog.run(f"PRAGMA user_version = {version + 1:d}")
-        seal(layout)
+    with writing(layout):
+        seal(layout)  # from here on, what is committed and not sealed yet is told from damage
+        with closing(Database(layout.catalog)) as catalog:
+            for version in range(layout.version(), FORMAT_VERSION):
+                with catalog.transaction():
+                    # Format 2 did not number its catalog.
+                    if max(OLDEST, catalog.rows("PRAGMA user_version")[0][0]) == version:
+                        _STEPS[version](layout, catalog)
+                        catalog.run(f"PRAGMA user_version = {version + 1:d}")
         layout.write_manifest()
 
 

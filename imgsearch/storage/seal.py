@@ -21,7 +21,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, sha256_of, write_atomically
 from imgsearch.storage.layout import Layout
 
-__all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "writing"]
+__all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "seal_anew", "writing"]
 
 _FORMAT = "imgsearch seal"
 
@@ -50,6 +50,7 @@ def writing(layout: Layout) -> Iterator[None]:
         StorageError: the disk cannot be read or written.
     """
     with exclusive(layout.directory):
+        layout.make_folders()
         check_sealed(layout)
         try:
             yield
@@ -68,10 +69,19 @@ def seal(layout: Layout) -> None:
     Raises:
         StorageError: the disk cannot be written.
     """
-    changes = _changes(layout.catalog)
     with suppress(DamagedError, FileNotFoundError):
-        if read_seal(layout).changes == changes and layout.copy.exists():
+        if read_seal(layout).changes == _changes(layout.catalog) and layout.copy.exists():
             return
+    seal_anew(layout)
+
+
+def seal_anew(layout: Layout) -> None:
+    """Copy the catalog, and write its seal, whatever there is. No transaction may be open.
+
+    Raises:
+        StorageError: the disk cannot be written.
+    """
+    changes = _changes(layout.catalog)
     content = Seal(changes, _copy(layout.catalog, layout.copy).hex()).to_bytes()
     write_atomically(layout.seal, lambda sink: sink.write(content))
 

@@ -14,7 +14,18 @@ import numpy.typing as npt
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
 from imgsearch.storage.files import write_atomically
 
-__all__ = ["Ids", "Shard", "Vectors", "open_ids", "open_shard", "shard_files", "write_shard"]
+__all__ = [
+    "Ids",
+    "Shard",
+    "Vectors",
+    "open_ids",
+    "open_shard",
+    "salvage",
+    "shard_files",
+    "write_shard",
+]
+
+_HEADER = 128  # bytes, as NumPy fills it up, of an array of any size that there is
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -76,6 +87,20 @@ def open_ids(folder: Path, shard: Shard) -> Ids:
         return np.arange(shard.first_id, shard.last_id + 1, dtype=np.int64)
     ids: Ids = _open(folder / _ids_name(shard.number), np.int64, (shard.count,))
     return ids
+
+
+def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:
+    """Return the rows that are left of a damaged shard, float32 `[n, dim]`, the first n of them.
+
+    Neither its header nor its length is believed, nor anything else of it.
+    """
+    try:
+        with (folder / _name(shard.number)).open("rb") as file:
+            content = file.read(_HEADER + 4 * dim * shard.count)[_HEADER:]
+    except OSError:
+        return np.empty((0, dim), np.float32)
+    rows = len(content) // (4 * dim)
+    return np.frombuffer(content, np.float32, rows * dim).reshape(rows, dim)
 
 
 def _name(number: int) -> str:

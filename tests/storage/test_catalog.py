@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION
 from imgsearch.storage.records import (
     Commit,
@@ -475,3 +477,32 @@ def test_a_commit_of_nothing_changes_nothing(catalog: CatalogWriter) -> None:
 def test_roots_are_listed_in_the_order_in_which_they_came(catalog: CatalogWriter) -> None:
     catalog.add_root(b"/a", recursive=False)
     assert catalog.roots() == [Root(1, b"/photos", True), Root(2, b"/a", False)]
+
+
+def test_paths_are_as_of_one_moment_though_a_folder_goes_meanwhile(
+    catalog: CatalogWriter, reader: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(catalog, image(b"1.jpg", folder=b"old"))
+    read = Database.rows
+    writers: list[threading.Thread] = []
+
+    def forget() -> None:
+        catalog.forget([1], folders=[1])
+
+    def then_forget(self: Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        rows = read(self, statement, *values)
+        if "json_each" in statement and not writers:
+            writers.append(threading.Thread(target=forget))
+            writers[0].start()
+            writers[0].join(timeout=0.5)
+        return rows
+
+    monkeypatch.setattr(Database, "rows", then_forget)
+    # `reader` binds `rows` when it is opened: this one has to be opened after the patch.
+    late = Catalog(catalog._database.path)
+    try:
+        assert late.paths([1]) == {1: "/photos/old/1.jpg"}
+    finally:
+        writers[0].join()
+        late.close()
+    assert reader.paths([1]) == {}
