@@ -39,7 +39,7 @@ def is_older(layout: Layout) -> bool:
     try:
         if layout.version() == FORMAT_VERSION:
             return False
-        return not (_is_of_this_format(layout) and check_sealed(layout))
+        return not (_is_of_this_format(layout.catalog) and check_sealed(layout))
     except DamagedError:
         return False
 
@@ -58,7 +58,7 @@ def check_manifest(layout: Layout) -> list[Damage]:
             return []
         reason = "is not what was written"
     except DamagedError as error:
-        if not _is_of_this_format(layout):
+        if not (_is_of_this_format(layout.catalog) or _is_of_this_format(layout.copy)):
             raise  # its version may be what it says
         reason = str(error)
     return [Damage(Part.MANIFEST, layout.manifest.name, reason)]
@@ -136,10 +136,11 @@ class Checker:
                 return
         try:
             ids = open_ids(folder, shard)
-            open_shard(folder, shard, self.snapshot.model.dim)
+            rows = len(open_shard(folder, shard, self.snapshot.model.dim))
+            fits = rows == len(ids) and np.array_equal(ids, owners_of(self.catalog, shard, removed))
         except DamagedError:
-            ids = np.empty(0, np.int64)
-        if not np.array_equal(ids, owners_of(self.catalog, shard, removed)):
+            fits = False
+        if not fits:
             name = f"{folder.name}/{next(iter(shard_files(shard)))}"
             reason = "its rows are not those of the images that the catalog names"
             yield Damage(Part.SHARD, name, reason, shard)
@@ -233,10 +234,10 @@ def _altered(path: Path, sha256: bytes) -> str | None:
         raise
 
 
-def _is_of_this_format(layout: Layout) -> bool:
-    """Tell whether the catalog says that its format is the present one."""
+def _is_of_this_format(path: Path) -> bool:
+    """Tell whether a catalog, or its copy, says that its format is the present one."""
     try:
-        with closing(Catalog(layout.catalog)) as catalog:
+        with closing(Catalog(path)) as catalog:
             return catalog.format_version() == FORMAT_VERSION
     except ImgsearchError:
         return False

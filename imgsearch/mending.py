@@ -80,7 +80,8 @@ class Mender:
             fold(self.layout, self.catalog, device="cpu")
             if self.catalog.snapshot().segments:
                 yield f"{self.layout.segments.name}: the index was made anew from the embeddings"
-        remove_orphans(self.layout, self.catalog)
+        if parts & {Part.SHARD, Part.INDEX, Part.REPLACED}:
+            remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:
             yield "files that are not used any more: deleted"
 

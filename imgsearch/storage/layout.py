@@ -165,9 +165,9 @@ class Layout:
         for folder in (self.directory, self.vectors, self.segments):
             make_folder(folder)
 
-    def write_manifest(self, version: int = FORMAT_VERSION) -> None:
+    def write_manifest(self) -> None:
         """Declare the directory a collection; the last step of its creation, and of a migration."""
-        write_atomically(self.manifest, lambda sink: sink.write(manifest_of(version)))
+        write_atomically(self.manifest, lambda sink: sink.write(manifest_of(FORMAT_VERSION)))
 
     def version(self) -> int:
         """Return the format version, one of `OLDEST` to `FORMAT_VERSION`.

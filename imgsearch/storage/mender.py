@@ -25,19 +25,19 @@ class CatalogMender(CatalogWriter):
         with self._database.transaction():
             self._drop_shards([gone])
             self._drop_images(dropped)
-            stale = self._rows(
-                "SELECT count(*) FROM removed WHERE stale AND id BETWEEN ? AND ?", *between
-            )
-            if dropped or stale[0][0]:  # what segments may hold has no row any more
+            stale = self._rows("SELECT 1 FROM removed WHERE stale AND id BETWEEN ? AND ?", *between)
+            filed = self._rows("SELECT 1 FROM segments WHERE last_id >= ?", gone.first_id)
+            if filed and (dropped or stale):  # what segments may hold has no row any more
                 self._drop_index()
             self._run("DELETE FROM removed WHERE id BETWEEN ? AND ?", *between)
             if new is not None:
                 self._insert_shard(new)
 
     def drop_images(self, ids: Sequence[int]) -> None:
-        """Forget ids, of images and of removed ones, of which there is no embedding."""
+        """Forget ids of which there is no embedding, and the index, which may name them."""
         with self._database.transaction():
             self._drop_images(ids)
+            self._drop_index()
 
     def change_model(self, onnx_sha256: str) -> None:
         """Record that the model was exported again, of the same weights."""

@@ -117,7 +117,6 @@ def bump(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def bump() -> None:
         for module in (layouts, migrations):
             monkeypatch.setattr(module, "FORMAT_VERSION", NEXT)
-        monkeypatch.setattr(Layout.write_manifest, "__defaults__", (NEXT,))
         monkeypatch.setitem(migrations._STEPS, FORMAT_VERSION, step)
 
     return bump
