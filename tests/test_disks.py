@@ -140,11 +140,8 @@ def test_a_disk_that_cannot_be_written_to_ends_in_one_line(
     harm.done("full disks" if play is create_on_a_full_disk else "read-only disks")
 
 
-def test_a_quota_ends_in_one_line_and_loses_nothing(
-    tmp_path: Path, harm: Harm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
-        monkeypatch.delenv(name, raising=False)  # its own file would not fit either
+@pytest.mark.usefixtures("uncovered")
+def test_a_quota_ends_in_one_line_and_loses_nothing(tmp_path: Path, harm: Harm) -> None:
     model, photos = prepare(tmp_path), tmp_path / "photos"
     catalog = (model / "catalog.sqlite").stat().st_size
     sizes = [0, 1_000, 4_096, 6_000, 10_000, catalog, catalog + 4_096]

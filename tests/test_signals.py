@@ -82,6 +82,7 @@ def test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resume
     assert check(empty).keys() == set(map(str, photos))
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_ctrl_c_again_and_again_ends_without_a_traceback(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -217,7 +218,8 @@ def index_without_temporary_files(folder: Path) -> None:
     mounted([str(folder), str(here)], "--bind")
     for place in ("/tmp", "/var/tmp", "/usr/tmp", str(here / "work")):
         if Path(place).is_dir():
-            mounted(["none", place], "-t", "tmpfs", "-o", "ro")
+            mounted([place, place], "--bind")
+            mounted([place], "-o", "remount,ro,bind")
     command = imgsearch_command("-c", here / "collection", "index", here / "photos")
     ended = run_python(command, cwd=here / "work", env={"TMPDIR": "/tmp"})
     (line,) = ended.err.splitlines()
@@ -230,6 +232,7 @@ def mounted(what: list[str], *options: str) -> None:
     subprocess.run(["mount", *options, *what], check=True, capture_output=True)
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_without_a_place_for_temporary_files_it_says_so_in_one_line(tmp_path: Path) -> None:
     with_drives(index_without_temporary_files, tmp_path)
 

@@ -112,14 +112,13 @@ main()
 # A shard of 400 embeddings has 69,000 bytes, a segment with 400 centroids 167,000, and the catalog
 # of them 140,000.
 @pytest.mark.parametrize(("full", "size"), [("vectors", 60_000), ("segments", 150_000)])
+@pytest.mark.usefixtures("uncovered")
 def test_a_full_disk_ends_with_7_and_loses_nothing(
-    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str, size: int
+    run: Run, indexed: Path, tmp_path: Path, full: str, size: int
 ) -> None:
-    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
-        monkeypatch.delenv(name, raising=False)  # its own file would not fit on the disk either
     save_pictures(tmp_path / "more", 400, first=100)
-    if full == "segments":
-        run("-c", indexed, "index", tmp_path / "more")
+    run("-c", indexed, "index", *([tmp_path / "more"] if full == "segments" else []))
+    run("-c", indexed, "index")  # nothing is left to be cleaned up
     before = images_in(indexed)
     command = [sys.executable, "-c", AT_ONCE, "-c", str(indexed), "index", str(tmp_path / "more")]
     ended = run_python([*command, "--nlist", "400"], cwd=tmp_path, before=small_disk(size))
