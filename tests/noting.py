@@ -47,6 +47,11 @@ class Place:
     def stop(self) -> Path:
         return self.top / "stop"
 
+    @property
+    def stop_writing(self) -> Path:
+        """A file that ends the writer once it is there: readers are to see what it did last."""
+        return self.top / "stop writing"
+
     def write(self, name: str, seed: int) -> None:
         path = self.tree / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -154,7 +154,7 @@ def main(role: str, top: str) -> None:
     if role == "write":
         writer = Writer(place, seed=place.notes.stat().st_size)
         writer.resume()
-        while not place.stop.exists():
+        while not place.stop_writing.exists():
             writer.step()
     elif role == "anew":
         tell(anew(place))

@@ -163,6 +163,9 @@ def soaking(place: Place, *roles: str) -> Iterator[Soak]:
         for role in roles:
             soak.start(role)
         yield soak
+        place.stop_writing.touch()
+        if "write" in soak.processes:
+            assert soak.processes["write"].wait(timeout=100) == 0, soak.out("write")
         place.stop.touch()
         for role, process in soak.processes.items():
             assert process.wait(timeout=100) == 0, soak.out(role)
