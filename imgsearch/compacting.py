@@ -15,7 +15,7 @@ from imgsearch.search.vectors import Ids, Vectors, rows_of
 from imgsearch.storage.files import check_room
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
-from imgsearch.storage.shards import Shard, open_ids, open_shard, write_shard
+from imgsearch.storage.shards import Shard, check_shard, open_ids, open_shard, write_shard
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["compact"]
@@ -75,6 +75,7 @@ def _rows(layout: Layout, shards: Sequence[Shard], dim: int, droppable: Ids) -> 
     """Return ids and vectors of the rows that are kept."""
     parts = []
     for shard in shards:
+        check_shard(layout.vectors, shard)
         ids = open_ids(layout.vectors, shard)
         keep = ~rows_of(ids, droppable)
         parts.append((ids[keep], open_shard(layout.vectors, shard, dim)[keep]))

@@ -23,10 +23,10 @@ from imgsearch.compacting import compact
 from imgsearch.search.ivf import IvfIndex, choose_nlist
 from imgsearch.search.tuning import WITHIN
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
-from imgsearch.storage.files import remove_unnamed
+from imgsearch.storage.files import check_sha256, remove_unnamed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
-from imgsearch.storage.shards import shard_files
+from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.training import most_lists, train_anew
 from imgsearch.view import View, open_view
@@ -81,6 +81,8 @@ def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool
         if is_outgrown(view.snapshot, view.count, growth):
             catalog.drop_index()
     elif ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
+        for shard in view.snapshot.shards:
+            check_shard(layout.vectors, shard)
         train_anew(layout, catalog, view, wanted, device=device)
     else:
         _file_tail(layout, catalog, view, ivf)
@@ -147,6 +149,11 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
     kept, gone = segments[: len(segments) - taken], segments[len(segments) - taken :]
     count = view.tail_count + sum(segment.count for segment in gone)
     check_segment_room(layout, count, ivf.nlist, view.snapshot.model.dim)
+    for segment in gone:
+        check_sha256(layout.segment(segment.number), segment.sha256)
+    for shard in view.snapshot.shards:
+        if shard.last_id > segments[-1].last_id:
+            check_shard(layout.vectors, shard)
     index = IvfIndex.empty(view.segments[0].centroids)
     for old in view.segments[len(kept) :]:
         index.absorb(old, view.removed)
@@ -189,6 +196,7 @@ def _purge(layout: Layout, catalog: CatalogWriter) -> None:
         if ivf is None or dead < DEAD * segment.count or not dead:
             continue
         check_segment_room(layout, segment.count, ivf.nlist, view.snapshot.model.dim)
+        check_sha256(layout.segment(segment.number), segment.sha256)
         index = IvfIndex.empty(old.centroids)
         index.absorb(old, view.removed)
         new = write_segment(

@@ -19,6 +19,7 @@ from tests import harm as harming
 from tests.accounts import age, did
 from tests.embedding_here import embed_here
 from tests.harm import Harm
+from tests.lived_in import LivedIn, live_in
 from tests.pictures import save_pictures
 from tests.running import Ended, Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
@@ -120,6 +121,18 @@ def _small_indexed(
     with Collection.open(directory, device="cpu") as collection:
         collection.index([photos])
     return directory
+
+
+@pytest.fixture(scope="session")
+def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> LivedIn:
+    return live_in(tmp_path_factory.mktemp("lived_in"))
+
+
+@pytest.fixture
+def lived_in(_lived_in: LivedIn, tmp_path: Path) -> LivedIn:
+    """A collection that has lived, to be changed; its photos are for reading only."""
+    directory = shutil.copytree(_lived_in.directory, tmp_path / "lived in")
+    return LivedIn(directory, _lived_in.photos, _lived_in.held)
 
 
 @pytest.fixture

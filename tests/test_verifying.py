@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import random
-import re
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,9 +19,7 @@ from imgsearch.errors import (
     BusyError,
     DamagedError,
     ImgsearchError,
-    ModelError,
     NoCollectionError,
-    StorageError,
 )
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, undisturbed
@@ -41,39 +33,6 @@ from tests.embedding_here import embed_here
 from tests.harm import Harm
 from tests.pictures import save_pictures
 from tests.small_network import DIM, make_small_collection
-
-# Ends itself at the n-th file that a repair puts in place.
-DYING = """
-import os, sys
-from pathlib import Path
-from imgsearch import verify
-left, replace = int(sys.argv[2]), Path.replace
-def dying(self, target):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), 9)
-    return replace(self, target)
-Path.replace = dying
-verify(sys.argv[1], repair=True, workers=1)
-"""
-
-# Does what a user does; prints what becomes of it.
-USING = """
-import sys
-import numpy as np
-from imgsearch import Collection, ImgsearchError
-queries = np.eye(2, int(sys.argv[2]), dtype=np.float32)
-try:
-    with Collection.open(sys.argv[1], device="cpu") as collection:
-        collection.query_many(queries, k=100)
-        collection.query_many(queries, k=100, exact=True)
-        collection.query(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
-        collection.info()
-        collection.index(workers=1)
-except ImgsearchError as error:
-    print(type(error).__name__, error)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +71,6 @@ def damaged(lived_in: Path, tmp_path: Path) -> Path:
 def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updating, "embed_files", embed_here())
     monkeypatch.setattr(mending, "embed_files", embed_here())
-
-
-@pytest.fixture
-def photos_away(lived_in: Path) -> Iterator[None]:
-    photos = lived_in.parent / "photos"
-    photos.rename(photos.with_name("away"))
-    yield
-    photos.with_name("away").rename(photos)
 
 
 def flip(path: Path, at: int = -1) -> None:
@@ -241,15 +192,6 @@ def test_a_lost_manifest_is_written_again_and_no_collection_is_made_over_the_old
     assert answers(damaged) == expected
 
 
-def test_a_lost_shard_is_taken_from_the_index(damaged: Path, lived_in: Path) -> None:
-    shard = shards_of(damaged)[0]
-    (damaged / "vectors" / f"{shard.number:08}.npy").unlink()
-    expected = answers(lived_in)
-    report = verify(damaged, repair=True)
-    assert re.fullmatch(r"vectors/0+\d+\.npy: \d+ taken from the index", report.repairs[0])
-    assert answers(damaged) == expected
-
-
 def test_a_lost_shard_is_embedded_again_where_the_index_is_lost_too(damaged: Path) -> None:
     expected = answers(damaged)
     for path in [*(damaged / "vectors").iterdir(), *(damaged / "segments").iterdir()]:
@@ -264,24 +206,6 @@ def test_a_lost_shard_is_embedded_again_where_the_index_is_lost_too(damaged: Pat
         assert info.ivf is not None
         assert info.ivf.nlist == 4
         assert collection.index().unchanged == 70
-
-
-@pytest.mark.usefixtures("photos_away")
-def test_without_its_images_a_shard_keeps_what_is_sound_of_it(damaged: Path) -> None:
-    for path in (damaged / "segments").iterdir():
-        path.unlink()
-    shard = shards_of(damaged)[0]
-    path = damaged / "vectors" / f"{shard.number:08}.npy"
-    content = bytearray(path.read_bytes())
-    content[-4 * DIM : -4 * DIM + 4] = np.float32(7).tobytes()  # its last row is no unit vector
-    path.write_bytes(content)
-    report = verify(damaged, repair=True)
-    with closing(Catalog(damaged / "catalog.sqlite")) as catalog:
-        kept = len(catalog.image_ids(shard.first_id, shard.last_id))
-    told = f"{kept} kept as they are, for want of their images, 1 dropped"
-    assert any(told in line for line in report.repairs), report.repairs
-    assert report.left == ()
-    assert report.images == 69
 
 
 def test_an_image_that_was_dropped_is_embedded_by_the_next_run(
@@ -316,47 +240,6 @@ def test_a_damaged_model_is_exported_again(photos_indexed: Path, tmp_path: Path)
     assert verify(directory).damages == ()
 
 
-def test_a_model_whose_weights_are_not_to_be_had_is_left_as_it_is(damaged: Path) -> None:
-    flip(damaged / "model.onnx")
-    before = (damaged / "model.onnx").read_bytes()
-    report = verify(damaged, repair=True)
-    assert {damage.part for damage in report.left} == {Part.MODEL}
-    assert (damaged / "model.onnx").read_bytes() == before
-
-
-def test_a_catalog_whose_copy_is_damaged_too_is_beyond_repair_and_is_not_touched(
-    damaged: Path,
-) -> None:
-    flip(damaged / "catalog.sqlite", 5_000)
-    flip(damaged / "catalog.copy", 5_000)
-    before = (damaged / "catalog.sqlite").read_bytes()
-    report = verify(damaged, repair=True)
-    assert Part.CATALOG in {damage.part for damage in report.left}
-    assert (damaged / "catalog.sqlite").read_bytes() == before
-
-
-def test_nothing_is_written_to_a_damaged_catalog(damaged: Path, lived_in: Path) -> None:
-    flip(damaged / "catalog.sqlite", len((damaged / "catalog.sqlite").read_bytes()) - 3_000)
-    before = {file: (damaged / file).read_bytes() for file in files_of(damaged)}
-    with Collection.open(damaged, device="cpu") as collection:
-        with pytest.raises(DamagedError, match="is not what its seal says"):
-            collection.index()
-        with pytest.raises(DamagedError, match="is not what its seal says"):
-            collection.remove(lived_in.parent / "photos" / "0005.png")
-    assert {file: (damaged / file).read_bytes() for file in files_of(damaged)} == before
-
-
-def test_two_damages_at_once_are_repaired(damaged: Path) -> None:
-    expected = answers(damaged)
-    shard = shards_of(damaged)[-1]
-    flip(damaged / "catalog.sqlite", 4_200)
-    flip(damaged / "vectors" / f"{shard.number:08}.npy")
-    flip(damaged / "collection.json", 3)
-    report = verify(damaged, repair=True)
-    assert report.left == ()
-    assert answers(damaged) == expected
-
-
 @pytest.mark.parametrize(
     ("statement", "part"),
     [
@@ -383,66 +266,6 @@ def test_an_embedding_that_is_not_what_its_image_gives_is_found(damaged: Path) -
     damages = {damage.part: damage for damage in verify(damaged, sample=70).damages}
     reason = damages[Part.EMBEDDINGS].reason
     assert reason.startswith(f"{shard.count} of 70 are not what their images give now")
-
-
-@pytest.mark.slow
-def test_killed_while_it_repairs_a_collection_can_be_repaired_again(
-    lived_in: Path, tmp_path: Path, harm: Harm
-) -> None:
-    expected = answers(lived_in)
-    for moment in range(1, harm.times(4, 12) + 1):
-        directory = shutil.copytree(lived_in, tmp_path / "damaged")
-        flip(directory / "catalog.sqlite", 4_200)
-        for path in (directory / "segments").iterdir():
-            flip(path)
-        flip(directory / "vectors" / f"{shards_of(lived_in)[-1].number:08}.npy")
-        command = [sys.executable, "-c", DYING, str(directory), str(moment)]
-        killed = subprocess.run(command, check=False, capture_output=True, timeout=100)
-        assert killed.returncode in (0, -9), killed.stderr
-        report = verify(directory, repair=True)
-        assert report.left == (), moment
-        assert answers(directory) == expected, moment
-        harm.done("kills", int(killed.returncode != 0))
-        shutil.rmtree(directory)
-
-
-def test_a_disk_that_is_full_ends_a_repair_and_loses_nothing(
-    damaged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = answers(damaged)
-    flip(damaged / "vectors" / f"{shards_of(damaged)[0].number:08}.npy")
-    with monkeypatch.context() as patch:
-
-        def full(_: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match="No space left on device"):
-            verify(damaged, repair=True)
-    assert verify(damaged, repair=True).left == ()
-    assert answers(damaged) == expected
-
-
-@pytest.mark.slow
-def test_a_damaged_collection_is_used_rightly_or_refused_in_one_line(
-    lived_in: Path, tmp_path: Path, harm: Harm
-) -> None:
-    chance = random.Random(5678)
-    files = files_of(lived_in)
-    for number in range(harm.times(12, 200)):
-        directory = shutil.copytree(lived_in, tmp_path / "damaged")
-        file, kind = chance.choice(files), list(DAMAGE)[number % len(DAMAGE)]
-        content = bytearray((directory / file).read_bytes())
-        DAMAGE[kind](content, chance)
-        (directory / file).write_bytes(content)
-        command = [sys.executable, "-c", USING, str(directory), str(DIM)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        what = f"{kind} of {file} (number {number}): {ended.stderr}"
-        assert ended.returncode == 0, what
-        assert len(ended.stdout.splitlines()) <= 1, what
-        assert not ended.stdout or "Error " in ended.stdout, what
-        harm.done(kind)
-        shutil.rmtree(directory)
 
 
 def test_a_writer_and_a_verification_keep_each_other_off(damaged: Path) -> None:
@@ -476,20 +299,3 @@ def test_a_newer_or_an_unknown_collection_is_refused(tmp_path: Path, damaged: Pa
     (damaged / "collection.json").write_bytes(manifest_of(FORMAT_VERSION + 1))
     with pytest.raises(DamagedError, match="update imgsearch"):
         verify(damaged)
-
-
-def test_a_model_error_is_no_reason_to_give_up_the_rest(
-    damaged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = answers(damaged)
-    flip(damaged / "model.onnx")
-    shard = shards_of(damaged)[0]
-    flip(damaged / "vectors" / f"{shard.number:08}.npy")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise ModelError("no weights")
-
-    monkeypatch.setattr(mending, "export", refuse)
-    report = verify(damaged, repair=True)
-    assert {damage.part for damage in report.left} == {Part.MODEL}
-    assert answers(damaged) == expected

@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 
 import filelock
 
-from imgsearch.errors import BusyError, StorageError, reason_of
+from imgsearch.errors import MEND, BusyError, DamagedError, StorageError, reason_of
 
 __all__ = [
     "Sink",
     "check_room",
+    "check_sha256",
     "exclusive",
     "make_folder",
     "remove_unnamed",
@@ -143,6 +144,18 @@ def sha256_of(path: Path) -> bytes:
         raise
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+def check_sha256(path: Path, sha256: bytes) -> None:
+    """Check that a file is what was written, before something is made of it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is another.
+        StorageError: it cannot be read.
+    """
+    if sha256_of(path) != sha256:
+        raise DamagedError(f"{path} is not what was written; {MEND}")
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
-from imgsearch.storage.files import write_atomically
+from imgsearch.storage.files import check_sha256, write_atomically
 
 __all__ = [
     "Ids",
     "Shard",
     "Vectors",
+    "check_shard",
     "open_ids",
     "open_shard",
     "salvage",
@@ -67,6 +68,12 @@ def write_shard(folder: Path, number: int, ids: Ids, vectors: Vectors) -> Shard:
         listed = _write(folder / _ids_name(number), ids)
     sha256 = _write(folder / _name(number), vectors)
     return Shard(number, first, last, len(ids), sha256, listed)
+
+
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Check that the files of a shard are what was written; raises as `check_sha256`."""
+    for name, sha256 in shard_files(shard).items():
+        check_sha256(folder / name, sha256)
 
 
 def open_shard(folder: Path, shard: Shard, dim: int) -> Vectors:
