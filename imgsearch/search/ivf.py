@@ -1,26 +1,21 @@
-"""Train, fill, search, save and open a Faiss IVF index.
+"""Train, fill, search, save and open a Faiss IVF index of the vectors themselves.
 
 `D` are squared L2 distances, as Faiss returns them, and -1 stands for "no id".
 """
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
-from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.search.inverted import InvertedFile, Writer, by_query, quantizer_of, read_mapped
 from imgsearch.search.ivf_file import is_ivf_file
-from imgsearch.search.vectors import Ids, Vectors, rows_of
+from imgsearch.search.vectors import Ids, Vectors
 
 __all__ = [
     "IvfIndex",
@@ -35,19 +30,7 @@ SEED = 1234
 ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little (by the design's figures)
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
-_BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
 _GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
-
-# A forked process has none of the threads that OpenMP started, and would wait for them for ever.
-os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
-
-
-class Writer(Protocol):
-    """Where an index is written to."""
-
-    def write(self, data: Any) -> int:
-        """Write bytes."""
-        ...
 
 
 def choose_nlist(count: int) -> int:
@@ -84,13 +67,15 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
     return centroids
 
 
-class IvfIndex:
-    """A Faiss `IndexIVFFlat`: centroids, and the vectors and ids filed under each."""
+class IvfIndex(InvertedFile):
+    """A Faiss `IndexIVFFlat`: the lists hold the vectors themselves."""
+
+    lossy = False
 
     def __init__(self, index: Any, *, device: str = "cpu") -> None:
         """Wrap a Faiss index; use `empty` or `open`."""
-        index.parallel_mode = _BY_QUERY
-        self._index = index
+        super().__init__(index)
+        self._device = device
         self._fast = to_gpu(index, device)
         self._lock = threading.Lock()
 
@@ -98,120 +83,50 @@ class IvfIndex:
     def empty(cls, centroids: Vectors, *, device: str = "cpu") -> IvfIndex:
         """Return an index without vectors."""
         nlist, dim = centroids.shape
-        quantizer = faiss.IndexFlatL2(dim)
-        quantizer.add(centroids)
-        index = faiss.IndexIVFFlat(quantizer, dim, nlist, faiss.METRIC_L2)
+        index = faiss.IndexIVFFlat(quantizer_of(centroids), dim, nlist, faiss.METRIC_L2)
         return cls(index, device=device)
 
     @classmethod
     def open(cls, path: Path, *, device: str = "cpu") -> IvfIndex:
-        """Map an index file into memory.
+        """Map an index file into memory; raises as `imgsearch.search.inverted.read_mapped`."""
+        return cls(read_mapped(path, is_ivf_file, "IndexIVFFlat"), device=device)
 
-        Raises:
-            FileNotFoundError: it is gone; another process may just have replaced it.
-            DamagedError: it is no IVF index.
-            StorageError: it cannot be read.
-        """
-        try:
-            with path.open("rb") as file:
-                whole = is_ivf_file(file)
-            index = faiss.read_index(str(path), _MAPPED) if whole else None
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-        except RuntimeError as error:  # the file is whole: Faiss cannot map it
-            if not path.exists():
-                raise FileNotFoundError(errno.ENOENT, "replaced", str(path)) from error
-            reason = str(error).rsplit(": ", 1)[-1]
-            raise StorageError(f"cannot read {path}: {reason}") from error
-        if index is None:
-            raise DamagedError(f"{path} is no IndexIVFFlat, or is cut off; {MEND}")
-        return cls(index, device=device)
+    def emptied(self) -> IvfIndex:
+        """Return an index with the same centroids, and without vectors."""
+        return IvfIndex.empty(self.centroids, device=self._device)
+
+    def is_trained_as(self, other: InvertedFile) -> bool:
+        """Tell whether another index is of this kind and has the same centroids."""
+        return isinstance(other, IvfIndex) and np.array_equal(self.centroids, other.centroids)
+
+    def bytes_of(self, count: int) -> int:
+        """Return how large the file of so many vectors is, in bytes, at most."""
+        return (count + self.nlist) * (4 * self.dim + 8)
 
     def save(self, writer: Writer) -> None:
         """Write the index as its CPU kind."""
         if self._fast is not self._index:
-            self._index = faiss.index_gpu_to_cpu(self._fast)
-            self._index.parallel_mode = _BY_QUERY
+            self._index = by_query(faiss.index_gpu_to_cpu(self._fast))
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
 
-    def add(self, ids: Ids, vectors: Vectors) -> Vectors:
-        """File each vector under its nearest centroid; return the squared distances to those."""
-        vectors = np.ascontiguousarray(vectors)
-        distances, lists = self.assign(vectors, 1)
+    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
         if self._fast is self._index:
-            self._index.add_core(
-                *(len(ids), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(lists))
-            )
+            super()._add(ids, vectors, lists)
         else:
             self._fast.add_with_ids(vectors, ids)
-        return distances[:, 0]
-
-    def absorb(self, other: IvfIndex, excluded: Ids) -> None:
-        """File what another index with the same centroids holds, but for `excluded` (sorted)."""
-        lists = self._index.invlists
-        for number in range(self.nlist):
-            ids, vectors = other.entries(number)
-            keep = ~rows_of(ids, excluded)
-            kept, rows = ids[keep], vectors[keep].view(np.uint8)
-            if kept.size:
-                lists.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
-                self._index.ntotal += len(kept)
-
-    def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
-        """Return the lists nearest to each query: D and numbers `[n, count]`, nearest first."""
-        found: tuple[Vectors, Ids] = self._index.quantizer.search(queries, count)
-        return found
 
     def search(
         self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
     ) -> tuple[Vectors, Ids]:
-        """Scan the lists that were assigned to each query.
-
-        Args:
-            queries: float32 `[n, dim]`.
-            k: hits a query.
-            nearest: D and numbers `[n, nprobe]` of lists, as from `assign`; -1 for none.
-            excluded: sorted ids to be passed over.
-
-        Returns:
-            D and ids `[n, k]`, nearest first.
-        """
-        selector = None
-        if excluded is not None and excluded.size:
-            selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+        """See `InvertedFile.search`; on a GPU if the index is there and nothing is excluded."""
         nprobe = nearest[1].shape[1]
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        if self._fast is not self._index and selector is None and max(k, nprobe) <= _GPU_MAX:
-            with self._lock:  # one thread at a time may search an index on a GPU
-                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
-            return found
-        distances = np.empty((len(queries), k), np.float32)
-        ids = np.empty((len(queries), k), np.int64)
-        centroid_distances, lists = map(np.ascontiguousarray, nearest)
-        self._index.search_preassigned_c(  # the wrapper without _c takes no parameters
-            len(queries),
-            faiss.swig_ptr(np.ascontiguousarray(queries)),
-            k,
-            *map(faiss.swig_ptr, (lists, centroid_distances, distances, ids)),
-            False,
-            parameters,
-        )
-        return distances, ids
-
-    @property
-    def centroids(self) -> Vectors:
-        """The centroids, float32 `[nlist, dim]`."""
-        quantizer = faiss.downcast_index(self._index.quantizer)
-        flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
-        centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
-        return centroids
-
-    @property
-    def nlist(self) -> int:
-        """The number of lists."""
-        return int(self._index.nlist)
+        all_in = excluded is None or not excluded.size
+        if self._fast is self._index or not all_in or max(k, nprobe) > _GPU_MAX:
+            return super().search(queries, k, nearest, excluded)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
+        with self._lock:  # one thread at a time may search an index on a GPU
+            found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
+        return found
 
     @property
     def dim(self) -> int:
@@ -223,30 +138,10 @@ class IvfIndex:
         """The number of vectors."""
         return int(self._fast.ntotal)
 
-    @property
-    def filed(self) -> int:
-        """The number of vectors in the lists, which `count` has to be."""
-        return int(self._index.invlists.compute_ntotal())
-
-    def list_sizes(self) -> npt.NDArray[np.int64]:
-        """Return the number of vectors in each list."""
-        lists = self._index.invlists
-        return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
-
-    def list_ids(self) -> Iterator[Ids]:
-        """Yield the ids of each list."""
-        for number in range(self.nlist):
-            yield self.entries(number)[0].copy()
-
     def entries(self, number: int) -> tuple[Ids, Vectors]:
         """Return ids `[n]` and vectors `[n, dim]` of a list, valid as long as the index is."""
-        lists, dim = self._index.invlists, self._index.d
-        size = lists.list_size(number)
-        if not size:
-            return np.empty(0, np.int64), np.empty((0, dim), np.float32)
-        ids: Ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
-        codes = faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
-        return ids, codes.view(np.float32).reshape(size, dim)
+        ids, codes = self.codes(number)
+        return ids, codes.view(np.float32)
 
 
 def to_gpu(index: Any, device: str) -> Any:
@@ -263,10 +158,6 @@ def describe_faiss(device: str = "cpu") -> str:
     """Say which Faiss this is and where it works, as in "faiss-cpu 1.15.1 on cpu"."""
     kind = "faiss-gpu" if hasattr(faiss, "StandardGpuResources") else "faiss-cpu"
     return f"{kind} {faiss.__version__} on {device if _on_gpu(device) else 'cpu'}"
-
-
-# Mapping by interface is faster than the older way, and does not work on macOS.
-_MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP_IFC
 
 
 def _on_gpu(device: str) -> bool:

@@ -9,36 +9,74 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
-__all__ = ["is_ivf_file"]
+__all__ = ["L2", "TRAINED", "Ivf", "are_lists", "is_ivf_file", "read_ivf", "size_of"]
 
-_HEADER = struct.Struct("<4siq16xBiQ8x4siq16xBiQ")
-_LISTS = struct.Struct("<BQ4sQQ4sQ")
-_TRAINED, _L2, _NO_MAP = 1, 1, 0
+TRAINED, L2 = 1, 1
+_IVF = struct.Struct("<4siq16xBiQ8x4siq16xBiQ")
+_MAP = struct.Struct("<BQ")
+_NO_MAP = 0
+_LISTS = struct.Struct("<4sQQ4sQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Ivf:
+    """What the head of an inverted file tells; `dim` of its centroids."""
+
+    kind: bytes
+    dim: int
+    count: int
+    nlist: int
 
 
 def is_ivf_file(file: BinaryIO) -> bool:
     """Tell whether a file is an `IndexIVFFlat` (L2) in all but its vectors and ids."""
-    size = os.fstat(file.fileno()).st_size
-    if size < _HEADER.size:
+    ivf = read_ivf(file)
+    return ivf is not None and ivf.kind == b"IwFl" and are_lists(file, ivf, 4 * ivf.dim)
+
+
+def read_ivf(file: BinaryIO) -> Ivf | None:
+    """Read the head of an inverted file (L2), up to the end of its centroids; None if it is none.
+
+    The file is left at what follows them.
+    """
+    head = file.read(_IVF.size)
+    if len(head) < _IVF.size:
+        return None
+    kind, dim, count, trained, metric, nlist, *flat = _IVF.unpack(head)
+    if (trained, metric) != (TRAINED, L2) or dim < 1 or count < 0:
+        return None
+    if flat != [b"IxF2", dim, nlist, TRAINED, L2, nlist * dim]:
+        return None
+    if size_of(file) - file.tell() < 4 * nlist * dim + _MAP.size:
+        return None
+    file.seek(4 * nlist * dim, os.SEEK_CUR)
+    if _MAP.unpack(file.read(_MAP.size)) != (_NO_MAP, 0):
+        return None
+    return Ivf(kind, dim, count, nlist)
+
+
+def are_lists(file: BinaryIO, ivf: Ivf, width: int) -> bool:
+    """Tell whether what follows, to the end of the file, are the lists; a vector takes `width`."""
+    head = file.read(_LISTS.size)
+    if len(head) < _LISTS.size:
         return False
-    kind, dim, count, trained, metric, nlist, *flat = _HEADER.unpack(file.read(_HEADER.size))
-    if (kind, trained, metric) != (b"IwFl", _TRAINED, _L2) or dim < 1:
+    kind, nlist, code_size, form, numbers = _LISTS.unpack(head)
+    left = size_of(file) - file.tell()
+    if (kind, nlist, code_size) != (b"ilar", ivf.nlist, width):
         return False
-    if flat != [b"IxF2", dim, nlist, _TRAINED, _L2, nlist * dim]:
+    if left != 8 * numbers + ivf.count * (width + 8):
         return False
-    start = _HEADER.size + 4 * nlist * dim + _LISTS.size
-    if size < start:
-        return False
-    file.seek(start - _LISTS.size)
-    *fixed, form, numbers = _LISTS.unpack(file.read(_LISTS.size))
-    if fixed != [_NO_MAP, 0, b"ilar", nlist, 4 * dim] or size < start + 8 * numbers:
-        return False
-    if size != start + 8 * numbers + count * (4 * dim + 8):
-        return False
-    return _fit(struct.unpack(f"<{numbers}Q", file.read(8 * numbers)), form, nlist, count)
+    sizes = struct.unpack(f"<{numbers}Q", file.read(8 * numbers))
+    return _fit(sizes, form, ivf.nlist, ivf.count)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Return the size of a file in bytes."""
+    return os.fstat(file.fileno()).st_size
 
 
 def _fit(numbers: Sequence[int], form: bytes, nlist: int, count: int) -> bool:
