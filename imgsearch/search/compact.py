@@ -25,7 +25,13 @@ KIND = "IndexPreTransform of a PCA and an IndexIVFScalarQuantizer"
 PCA_TRAIN = 20_000  # vectors that the PCA is made of at most
 _BLOCK = 4_096  # rows of them at a time, in float64
 _SEED = 1234
-_PARTS = ("mean", "eigenvalues", "PCAMat", "A", "b")  # of a PCAMatrix; A is PCAMat cut to d_out rows
+_PARTS = (
+    "mean",
+    "eigenvalues",
+    "PCAMat",
+    "A",
+    "b",
+)  # of a PCAMatrix; A is PCAMat cut to d_out rows
 
 
 def train_compact(vectors: Vectors, nlist: int, pca: int, *, device: str = "cpu") -> CompactIndex:

@@ -15,7 +15,7 @@ _PCA = struct.Struct("<4s8xBi")
 _BIAS = struct.Struct("<B")
 _PCA_END = struct.Struct("<iiB")
 _LENGTH = struct.Struct("<Q")
-_SQ = struct.Struct("<iifQQ")
+_SQ = struct.Struct("<iiiQQ")
 _SQ_END = struct.Struct("<QB")
 _ONE, _QT_8BIT, _MINMAX, _NO, _YES = 1, 0, 0, 0, 1
 
@@ -48,7 +48,7 @@ def _is_compact(file: BinaryIO) -> bool:
     ivf = read_ivf(file)
     if ivf is None or (ivf.kind, ivf.dim, ivf.count) != (b"IwSq", pca, count):
         return False
-    if (_read(file, _SQ), _floats(file)) != ((_QT_8BIT, _MINMAX, 0.0, pca, pca), 2 * pca):
+    if (_read(file, _SQ), _floats(file)) != ((_QT_8BIT, _MINMAX, _NO, pca, pca), 2 * pca):
         return False
     return _read(file, _SQ_END) == (pca, _NO) and are_lists(file, ivf, pca)
 

@@ -86,7 +86,7 @@ class InvertedFile(ABC):
         self._index.add_core(len(ids), *pointers)
 
     def absorb(self, other: InvertedFile, excluded: Ids) -> None:
-        """File what another index that is trained as this one holds, but for `excluded` (sorted)."""
+        """File what another index, trained as this one, holds, but for `excluded` (sorted)."""
         lists = self._index.invlists
         for number in range(self.nlist):
             ids, codes = other.codes(number)
@@ -134,7 +134,7 @@ class InvertedFile(ABC):
 
     @property
     def centroids(self) -> Vectors:
-        """The centroids, float32 `[nlist, d]`, d being what PCA leaves of `dim` where it is used."""
+        """The centroids, float32 `[nlist, d]`; d is dim, or what PCA leaves of it."""
         quantizer = faiss.downcast_index(self._index.quantizer)
         flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
         centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
