@@ -12,7 +12,7 @@ import numpy as np
 
 from imgsearch.damage import Damage, Part
 from imgsearch.errors import DamagedError, ImgsearchError, StorageError, reason_of
-from imgsearch.search.ivf import IvfIndex
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.vectors import Ids
 from imgsearch.segments import open_segment
 from imgsearch.storage.catalog import Catalog
@@ -105,7 +105,7 @@ class Checker:
     files: int = 0
     size: int = 0
     leftovers: int = 0
-    sound: list[IvfIndex] = field(default_factory=list)
+    sound: list[InvertedFile] = field(default_factory=list)
 
     def check(self) -> Iterator[Damage]:
         """Yield all damage; afterwards, `sound` are the segments that are as they should be."""
@@ -174,21 +174,24 @@ class Checker:
 
     def _misfit(self, segment: Segment, removed: Ids) -> str | None:
         """Return how a segment does not fit its row and the others, None if it is sound."""
+        ivf, dim = self.snapshot.ivf, self.snapshot.model.dim
+        other = "is not the index that the catalog names"
+        if ivf is None:
+            return other
         try:
-            index = open_segment(self.layout, segment)
+            index = open_segment(self.layout, segment, compact=ivf.pca is not None)
         except DamagedError:
-            return "is not the index that the catalog names"
-        ivf = self.snapshot.ivf
-        if ivf is None or (index.nlist, index.dim) != (ivf.nlist, self.snapshot.model.dim):
-            return "is not the index that the catalog names"
-        if self.sound and not np.array_equal(self.sound[0].centroids, index.centroids):
+            return other
+        if (index.nlist, index.dim, index.width) != (ivf.nlist, dim, ivf.pca or 4 * dim):
+            return other
+        if self.sound and not self.sound[0].is_trained_as(index):
             return "has other centroids than the first segment"
         if reason := self._uncovered(segment, index, removed):
             return reason
         self.sound.append(index)
         return None
 
-    def _uncovered(self, segment: Segment, index: IvfIndex, removed: Ids) -> str | None:
+    def _uncovered(self, segment: Segment, index: InvertedFile, removed: Ids) -> str | None:
         """Return how a segment differs from what it is to cover, None if it does not."""
         ids = np.sort(np.concatenate([np.empty(0, np.int64), *index.list_ids()]))
         images = np.array(self.catalog.image_ids(segment.first_id, segment.last_id), np.int64)

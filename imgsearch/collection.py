@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Literal, Unpack, overload
+from typing import Literal, TypeAlias, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
@@ -29,7 +29,10 @@ from imgsearch.storage.migrations import migrate
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.updating import UpdateOptions, update
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "Storage"]
+
+#: What the lists of an index hold.
+Storage: TypeAlias = Literal["flat", "compact"]
 
 
 class Collection:
@@ -114,6 +117,8 @@ class Collection:
         *,
         nlist: int | None = None,
         recall: float | None = None,
+        storage: Storage | None = None,
+        pca: int | None = None,
         prune: bool = False,
         moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         workers: int | None = None,
@@ -133,6 +138,10 @@ class Collection:
                 number of images.
             recall: recall@10 against exact search that queries are to keep from now on, unless they
                 ask for another. None for what was given before, at first 0.95.
+            storage: what the index holds from now on: "flat", the embeddings, or "compact", a byte
+                for each value that PCA leaves of them; the nearest are compared exactly all the
+                same. None for what was given before, at first "flat".
+            pca: values that PCA leaves from now on. None for what was given before, at first 256.
             prune: drop images whose files are gone even if a drive may be unplugged.
             moved: where a root was, and where it is now.
             workers: processes; None for one a core.
@@ -150,11 +159,13 @@ class Collection:
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
-        given: dict[str, float | None] = {"nlist": nlist, "workers": workers}
+        given: dict[str, float | None] = {"nlist": nlist, "pca": pca, "workers": workers}
         given |= {"time_limit": time_limit, "max_pixels": max_pixels}
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
+        if storage not in (None, "flat", "compact"):
+            raise SettingError(f'storage is {storage!r}; it must be "flat" or "compact"')
         if recall is not None:
             SearchOptions(k=1, recall=recall, nprobe=None, exact=False)
         device = pick_device(self._device)
@@ -162,6 +173,8 @@ class Collection:
             options = UpdateOptions(
                 nlist=nlist,
                 recall=recall,
+                storage=storage,
+                pca=pca,
                 prune=prune,
                 moved=moved,
                 workers=workers or cores(),

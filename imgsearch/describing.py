@@ -46,6 +46,7 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
         outgrown=is_outgrown(view.snapshot, view.count),
         segments=len(view.segments),
         list_sizes=tuple(np.sum(sizes, axis=0).tolist()) if sizes else (),
+        index_bytes=sum(segment.size for segment in view.snapshot.segments),
         tail=view.tail_count,
         bytes=layout.size(),
         device=picked,

@@ -20,15 +20,15 @@ from dataclasses import replace
 import numpy as np
 
 from imgsearch.compacting import compact
-from imgsearch.search.ivf import IvfIndex, choose_nlist
-from imgsearch.search.tuning import WITHIN
+from imgsearch.search.curves import WITHIN
+from imgsearch.search.ivf import choose_nlist
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
 from imgsearch.storage.files import check_sha256, remove_unnamed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.training import most_lists, train_anew
+from imgsearch.training import most_lists, pca_of, train_anew
 from imgsearch.view import View, open_view
 
 __all__ = ["Tail", "fold", "is_outgrown", "remove_orphans"]
@@ -114,6 +114,8 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
         asked is not None and ivf.nlist != min(asked, most_lists(count))
     ):
         return True
+    if ivf.pca != pca_of(snapshot):
+        return True
     far = (1 - WITHIN) * ivf.trained + ivf.far
     return (
         count >= growth * ivf.trained
@@ -135,7 +137,8 @@ def _tail_limit(view: View, ivf: IvfRecord) -> int:
     if view.promise is None:
         return TAIL_LEAST
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
-    compared = ivf.nlist + int(nprobe[len(nprobe) // 2]) * view.count // ivf.nlist
+    probed = int(nprobe[len(nprobe) // 2]) or ivf.nlist  # 0: all are compared
+    compared = ivf.nlist + probed * view.count // ivf.nlist
     return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
 
 
@@ -144,17 +147,17 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
     if view.tail_count < _tail_limit(view, ivf):
         return
     segments = view.snapshot.segments
-    cap = SEGMENT_BYTES // (4 * view.snapshot.model.dim)
+    cap = SEGMENT_BYTES // view.segments[0].width
     taken = _absorbed([segment.count for segment in segments], view.tail_count, cap)
     kept, gone = segments[: len(segments) - taken], segments[len(segments) - taken :]
     count = view.tail_count + sum(segment.count for segment in gone)
-    check_segment_room(layout, count, ivf.nlist, view.snapshot.model.dim)
+    check_segment_room(layout, view.segments[0], count)
     for segment in gone:
         check_sha256(layout.segment(segment.number), segment.sha256)
     for shard in view.snapshot.shards:
         if shard.last_id > segments[-1].last_id:
             check_shard(layout.vectors, shard)
-    index = IvfIndex.empty(view.segments[0].centroids)
+    index = view.segments[0].emptied()
     for old in view.segments[len(kept) :]:
         index.absorb(old, view.removed)
     last_band = max((step.up_to for step in ivf.curve), default=np.inf)
@@ -195,9 +198,9 @@ def _purge(layout: Layout, catalog: CatalogWriter) -> None:
         dead = int(((stale >= segment.first_id) & (stale <= segment.last_id)).sum())
         if ivf is None or dead < DEAD * segment.count or not dead:
             continue
-        check_segment_room(layout, segment.count, ivf.nlist, view.snapshot.model.dim)
+        check_segment_room(layout, old, segment.count)
         check_sha256(layout.segment(segment.number), segment.sha256)
-        index = IvfIndex.empty(old.centroids)
+        index = old.emptied()
         index.absorb(old, view.removed)
         new = write_segment(
             *(layout, index, catalog.next_segment()),

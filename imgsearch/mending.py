@@ -17,6 +17,7 @@ from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.errors import DamagedError, ModelError, SettingError
 from imgsearch.folding import fold, remove_orphans
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex
 from imgsearch.search.vectors import Vectors, rows_of
 from imgsearch.storage.files import write_atomically
@@ -55,7 +56,7 @@ class Mender:
 
     layout: Layout
     catalog: CatalogMender
-    sound: Sequence[IvfIndex]
+    sound: Sequence[InvertedFile]
     workers: int
 
     def mend(self, damages: Sequence[Damage]) -> Iterator[str]:
@@ -120,10 +121,12 @@ class Mender:
         return f"{self.layout.vectors.name}/{shard.number:08d}.npy: {told or 'dropped'}"
 
     def _filed(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """Return the embeddings that the sound segments have."""
+        """Return the embeddings that the sound segments have; compact ones have none."""
         wanted = np.array(ids, np.int64)
         found: dict[int, Vectors] = {}
         for index in self.sound:
+            if not isinstance(index, IvfIndex):
+                continue
             for number in range(index.nlist):
                 filed, vectors = index.entries(number)
                 for row in np.flatnonzero(rows_of(filed, wanted)).tolist():

@@ -79,11 +79,12 @@ class Info:
         settings: what the index is to be like: nlist, and the recall@10 that is promised.
         ivf: the index, and the recall it was measured to keep; None while every search is exact.
         nprobe: lists that a query probes to keep the promise, the farther it is from a centroid the
-            more; beyond the last it is compared with every image.
+            more; beyond the last, and where this is 0, it is compared with every image.
         outgrown: the images have changed so much since the centroids were trained that the promise
             may not hold; the next run trains them again.
         segments: files that the index is divided into.
         list_sizes: images in each inverted list.
+        index_bytes: all those files together.
         tail: images that are searched exactly because no inverted list holds them yet.
         bytes: all files together.
         device: that this collection was opened for.
@@ -103,6 +104,7 @@ class Info:
     outgrown: bool
     segments: int
     list_sizes: tuple[int, ...]
+    index_bytes: int
     tail: int
     bytes: int
     device: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from imgsearch.errors import MEND, DamagedError
+from imgsearch.search.compact import CompactIndex
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex
 from imgsearch.storage.files import check_room, write_atomically
 from imgsearch.storage.layout import Layout
@@ -10,20 +12,22 @@ from imgsearch.storage.records import Segment
 
 __all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
 
-SEGMENT_BYTES = 1 << 30  # of embeddings in a segment at most
+SEGMENT_BYTES = 1 << 30  # of embeddings, or their codes, in a segment at most
 
 
-def check_segment_room(layout: Layout, count: int, nlist: int, dim: int) -> None:
-    """Check that there is room for `count` images in segments with `nlist` lists in all.
+def check_segment_room(
+    layout: Layout, index: InvertedFile, count: int, *, segments: int = 1
+) -> None:
+    """Check that there is room for `count` images in so many segments that are like `index`.
 
     Raises:
         StorageError: there is not.
     """
-    check_room(layout.segments, (count + nlist) * (4 * dim + 8))
+    check_room(layout.segments, index.bytes_of(count) + (segments - 1) * index.bytes_of(0))
 
 
 def write_segment(
-    layout: Layout, index: IvfIndex, number: int, *, first_id: int, last_id: int
+    layout: Layout, index: InvertedFile, number: int, *, first_id: int, last_id: int
 ) -> Segment:
     """Write an index over the images with ids from `first_id` to `last_id`.
 
@@ -35,8 +39,10 @@ def write_segment(
     return Segment(number, first_id, last_id, index.count, sha256, path.stat().st_size)
 
 
-def open_segment(layout: Layout, segment: Segment, *, device: str = "cpu") -> IvfIndex:
-    """Map a segment into memory.
+def open_segment(
+    layout: Layout, segment: Segment, *, compact: bool, device: str = "cpu"
+) -> InvertedFile:
+    """Map a segment into memory; a compact one is searched on the CPU.
 
     Raises:
         FileNotFoundError: it is gone; another process may just have replaced it.
@@ -44,7 +50,7 @@ def open_segment(layout: Layout, segment: Segment, *, device: str = "cpu") -> Iv
         StorageError: it cannot be read.
     """
     path = layout.segment(segment.number)
-    index = IvfIndex.open(path, device=device)
+    index = CompactIndex.open(path) if compact else IvfIndex.open(path, device=device)
     size = path.stat().st_size
     if size != segment.size:  # Faiss does not miss a few bytes at its end
         raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")

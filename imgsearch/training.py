@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from statistics import median
 
 import numpy as np
 
+from imgsearch.search.compact import train_compact
+from imgsearch.search.curves import curve
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex, train, training_size
-from imgsearch.search.tuning import (
-    Filed,
-    K,
-    cross_validate,
-    curve,
-    hold_out,
-    meet_strangers,
-)
+from imgsearch.search.tuning import Filed, K, cross_validate, hold_out, meet_strangers
 from imgsearch.search.vectors import Ids, Vectors
-from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
+from imgsearch.segments import SEGMENT_BYTES, check_segment_room, open_segment, write_segment
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import CurveStep, IvfRecord, Segment
+from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.view import View
 
-__all__ = ["most_lists", "train_anew"]
+__all__ = ["most_lists", "pca_of", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
@@ -39,6 +35,12 @@ def most_lists(count: int) -> int:
     return count if count < ENOUGH else count - HELD_OUT
 
 
+def pca_of(snapshot: Snapshot) -> int | None:
+    """Return how many values PCA is to leave of an embedding; None for a flat index."""
+    settings = snapshot.settings
+    return min(settings.pca, snapshot.model.dim) if settings.storage == "compact" else None
+
+
 def train_anew(
     layout: Layout, catalog: CatalogWriter, view: View, nlist: int, *, device: str
 ) -> None:
@@ -47,23 +49,27 @@ def train_anew(
     Raises:
         StorageError: there is not enough room on the disk.
     """
-    dim = view.snapshot.model.dim
-    segments = 1 + view.count * 4 * dim // SEGMENT_BYTES
-    check_segment_room(layout, view.count, segments * nlist, dim)
-    held_ids, held, centroids = _train(view, nlist, device)
-    made = list(_build(layout, view, centroids, first=catalog.next_segment(), device=device))
-    indexes = [IvfIndex.open(layout.segment(segment.number)) for segment in made]
+    pca = pca_of(view.snapshot)
+    held_ids, held, index = _train(view, nlist, pca, device)
+    segments = 1 + view.count * index.width // SEGMENT_BYTES
+    check_segment_room(layout, index, view.count, segments=segments)
+    made = list(_build(layout, view, index, first=catalog.next_segment()))
+    indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     filed = Filed.of(indexes)
     if held_ids.size:
-        sample = hold_out(held, centroids, filed, view.live_blocks(), held_ids)
+        sample = hold_out(held, indexes[0], filed, view.live_blocks, held_ids)
     else:
-        sample = cross_validate(_fetch(view, np.arange(view.count))[1], nlist, device=device)
+        everything = _fetch(view, np.arange(view.count))[1]
+        sample = cross_validate(everything, nlist, pca=pca, device=device)
     drawn = np.random.default_rng(_SEED + 1).choice(
         view.count, min(HELD_OUT, view.count), replace=False
     )
     ids, queries = _fetch(view, np.sort(drawn))
-    strangers = meet_strangers(queries, ids, centroids, filed, view.live_blocks())
-    steps = curve(sample, strangers, lambda nprobe: _milliseconds(indexes, queries, nprobe))
+    strangers = meet_strangers(queries, ids, indexes[0], filed, view.live_blocks)
+    steps = curve(
+        *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
+        lossy=index.lossy,
+    )
     ivf = IvfRecord(
         nlist=nlist,
         requested_nlist=view.snapshot.settings.nlist,
@@ -73,17 +79,26 @@ def train_anew(
         added=0,
         far=0,
         curve=tuple(CurveStep(*astuple(step)) for step in steps),
+        pca=pca,
     )
     catalog.replace_segments([segment.number for segment in view.snapshot.segments], made, ivf)
 
 
-def _train(view: View, nlist: int, device: str) -> tuple[Ids, Vectors, Vectors]:
-    """Return ids and vectors of the images held out, none of a small collection, and centroids."""
+def _train(
+    view: View, nlist: int, pca: int | None, device: str
+) -> tuple[Ids, Vectors, InvertedFile]:
+    """Return ids and vectors of the images held out, none of a small collection, and an index.
+
+    The index was trained on others, and is empty.
+    """
     spare = HELD_OUT if view.count >= ENOUGH else 0
     size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
     drawn = np.random.default_rng(_SEED).choice(view.count, spare + size, replace=False)
     held_ids, held = _fetch(view, np.sort(drawn[:spare]))
-    return held_ids, held, train(_fetch(view, np.sort(drawn[spare:]))[1], nlist, device=device)
+    seen = _fetch(view, np.sort(drawn[spare:]))[1]
+    if pca is None:
+        return held_ids, held, IvfIndex.empty(train(seen, nlist, device=device), device=device)
+    return held_ids, held, train_compact(seen, nlist, pca, device=device)
 
 
 def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
@@ -100,33 +115,30 @@ def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     return np.concatenate(ids), np.concatenate(vectors)
 
 
-def _build(
-    layout: Layout, view: View, centroids: Vectors, *, first: int, device: str
-) -> Iterator[Segment]:
-    """Write segments of at most about `SEGMENT_BYTES` that share `centroids`; yield each."""
-    rows = SEGMENT_BYTES // (centroids.itemsize * centroids.shape[1])
+def _build(layout: Layout, view: View, index: InvertedFile, *, first: int) -> Iterator[Segment]:
+    """Write segments of at most about `SEGMENT_BYTES` that are trained as `index`; yield each."""
+    rows = SEGMENT_BYTES // index.width
     number, first_id, last_id = first, 1, 0
-    index = IvfIndex.empty(centroids, device=device)
     for shard, (ids, vectors) in zip(view.snapshot.shards, view.live_blocks(), strict=True):
         if index.count and index.count + len(ids) > rows:
             yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
             number, first_id = number + 1, last_id + 1
-            index = IvfIndex.empty(centroids, device=device)
+            index = index.emptied()
         if len(ids):
             index.add(ids, vectors)
         last_id = shard.last_id
     yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
 
 
-def _milliseconds(indexes: list[IvfIndex], queries: Vectors, nprobe: int) -> float:
+def _milliseconds(
+    view: View, indexes: Sequence[InvertedFile], queries: Vectors, nprobe: int
+) -> float:
     """Return how long one query takes: the median of a few, after one to warm up."""
     seconds: list[float] = []
     for number in range(TIMED + 1):
         query = queries[number % len(queries)][None]
         started = time.perf_counter()
-        nearest = indexes[0].assign(query, nprobe)
-        for index in indexes:
-            index.search(query, K, nearest)
+        view.search_lists(indexes, query, K, indexes[0].assign(query, nprobe))
         seconds.append(time.perf_counter() - started)
         if sum(seconds) > TIMED_SECONDS and number:
             break

@@ -31,6 +31,8 @@ class UpdateOptions:
 
     nlist: int | None
     recall: float | None
+    storage: str | None
+    pca: int | None
     prune: bool
     moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
     workers: int
@@ -67,7 +69,9 @@ def update(
             tops = tops_of(catalog, move_roots(catalog, *options.moved))
         else:
             tops = find_tops(catalog, paths)
-        catalog.change_settings(nlist=options.nlist, recall=options.recall)
+        catalog.change_settings(
+            nlist=options.nlist, recall=options.recall, storage=options.storage, pca=options.pca
+        )
         absence = Absence(catalog, tops, prune=options.prune)
         tail = Tail(layout, catalog, options.device)
         run = Run(layout, catalog, tops, absence, options.progress, tail.grow)

@@ -13,7 +13,7 @@ from imgsearch.damage import Part, Verification
 from imgsearch.embedding.pipeline import cores
 from imgsearch.mending import Mender, mend_catalog
 from imgsearch.sampling import Sample
-from imgsearch.search.ivf import IvfIndex
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.storage.files import exclusive, undisturbed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.mender import CatalogMender
@@ -35,7 +35,7 @@ class _Findings:
     """What one look at a collection has found."""
 
     report: Verification
-    sound: list[IvfIndex]
+    sound: list[InvertedFile]
 
 
 def verify(

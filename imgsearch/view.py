@@ -6,7 +6,7 @@ so that an image is found from the moment it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy as np
 from imgsearch.errors import missing
 from imgsearch.hits import Search
 from imgsearch.search.exact import merge, search_exactly
-from imgsearch.search.ivf import IvfIndex
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.promise import Promise, Step
+from imgsearch.search.reranking import candidates_for, rerank
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 from imgsearch.segments import open_segment
 from imgsearch.storage.catalog import Catalog
@@ -61,13 +62,15 @@ class View:
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
         there = previous._opened if previous else {}
-        self._opened: dict[int, IvfIndex] = {
+        ivf = snapshot.ivf
+        compact = ivf is not None and ivf.pca is not None
+        self._opened: dict[int, InvertedFile] = {
             segment.number: there.get(segment.number)
-            or open_segment(layout, segment, device=device)
+            or open_segment(layout, segment, compact=compact, device=device)
             for segment in snapshot.segments
         }
         self.segments = list(self._opened.values())
-        ivf = snapshot.ivf
+        self._first_ids = np.array([shard.first_id for shard in snapshot.shards], np.int64)
         steps = [Step(*astuple(step)) for step in ivf.curve] if ivf else []
         self.promise = Promise(steps) if steps and self.segments else None
         self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
@@ -93,7 +96,7 @@ class View:
 
     @property
     def nprobe(self) -> tuple[int, ...]:
-        """The lists that a query of each band probes to keep the collection's promise."""
+        """The lists that a query of each band probes to keep the collection's promise; 0: exact."""
         if self.promise is None:
             return ()
         plan = self.promise.keep(self.snapshot.settings.recall)
@@ -134,25 +137,30 @@ class View:
     ) -> tuple[Vectors, Ids, list[Search]]:
         """Search so that `recall` is kept: see `imgsearch.search.promise`."""
         plan = promise.keep(recall)
-        nearest = self.segments[0].assign(queries, int(plan.nprobe.max()))
+        nearest = self.segments[0].assign(queries, max(1, int(plan.nprobe.max())))
         band = promise.band_of(nearest[0][:, 0])
-        far = band == promise.bands
         nprobe = np.append(plan.nprobe, 0)[band]
+        far = nprobe == 0
         # A list with the number -1 is not scanned.
         nearest[1][np.arange(nearest[1].shape[1]) >= nprobe[:, None]] = -1
         found = self._probe(queries, k, nearest)
         ways = [
             *(
-                Search("ivf", int(count), expected)
+                Search("ivf", int(count), expected) if count else EXACT
                 for count, expected in zip(plan.nprobe, plan.recall.tolist(), strict=True)
             ),
             EXACT,
         ]
         searches = [ways[number] for number in band.tolist()]
+        few = (found[1] < 0).any(axis=1) & ~far  # the lists probed hold fewer than k images
+        if self.segments[0].lossy:  # to search all lists is not to search exactly
+            for row in np.flatnonzero(few).tolist():
+                searches[row] = EXACT
+            far, few = far | few, np.zeros_like(few)
         if far.any():
             found[0][far], found[1][far] = self._search_exactly(queries[far], k)
-        short = np.flatnonzero((found[1] < 0).any(axis=1) & ~far)
-        if short.size:  # the lists probed hold fewer than k images
+        short = np.flatnonzero(few)
+        if short.size:
             nlist = self.segments[0].nlist
             more = self._probe(queries[short], k, self.segments[0].assign(queries[short], nlist))
             found[0][short], found[1][short] = more
@@ -174,10 +182,37 @@ class View:
         return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
 
     def _probe(self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids]) -> tuple[Vectors, Ids]:
-        parts = [index.search(queries, k, nearest, self._stale) for index in self.segments]
-        if self._tail:
-            parts.append(search_exactly(queries, self._tail_blocks(), k))
-        return merge(parts, k) if len(parts) > 1 else parts[0]
+        found = self.search_lists(self.segments, queries, k, nearest)
+        if not self._tail:
+            return found
+        return merge([found, search_exactly(queries, self._tail_blocks(), k)], k)
+
+    def search_lists(
+        self,
+        segments: Sequence[InvertedFile],
+        queries: Vectors,
+        k: int,
+        nearest: tuple[Vectors, Ids],
+    ) -> tuple[Vectors, Ids]:
+        """Return squared L2 distances and ids `[n, k]` of what the lists of segments hold.
+
+        Args:
+            segments: of this view, or others that are trained alike and hold images of it.
+            queries: float32 `[n, dim]`.
+            k: hits a query.
+            nearest: lists of each query, as from `InvertedFile.assign`.
+        """
+        lossy = segments[0].lossy
+        width = candidates_for(k) if lossy else k
+        parts = [index.search(queries, width, nearest, self._stale) for index in segments]
+        found = merge(parts, width) if len(parts) > 1 else parts[0]
+        return self._rerank(queries, found[1], k) if lossy else found
+
+    def _rerank(self, queries: Vectors, candidates: Ids, k: int) -> tuple[Vectors, Ids]:
+        """Compare candidates with their embeddings, in the shards whose ranges hold them."""
+        places = np.searchsorted(self._first_ids, candidates[candidates >= 0], side="right") - 1
+        shards = [self.snapshot.shards[place] for place in np.unique(places).tolist()]
+        return rerank(queries, candidates, self._read(shards), k)
 
     def _tail_blocks(self) -> Iterable[tuple[Ids, Vectors]]:
         size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)

@@ -15,7 +15,7 @@ from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection
+    from imgsearch.collection import Collection, Storage
     from imgsearch.reports import IndexReport
 
 __all__ = ["index"]
@@ -29,6 +29,8 @@ __all__ = ["index"]
 @options.json_option
 @options.moved_option
 @options.nlist_option
+@options.storage_option
+@options.pca_option
 @options.weights_option
 @options.collection_option
 @options.device_option
@@ -47,6 +49,8 @@ def index(
     model: str | None,
     weights: str | None,
     nlist: int | None,
+    storage: Storage | None,
+    pca: int | None,
     device: str,
     workers: int | None,
     time_limit: float,
@@ -71,6 +75,8 @@ def index(
                     prune=prune,
                     moved=moved,
                     nlist=nlist,
+                    storage=storage,
+                    pca=pca,
                     workers=workers,
                     time_limit=time_limit,
                     max_pixels=max_pixels,

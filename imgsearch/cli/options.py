@@ -37,12 +37,14 @@ __all__ = [
     "nprobe_option",
     "null_option",
     "paths_option",
+    "pca_option",
     "promise_option",
     "prune_option",
     "recall_option",
     "repair_option",
     "sample_option",
     "settings_option",
+    "storage_option",
     "strict_option",
     "time_limit_option",
     "unlike_option",
@@ -53,6 +55,7 @@ __all__ = [
 Decorator: TypeAlias = Callable[[Any], Any]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+STORAGES = ("flat", "compact")
 HIDDEN = ".imgsearch"
 OPPOSITES = "--no-json, and so on, undoes --json where a variable or a configuration file says so."
 
@@ -136,6 +139,17 @@ nlist_option = _option(
     type=_positive,
     metavar="N",
     help="Centroids of the index.  [default: by the number of images, none below 256]",
+)
+storage_option = _option(
+    "--storage",
+    type=click.Choice(STORAGES),
+    help="What the index holds: embeddings, or a byte for each value PCA leaves.  [default: flat]",
+)
+pca_option = _option(
+    "--pca",
+    type=_positive,
+    metavar="DIM",
+    help="Values that PCA leaves of an embedding, in a compact index.  [default: 256]",
 )
 nprobe_option = _option(
     "--nprobe",

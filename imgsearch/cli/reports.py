@@ -91,7 +91,12 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
         yield "index", "none: every search is exact (made from 256 images on, or by --nlist)"
         yield "promise", f"recall@10 {info.settings.recall:g}, kept by exact search"
         return
-    yield "index", f"IndexIVFFlat, nlist {ivf.nlist}, in {_count(info.segments, 'file')}"
+    kind = "IndexIVFFlat"
+    if ivf.pca is not None:
+        kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
+    each = round(info.index_bytes / max(sum(sizes), 1))
+    files = _count(info.segments, "file")
+    yield "index", f"{kind}, nlist {ivf.nlist}, in {files}, {each:,} bytes an image"
     yield "promise", _promise(info, ivf)
     yield from _curve_rows(ivf)
     if sizes:
@@ -122,9 +127,7 @@ def _promise(info: Info, ivf: IvfRecord) -> str:
     """Say which recall is kept, by how many lists, and what was measured of that."""
     text = f"recall@10 {info.settings.recall:g}"
     if info.nprobe:
-        fewest, most = min(info.nprobe), max(info.nprobe)
-        probed = str(most) if fewest == most else f"{fewest} to {most}"
-        text += f" by nprobe {probed}, and by exact search far from all centroids"
+        text += f" by {_probed(info.nprobe)}"
     edges = sorted({step.up_to for step in ivf.curve})
     chosen = set(zip(edges, info.nprobe, strict=False))
     kept = [step for step in ivf.curve if (step.up_to, step.nprobe) in chosen]
@@ -135,6 +138,15 @@ def _promise(info: Info, ivf: IvfRecord) -> str:
     if info.outgrown:
         text += "; the images have changed much since: `imgsearch index` makes it anew"
     return text
+
+
+def _probed(nprobe: tuple[int, ...]) -> str:
+    """Say how many lists are probed; 0 stands for exact search."""
+    lists = sorted({count for count in nprobe if count})
+    if not lists:
+        return "exact search"
+    text = "nprobe " + " to ".join(str(count) for count in dict.fromkeys((lists[0], lists[-1])))
+    return f"{text}, and by exact search far from all centroids"
 
 
 def _count(number: int, noun: str) -> str:

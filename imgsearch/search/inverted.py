@@ -146,6 +146,11 @@ class InvertedFile(ABC):
         return int(self._index.nlist)
 
     @property
+    def width(self) -> int:
+        """The number of bytes that the lists hold of a vector."""
+        return int(self._index.code_size)
+
+    @property
     def count(self) -> int:
         """The number of vectors."""
         return int(self._index.ntotal)

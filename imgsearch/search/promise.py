@@ -3,7 +3,8 @@
 A fixed `nprobe` keeps its recall for queries like the collection only: one that is far from every
 centroid has its neighbours scattered over many lists. So queries are told apart by their squared
 distance to the nearest centroid. Each band of distances has an `nprobe` of its own, and beyond the
-last band nothing is promised but by exact search.
+last band nothing is promised but by exact search; nor in a band where no `nprobe` keeps the recall,
+as may be if the lists are lossy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from imgsearch.search.vectors import Vectors
 
 __all__ = ["Plan", "Promise", "Step"]
+
+_NONE = np.iinfo(np.int64).max  # more than any nprobe: none of them keeps the recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """How to keep a recall: for each band `nprobe` and the `recall` to expect, `[bands]`."""
+    """How to keep a recall: for each band `nprobe` and the `recall` to expect, `[bands]`.
+
+    An `nprobe` of 0 stands for exact search.
+    """
 
     nprobe: npt.NDArray[np.int64]
     recall: npt.NDArray[np.float64]
@@ -50,7 +56,7 @@ class Promise:
     """What was measured of an index, by band and `nprobe`."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        """Arrange the steps; each band has the same `nprobe`s, the last of which is nlist."""
+        """Arrange the steps; each band has the same `nprobe`s."""
         edges = sorted({step.up_to for step in steps})
         self._edges = np.array(edges, np.float64)
         self._bands = [
@@ -70,11 +76,16 @@ class Promise:
     def keep(self, recall: float) -> Plan:
         """Return the fewest lists a band whose confidence bound is `recall` or more."""
         chosen = [
-            next((step for step in band if step.bound >= recall), band[-1]) for band in self._bands
+            next((step.nprobe for step in band if step.bound >= recall), _NONE)
+            for band in self._bands
         ]
         # A band farther out never probes less than a nearer one, whatever chance measured.
-        nprobe = np.maximum.accumulate(np.array([step.nprobe for step in chosen], np.int64))
-        expected = [self.expected(band, int(count)) for band, count in enumerate(nprobe)]
+        reached = np.maximum.accumulate(np.array(chosen, np.int64))
+        nprobe = np.where(reached == _NONE, 0, reached)
+        expected = [
+            self.expected(band, count) if count else 1.0
+            for band, count in enumerate(nprobe.tolist())
+        ]
         return Plan(nprobe, np.array(expected, np.float64))
 
     def expected(self, band: int, nprobe: int) -> float | None:

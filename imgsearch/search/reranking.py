@@ -17,11 +17,12 @@ __all__ = ["candidates_for", "rerank"]
 
 LEAST = 50  # candidates of a query
 EACH = 5  # candidates for each hit
+MORE = 1_000  # candidates than hits at most
 
 
 def candidates_for(k: int) -> int:
     """Return how many candidates are compared so that the `k` nearest are among them."""
-    return max(LEAST, EACH * k)
+    return max(LEAST, min(EACH * k, k + MORE))
 
 
 def rerank(

@@ -6,64 +6,43 @@ of its kind are taken away, images and centroids.
 
 No `nprobe` needs a search of its own: a true neighbour is found if and only if its list is among
 the `nprobe` nearest of the query. So one exact search tells the neighbours, one coarse search the
-rank of their lists.
+rank of their lists. In a compact index it has to be among the candidates, too, that are re-ranked.
+One search of all lists tells which are; with fewer lists they have fewer competitors.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from imgsearch.search.compact import CompactIndex, train_compact
+from imgsearch.search.curves import Sample
 from imgsearch.search.exact import merge, nothing, search_exactly
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex, train
-from imgsearch.search.promise import Step
+from imgsearch.search.reranking import candidates_for
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = [
-    "WITHIN",
+    "Blocks",
     "Filed",
     "K",
-    "Sample",
     "cross_validate",
-    "curve",
     "hold_out",
-    "ladder",
-    "lower_bound",
     "meet_strangers",
 ]
 
 K = 10
-BANDS = 3
-WITHIN = 0.95  # share of the held-out images that the bands cover; beyond, queries are exact
 KINDS = 8  # that the collection is divided into, to meet strangers
 FOLDS = 5
-FEWEST = 20  # queries of a sample in a band: fewer are judged together with the other sample's
-FARTHEST = 4.0  # squared distance of two unit vectors at most
-_Z95 = 1.6449  # one-sided 95 % quantile of the standard normal distribution
 _SEED = 1234
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """Queries as they were measured.
-
-    `distance` float32 `[n]` is squared, to the nearest centroid. `recall` float32 `[n, nlist]` is
-    recall@10 at each `nprobe` from 1 to nlist; its rows never fall.
-    """
-
-    distance: Vectors
-    recall: Vectors
-
-    def joined(self, other: Sample) -> Sample:
-        """Return both samples as one."""
-        return Sample(
-            np.concatenate([self.distance, other.distance]),
-            np.concatenate([self.recall, other.recall]),
-        )
+#: Gives the ids int64 `[m]` and vectors float32 `[m, dim]` of all images, as often as it is called.
+Blocks: TypeAlias = Callable[[], Iterable[tuple[Ids, Vectors]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +53,7 @@ class Filed:
     lists: Ids
 
     @classmethod
-    def of(cls, segments: Sequence[IvfIndex]) -> Filed:
+    def of(cls, segments: Sequence[InvertedFile]) -> Filed:
         """Read it from segments that share one set of centroids."""
         parts = [
             (ids, np.full(len(ids), number))
@@ -91,12 +70,15 @@ class Filed:
         return np.where(ids >= 0, self.lists[places], -1)
 
 
-def cross_validate(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Sample:
+def cross_validate(
+    vectors: Vectors, nlist: int, *, pca: int | None = None, device: str = "cpu"
+) -> Sample:
     """Hold every image out once: train on four fifths of them, query with the fifth.
 
     Args:
         vectors: float32 `[n, dim]`, of a collection too small to spare any for measuring.
         nlist: centroids.
+        pca: values that the PCA of a compact index leaves; None for a flat one.
         device: see `imgsearch.search.ivf.train`.
     """
     parts = []
@@ -106,11 +88,15 @@ def cross_validate(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Samp
         if not rest.size or not fold.size:
             continue
         kept = np.ascontiguousarray(vectors[rest])
-        centroids = train(kept, min(nlist, len(rest)), device=device)
-        filed = Filed(rest, IvfIndex.empty(centroids).assign(kept, 1)[1][:, 0])
-        part = hold_out(vectors[fold], centroids, filed, [(rest, kept)])
+        index: InvertedFile
+        if pca is None:
+            index = IvfIndex.empty(train(kept, min(nlist, len(rest)), device=device))
+        else:
+            index = train_compact(kept, min(nlist, len(rest)), pca, device=device)
+        filed = Filed(rest, index.assign(kept, 1)[1][:, 0])
+        part = hold_out(vectors[fold], index, filed, partial(iter, [(rest, kept)]))
         # With fewer images there may be fewer centroids: the same share of them was probed.
-        probed = np.arange(nlist + 1) * len(centroids) // nlist
+        probed = np.arange(nlist + 1) * index.nlist // nlist
         recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
         parts.append(Sample(part.distance, recall[:, 1:]))
     return Sample(
@@ -121,31 +107,31 @@ def cross_validate(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Samp
 
 def hold_out(
     queries: Vectors,
-    centroids: Vectors,
+    index: InvertedFile,
     filed: Filed,
-    blocks: Iterable[tuple[Ids, Vectors]],
+    blocks: Blocks,
     excluded: Ids | None = None,
 ) -> Sample:
     """Measure with queries that the centroids were not trained on.
 
     Args:
         queries: float32 `[n, dim]`.
-        centroids: float32 `[nlist, dim]`.
+        index: of the centroids; what it holds is of no account.
         filed: the list of each image of `blocks`.
-        blocks: as for `imgsearch.search.exact.search_exactly`.
+        blocks: what is searched.
         excluded: sorted ids to be passed over, the queries' own among them.
     """
-    _, neighbours = search_exactly(queries, blocks, K, excluded)
-    distances, order = IvfIndex.empty(centroids).assign(queries, len(centroids))
-    return Sample(distances[:, 0], _recall(order, filed.of_ids(neighbours)))
+    neighbours = search_exactly(queries, blocks(), K, excluded)[1]
+    candidates = None
+    if isinstance(index, CompactIndex):
+        near = _approximate(index, blocks())
+        candidates = search_exactly(index.project(queries), near, candidates_for(K), excluded)[1]
+    distances, order = index.assign(queries, index.nlist)
+    return Sample(distances[:, 0], _recall(order, filed, neighbours, candidates))
 
 
 def meet_strangers(
-    queries: Vectors,
-    query_ids: Ids,
-    centroids: Vectors,
-    filed: Filed,
-    blocks: Iterable[tuple[Ids, Vectors]],
+    queries: Vectors, query_ids: Ids, index: InvertedFile, filed: Filed, blocks: Blocks
 ) -> Sample:
     """Measure with images whose whole kind is taken away, lists and all.
 
@@ -154,95 +140,55 @@ def meet_strangers(
     Args:
         queries: float32 `[n, dim]`, images of the collection.
         query_ids: their ids.
-        centroids: float32 `[nlist, dim]`.
+        index: of the centroids; what it holds is of no account.
         filed: the list of each image.
-        blocks: as for `imgsearch.search.exact.search_exactly`, without removed images.
+        blocks: what is searched, without removed images.
     """
-    nlist = len(centroids)
-    kinds = IvfIndex.empty(train(centroids, min(KINDS, nlist))).assign(centroids, 1)[1][:, 0]
+    centroids = index.centroids
+    kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign(centroids, 1)[1][:, 0]
     own = kinds[filed.of_ids(query_ids)]
-    neighbours = _unlike(queries, own, _by_kind(blocks, filed, kinds))
-    distances, order = IvfIndex.empty(centroids).assign(queries, nlist)
+    neighbours = _unlike(queries, own, _by_kind(blocks(), filed, kinds), K)
+    candidates = None
+    if isinstance(index, CompactIndex):
+        near = _by_kind(_approximate(index, blocks()), filed, kinds)
+        candidates = _unlike(index.project(queries), own, near, candidates_for(K))
+    distances, order = index.assign(queries, index.nlist)
     last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # the own kind's lists
     distances = np.take_along_axis(distances, last, 1)
     order = np.take_along_axis(order, last, 1)
     met = (neighbours >= 0).any(axis=1)
-    recall = _recall(order, filed.of_ids(neighbours))
+    recall = _recall(order, filed, neighbours, candidates)
     return Sample(distances[met, 0], recall[met])
 
 
-def ladder(nlist: int) -> list[int]:
-    """Return the `nprobe`s that a curve has: from 1 to `nlist`, each about √2 times the last."""
-    steps = [1]
-    while steps[-1] < nlist:
-        steps.append(min(nlist, max(steps[-1] + 1, round(steps[-1] * math.sqrt(2)))))
-    return steps
-
-
-def curve(held_out: Sample, strangers: Sample, clock: Callable[[int], float]) -> list[Step]:
-    """Return recall and its bound for each band and each `nprobe` of the `ladder`.
-
-    The bands divide the held-out images, by their distance from the nearest centroid, into three
-    parts of the same size, the farthest 5 % left out.
-
-    Args:
-        held_out: queries like the collection.
-        strangers: queries unlike it.
-        clock: returns the milliseconds that one query takes at an `nprobe`.
-    """
-    nlist = held_out.recall.shape[1]
-    if not len(held_out.distance):  # of a single image
-        return [Step(FARTHEST, nlist, 1.0, 1.0, clock(nlist))]
-    shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
-    edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
-    both = held_out.joined(strangers)
-    steps = []
-    reached = dict.fromkeys(edges.tolist(), 0.0)  # what holds for fewer lists holds for more
-    for nprobe in ladder(nlist):
-        milliseconds, above = clock(nprobe), -1.0
-        for edge in edges.tolist():
-            values = [
-                sample.recall[(sample.distance > above) & (sample.distance <= edge), nprobe - 1]
-                for sample in (both, held_out, strangers)
-            ]
-            judged = [part for part in values if len(part) >= FEWEST]
-            # What a sample without a single miss can vouch for, by the rule of three (Hanley and
-            # Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
-            most = 1 - 3 / max(len(values[0]), 3)
-            bound = min((most, *map(lower_bound, judged))) if judged else 0.0
-            bound = max(reached[edge], bound)
-            reached[edge] = bound = 1.0 if nprobe == nlist else bound  # all lists: exact
-            shown = values[1] if len(values[1]) else values[0]
-            recall = float(shown.mean()) if len(shown) else bound
-            steps.append(Step(edge, nprobe, recall, bound, milliseconds))
-            above = edge
-    return steps
-
-
-def lower_bound(values: npt.NDArray[np.float32]) -> float:
-    """Return the one-sided lower 95 % confidence bound of the mean of a sample.
-
-    Normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004, section 6.3.2),
-    of at least two values.
-    """
-    return float(values.mean() - _Z95 * values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def _recall(order: Ids, filed: Ids) -> Vectors:
+def _recall(order: Ids, filed: Filed, neighbours: Ids, candidates: Ids | None) -> Vectors:
     """Return recall at each `nprobe`, `[n, nlist]`.
 
     Args:
         order: the lists, nearest first, `[n, nlist]`.
-        filed: the list of each true neighbour, -1 for none, `[n, K]`.
+        filed: the list of each image.
+        neighbours: the true ones, -1 for none, `[n, K]`.
+        candidates: those of all lists that are re-ranked, `[n, m]`; None: whatever is in the lists.
     """
     nlist = order.shape[1]
-    rank = np.empty_like(order)
+    rank = np.full((len(order), nlist + 1), nlist)  # the last: of what no nprobe finds
     np.put_along_axis(rank, order, np.arange(nlist)[None, :], axis=1)
     recall = np.ones((len(order), nlist), np.float32)
-    for row in np.flatnonzero((filed >= 0).any(axis=1)):
-        places = rank[row, filed[row][filed[row] >= 0]]
-        recall[row] = np.bincount(places, minlength=nlist).cumsum() / len(places)
+    for row in np.flatnonzero((neighbours >= 0).any(axis=1)):
+        true = neighbours[row][neighbours[row] >= 0]
+        lists = filed.of_ids(true)
+        if candidates is not None:
+            lists[~np.isin(true, candidates[row])] = nlist
+        places = np.bincount(rank[row, lists], minlength=nlist + 1)
+        recall[row] = places[:nlist].cumsum() / len(true)
     return recall
+
+
+def _approximate(
+    index: CompactIndex, blocks: Iterable[tuple[Ids, Vectors]]
+) -> Iterator[tuple[Ids, Vectors]]:
+    for ids, vectors in blocks:
+        yield ids, index.approximate(vectors)
 
 
 def _by_kind(
@@ -255,13 +201,13 @@ def _by_kind(
         yield ids, vectors, kinds[filed.of_ids(ids)]
 
 
-def _unlike(queries: Vectors, own: Ids, blocks: Iterable[tuple[Ids, Vectors, Ids]]) -> Ids:
-    """Return the nearest images that are of another kind than the query, `[n, K]`."""
-    best = nothing(len(queries), K)
+def _unlike(queries: Vectors, own: Ids, blocks: Iterable[tuple[Ids, Vectors, Ids]], k: int) -> Ids:
+    """Return the nearest images that are of another kind than the query, `[n, k]`."""
+    best = nothing(len(queries), k)
     for ids, vectors, kinds in blocks:
         for kind in np.unique(own):
             asking, others = own == kind, kinds != kind
-            found = search_exactly(queries[asking], [(ids[others], vectors[others])], K)
-            nearer = merge([(best[0][asking], best[1][asking]), found], K)
+            found = search_exactly(queries[asking], [(ids[others], vectors[others])], k)
+            nearer = merge([(best[0][asking], best[1][asking]), found], k)
             best[0][asking], best[1][asking] = nearer
     return best[1]

@@ -284,7 +284,8 @@ class Catalog:
         if not rows:
             return None
         steps = self._rows("SELECT * FROM curve ORDER BY up_to, nprobe")
-        values = (*rows[0], tuple(CurveStep(*step) for step in steps))
+        *facts, pca = rows[0]
+        values = (*facts, tuple(CurveStep(*step) for step in steps), pca)
         return IvfRecord(*values)
 
 

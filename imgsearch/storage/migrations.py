@@ -55,6 +55,12 @@ def _from_2(layout: Layout, catalog: Database) -> None:
     )
 
 
+def _from_3(_: Layout, catalog: Database) -> None:
+    catalog.run("ALTER TABLE settings ADD COLUMN storage TEXT NOT NULL DEFAULT 'flat'")
+    catalog.run("ALTER TABLE settings ADD COLUMN pca INTEGER NOT NULL DEFAULT 256")
+    catalog.run("ALTER TABLE ivf ADD COLUMN pca INTEGER")
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -63,4 +69,4 @@ def _size(path: Path) -> int:
 
 
 #: By the version that each makes one of the next.
-_STEPS: dict[int, Callable[[Layout, Database], None]] = {2: _from_2}
+_STEPS: dict[int, Callable[[Layout, Database], None]] = {2: _from_2, 3: _from_3}

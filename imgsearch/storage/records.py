@@ -63,10 +63,20 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was asked for: `nlist`, None by the number of images, and the recall@10 to promise."""
+    """What was asked for.
+
+    Attributes:
+        nlist: number of centroids; None by the number of images.
+        recall: recall@10 to promise.
+        storage: what the lists hold: "flat", the embeddings, or "compact", a byte for each value
+            that PCA leaves of them.
+        pca: values that PCA is to leave, if they are compact.
+    """
 
     nlist: int | None
     recall: float
+    storage: str = "flat"
+    pca: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class IvfRecord:
         added: images filed since then.
         far: those of them farther from their centroid than the last band of the curve reaches.
         curve: recall by `nprobe`, ordered by band and `nprobe`.
+        pca: values that PCA leaves, a byte each in the lists; None where they hold embeddings.
     """
 
     nlist: int
@@ -107,6 +118,7 @@ class IvfRecord:
     added: int
     far: int
     curve: tuple[CurveStep, ...]
+    pca: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""The tables of the catalog, format version 3."""
+"""The tables of the catalog, format version 4."""
 
 from __future__ import annotations
 
 __all__ = ["SCHEMA"]
 
 SCHEMA = """
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 CREATE TABLE model (
     name TEXT NOT NULL,
@@ -16,10 +16,13 @@ CREATE TABLE model (
     onnx_sha256 TEXT NOT NULL
 ) STRICT;
 
--- What was asked for, one row: nlist is NULL where it follows from the number of images.
+-- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
+-- 'flat' or 'compact', and pca the values that are left of an embedding in a compact index.
 CREATE TABLE settings (
     nlist INTEGER,
-    recall REAL NOT NULL
+    recall REAL NOT NULL,
+    storage TEXT NOT NULL DEFAULT 'flat',
+    pca INTEGER NOT NULL DEFAULT 256
 ) STRICT;
 
 CREATE TABLE roots (
@@ -109,7 +112,7 @@ CREATE TABLE replaced (
 ) STRICT, WITHOUT ROWID;
 
 -- How the segments' centroids were trained, and on what; added and far count the images that were
--- filed since, and those of them beyond the last band.
+-- filed since, and those of them beyond the last band; pca is NULL where the lists are flat.
 CREATE TABLE ivf (
     nlist INTEGER NOT NULL,
     requested_nlist INTEGER,
@@ -117,7 +120,8 @@ CREATE TABLE ivf (
     held_out INTEGER NOT NULL,
     strangers INTEGER NOT NULL,
     added INTEGER NOT NULL,
-    far INTEGER NOT NULL
+    far INTEGER NOT NULL,
+    pca INTEGER
 ) STRICT;
 
 -- Recall@10 by nprobe, for queries up to a squared distance from their nearest centroid.

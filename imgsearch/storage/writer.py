@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
@@ -29,7 +30,7 @@ class CatalogWriter(Catalog):
     def begin(self, model: ModelRecord, settings: Settings) -> None:
         """Record the model that makes this collection, and what its index is to be like."""
         with self._database.transaction():
-            self._insert("settings", settings.nlist, settings.recall)
+            self._insert("settings", *astuple(settings))
             self._insert(
                 "model",
                 model.name,
@@ -188,12 +189,19 @@ class CatalogWriter(Catalog):
 
     # The index
 
-    def change_settings(self, *, nlist: int | None, recall: float | None) -> None:
+    def change_settings(
+        self,
+        *,
+        nlist: int | None,
+        recall: float | None,
+        storage: str | None = None,
+        pca: int | None = None,
+    ) -> None:
         """Record what the index is to be like from now on; None leaves it as it was."""
         self._run(
-            "UPDATE settings SET nlist = coalesce(?, nlist), recall = coalesce(?, recall)",
-            nlist,
-            recall,
+            "UPDATE settings SET nlist = coalesce(?, nlist), recall = coalesce(?, recall), "
+            "storage = coalesce(?, storage), pca = coalesce(?, pca)",
+            *(nlist, recall, storage, pca),
         )
 
     def replace_segments(self, gone: Sequence[int], new: Sequence[Segment], ivf: IvfRecord) -> None:
@@ -221,7 +229,7 @@ class CatalogWriter(Catalog):
             self._insert(
                 "ivf",
                 *(ivf.nlist, ivf.requested_nlist, ivf.trained, ivf.held_out, ivf.strangers),
-                *(ivf.added, ivf.far),
+                *(ivf.added, ivf.far, ivf.pca),
             )
             for step in ivf.curve:
                 self._insert(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex, train
 from imgsearch.search.vectors import Ids, Vectors
 from tests.small_network import random_embeddings
@@ -76,7 +77,7 @@ def index_of(ids: Ids, vectors: Vectors, nlist: int) -> IvfIndex:
 
 
 def probe(
-    index: IvfIndex, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
+    index: InvertedFile, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
 ) -> tuple[Vectors, Ids]:
     """Search the `nprobe` lists nearest to each query."""
     return index.search(queries, k, index.assign(queries, nprobe), excluded)

@@ -81,10 +81,12 @@ def test_a_farther_band_never_probes_less_than_a_nearer_one() -> None:
     assert Promise(lucky).keep(0.95).nprobe.tolist() == [4, 4]
 
 
-def test_all_lists_are_probed_where_no_bound_is_high_enough() -> None:
-    steps = [Step(0.2, 1, 0.8, 0.7, 0.1), Step(0.2, 4, 0.9, 0.8, 0.1)]
-    plan = Promise(steps).keep(0.95)
-    assert (plan.nprobe.tolist(), plan.recall.tolist()) == ([4], [0.9])
+def test_search_is_exact_where_no_bound_is_high_enough_and_beyond() -> None:
+    near = [Step(0.2, 1, 0.98, 0.97, 0.1), Step(0.2, 4, 0.99, 0.98, 0.1)]
+    middle = [Step(0.3, 1, 0.8, 0.7, 0.1), Step(0.3, 4, 0.9, 0.8, 0.1)]
+    far = [Step(0.4, 1, 0.98, 0.97, 0.1), Step(0.4, 4, 0.99, 0.98, 0.1)]
+    plan = Promise(near + middle + far).keep(0.95)
+    assert (plan.nprobe.tolist(), plan.recall.tolist()) == ([1, 0, 0], [0.98, 1.0, 1.0])
 
 
 def test_one_band_may_be_all_there_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.search import tuning
+from imgsearch.search.compact import CompactIndex, train_compact
+from imgsearch.search.curves import Sample, curve, ladder, lower_bound
 from imgsearch.search.ivf import IvfIndex, train
 from imgsearch.search.promise import Promise, Step
+from imgsearch.search.reranking import candidates_for, rerank
 from imgsearch.search.tuning import (
+    Blocks,
     Filed,
     K,
-    Sample,
     cross_validate,
-    curve,
     hold_out,
-    ladder,
-    lower_bound,
     meet_strangers,
 )
 from imgsearch.search.vectors import Ids, Vectors
@@ -45,6 +46,10 @@ def segments_of(ids: Ids, vectors: Vectors, centroids: Vectors, parts: int) -> l
         segments.append(IvfIndex.empty(centroids))
         segments[-1].add(ids[rows], vectors[rows])
     return segments
+
+
+def whole(ids: Ids, vectors: Vectors) -> Blocks:
+    return lambda: [(ids, vectors)]
 
 
 def found_share(found: Ids, neighbours: Ids) -> npt.NDArray[np.float64]:
@@ -105,8 +110,9 @@ def test_the_recall_of_held_out_images_is_what_searching_finds(parts: int) -> No
     rest = np.delete(np.arange(500), held)
     centroids = train(vectors[rest], 12)
     segments = segments_of(ids, vectors, centroids, parts)
-    blocks = blocks_of(ids, vectors, 130)
-    sample = hold_out(vectors[held], centroids, Filed.of(segments), blocks, ids[held])
+    blocks = partial(blocks_of, ids, vectors, 130)
+    index = IvfIndex.empty(centroids)
+    sample = hold_out(vectors[held], index, Filed.of(segments), blocks, ids[held])
     squared = squares(vectors[held], centroids)
     np.testing.assert_allclose(sample.distance, squared.min(axis=1), atol=1e-5)
     neighbours = nearest(vectors[held], ids[rest], vectors[rest], K)[1]
@@ -128,7 +134,7 @@ def test_more_lists_never_lose_a_hit_and_all_lists_lose_none(
     centroids = train(vectors, nlist)
     filed = Filed.of(segments_of(ids, vectors, centroids, 1))
     queries = np.concatenate([vectors, random_embeddings(5, seed=8, dim=8)])
-    sample = hold_out(queries, centroids, filed, [(ids, vectors)])
+    sample = hold_out(queries, IvfIndex.empty(centroids), filed, whole(ids, vectors))
     assert sample.recall.shape == (count + 5, nlist)
     assert (np.diff(sample.recall, axis=1) >= 0).all()
     np.testing.assert_allclose(sample.recall[:, -1], 1)
@@ -139,7 +145,7 @@ def test_where_nothing_is_left_to_be_found_nothing_is_missed() -> None:
     vectors, ids = random_embeddings(6, dim=8), np.arange(6)
     centroids = train(vectors, 3)
     filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = hold_out(vectors, centroids, filed, [(ids, vectors)], ids)
+    sample = hold_out(vectors, IvfIndex.empty(centroids), filed, whole(ids, vectors), ids)
     assert (sample.recall == 1).all()
 
 
@@ -239,7 +245,8 @@ def test_strangers_are_measured_as_if_nothing_of_their_kind_were_there(
     drawn = np.sort(np.random.default_rng(5).choice(300, 80, replace=False))
     filed = Filed.of(segments)
     sample = meet_strangers(
-        vectors[drawn], ids[drawn], centroids, filed, blocks_of(ids, vectors, size)
+        *(vectors[drawn], ids[drawn], IvfIndex.empty(centroids), filed),
+        partial(blocks_of, ids, vectors, size),
     )
     kinds = IvfIndex.empty(train(centroids, min(8, nlist))).assign(centroids, 1)[1][:, 0]
     kind_of = kinds[filed.lists]
@@ -268,7 +275,7 @@ def test_a_stranger_never_meets_its_own_kind() -> None:
     ids = np.arange(60)
     centroids = train(vectors, 2)
     filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = meet_strangers(vectors, ids, centroids, filed, [(ids, vectors)])
+    sample = meet_strangers(vectors, ids, IvfIndex.empty(centroids), filed, whole(ids, vectors))
     np.testing.assert_allclose(sample.distance, 2, atol=0.1)  # that of the other kind
     assert (sample.recall == 1).all()  # whose list is the first to be probed
 
@@ -277,7 +284,7 @@ def test_where_all_are_of_one_kind_there_are_no_strangers() -> None:
     vectors, ids = random_embeddings(40, dim=8), np.arange(40)
     centroids = train(vectors, 1)
     filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = meet_strangers(vectors, ids, centroids, filed, [(ids, vectors)])
+    sample = meet_strangers(vectors, ids, IvfIndex.empty(centroids), filed, whole(ids, vectors))
     assert sample.distance.shape == (0,)
     assert sample.recall.shape == (0, 1)
 
@@ -286,9 +293,9 @@ def test_images_that_no_list_holds_are_not_met() -> None:
     vectors, ids = grouped(200, seed=3), np.arange(200)
     centroids = train(vectors, 12)
     filed = Filed.of(segments_of(ids[50:], vectors[50:], centroids, 1))
-    queries = vectors[100:140], ids[100:140], centroids, filed
-    some = meet_strangers(*queries, [(ids[50:], vectors[50:])])
-    every = meet_strangers(*queries, blocks_of(ids, vectors, 60))
+    queries = vectors[100:140], ids[100:140], IvfIndex.empty(centroids), filed
+    some = meet_strangers(*queries, whole(ids[50:], vectors[50:]))
+    every = meet_strangers(*queries, partial(blocks_of, ids, vectors, 60))
     np.testing.assert_array_equal(every.distance, some.distance)
     np.testing.assert_array_equal(every.recall, some.recall)
 
@@ -473,25 +480,106 @@ def test_the_lower_bound_holds_in_nineteen_samples_of_twenty() -> None:
 
 
 @pytest.mark.parametrize("recall", [0.5, 0.8, 0.95])
-def test_what_is_promised_is_kept_for_queries_never_seen(recall: float) -> None:
+@pytest.mark.parametrize("pca", [None, 15])
+def test_what_is_promised_is_kept_for_queries_never_seen(recall: float, pca: int | None) -> None:
     vectors, ids = grouped(1500, seed=1), np.arange(1500)
     held, rest = ids[:300], ids[300:]
-    centroids = train(vectors[rest], 24)
-    (index,) = segments_of(ids, vectors, centroids, 1)
+    index: IvfIndex | CompactIndex
+    if pca is None:
+        index = IvfIndex.empty(train(vectors[rest], 24))
+    else:
+        index = train_compact(vectors[rest], 24, pca)
+    index.add(ids, vectors)
     filed = Filed.of([index])
-    held_out = hold_out(vectors[held], centroids, filed, [(ids, vectors)], held)
+    held_out = hold_out(vectors[held], index, filed, whole(ids, vectors), held)
     drawn = ids[::5]
-    strangers = meet_strangers(vectors[drawn], drawn, centroids, filed, [(ids, vectors)])
-    promise = Promise(curve(held_out, strangers, free))
+    strangers = meet_strangers(vectors[drawn], drawn, index, filed, whole(ids, vectors))
+    promise = Promise(curve(held_out, strangers, free, lossy=pca is not None))
     unseen = grouped(600, seed=99)
     neighbours = nearest(unseen, ids, vectors, K)[1]
     plan = promise.keep(recall)
     distance = index.assign(unseen, 1)[0][:, 0]
     band = promise.band_of(distance)
     assert (band < promise.bands).mean() > 0.9
-    assert plan.nprobe[0] < 24
+    assert 0 < plan.nprobe[0] < 24
     for number, nprobe in enumerate(plan.nprobe.tolist()):
-        found = probe(index, unseen[band == number], K, nprobe)[1]
+        asked = unseen[band == number]
+        if isinstance(index, CompactIndex):
+            assert nprobe  # it may be searched exactly elsewhere: here the lists keep it
+            found = re_ranked(index, asked, nprobe, ids, vectors)
+        else:
+            found = probe(index, asked, K, nprobe)[1]
         share = found_share(found, neighbours[band == number]).mean()
         assert share >= recall - 0.01
         assert share >= plan.recall[number] - 0.05
+
+
+# A compact index
+
+
+@pytest.mark.parametrize(("pca", "least", "most"), [(2, 0.1, 0.7), (8, 0.7, 0.95), (14, 0.95, 1)])
+def test_a_compact_index_finds_at_least_what_was_measured(
+    pca: int, least: float, most: float
+) -> None:
+    vectors = grouped(3_000, seed=3)
+    ids = np.arange(1, 3_001)
+    held = np.arange(0, 3_000, 30)
+    rest = np.setdiff1d(np.arange(3_000), held)
+    index = train_compact(vectors[rest], 20, pca)
+    index.add(ids, vectors)
+    filed = Filed.of([index])
+    sample = hold_out(vectors[held], index.emptied(), filed, whole(ids, vectors), ids[held])
+    np.testing.assert_array_equal(sample.distance, index.assign(vectors[held], 1)[0][:, 0])
+    neighbours = nearest(vectors[held], ids[rest], vectors[rest], K)[1]
+    shares = np.empty(0)
+    for nprobe in (1, 2, 5, 20):
+        found = re_ranked(index, vectors[held], nprobe, ids, vectors, ids[held])
+        shares = found_share(found, neighbours)
+        assert (shares >= sample.recall[:, nprobe - 1] - 1e-6).all()
+    np.testing.assert_allclose(shares, sample.recall[:, -1], atol=1e-6)
+    assert least < sample.recall[:, -1].mean() <= most
+
+
+def test_strangers_meet_a_compact_index_without_their_kind() -> None:
+    vectors = grouped(2_000, seed=3)
+    ids = np.arange(1, 2_001)
+    index = train_compact(vectors, 24, 6)
+    index.add(ids, vectors)
+    filed = Filed.of([index])
+    drawn = np.arange(0, 2_000, 50)
+    sample = meet_strangers(vectors[drawn], ids[drawn], index, filed, whole(ids, vectors))
+    kinds = IvfIndex.empty(train(index.centroids, 8)).assign(index.centroids, 1)[1][:, 0]
+    kind_of = kinds[filed.of_ids(ids)]
+    for row, place in enumerate(drawn.tolist()):
+        other = kind_of != kind_of[place]
+        query = vectors[place : place + 1]
+        true = nearest(query, ids[other], vectors[other], K)[1]
+        found = re_ranked(index, query, 24, ids, vectors, ids[~other])
+        assert found_share(found, true)[0] == pytest.approx(sample.recall[row, -1])
+
+
+def re_ranked(
+    index: CompactIndex,
+    queries: Vectors,
+    nprobe: int,
+    ids: Ids,
+    vectors: Vectors,
+    out: Ids | None = None,
+) -> Ids:
+    candidates = probe(index, queries, candidates_for(K), nprobe, out)[1]
+    return rerank(queries, candidates, [(ids, vectors)], K)[1]
+
+
+def test_a_small_collection_is_cross_validated_as_what_it_will_be() -> None:
+    vectors = grouped(300, seed=4)
+    flat, fine, coarse = (cross_validate(vectors, 6, pca=pca) for pca in (None, 16, 1))
+    assert flat.recall.shape == fine.recall.shape == coarse.recall.shape == (300, 6)
+    assert flat.recall[:, -1].mean() == 1
+    assert fine.recall[:, -1].mean() > 0.99 > 0.9 > coarse.recall[:, -1].mean()
+
+
+def test_all_lists_of_a_lossy_index_keep_what_was_measured() -> None:
+    steps = curve(uniform(300, [0.5] * 4), uniform(300, [0.5] * 4), free, lossy=True)
+    assert [step.bound for step in by_nprobe(steps, 4)] == pytest.approx([0.5] * 3)
+    assert Promise(steps).keep(0.6).nprobe.tolist() == [0] * 3
+    assert Promise(curve(NONE, NONE, free, lossy=True)).keep(0.5).nprobe.tolist() == [0]
