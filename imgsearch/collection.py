@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Literal, TypeAlias, Unpack, overload
+from typing import Literal, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
@@ -26,13 +26,11 @@ from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate
+from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.updating import UpdateOptions, update
 
-__all__ = ["Collection", "Storage"]
-
-#: What the lists of an index hold.
-Storage: TypeAlias = Literal["flat", "compact"]
+__all__ = ["Collection"]
 
 
 class Collection:
@@ -164,8 +162,6 @@ class Collection:
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
-        if storage not in (None, "flat", "compact"):
-            raise SettingError(f'storage is {storage!r}; it must be "flat" or "compact"')
         if recall is not None:
             SearchOptions(k=1, recall=recall, nprobe=None, exact=False)
         device = pick_device(self._device)

@@ -15,6 +15,7 @@ from imgsearch.moving import move_roots
 from imgsearch.reports import IndexReport, Progress
 from imgsearch.run import Embed, Run
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Storage
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.tops import find_tops, tops_of
@@ -31,7 +32,7 @@ class UpdateOptions:
 
     nlist: int | None
     recall: float | None
-    storage: str | None
+    storage: Storage | None
     pca: int | None
     prune: bool
     moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
@@ -41,6 +42,10 @@ class UpdateOptions:
     device: str
     gpu: Runtime | None
     progress: Callable[[Progress], None] | None
+
+    def __post_init__(self) -> None:
+        if self.storage not in (None, "flat", "compact"):
+            raise SettingError(f'storage is {self.storage!r}; it must be "flat" or "compact"')
 
 
 def update(

@@ -15,8 +15,9 @@ from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection, Storage
+    from imgsearch.collection import Collection
     from imgsearch.reports import IndexReport
+    from imgsearch.storage.records import Storage
 
 __all__ = ["index"]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from imgsearch.storage.shards import Shard
+
+#: What the lists of an index hold.
+Storage: TypeAlias = Literal["flat", "compact"]
 
 __all__ = [
     "Commit",
@@ -22,6 +26,7 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Spot",
+    "Storage",
 ]
 
 
@@ -75,7 +80,7 @@ class Settings:
 
     nlist: int | None
     recall: float
-    storage: str = "flat"
+    storage: Storage = "flat"
     pca: int = 256
 
 

@@ -18,6 +18,7 @@ from imgsearch.storage.records import (
     Segment,
     Settings,
     Spot,
+    Storage,
 )
 from imgsearch.storage.shards import Shard, shard_files
 
@@ -194,7 +195,7 @@ class CatalogWriter(Catalog):
         *,
         nlist: int | None,
         recall: float | None,
-        storage: str | None = None,
+        storage: Storage | None = None,
         pca: int | None = None,
     ) -> None:
         """Record what the index is to be like from now on; None leaves it as it was."""

@@ -28,6 +28,7 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
         "outgrown",
         "segments",
         "list_sizes",
+        "index_bytes",
         "tail",
         "bytes",
         "device",
@@ -40,7 +41,7 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
     assert info["ivf"] is None
     invoke("-c", indexed, "index", "--nlist", "3")
     info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
-    assert info["settings"] == {"nlist": 3, "recall": 0.95}
+    assert info["settings"] == {"nlist": 3, "recall": 0.95, "storage": "flat", "pca": 256}
     assert (info["ivf"]["nlist"], info["ivf"]["requested_nlist"]) == (3, 3)
     assert info["ivf"]["curve"][0].keys() >= {"nprobe", "recall", "recall_bound"}
     assert all(1 <= nprobe <= 3 for nprobe in info["nprobe"])
@@ -62,7 +63,9 @@ def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> 
     invoke("-c", indexed, "index", "--nlist", "4")
     text = invoke("-c", indexed, "info").stdout
     facts = dict(line.split(maxsplit=1) for line in text.splitlines())
-    assert facts["index"] == "IndexIVFFlat, nlist 4, in 1 file"
+    info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
+    each = round(info["index_bytes"] / sum(info["list_sizes"]))
+    assert facts["index"] == f"IndexIVFFlat, nlist 4, in 1 file, {each} bytes an image"
     assert facts["promise"].startswith("recall@10 0.95 by nprobe ")
     assert facts["promise"].endswith(" with 95 % confidence)")
     assert "images, median" in facts["lists"]
