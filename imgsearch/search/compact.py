@@ -25,13 +25,7 @@ KIND = "IndexPreTransform of a PCA and an IndexIVFScalarQuantizer"
 PCA_TRAIN = 20_000  # vectors that the PCA is made of at most
 _BLOCK = 4_096  # rows of them at a time, in float64
 _SEED = 1234
-_PARTS = (
-    "mean",
-    "eigenvalues",
-    "PCAMat",
-    "A",
-    "b",
-)  # of a PCAMatrix; A is PCAMat cut to d_out rows
+_PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; PCAMat has the rows of A and more
 
 
 def train_compact(vectors: Vectors, nlist: int, pca: int, *, device: str = "cpu") -> CompactIndex:
@@ -85,7 +79,7 @@ class CompactIndex(InvertedFile):
     def bytes_of(self, count: int) -> int:
         """Return how large the file of so many vectors is, in bytes, at most."""
         dim, pca = self.dim, int(self._index.d)
-        return count * (pca + 8) + self.nlist * (4 * pca + 16) + 8 * dim * (pca + 1) + 1_024
+        return count * (pca + 8) + self.nlist * (4 * pca + 16) + 4 * dim * (pca + 2) + 1_024
 
     def save(self, writer: Writer) -> None:
         """Write the index as Faiss does."""
@@ -167,7 +161,7 @@ def _principal_components(vectors: Vectors, count: int) -> Any:
         scatter += centred.T @ centred
     values, directions = np.linalg.eigh(scatter / len(vectors))
     kept = directions.T[::-1][:count]
-    return _pca_matrix(mean, values[::-1], kept, kept, -kept @ mean)
+    return _pca_matrix(mean, values[::-1], kept, -kept @ mean)
 
 
 def _copy(pca: Any) -> Any:

@@ -37,11 +37,12 @@ def _is_compact(file: BinaryIO) -> bool:
         return False
     if _read(file, _PCA) != (b"Pcam", _NO, _NO):
         return False
-    mean, values, matrix = _floats(file), _floats(file), _floats(file)
-    pca = matrix // dim
-    if (mean, values, matrix) != (dim, dim, pca * dim):
+    if (_floats(file), _floats(file), _floats(file)) != (dim, dim, 0):
         return False
-    if (_read(file, _BIAS), _floats(file), _floats(file)) != ((_YES,), matrix, pca):
+    if _read(file, _BIAS) != (_YES,):
+        return False
+    matrix, pca = _floats(file), _floats(file)
+    if matrix != pca * dim:
         return False
     if _read(file, _PCA_END) != (dim, pca, TRAINED):
         return False

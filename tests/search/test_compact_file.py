@@ -53,7 +53,7 @@ def structure(content: bytes) -> set[int]:
         at += 4 * length
 
     take("16s 16x 9s 4s 8x 5s")
-    for length in (DIM, DIM, PCA * DIM):
+    for length in (DIM, DIM, 0):
         values(length)
     take("1s")
     for length in (PCA * DIM, PCA):
