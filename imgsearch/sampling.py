@@ -20,6 +20,7 @@ __all__ = ["Sample"]
 
 K = 10
 SAME = 1e-3  # distance: a vector and itself, in float32
+CLOSE = 0.05  # distance: vectors that a compact index may take for one another
 ALIKE = 0.99  # cosine: another release of a decoder or a runtime, or half precision, gives more
 _SEED = 1234
 
@@ -70,9 +71,11 @@ class Sample:
     def _not_found(self, ids: Ids, vectors: Vectors) -> int:
         """Return how many are not found; one of very many copies may be crowded out by others."""
         squared, found, _ = self.view.search(vectors, K, recall=None, nprobe=None, exact=False)
-        same = np.where(found >= 0, squared, np.inf) < SAME**2
-        itself = (same & (found == ids[:, None])).any(axis=1)
-        return int((~(itself | same.all(axis=1))).sum())
+        squared = np.where(found >= 0, squared, np.inf)
+        itself = ((squared < SAME**2) & (found == ids[:, None])).any(axis=1)
+        lossy = any(index.lossy for index in self.view.segments)
+        crowded = (squared < (CLOSE if lossy else SAME) ** 2).all(axis=1)
+        return int((~(itself | crowded)).sum())
 
     def _embed(self, ids: Ids, vectors: Vectors) -> None:
         runtime = OnnxRuntime(self.layout.model)

@@ -16,6 +16,7 @@ from imgsearch import folding, segments, training
 from imgsearch.collection import Collection
 from imgsearch.damage import Part
 from imgsearch.errors import DamagedError, SettingError
+from imgsearch.sampling import Sample
 from imgsearch.search.compact import CompactIndex
 from imgsearch.search.vectors import Vectors
 from imgsearch.verifying import verify
@@ -232,6 +233,21 @@ def test_a_damaged_compact_segment_is_made_anew(compact: Path, harm: str) -> Non
         assert info.ivf is not None
         assert info.ivf.pca == 20
         assert collection.query(picture(103))[0].distance < 1e-3
+
+
+def test_very_many_images_that_are_nearly_the_same_are_no_damage(grower: Grower) -> None:
+    """More of them than are re-ranked: each is crowded out by others, some of the time."""
+    near = clustered(1, seed=1) + 1e-4 * np.random.default_rng(1).standard_normal((400, DIM))
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    ids = grower.add(np.concatenate([near, clustered(600, seed=2)]).astype(np.float32))
+    grower.catalog.change_settings(nlist=None, recall=0.5, pca=6)
+    grower.fold()
+    view = grower.view()
+    own = np.concatenate([rows for _, rows in view.live_blocks()])[:400]
+    found = view.search(own, 10, recall=None, nprobe=8, exact=False)[1]
+    assert not (found == ids[:400, None]).any(axis=1).all()
+    sample = Sample(grower.layout, grower.catalog, view, 400)
+    assert sample._not_found(ids[:400], own) == 0
 
 
 def test_segments_of_another_training_are_told_apart(grower: Grower) -> None:
