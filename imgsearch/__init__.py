@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from imgsearch.hits import Answer, Hit, HitArrays, Search
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
+    from imgsearch.sweeping import apply, tune
+    from imgsearch.trials import Sweep
     from imgsearch.verifying import verify
 
 __all__ = [
@@ -52,7 +54,10 @@ __all__ = [
     "Search",
     "SettingError",
     "StorageError",
+    "Sweep",
     "Verification",
+    "apply",
+    "tune",
     "verify",
 ]
 
@@ -69,7 +74,10 @@ _HOME = {
     "ModelRecord": "storage.records",
     "Progress": "reports",
     "Search": "hits",
+    "Sweep": "trials",
     "Verification": "damage",
+    "apply": "sweeping",
+    "tune": "sweeping",
     "verify": "verifying",
 }
 

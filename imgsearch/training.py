@@ -25,7 +25,7 @@ from imgsearch.storage.records import CurveStep, IvfRecord, Segment
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.view import View
 
-__all__ = ["most_lists", "train_anew"]
+__all__ = ["build", "fetch", "most_lists", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
@@ -51,17 +51,17 @@ def train_anew(
     segments = 1 + view.count * 4 * dim // SEGMENT_BYTES
     check_segment_room(layout, view.count, segments * nlist, dim)
     held_ids, held, centroids = _train(view, nlist, device)
-    made = list(_build(layout, view, centroids, first=catalog.next_segment(), device=device))
+    made = list(build(layout, view, centroids, first=catalog.next_segment(), device=device))
     indexes = [IvfIndex.open(layout.segment(segment.number)) for segment in made]
     filed = Filed.of(indexes)
     if held_ids.size:
         sample = hold_out(held, centroids, filed, view.live_blocks(), held_ids)
     else:
-        sample = cross_validate(_fetch(view, np.arange(view.count))[1], nlist, device=device)
+        sample = cross_validate(fetch(view, np.arange(view.count))[1], nlist, device=device)
     drawn = np.random.default_rng(_SEED + 1).choice(
         view.count, min(HELD_OUT, view.count), replace=False
     )
-    ids, queries = _fetch(view, np.sort(drawn))
+    ids, queries = fetch(view, np.sort(drawn))
     strangers = meet_strangers(queries, ids, centroids, filed, view.live_blocks())
     steps = curve(sample, strangers, lambda nprobe: _milliseconds(indexes, queries, nprobe))
     ivf = IvfRecord(
@@ -82,11 +82,11 @@ def _train(view: View, nlist: int, device: str) -> tuple[Ids, Vectors, Vectors]:
     spare = HELD_OUT if view.count >= ENOUGH else 0
     size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
     drawn = np.random.default_rng(_SEED).choice(view.count, spare + size, replace=False)
-    held_ids, held = _fetch(view, np.sort(drawn[:spare]))
-    return held_ids, held, train(_fetch(view, np.sort(drawn[spare:]))[1], nlist, device=device)
+    held_ids, held = fetch(view, np.sort(drawn[:spare]))
+    return held_ids, held, train(fetch(view, np.sort(drawn[spare:]))[1], nlist, device=device)
 
 
-def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
+def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     """Return ids and vectors of images, given by their sorted places in the order of ids."""
     start = 0
     ids: list[Ids] = [np.empty(0, np.int64)]
@@ -100,7 +100,7 @@ def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     return np.concatenate(ids), np.concatenate(vectors)
 
 
-def _build(
+def build(
     layout: Layout, view: View, centroids: Vectors, *, first: int, device: str
 ) -> Iterator[Segment]:
     """Write segments of at most about `SEGMENT_BYTES` that share `centroids`; yield each."""

@@ -21,6 +21,7 @@ from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
 from imgsearch.cli.remove import remove
+from imgsearch.cli.tune import tune
 from imgsearch.cli.verify import verify
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
@@ -117,3 +118,4 @@ main.add_command(query)
 main.add_command(info)
 main.add_command(remove)
 main.add_command(verify)
+main.add_command(tune)

@@ -17,6 +17,7 @@ from imgsearch.storage.layout import Layout
 __all__ = [
     "OPPOSITES",
     "Decorator",
+    "apply_option",
     "collection_option",
     "combine_option",
     "config_option",
@@ -34,11 +35,15 @@ __all__ = [
     "model_option",
     "moved_option",
     "nlist_option",
+    "nlists_option",
     "nprobe_option",
+    "nprobes_option",
     "null_option",
     "paths_option",
+    "plot_option",
     "promise_option",
     "prune_option",
+    "queries_option",
     "recall_option",
     "repair_option",
     "sample_option",
@@ -72,6 +77,7 @@ def _switch(*names: str, **settings: Any) -> Decorator:
 _positive = click.IntRange(min=1)
 _share = click.FloatRange(min=0, min_open=True, max=1)
 
+apply_option = _switch("--apply", help="Make the index anew as recommended, and keep it so.")
 collection_option = _option(
     "-c",
     "--collection",
@@ -137,14 +143,33 @@ nlist_option = _option(
     metavar="N",
     help="Centroids of the index.  [default: by the number of images, none below 256]",
 )
+nlists_option = _option(
+    "--nlist",
+    multiple=True,
+    type=_positive,
+    metavar="N",
+    help="Centroids to try; may be given several times.  [default: five, about the usual number]",
+)
 nprobe_option = _option(
     "--nprobe",
     type=_positive,
     metavar="N",
     help="Inverted lists to scan.  [default: what keeps the recall]",
 )
+nprobes_option = _option(
+    "--nprobe",
+    multiple=True,
+    type=_positive,
+    metavar="N",
+    help="Lists to scan; may be given several times.  [default: 1, 2, 3, 4, 6 and so on]",
+)
 null_option = _switch("-0", "--null", help="Print paths only, each with a NUL behind it.")
 paths_option = _switch("--paths", help="Print paths only, one a line.")
+plot_option = _option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw it to this file, .png or .svg; to both if the name ends with neither.",
+)
 promise_option = _option(
     "--recall",
     type=_share,
@@ -153,6 +178,13 @@ promise_option = _option(
 )
 prune_option = _switch(
     "--prune", help="Drop the images whose files are gone, however many these are."
+)
+queries_option = _option(
+    "--queries",
+    type=_positive,
+    metavar="N",
+    default=1_000,
+    help="Images that are held out to be queries, at most a fifth of all.",
 )
 recall_option = _option(
     "--recall",

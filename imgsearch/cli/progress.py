@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from imgsearch.reports import Progress
 
-__all__ = ["ByteBar", "ProgressBar"]
+__all__ = ["ByteBar", "ProgressBar", "StepBar"]
 
 
 class ProgressBar:
@@ -45,23 +45,35 @@ class ProgressBar:
         self._bar.close()
 
 
-class ByteBar:
-    """Show how many bytes of all have been read. A context manager."""
+class _Bar:
+    """Show how much of all is done. A context manager."""
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, **settings: Any) -> None:
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(
-            desc=verb, unit="B", unit_scale=True, disable=None, dynamic_ncols=True, leave=False
-        )
+        self._bar: Any = tqdm(desc=verb, disable=None, dynamic_ncols=True, leave=False, **settings)
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is."""
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
-    def __enter__(self) -> ByteBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+class ByteBar(_Bar):
+    """Show how many bytes of all have been read."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb, unit="B", unit_scale=True)
+
+
+class StepBar(_Bar):
+    """Show how many steps of all have been done."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb, unit=" steps")
