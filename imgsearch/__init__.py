@@ -25,6 +25,15 @@ if TYPE_CHECKING:
         SettingError,
         StorageError,
     )
+    from imgsearch.evaluating import evaluate
+    from imgsearch.evaluation import (
+        Estimate,
+        Evaluation,
+        Measures,
+        Searched,
+        WorstHit,
+        WorstQuery,
+    )
     from imgsearch.hits import Answer, Hit, HitArrays, Search
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
@@ -36,6 +45,8 @@ __all__ = [
     "Collection",
     "Damage",
     "DamagedError",
+    "Estimate",
+    "Evaluation",
     "Failure",
     "Hit",
     "HitArrays",
@@ -45,14 +56,19 @@ __all__ = [
     "Info",
     "InputError",
     "IvfRecord",
+    "Measures",
     "ModelError",
     "ModelRecord",
     "NoCollectionError",
     "Progress",
     "Search",
+    "Searched",
     "SettingError",
     "StorageError",
     "Verification",
+    "WorstHit",
+    "WorstQuery",
+    "evaluate",
     "verify",
 ]
 
@@ -60,16 +76,23 @@ _HOME = {
     "Answer": "hits",
     "Collection": "collection",
     "Damage": "damage",
+    "Estimate": "evaluation",
+    "Evaluation": "evaluation",
     "Failure": "reports",
     "Hit": "hits",
     "HitArrays": "hits",
     "IndexReport": "reports",
     "Info": "reports",
     "IvfRecord": "storage.records",
+    "Measures": "evaluation",
     "ModelRecord": "storage.records",
     "Progress": "reports",
     "Search": "hits",
+    "Searched": "evaluation",
     "Verification": "damage",
+    "WorstHit": "evaluation",
+    "WorstQuery": "evaluation",
+    "evaluate": "evaluating",
     "verify": "verifying",
 }
 
