@@ -110,9 +110,9 @@ def _evaluate(
     estimates = [Estimate(*column) for column in columns]
     has_index = truth.view.promise is not None
     return Evaluation(
-        labelled=len(truth.ids) + truth.missing,
+        labelled=len(truth.ids) + len(truth.missing),
         images=len(truth.ids),
-        missing=truth.missing,
+        missing=tuple(truth.missing),
         unlabelled=truth.view.count - len(truth.ids),
         classes=len(truth.names),
         queries=len(asked),

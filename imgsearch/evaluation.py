@@ -75,12 +75,12 @@ class WorstQuery:
 class Evaluation:
     """How well labelled images of a collection find their class.
 
-    `labelled = images + missing`, and `images = queries + alone`.
+    `labelled = images + len(missing)`, and `images = queries + alone`.
 
     Attributes:
         labelled: paths that have a label; two of one image are one.
         images: those of them in the collection: only they are queries and hits.
-        missing: labelled paths that the collection does not have.
+        missing: the labelled paths that the collection does not have.
         unlabelled: images of the collection without a label, which take no rank.
         classes: labels of `images`.
         queries: images that were asked with.
@@ -96,7 +96,7 @@ class Evaluation:
 
     labelled: int
     images: int
-    missing: int
+    missing: tuple[str, ...]
     unlabelled: int
     classes: int
     queries: int

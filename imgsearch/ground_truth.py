@@ -28,9 +28,15 @@ _ROWS = 4_096  # embeddings that are read at a time
 class GroundTruth:
     """The labelled images of a view.
 
-    `ids` ascend, int64 `[m]`; `classes` int64 `[m]` number the `names`; `totals` int64 `[m]` are
-    the other images of the class. `lists` int64 `[m]` are the inverted lists, -1 for what is in
-    none, and so found by every search.
+    Attributes:
+        view: of the collection.
+        ids: of the images, ascending, int64 `[m]`.
+        paths: theirs.
+        names: of the classes.
+        classes: numbers of the images' names, int64 `[m]`.
+        totals: other images of the class, int64 `[m]`.
+        lists: inverted lists that hold them, -1 for none: found by every search; int64 `[m]`.
+        missing: labelled paths that are not in the view.
     """
 
     view: View
@@ -40,7 +46,7 @@ class GroundTruth:
     classes: Ids
     totals: Ids
     lists: Ids
-    missing: int
+    missing: Sequence[str]
 
     def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the embeddings of some images, up to `size` at a time."""
@@ -87,14 +93,15 @@ def ground_truth(
         InputError: none of them is there, an image has two labels, or no class has two images.
     """
     there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
-    at = {path: id_ for id_, path in catalog.paths(there.tolist()).items()}
+    paths = catalog.paths(there.tolist())
+    at = {path: id_ for id_, path in paths.items()}
     found: dict[int, Labelled] = {}
-    unknown = 0
+    unknown: list[str] = []
     for row in labelled:
         # As it is written, for it may lead through a linked folder, and as it is.
-        id_ = at.get(row.path, at.get(os.fsdecode(real_path(row.path))))
+        id_ = at.get(row.path) or at.get(os.fsdecode(real_path(row.path)))
         if id_ is None:
-            unknown += 1
+            unknown.append(row.path)
         elif found.setdefault(id_, row).label != row.label:
             raise InputError(
                 f"{row.where}: {row.path} is {row.label!r} here, and the same image is "
@@ -102,12 +109,11 @@ def ground_truth(
             )
     if not found:
         raise InputError(
-            f"none of the {unknown:,} images of {given} is in the collection; index them, or "
+            f"none of the {len(unknown):,} files of {given} is in the collection; index them, or "
             "check the paths"
         )
     ids = np.array(sorted(found), np.int64)
-    rows = [found[id_] for id_ in ids.tolist()]
-    names, classes = np.unique([row.label for row in rows], return_inverse=True)
+    names, classes = np.unique([found[id_].label for id_ in ids.tolist()], return_inverse=True)
     totals = np.bincount(classes)[classes] - 1
     if not totals.any():
         raise InputError(
@@ -118,5 +124,5 @@ def ground_truth(
     if view.promise is not None:
         filed = Filed.of(view.segments)
         lists = np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1)
-    paths = [row.path for row in rows]
-    return GroundTruth(view, ids, paths, names.tolist(), classes, totals, lists, unknown)
+    own = [paths[id_] for id_ in ids.tolist()]
+    return GroundTruth(view, ids, own, names.tolist(), classes, totals, lists, unknown)
