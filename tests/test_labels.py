@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from imgsearch.errors import InputError
 from imgsearch.labels import read_labels
+from tests.privileges import ordinary_folder, ordinary_user
 
 
 def read(path: Path) -> dict[str, str]:
@@ -108,11 +108,12 @@ def test_a_folder_without_a_class_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
-@pytest.mark.parametrize("closed", ["top", "top/cat"])
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, closed: str) -> None:
-    (tmp_path / "top" / "cat").mkdir(parents=True)
-    (tmp_path / closed).chmod(0)
-    with pytest.raises(InputError, match="cannot be listed: Permission denied; make it readable"):
-        read_labels(tmp_path / "top")
-    (tmp_path / closed).chmod(0o755)
+@pytest.mark.parametrize("closed", ["", "cat"])
+def test_a_folder_that_cannot_be_listed_is_refused(closed: str) -> None:
+    with ordinary_folder() as folder:
+        (folder / "top" / "cat").mkdir(parents=True)
+        (folder / "top" / closed).chmod(0)
+        message = "cannot be listed: Permission denied; make it readable"
+        with ordinary_user(), pytest.raises(InputError, match=message):
+            read_labels(folder / "top")
+        (folder / "top" / closed).chmod(0o755)

@@ -57,20 +57,24 @@ def as_text(collection: str, labels: str, found: Evaluation) -> str:
 def _images(found: Evaluation) -> str:
     text = f"{found.images:,} with a label, of {found.classes:,} classes"
     if found.missing:
-        text += (
-            f"; {len(found.missing):,} labelled files are not in the collection, "
-            f"such as {found.missing[0]}"
-        )
+        files = "file is" if len(found.missing) == 1 else "files are"
+        text += f"; {len(found.missing):,} labelled {files} not in the collection, "
+        text += f"such as {found.missing[0]}"
     return text
 
 
 def _left_out(found: Evaluation) -> str:
     parts = []
     if found.unlabelled:
-        parts.append(f"{found.unlabelled:,} images without a label, which are no hits")
+        parts.append(f"as hits, {_count(found.unlabelled, 'image')} without a label")
     if found.alone:
-        parts.append(f"{found.alone:,} queries, each the only image of its class")
+        text = _count(found.alone, "image")
+        parts.append(f"as queries, {text} without another of the class")
     return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _searched(found: Evaluation) -> str:
