@@ -32,7 +32,7 @@ from imgsearch.view import View, open_view
 __all__ = ["evaluate"]
 
 WORST = 10  # queries that are told of
-_CELLS = 1 << 22  # of the matrix of queries and images at a time, some 50 bytes each
+_CELLS = 1 << 22  # of the matrix of queries and images at a time, some 35 bytes each
 _MEASURES = 4  # of each way of searching: see imgsearch.search.metrics.measure
 
 
@@ -52,7 +52,7 @@ def evaluate(
     search and with the index. The ranking of the index is that of the lists that a query for k
     images scans: what they do not hold is not retrieved, and adds 0 to the average precision.
 
-    Time is quadratic in the number of labelled images, memory is not: some 300 MiB.
+    Time is quadratic in the number of labelled images; memory is not: queries are asked in blocks.
 
     Args:
         directory: the collection itself.
