@@ -98,7 +98,8 @@ def _evaluate(
     asked = truth.ids[truth.totals > 0]
     values = np.empty((len(asked), 2 * _MEASURES))
     ways: list[Search] = []
-    for ids, vectors in truth.blocks(asked, max(1, _CELLS // len(truth.ids))):
+    size = max(1, _CELLS // max(len(truth.ids), min(options.k, truth.view.count)))
+    for ids, vectors in truth.blocks(asked, size):
         searches = _search(truth.view, vectors, options)
         rows = np.searchsorted(asked, ids)
         values[rows] = _measure(truth, ids, vectors, searches, options.k)

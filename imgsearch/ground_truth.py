@@ -113,7 +113,9 @@ def ground_truth(
             "check the paths"
         )
     ids = np.array(sorted(found), np.int64)
-    names, classes = np.unique([found[id_].label for id_ in ids.tolist()], return_inverse=True)
+    names = sorted({row.label for row in found.values()})
+    number = {name: place for place, name in enumerate(names)}
+    classes = np.array([number[found[id_].label] for id_ in ids.tolist()], np.int64)
     totals = np.bincount(classes)[classes] - 1
     if not totals.any():
         raise InputError(
@@ -125,4 +127,4 @@ def ground_truth(
         filed = Filed.of(view.segments)
         lists = np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1)
     own = [paths[id_] for id_ in ids.tolist()]
-    return GroundTruth(view, ids, own, names.tolist(), classes, totals, lists, unknown)
+    return GroundTruth(view, ids, own, names, classes, totals, lists, unknown)

@@ -130,7 +130,7 @@ def _worst(query: WorstQuery) -> dict[str, Any]:
         {
             "rank": hit.rank,
             **path_fields(hit.path),
-            "label": hit.label,
+            **path_fields(hit.label, "label"),  # it may be the name of a folder
             "right": hit.right,
             "similarity": round(hit.similarity, DIGITS),
         }
@@ -138,7 +138,7 @@ def _worst(query: WorstQuery) -> dict[str, Any]:
     ]
     return {
         **path_fields(query.path),
-        "label": query.label,
+        **path_fields(query.label, "label"),
         "average_precision": round(query.average_precision, DIGITS),
         "hits": hits,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.pictures import save_pictures
 from tests.running import Run
 
 Invoke = Callable[..., Result]
@@ -138,3 +140,19 @@ def test_without_a_collection_it_ends_with_3(invoke: Invoke, labels: Path) -> No
     ended = invoke("evaluate", labels)
     assert ended.exit_code == 3
     assert ended.stderr.startswith("imgsearch: there is no collection at ")
+
+
+def test_a_class_may_be_a_folder_whose_name_is_not_utf_8(
+    run: Run, empty: Path, tmp_path: Path
+) -> None:
+    names = [os.fsdecode(b"B\xe4r"), "cat"]
+    for number, name in enumerate(names):
+        save_pictures(tmp_path / "classes" / name, 3, first=3 * number)
+    assert run("-c", empty, "index", tmp_path / "classes").code == 0
+    assert "AP 0." in run("-c", empty, "evaluate", tmp_path / "classes").out
+    ended = run("-c", empty, "evaluate", tmp_path / "classes", "--json")
+    assert ended.code == 0
+    labels = [
+        (query["label"], query.get("label_bytes")) for query in json.loads(ended.out)["worst"]
+    ]
+    assert set(labels) <= {("B\ufffdr", "QuRy"), ("cat", None)}
