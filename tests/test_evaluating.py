@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,7 @@ def labels_of(photos: Path, classes: int = 4) -> dict[Path, str]:
 def means(found: Evaluation, way: str) -> list[float]:
     """Return P@1, P@k, recall@k and mAP of "exact" or "index"."""
     measures = getattr(found, way)
-    return [
-        measures.precision_at_1.mean,
-        measures.precision_at_k.mean,
-        measures.recall_at_k.mean,
-        measures.mean_average_precision.mean,
-    ]
+    return [getattr(measures, field.name).mean for field in fields(measures)]
 
 
 def by_query(labels: dict[Path, str], k: int, answers: list[list[Hit]]) -> list[float]:
