@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch import sweeping
+from imgsearch import sweeping, training
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, NoCollectionError, SettingError
 from imgsearch.search.ivf import choose_nlist
@@ -94,11 +94,10 @@ def test_the_fastest_that_keeps_the_recall_is_recommended() -> None:
 
 def test_ctrl_c_keeps_what_was_measured(grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(grown)
-    build = sweeping.build
 
     def build_once(*args: object, **options: object) -> object:
         monkeypatch.setattr(sweeping, "train", interrupt)
-        return build(*args, **options)  # type: ignore[arg-type]
+        return training.build(*args, **options)  # type: ignore[arg-type]
 
     def interrupt(*_: object, **__: object) -> np.ndarray:
         raise KeyboardInterrupt
@@ -118,7 +117,7 @@ def test_what_makes_no_sense_is_refused(grown: Path, empty: Path, tmp_path: Path
         ({"nlist": [900]}, "only 798 of 997 images are there to train"),
     ):
         with pytest.raises(SettingError, match=reason):
-            tune(grown, device="cpu", **options)  # type: ignore[arg-type]
+            tune(grown, device="cpu", **options)
     with pytest.raises(NoCollectionError):
         tune(tmp_path / "nowhere")
     with exclusive(empty), pytest.raises(BusyError):

@@ -23,6 +23,7 @@ __all__ = [
     "config_option",
     "crop_option",
     "csv_option",
+    "depth_option",
     "device_option",
     "exact_option",
     "exclude_self_option",
@@ -95,6 +96,9 @@ crop_option = _option(
     "image, or, if none is more than 1, as fractions of its width and height.",
 )
 csv_option = _switch("--csv", "as_csv", help="Print CSV, a hit a row.")
+depth_option = _option(
+    "-k", type=_positive, metavar="N", default=10, help="Hits that P@k and recall@k look at."
+)
 device_option = _option(
     "--device",
     type=click.Choice(DEVICES),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from imgsearch.reports import Progress
 
-__all__ = ["ByteBar", "ProgressBar", "StepBar"]
+__all__ = ["ByteBar", "CountBar", "ProgressBar"]
 
 
 class ProgressBar:
@@ -45,13 +45,15 @@ class ProgressBar:
         self._bar.close()
 
 
-class _Bar:
-    """Show how much of all is done. A context manager."""
+class CountBar:
+    """Show how many of all are done. A context manager."""
 
-    def __init__(self, verb: str, **settings: Any) -> None:
+    def __init__(self, verb: str, unit: str, *, scale: bool = False) -> None:
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(desc=verb, disable=None, dynamic_ncols=True, leave=False, **settings)
+        self._bar: Any = tqdm(
+            desc=verb, unit=unit, unit_scale=scale, disable=None, dynamic_ncols=True, leave=False
+        )
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is."""
@@ -65,15 +67,8 @@ class _Bar:
         self._bar.close()
 
 
-class ByteBar(_Bar):
-    """Show how many bytes of all have been read."""
+class ByteBar(CountBar):
+    """Show how many bytes of all have been read. A context manager."""
 
     def __init__(self, verb: str) -> None:
-        super().__init__(verb, unit="B", unit_scale=True)
-
-
-class StepBar(_Bar):
-    """Show how many steps of all have been done."""
-
-    def __init__(self, verb: str) -> None:
-        super().__init__(verb, unit=" steps")
+        super().__init__(verb, "B", scale=True)

@@ -8,7 +8,7 @@ import click
 
 from imgsearch.cli import options
 from imgsearch.cli.plot import check_plot, draw
-from imgsearch.cli.progress import StepBar
+from imgsearch.cli.progress import CountBar
 from imgsearch.cli.sweep import as_json as sweep_as_json
 from imgsearch.cli.sweep import as_text as sweep_as_text
 
@@ -50,7 +50,7 @@ def tune(
 
     files = check_plot(plot) if plot else []
     directory = options.locate(ctx, collection)
-    with StepBar("tuning") as bar:
+    with CountBar("tuning", " steps") as bar:
         sweep = tune(
             directory,
             nlist=nlist,
