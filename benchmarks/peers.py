@@ -54,7 +54,7 @@ class Imgsearch:
     effort: ClassVar[str] = "nprobe"
 
     def build(self, vectors: Vectors, folder: Path, threads: int) -> None:
-        """Make a collection, its model included, commit the vectors as a run does, and index them."""
+        """Make a collection with its model, commit the vectors, and make the index."""
         faiss.omp_set_num_threads(threads)
         directory = folder / "collection"
         make_empty(directory)
