@@ -25,9 +25,20 @@ if TYPE_CHECKING:
         SettingError,
         StorageError,
     )
+    from imgsearch.evaluating import evaluate
+    from imgsearch.evaluation import (
+        Estimate,
+        Evaluation,
+        Measures,
+        Searched,
+        WorstHit,
+        WorstQuery,
+    )
     from imgsearch.hits import Answer, Hit, HitArrays, Search
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
+    from imgsearch.sweeping import apply, tune
+    from imgsearch.trials import Sweep
     from imgsearch.verifying import verify
 
 __all__ = [
@@ -36,6 +47,8 @@ __all__ = [
     "Collection",
     "Damage",
     "DamagedError",
+    "Estimate",
+    "Evaluation",
     "Failure",
     "Hit",
     "HitArrays",
@@ -45,14 +58,22 @@ __all__ = [
     "Info",
     "InputError",
     "IvfRecord",
+    "Measures",
     "ModelError",
     "ModelRecord",
     "NoCollectionError",
     "Progress",
     "Search",
+    "Searched",
     "SettingError",
     "StorageError",
+    "Sweep",
     "Verification",
+    "WorstHit",
+    "WorstQuery",
+    "apply",
+    "evaluate",
+    "tune",
     "verify",
 ]
 
@@ -60,16 +81,26 @@ _HOME = {
     "Answer": "hits",
     "Collection": "collection",
     "Damage": "damage",
+    "Estimate": "evaluation",
+    "Evaluation": "evaluation",
     "Failure": "reports",
     "Hit": "hits",
     "HitArrays": "hits",
     "IndexReport": "reports",
     "Info": "reports",
     "IvfRecord": "storage.records",
+    "Measures": "evaluation",
     "ModelRecord": "storage.records",
     "Progress": "reports",
     "Search": "hits",
+    "Searched": "evaluation",
+    "Sweep": "trials",
     "Verification": "damage",
+    "WorstHit": "evaluation",
+    "WorstQuery": "evaluation",
+    "apply": "sweeping",
+    "evaluate": "evaluating",
+    "tune": "sweeping",
     "verify": "verifying",
 }
 

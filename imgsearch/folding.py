@@ -31,7 +31,7 @@ from imgsearch.storage.writer import CatalogWriter
 from imgsearch.training import most_lists, pca_of, train_anew
 from imgsearch.view import View, open_view
 
-__all__ = ["Tail", "fold", "is_outgrown", "remove_orphans"]
+__all__ = ["IVF_FROM", "Tail", "fold", "is_outgrown", "remove_orphans"]
 
 IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
 GROWTH = 2  # times the images that the centroids were trained for

@@ -21,7 +21,7 @@ from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.view import View
 
-__all__ = ["most_lists", "pca_of", "train_anew"]
+__all__ = ["build", "fetch", "most_lists", "pca_of", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
@@ -53,18 +53,18 @@ def train_anew(
     held_ids, held, index = _train(view, nlist, pca, device)
     segments = 1 + view.count * index.width // SEGMENT_BYTES
     check_segment_room(layout, index, view.count, segments=segments)
-    made = list(_build(layout, view, index, first=catalog.next_segment()))
+    made = list(build(layout, view, index, first=catalog.next_segment()))
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     filed = Filed.of(indexes)
     if held_ids.size:
         sample = hold_out(held, indexes[0], filed, view.live_blocks, held_ids)
     else:
-        everything = _fetch(view, np.arange(view.count))[1]
+        everything = fetch(view, np.arange(view.count))[1]
         sample = cross_validate(everything, nlist, pca=pca, device=device)
     drawn = np.random.default_rng(_SEED + 1).choice(
         view.count, min(HELD_OUT, view.count), replace=False
     )
-    ids, queries = _fetch(view, np.sort(drawn))
+    ids, queries = fetch(view, np.sort(drawn))
     strangers = meet_strangers(queries, ids, indexes[0], filed, view.live_blocks)
     steps = curve(
         *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
@@ -94,14 +94,14 @@ def _train(
     spare = HELD_OUT if view.count >= ENOUGH else 0
     size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
     drawn = np.random.default_rng(_SEED).choice(view.count, spare + size, replace=False)
-    held_ids, held = _fetch(view, np.sort(drawn[:spare]))
-    seen = _fetch(view, np.sort(drawn[spare:]))[1]
+    held_ids, held = fetch(view, np.sort(drawn[:spare]))
+    seen = fetch(view, np.sort(drawn[spare:]))[1]
     if pca is None:
         return held_ids, held, IvfIndex.empty(train(seen, nlist, device=device), device=device)
     return held_ids, held, train_compact(seen, nlist, pca, device=device)
 
 
-def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
+def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     """Return ids and vectors of images, given by their sorted places in the order of ids."""
     start = 0
     ids: list[Ids] = [np.empty(0, np.int64)]
@@ -115,7 +115,7 @@ def _fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     return np.concatenate(ids), np.concatenate(vectors)
 
 
-def _build(layout: Layout, view: View, index: InvertedFile, *, first: int) -> Iterator[Segment]:
+def build(layout: Layout, view: View, index: InvertedFile, *, first: int) -> Iterator[Segment]:
     """Write segments of at most about `SEGMENT_BYTES` that are trained as `index`; yield each."""
     rows = SEGMENT_BYTES // index.width
     number, first_id, last_id = first, 1, 0

@@ -193,6 +193,7 @@ class View:
         queries: Vectors,
         k: int,
         nearest: tuple[Vectors, Ids],
+        excluded: Ids | None = None,
     ) -> tuple[Vectors, Ids]:
         """Return squared L2 distances and ids `[n, k]` of what the lists of segments hold.
 
@@ -201,10 +202,12 @@ class View:
             queries: float32 `[n, dim]`.
             k: hits a query.
             nearest: lists of each query, as from `InvertedFile.assign`.
+            excluded: sorted ids to be passed over; None for those that segments may hold yet.
         """
         lossy = segments[0].lossy
         width = candidates_for(k) if lossy else k
-        parts = [index.search(queries, width, nearest, self._stale) for index in segments]
+        out = self._stale if excluded is None else excluded
+        parts = [index.search(queries, width, nearest, out) for index in segments]
         found = merge(parts, width) if len(parts) > 1 else parts[0]
         return self._rerank(queries, found[1], k) if lossy else found
 

@@ -92,7 +92,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
     }
 
 
-@pytest.mark.parametrize("name", ["index", "query", "info", "remove", "verify"])
+@pytest.mark.parametrize("name", ["index", "query", "info", "remove", "verify", "evaluate"])
 def test_the_default_configuration_lists_every_option_with_its_default(name: str) -> None:
     text = (ROOT / "configs" / "default.toml").read_text()
     section = text.partition(f"[{name}]")[2].partition("\n[")[0]

@@ -15,12 +15,14 @@ from typing import Any
 import click
 
 from imgsearch.cli.config import load_config
+from imgsearch.cli.evaluate import evaluate
 from imgsearch.cli.index import index
 from imgsearch.cli.info import info
 from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
 from imgsearch.cli.remove import remove
+from imgsearch.cli.tune import tune
 from imgsearch.cli.verify import verify
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
@@ -117,3 +119,5 @@ main.add_command(query)
 main.add_command(info)
 main.add_command(remove)
 main.add_command(verify)
+main.add_command(evaluate)
+main.add_command(tune)

@@ -17,11 +17,13 @@ from imgsearch.storage.layout import Layout
 __all__ = [
     "OPPOSITES",
     "Decorator",
+    "apply_option",
     "collection_option",
     "combine_option",
     "config_option",
     "crop_option",
     "csv_option",
+    "depth_option",
     "device_option",
     "exact_option",
     "exclude_self_option",
@@ -34,12 +36,16 @@ __all__ = [
     "model_option",
     "moved_option",
     "nlist_option",
+    "nlists_option",
     "nprobe_option",
+    "nprobes_option",
     "null_option",
     "paths_option",
     "pca_option",
+    "plot_option",
     "promise_option",
     "prune_option",
+    "queries_option",
     "recall_option",
     "repair_option",
     "sample_option",
@@ -75,6 +81,7 @@ def _switch(*names: str, **settings: Any) -> Decorator:
 _positive = click.IntRange(min=1)
 _share = click.FloatRange(min=0, min_open=True, max=1)
 
+apply_option = _switch("--apply", help="Make the index anew as recommended, and keep it so.")
 collection_option = _option(
     "-c",
     "--collection",
@@ -92,6 +99,9 @@ crop_option = _option(
     "image, or, if none is more than 1, as fractions of its width and height.",
 )
 csv_option = _switch("--csv", "as_csv", help="Print CSV, a hit a row.")
+depth_option = _option(
+    "-k", type=_positive, metavar="N", default=10, help="Hits that P@k and recall@k look at."
+)
 device_option = _option(
     "--device",
     type=click.Choice(DEVICES),
@@ -151,14 +161,33 @@ pca_option = _option(
     metavar="DIM",
     help="Values that PCA leaves of an embedding, in a compact index.  [default: 256]",
 )
+nlists_option = _option(
+    "--nlist",
+    multiple=True,
+    type=_positive,
+    metavar="N",
+    help="Centroids to try; may be given several times.  [default: five, about the usual number]",
+)
 nprobe_option = _option(
     "--nprobe",
     type=_positive,
     metavar="N",
     help="Inverted lists to scan.  [default: what keeps the recall]",
 )
+nprobes_option = _option(
+    "--nprobe",
+    multiple=True,
+    type=_positive,
+    metavar="N",
+    help="Lists to scan; may be given several times.  [default: 1, 2, 3, 4, 6 and so on]",
+)
 null_option = _switch("-0", "--null", help="Print paths only, each with a NUL behind it.")
 paths_option = _switch("--paths", help="Print paths only, one a line.")
+plot_option = _option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw it to this file, .png or .svg; to both if the name ends with neither.",
+)
 promise_option = _option(
     "--recall",
     type=_share,
@@ -167,6 +196,13 @@ promise_option = _option(
 )
 prune_option = _switch(
     "--prune", help="Drop the images whose files are gone, however many these are."
+)
+queries_option = _option(
+    "--queries",
+    type=_positive,
+    metavar="N",
+    default=1_000,
+    help="Images that are held out to be queries, at most a fifth of all.",
 )
 recall_option = _option(
     "--recall",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from imgsearch.reports import Progress
 
-__all__ = ["ByteBar", "ProgressBar"]
+__all__ = ["ByteBar", "CountBar", "ProgressBar"]
 
 
 class ProgressBar:
@@ -45,14 +45,14 @@ class ProgressBar:
         self._bar.close()
 
 
-class ByteBar:
-    """Show how many bytes of all have been read. A context manager."""
+class CountBar:
+    """Show how many of all are done. A context manager."""
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, unit: str, *, scale: bool = False) -> None:
         from tqdm import tqdm
 
         self._bar: Any = tqdm(
-            desc=verb, unit="B", unit_scale=True, disable=None, dynamic_ncols=True, leave=False
+            desc=verb, unit=unit, unit_scale=scale, disable=None, dynamic_ncols=True, leave=False
         )
 
     def __call__(self, done: int, total: int) -> None:
@@ -60,8 +60,15 @@ class ByteBar:
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
-    def __enter__(self) -> ByteBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+class ByteBar(CountBar):
+    """Show how many bytes of all have been read. A context manager."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb, "B", scale=True)

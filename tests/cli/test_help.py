@@ -23,7 +23,9 @@ def options_of(help_text: str) -> list[str]:
 def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invoke: Invoke) -> None:
     text = invoke("--help").stdout
     rows = re.findall(r"^  (\w+)  +(.+)", text.partition("\nCommands:")[2], re.M)
-    assert [name for name, _ in rows] == ["index", "query", "info", "remove", "verify"]
+    assert [name for name, _ in rows] == [
+        *("index", "query", "info", "remove", "verify", "evaluate", "tune"),
+    ]
     assert all(help_text.endswith(".") and "..." not in help_text for _, help_text in rows)
     assert "Exit codes: 0 done, 1 nothing found, 2 usage, 3 bad input" in text
     assert len(text.splitlines()) < 30
@@ -37,6 +39,7 @@ def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invok
         ("index", ["--recall", "--prune", "--model", "--json"]),
         ("info", ["--settings", "--json", "--collection", "--device"]),
         ("remove", ["--json", "--collection"]),
+        ("evaluate", ["-k", "--recall", "--json"]),
     ],
 )
 def test_the_help_of_a_command_begins_with_the_options_that_people_use(

@@ -1,0 +1,189 @@
+"""Evaluate how well the images of a collection find those of their class."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from imgsearch.errors import BusyError, missing
+from imgsearch.evaluation import (
+    Estimate,
+    Evaluation,
+    Measures,
+    Searched,
+    WorstHit,
+    WorstQuery,
+)
+from imgsearch.ground_truth import GroundTruth, ground_truth
+from imgsearch.hits import Search
+from imgsearch.labels import read_labels
+from imgsearch.queries import SearchOptions
+from imgsearch.search.metrics import Values, interval, measure
+from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import migrate
+from imgsearch.view import View, open_view
+
+__all__ = ["evaluate"]
+
+WORST = 10  # queries that are told of
+_CELLS = 1 << 22  # of the matrix of queries and images at a time, some 35 bytes each
+_MEASURES = 4  # of each way of searching: see imgsearch.search.metrics.measure
+
+
+def evaluate(
+    directory: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    k: int = 10,
+    recall: float | None = None,
+    nprobe: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure P@1, P@k, recall@k and mAP on the labelled images of a collection.
+
+    Each is a query by its stored embedding, itself left out. Only labelled images are hits and take
+    ranks: whether another one would be right, nobody has said. All is measured twice, with exact
+    search and with the index. The ranking of the index is that of the lists that a query for k
+    images scans: what they do not hold is not retrieved, and adds 0 to the average precision.
+
+    Time is quadratic in the number of labelled images; memory is not: queries are asked in blocks.
+
+    Args:
+        directory: the collection itself.
+        labels: see `imgsearch.labels.read_labels`.
+        k: ranks that P@k and recall@k look at.
+        recall: recall@10 that the index is to keep; what the collection promises unless given.
+        nprobe: inverted lists that the index scans instead, whatever recall that has.
+        progress: called with the number of queries that were asked, and of all.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        InputError: the labels cannot be read, contradict each other, or no class of them has two
+            images in the collection.
+        SettingError: a number makes no sense, or both recall and nprobe are given.
+        DamagedError: a file of the collection is missing or damaged.
+        BusyError: the collection was changed so much meanwhile that its files are gone.
+    """
+    started = time.monotonic()
+    options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
+    layout = Layout.at(directory)
+    migrate(layout)
+    labelled = read_labels(labels)
+    with closing(Catalog(layout.catalog)) as catalog:
+        view = open_view(layout, catalog)
+        try:
+            truth = ground_truth(catalog, view, labelled, os.fsdecode(labels))
+            return _evaluate(truth, options, progress, started)
+        except FileNotFoundError as error:
+            if catalog.snapshot() == view.snapshot:
+                raise missing(error) from error
+            raise BusyError(
+                f"another imgsearch has replaced files of {layout.directory} meanwhile; "
+                "try again when it is done"
+            ) from error
+
+
+def _evaluate(
+    truth: GroundTruth,
+    options: SearchOptions,
+    progress: Callable[[int, int], None] | None,
+    started: float,
+) -> Evaluation:
+    asked = truth.ids[truth.totals > 0]
+    values = np.empty((len(asked), 2 * _MEASURES))
+    ways: list[Search] = []
+    size = max(1, _CELLS // max(len(truth.ids), min(options.k, truth.view.count)))
+    for ids, vectors in truth.blocks(asked, size):
+        searches = _search(truth.view, vectors, options)
+        rows = np.searchsorted(asked, ids)
+        values[rows] = _measure(truth, ids, vectors, searches, options.k)
+        ways += searches
+        if progress:
+            progress(len(ways), len(asked))
+    low, high = interval(values)
+    columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    estimates = [Estimate(*column) for column in columns]
+    has_index = truth.view.promise is not None
+    return Evaluation(
+        labelled=len(truth.ids) + len(truth.missing),
+        images=len(truth.ids),
+        missing=tuple(truth.missing),
+        unlabelled=truth.view.count - len(truth.ids),
+        classes=len(truth.names),
+        queries=len(asked),
+        alone=len(truth.ids) - len(asked),
+        k=options.k,
+        exact=Measures(*estimates[:_MEASURES]),
+        index=Measures(*estimates[_MEASURES:]) if has_index else None,
+        searched=_searched(ways),
+        worst=tuple(_worst(truth, asked, values[:, _MEASURES - 1], options.k)),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _search(view: View, vectors: Vectors, options: SearchOptions) -> list[Search]:
+    """Search as `query --exclude-self` does, and return how that went."""
+    k = min(options.k, view.count) + 1
+    return view.search(vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False)[2]
+
+
+def _measure(
+    truth: GroundTruth, ids: Ids, vectors: Vectors, searches: Sequence[Search], k: int
+) -> Values:
+    """Return the measures of exact search and of the index, side by side."""
+    own, order, _ = truth.rank(ids, vectors)
+    totals = truth.totals[own]
+    others = order != own[:, None]
+    relevant = truth.classes[order] == truth.classes[own][:, None]
+    scanned = np.take_along_axis(truth.scanned(vectors, searches), order, 1)
+    parts = [measure(relevant, others, totals, k), measure(relevant, others & scanned, totals, k)]
+    return np.concatenate(parts, axis=1)
+
+
+def _searched(ways: Iterable[Search]) -> Searched:
+    ways = list(ways)
+    kinds = [way.kind for way in ways]
+    probed = [way.nprobe for way in ways if way.kind == "ivf"] or [0]
+    return Searched(
+        ivf=kinds.count("ivf"),
+        wide=kinds.count("wide"),
+        exact=kinds.count("exact"),
+        nprobe=(min(probed), max(probed)),
+    )
+
+
+def _worst(truth: GroundTruth, asked: Ids, average: Values, k: int) -> Iterator[WorstQuery]:
+    order = np.argsort(average, kind="stable")[:WORST]
+    precision = {int(asked[row]): float(average[row]) for row in order if average[row] < 1}
+    answers = {
+        id_: hits
+        for ids, vectors in truth.blocks(np.array(sorted(precision), np.int64), WORST)
+        for id_, hits in zip(ids.tolist(), _hits(truth, ids, vectors, k), strict=True)
+    }
+    for id_, value in precision.items():
+        column = int(np.searchsorted(truth.ids, id_))
+        label = truth.names[truth.classes[column]]
+        yield WorstQuery(truth.paths[column], label, value, answers[id_])
+
+
+def _hits(truth: GroundTruth, ids: Ids, vectors: Vectors, k: int) -> Iterator[tuple[WorstHit, ...]]:
+    """Yield the first k hits of each query."""
+    own, order, distances = truth.rank(ids, vectors)
+    for row, itself in enumerate(own.tolist()):
+        columns = order[row][order[row] != itself][:k]
+        yield tuple(
+            WorstHit(
+                rank,
+                truth.paths[column],
+                truth.names[truth.classes[column]],
+                bool(truth.classes[column] == truth.classes[itself]),
+                float(1 - distances[row, column] / 2),
+            )
+            for rank, column in enumerate(columns.tolist(), 1)
+        )

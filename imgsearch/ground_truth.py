@@ -1,0 +1,130 @@
+"""The ground truth: which images of a view have a label, and what of them a search can reach."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgsearch.errors import InputError
+from imgsearch.hits import Search
+from imgsearch.labels import Labelled
+from imgsearch.roots import real_path
+from imgsearch.search.metrics import Flags, Values
+from imgsearch.search.ranking import ranking, squared_distances
+from imgsearch.search.tuning import Filed
+from imgsearch.search.vectors import Ids, Vectors, rows_of
+from imgsearch.storage.catalog import Catalog
+from imgsearch.view import View
+
+__all__ = ["GroundTruth", "ground_truth"]
+
+_ROWS = 4_096  # embeddings that are read at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundTruth:
+    """The labelled images of a view.
+
+    Attributes:
+        view: of the collection.
+        ids: of the images, ascending, int64 `[m]`.
+        paths: theirs.
+        names: of the classes.
+        classes: numbers of the images' names, int64 `[m]`.
+        totals: other images of the class, int64 `[m]`.
+        lists: inverted lists that hold them, -1 for none: found by every search; int64 `[m]`.
+        missing: labelled paths that are not in the view.
+    """
+
+    view: View
+    ids: Ids
+    paths: Sequence[str]
+    names: Sequence[str]
+    classes: Ids
+    totals: Ids
+    lists: Ids
+    missing: Sequence[str]
+
+    def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield the embeddings of some images, up to `size` at a time."""
+        for block_ids, block in self.view.live_blocks():
+            rows = np.flatnonzero(rows_of(block_ids, ids))
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                yield block_ids[part], block[part]
+
+    def rank(self, ids: Ids, vectors: Vectors) -> tuple[Ids, Ids, Values]:
+        """Return own columns `[n]`, all columns as they are ranked, and distances `[n, m]`."""
+        distances = squared_distances(vectors, self.ids, self.blocks(self.ids))
+        return np.searchsorted(self.ids, ids), ranking(distances), distances
+
+    def scanned(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
+        """Tell which images each search has come across, bool `[n, m]`."""
+        most = max((each.nprobe for each in searches), default=0)
+        if not most:
+            return np.ones((len(searches), len(self.ids)), np.bool_)
+        index = self.view.segments[0]
+        nearest = index.assign(vectors, most)[1]
+        lists = np.zeros((len(searches), index.nlist + 1), np.bool_)
+        for row, search in enumerate(searches):
+            if search.kind == "ivf":
+                lists[row, nearest[row, : search.nprobe]] = True
+            else:
+                lists[row] = True
+        lists[:, -1] = True
+        return lists[:, self.lists]
+
+
+def ground_truth(
+    catalog: Catalog, view: View, labelled: Iterable[Labelled], given: str
+) -> GroundTruth:
+    """Find the labelled images in a view.
+
+    Args:
+        catalog: of the collection.
+        view: of its present state.
+        labelled: as from `imgsearch.labels.read_labels`.
+        given: what they were read from, for messages.
+
+    Raises:
+        InputError: none of them is there, an image has two labels, or no class has two images.
+    """
+    there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
+    paths = catalog.paths(there.tolist())
+    at = {path: id_ for id_, path in paths.items()}
+    found: dict[int, Labelled] = {}
+    unknown: list[str] = []
+    for row in labelled:
+        # As it is written, for it may lead through a linked folder, and as it is.
+        id_ = at.get(row.path) or at.get(os.fsdecode(real_path(row.path)))
+        if id_ is None:
+            unknown.append(row.path)
+        elif found.setdefault(id_, row).label != row.label:
+            raise InputError(
+                f"{row.where}: {row.path} is {row.label!r} here, and the same image is "
+                f"{found[id_].label!r} in {found[id_].where}; keep one of them"
+            )
+    if not found:
+        raise InputError(
+            f"none of the {len(unknown):,} files of {given} is in the collection; index them, or "
+            "check the paths"
+        )
+    ids = np.array(sorted(found), np.int64)
+    names = sorted({row.label for row in found.values()})
+    number = {name: place for place, name in enumerate(names)}
+    classes = np.array([number[found[id_].label] for id_ in ids.tolist()], np.int64)
+    totals = np.bincount(classes)[classes] - 1
+    if not totals.any():
+        raise InputError(
+            f"no class of {given} has two images in the collection, so that there is nothing to "
+            "find; label more"
+        )
+    lists = np.full(len(ids), -1)
+    if view.promise is not None:
+        filed = Filed.of(view.segments)
+        lists = np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1)
+    own = [paths[id_] for id_ in ids.tolist()]
+    return GroundTruth(view, ids, own, names, classes, totals, lists, unknown)

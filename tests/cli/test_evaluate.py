@@ -1,0 +1,158 @@
+"""`imgsearch evaluate`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.pictures import save_pictures
+from tests.running import Run
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def labels(photos: Path, tmp_path: Path) -> Path:
+    """Labels of 30 of the 40 pictures, one of which is alone in its class, and of one more."""
+    path = tmp_path / "labels.csv"
+    rows = [f"{image},class {number % 3}" for number, image in enumerate(sorted(photos.iterdir()))]
+    lines = ["path,label", *rows[:29], f"{photos / '0029.png'},rare", "gone.jpg,class 0"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.usefixtures("ivf")
+def test_it_prints_what_was_measured_a_table_and_the_worst_queries(
+    run: Run, indexed: Path, labels: Path, photos: Path
+) -> None:
+    ended = run("-c", indexed, "evaluate", labels, "-k", "3", "--nprobe", "2")
+    assert (ended.code, ended.err) == (0, "")
+    head, table, worst = ended.out.split("\n\n")
+    assert head.splitlines() == [
+        f"collection  {indexed}",
+        f"labels      {labels}",
+        f"images      30 with a label, of 4 classes; 1 labelled file is not in the collection, "
+        f"such as {labels.parent}/gone.jpg",
+        "left out    as hits, 10 images without a label; "
+        "as queries, 1 image without another of the class",
+        "queries     29, each against all other labelled images",
+        "index       29 queries by nprobe 2",
+    ]
+    rows = table.splitlines()
+    assert rows[0] == "             exact  95 % interval      index  95 % interval"
+    number = r"[01]\.\d{4}"
+    for name, row in zip(("P@1", "P@3", "recall@3", "mAP"), rows[1:5], strict=True):
+        assert re.fullmatch(rf"{name} +(?:{number}  {number} to {number}(?:  |$)){{2}}", row)
+    assert rows[5] == "(In the mAP of the index, what is in no list that is scanned adds 0.)"
+    lines = worst.splitlines()
+    assert lines[0] == "worst       by the average precision (AP) of exact search"
+    assert len(lines) == 1 + 10 * (1 + 3)
+    assert re.fullmatch(rf"AP 0\.\d{{4}}   class \d: {photos}/\d{{4}}\.\w+", lines[1])
+    for rank, line in enumerate(lines[2:5], 1):
+        pattern = rf"   {rank}  (right|wrong)  [ -]0\.\d{{4}}  (class \d|rare): {photos}/\d+\.\w+"
+        assert re.fullmatch(pattern, line)
+
+
+def test_without_an_index_there_is_one_column(invoke: Invoke, indexed: Path, labels: Path) -> None:
+    ended = invoke("-c", indexed, "evaluate", labels)
+    assert ended.exit_code == 0
+    assert "index       none: every search is exact\n" in ended.stdout
+    assert "             exact  95 % interval\n" in ended.stdout
+    assert "mAP of the index" not in ended.stdout
+
+
+@pytest.mark.usefixtures("ivf")
+def test_json_has_all_of_it(invoke: Invoke, indexed: Path, labels: Path, photos: Path) -> None:
+    ended = invoke("-c", indexed, "evaluate", labels, "--json")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    found = json.loads(ended.stdout)
+    assert found["collection"] == str(indexed)
+    assert (found["labelled"], found["images"], found["queries"]) == (31, 30, 29)
+    assert (found["alone"], found["unlabelled"], found["classes"]) == (1, 10, 4)
+    assert found["missing"] == [{"path": str(labels.parent / "gone.jpg")}]
+    assert found["k"] == 10
+    for way in ("exact", "index"):
+        assert list(found[way]) == [
+            *("precision_at_1", "precision_at_k", "recall_at_k", "mean_average_precision"),
+        ]
+        for estimate in found[way].values():
+            assert 0 <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= 1
+    assert sum(found["searched"][kind] for kind in ("ivf", "wide", "exact")) == 29
+    assert len(found["worst"]) == 10
+    query = found["worst"][0]
+    assert query.keys() == {"path", "label", "average_precision", "hits"}
+    assert [hit["rank"] for hit in query["hits"]] == list(range(1, 11))
+    for hit in query["hits"]:
+        assert hit["path"].startswith(str(photos))
+        assert hit["right"] == (hit["label"] == query["label"])
+
+
+@pytest.mark.usefixtures("ivf")
+def test_the_nearer_of_recall_and_nprobe_is_heeded(
+    invoke: Invoke, indexed: Path, labels: Path
+) -> None:
+    base = ("-c", indexed, "evaluate", labels, "--json")
+    ended = invoke(*base, "--nprobe", "1", env={"IMGSEARCH_RECALL": "0.9"})
+    assert json.loads(ended.stdout)["searched"]["nprobe"] == [1, 1]
+    ended = invoke(*base, "--recall", "1", env={"IMGSEARCH_NPROBE": "1"})
+    found = json.loads(ended.stdout)
+    assert found["searched"]["exact"] == 29
+    assert found["index"] == found["exact"]
+    ended = invoke(*base, "--recall", "0.9", "--nprobe", "1")
+    assert ended.exit_code == 2
+    assert "--recall and --nprobe exclude each other" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("path,class\n1.jpg,x\n", ", line 1: there has to be one column 'label'"),
+        ("path,label\n1.jpg,x\n", " is in the collection; index them, or check the paths"),
+    ],
+)
+def test_labels_that_cannot_be_used_end_with_3_and_one_line(
+    invoke: Invoke, indexed: Path, labels: Path, content: str, reason: str
+) -> None:
+    labels.write_text(content)
+    ended = invoke("-c", indexed, "evaluate", labels)
+    assert (ended.exit_code, ended.stdout) == (3, "")
+    assert ended.stderr.startswith("imgsearch: ")
+    assert ended.stderr.count("\n") == 1
+    assert str(labels) in ended.stderr
+    assert reason in ended.stderr
+
+
+def test_what_a_terminal_would_obey_is_escaped(invoke: Invoke, indexed: Path, labels: Path) -> None:
+    labels.write_text(labels.read_text().replace("class 1", "\x1b[31mred"))
+    ended = invoke("-c", indexed, "evaluate", labels)
+    assert ended.exit_code == 0
+    assert "\x1b" not in ended.stdout
+    assert "\\x1b[31mred" in ended.stdout
+
+
+def test_without_a_collection_it_ends_with_3(invoke: Invoke, labels: Path) -> None:
+    ended = invoke("evaluate", labels)
+    assert ended.exit_code == 3
+    assert ended.stderr.startswith("imgsearch: there is no collection at ")
+
+
+def test_a_class_may_be_a_folder_whose_name_is_not_utf_8(
+    run: Run, empty: Path, tmp_path: Path
+) -> None:
+    names = [os.fsdecode(b"B\xe4r"), "cat"]
+    for number, name in enumerate(names):
+        save_pictures(tmp_path / "classes" / name, 3, first=3 * number)
+    assert run("-c", empty, "index", tmp_path / "classes").code == 0
+    assert "AP 0." in run("-c", empty, "evaluate", tmp_path / "classes").out
+    ended = run("-c", empty, "evaluate", tmp_path / "classes", "--json")
+    assert ended.code == 0
+    labels = [
+        (query["label"], query.get("label_bytes")) for query in json.loads(ended.out)["worst"]
+    ]
+    assert set(labels) <= {("B\ufffdr", "QuRy"), ("cat", None)}

@@ -1,0 +1,88 @@
+"""`imgsearch tune`: what it prints and draws, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from tests.growing import Grower, clustered
+from tests.running import Run
+
+
+@pytest.fixture
+def grown(empty: Path) -> Path:
+    with Grower(empty) as grower:
+        grower.add(clustered(500, seed=1))
+    return empty
+
+
+def test_a_table_a_recommendation_and_a_plot_of_both_kinds(
+    grown: Path, run: Run, tmp_path: Path
+) -> None:
+    plot = tmp_path / "plot"
+    options = ("--nlist", "4", "--nlist", "8", "--queries", "80", "--recall", "0.9", "--plot", plot)
+    ended = run("-c", grown, "tune", *options)
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert " ".join(lines[0].split()) == (
+        "nlist build s nprobe recall@10 at least distance ms a query"
+    )
+    assert [line.split()[0] for line in lines if re.match(r" *[48] +\d+\.\d\d +1 ", line)] == [
+        "4",
+        "8",
+    ]
+    assert re.fullmatch(
+        r"recommended for recall@10 0\.9: --nlist [48], where nprobe \d is the fastest that "
+        "keeps it",
+        lines[-1],
+    )
+    with Image.open(f"{plot}.png") as image:
+        assert image.format == "PNG"
+        assert len(image.getcolors(1 << 20) or ()) > 100
+    text = "".join(ElementTree.parse(f"{plot}.svg").getroot().itertext())
+    assert "nlist" in text or "<path" in Path(f"{plot}.svg").read_text()
+
+
+def test_json_has_all_of_it(grown: Path, run: Run) -> None:
+    ended = run("-c", grown, "tune", "--nlist", "4", "--nprobe", "1", "--nprobe", "4", "--json")
+    told = json.loads(ended.out)
+    assert (told["images"], told["queries"], told["complete"]) == (500, 100, True)
+    assert [point["nprobe"] for point in told["trials"][0]["points"]] == [1, 4]
+    assert told["choice"]["nlist"] == 4
+    assert told["exact_distance"] > 0
+
+
+def test_what_is_applied_is_shown_by_info(grown: Path, run: Run) -> None:
+    ended = run("-c", grown, "tune", "--nlist", "6", "--apply")
+    assert (ended.code, ended.err) == (0, "applied: the index was made anew\n")
+    assert json.loads(run("-c", grown, "info", "--json").out)["ivf"]["nlist"] == 6
+
+
+def test_where_nothing_keeps_the_recall_nothing_is_applied(grown: Path, run: Run) -> None:
+    options = ("--nlist", "20", "--nprobe", "1", "--recall", "0.999", "--apply")
+    ended = run("-c", grown, "tune", *options)
+    assert ended.code == 2
+    assert "nothing of this keeps recall@10 0.999" in ended.out
+    assert ended.err == "imgsearch: nothing that was tried keeps recall@10 0.999\n"
+    assert json.loads(run("-c", grown, "info", "--json").out)["ivf"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--nlist", "0"), 2, "0 is not in the range"),
+        (("--nlist", "500"), 2, "only 400 of 500 images are there to train"),
+        (("--plot", "nowhere/plot.png"), 2, "there is no folder nowhere for the plot"),
+    ],
+)
+def test_bad_options_end_in_one_line(
+    grown: Path, run: Run, options: tuple[str, ...], code: int, reason: str
+) -> None:
+    ended = run("-c", grown, "tune", *options)
+    assert ended.code == code
+    assert reason in ended.err
