@@ -134,3 +134,14 @@ def test_few_images_are_not_worth_it(empty: Path) -> None:
 def test_one_list_of_all_is_exact_search(grown: Path) -> None:
     sweep = tune(grown, nlist=[1], queries=30, device="cpu")
     assert [(point.nprobe, point.recall) for point in sweep.trials[0].points] == [(1, 1.0)]
+
+
+def test_a_compact_collection_is_swept_as_what_it_is(grown: Path) -> None:
+    """What PCA leaves out shows: all lists are not exact search."""
+    with Grower(grown) as grower:
+        grower.catalog.change_settings(nlist=None, recall=None, storage="compact", pca=4)
+    before = files(grown)
+    sweep = tune(grown, nlist=[4], nprobe=[1, 4], queries=100, device="cpu")
+    assert files(grown) == before
+    one, all_lists = sweep.trials[0].points
+    assert one.recall < all_lists.recall < 0.95
