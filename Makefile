@@ -58,6 +58,6 @@ $(STAMP): pyproject.toml
 	  { echo "imgsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV): 2 to 10 minutes and 6 GB, nearly all of it PyTorch."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --editable '.[demo,dev,bench]'
+	@$(BIN)/python -m pip install -qq --editable '.[demo,dev,bench,web]'
 	@touch $@
 	@echo "Installed."

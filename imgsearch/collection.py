@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -16,7 +15,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
-from imgsearch.errors import SettingError
+from imgsearch.entries import Entries
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
 from imgsearch.querying import Searcher, open_torch
@@ -37,16 +36,17 @@ class Collection:
     """A collection of images, opened for indexing and querying.
 
     Any number of threads may query it, also while one indexes; what is committed is found by the
-    next query. A context manager.
+    next query. A context manager. `entries` has what is known of each image.
     """
 
-    def __init__(self, layout: Layout, device: str) -> None:
+    def __init__(self, layout: Layout, device: str, threads: int = 0) -> None:
         """Use `create` or `open`."""
         self._layout = layout
         self._device = device
         self._catalog = Catalog(layout.catalog)
         self._model = self._catalog.snapshot().model
-        self._searcher = Searcher(layout, self._catalog, self._model, device)
+        self._searcher = Searcher(layout, self._catalog, self._model, device, threads)
+        self.entries = Entries(layout, self._catalog, self._searcher.view)
 
     @classmethod
     def create(
@@ -78,13 +78,17 @@ class Collection:
         return cls.open(directory, device=device)
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], *, device: str = "auto") -> Collection:
+    def open(
+        cls, directory: str | os.PathLike[str], *, device: str = "auto", threads: int = 0
+    ) -> Collection:
         """Open the collection in `directory`; one of an older format is brought up to date first.
 
         Args:
             directory: the collection itself.
             device: where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that is
                 there and embeds single queries on the CPU.
+            threads: that embed one query on the CPU; 0 for one a core. With 1, as many callers are
+                served at once as there are cores.
 
         Raises:
             NoCollectionError: there is none.
@@ -92,7 +96,7 @@ class Collection:
         """
         layout = Layout.at(directory)
         migrate(layout)
-        return cls(layout, device)
+        return cls(layout, device, threads)
 
     def close(self) -> None:
         """Close it; no other method may be called then."""
@@ -157,13 +161,6 @@ class Collection:
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
-        given: dict[str, float | None] = {"nlist": nlist, "pca": pca, "workers": workers}
-        given |= {"time_limit": time_limit, "max_pixels": max_pixels}
-        for name, value in given.items():
-            if value is not None and not 0 < value < math.inf:
-                raise SettingError(f"{name} is {value}; it must be more than 0")
-        if recall is not None:
-            SearchOptions(k=1, recall=recall, nprobe=None, exact=False)
         device = pick_device(self._device)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
             options = UpdateOptions(
@@ -173,7 +170,7 @@ class Collection:
                 pca=pca,
                 prune=prune,
                 moved=moved,
-                workers=workers or cores(),
+                workers=cores() if workers is None else workers,
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 device=device,
@@ -303,7 +300,11 @@ class Collection:
         return self._searcher.embed(queries, box, max_pixels)
 
     def combine(
-        self, queries: Sequence[Query] | Vectors, *, unlike: Sequence[Query] | Vectors = ()
+        self,
+        queries: Sequence[Query] | Vectors,
+        *,
+        unlike: Sequence[Query] | Vectors = (),
+        weights: Sequence[float] | None = None,
     ) -> Vectors:
         """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
 
@@ -314,7 +315,7 @@ class Collection:
             ImageError: an image cannot be read.
             InputError: there are no queries, they are none, or they cancel one another out.
         """
-        return combine(self.embed(queries), self.embed(unlike))
+        return combine(self.embed(queries), self.embed(unlike), weights)
 
     def info(self) -> Info:
         """Return what the collection holds."""

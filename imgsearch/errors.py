@@ -7,7 +7,8 @@
     ├── InputError          3  a path, an image or an embedding that cannot be used
     │   ├── ImageError          a file that is no image, or that cannot be decoded
     │   ├── GoneError           files are missing that an unplugged drive may hold
-    │   └── NoCollectionError   there is no collection where one was looked for
+    │   ├── NoCollectionError   there is no collection where one was looked for
+    │   └── NoImageError        the collection has no image with an id
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
     ├── ModelError          6  the model, its weights or its device cannot be had
@@ -29,6 +30,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "NoCollectionError",
+    "NoImageError",
     "SettingError",
     "StorageError",
     "missing",
@@ -100,6 +102,13 @@ class GoneError(InputError):
 
 class NoCollectionError(InputError):
     """Report that there is no collection at a path."""
+
+
+class NoImageError(InputError):
+    """Report that a collection has no image with an id (any more)."""
+
+    def __init__(self, id_: int) -> None:
+        super().__init__(f"there is no image with the id {id_} in the collection")
 
 
 class DamagedError(ImgsearchError):

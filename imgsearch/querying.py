@@ -29,7 +29,14 @@ __all__ = ["Searcher", "open_torch"]
 class Searcher:
     """Embeds queries and searches a collection. Safe for concurrent use."""
 
-    def __init__(self, layout: Layout, catalog: Catalog, record: ModelRecord, device: str) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        catalog: Catalog,
+        record: ModelRecord,
+        device: str,
+        threads: int = 0,
+    ) -> None:
         """Open nothing yet: the index is opened by the first search, the model by the first image.
 
         Args:
@@ -37,11 +44,13 @@ class Searcher:
             catalog: of the collection; only read.
             record: of the model that made the collection.
             device: "auto" embeds on the CPU, as a query is a handful of images.
+            threads: that embed one query on the CPU; 0 for one a core.
         """
         self._layout = layout
         self._catalog = catalog
         self._record = record
         self._device = device
+        self._threads = threads
         self._process = os.getpid()
         self._identity = _identity(layout)
         self._lock = threading.Lock()
@@ -182,7 +191,7 @@ class Searcher:
                 device = "cpu" if self._device == "auto" else pick_device(self._device)
                 if device == "cpu":
                     self._layout.check_model(self._record.onnx_sha256)
-                    self._runtime = OnnxRuntime(self._layout.model)
+                    self._runtime = OnnxRuntime(self._layout.model, threads=self._threads)
                 else:
                     self._runtime = open_torch(self._record, device)
             return self._runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from imgsearch.embedding.runtime import Runtime
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.folding import Tail, fold, remove_orphans
 from imgsearch.moving import move_roots
+from imgsearch.queries import SearchOptions
 from imgsearch.reports import IndexReport, Progress
 from imgsearch.run import Embed, Run
 from imgsearch.storage.layout import Layout
@@ -46,6 +48,12 @@ class UpdateOptions:
     def __post_init__(self) -> None:
         if self.storage not in (None, "flat", "compact"):
             raise SettingError(f'storage is {self.storage!r}; it must be "flat" or "compact"')
+        for name in ("nlist", "pca", "workers", "time_limit", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise SettingError(f"{name} is {value}; it must be more than 0")
+        if self.recall is not None:
+            SearchOptions(k=1, recall=self.recall)
 
 
 def update(

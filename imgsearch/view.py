@@ -11,7 +11,7 @@ from dataclasses import astuple
 
 import numpy as np
 
-from imgsearch.errors import missing
+from imgsearch.errors import NoImageError, missing
 from imgsearch.hits import Search
 from imgsearch.search.exact import merge, search_exactly
 from imgsearch.search.inverted import InvertedFile
@@ -101,6 +101,25 @@ class View:
             return ()
         plan = self.promise.keep(self.snapshot.settings.recall)
         return tuple(plan.nprobe.tolist())
+
+    def embeddings(self, ids: Sequence[int]) -> Vectors:
+        """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
+
+        Raises:
+            NoImageError: no shard has one of them.
+        """
+        rows = np.empty((len(ids), self.snapshot.model.dim), np.float32)
+        for row, id_ in zip(rows, ids, strict=True):
+            place = int(np.searchsorted(self._first_ids, id_, side="right")) - 1
+            shards = self.snapshot.shards[place : place + 1] if place >= 0 else ()
+            for there, vectors in self._read(shards):
+                at = int(np.searchsorted(there, id_))
+                if at < len(there) and there[at] == id_:
+                    row[:] = vectors[at]
+                    break
+            else:
+                raise NoImageError(id_)
+        return rows
 
     def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the ids and vectors of each shard, removed images left out."""

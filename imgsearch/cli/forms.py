@@ -6,14 +6,12 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from imgsearch.cli.answers import Answered
-from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.output import shown
 from imgsearch.cli.pictures import Picture
-
-if TYPE_CHECKING:
-    from imgsearch.hits import Hit
+from imgsearch.forms import answer_fields, dump, hit_fields, path_fields
 
 __all__ = ["Form", "as_csv", "as_json", "as_paths", "as_table"]
 
@@ -35,15 +33,7 @@ def as_table(answers: Iterable[Answered]) -> Iterator[str]:
 def as_json(answers: Iterable[Answered]) -> Iterator[str]:
     """Yield a line of JSON for each answer, paths absolute."""
     for answered in answers:
-        search = answered.answer.search
-        fields = {
-            **_asked(answered),
-            "search": search.kind,
-            "nprobe": search.nprobe,
-            "recall": None if search.recall is None else round(search.recall, 6),
-            "hits": [_hit(hit) for hit in answered.answer.hits],
-        }
-        yield dump(fields) + "\n"
+        yield dump({**_asked(answered), **answer_fields(answered.answer)}) + "\n"
 
 
 def as_paths(
@@ -74,7 +64,7 @@ def as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[b
         asked = answered.title if answered.combined else answered.like[0].path
         query = text(path_fields(asked)["path"])
         for hit in answered.answer.hits:
-            fields = _hit(hit)
+            fields = hit_fields(hit)
             path = text(fields["path"])
             yield _row(query, hit.rank, hit.id, path, fields["distance"], fields["similarity"])
 
@@ -97,13 +87,3 @@ def _asked(answered: Answered) -> dict[str, Any]:
 
 def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
     return [path_fields(picture.path) for picture in pictures]
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    return {
-        "rank": hit.rank,
-        "id": hit.id,
-        **path_fields(hit.path),
-        "distance": round(hit.distance, 6),
-        "similarity": round(hit.similarity, 6),
-    }

@@ -22,6 +22,7 @@ from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.cli.query import query
 from imgsearch.cli.remove import remove
+from imgsearch.cli.serve import serve
 from imgsearch.cli.tune import tune
 from imgsearch.cli.verify import verify
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
@@ -116,6 +117,7 @@ def main(ctx: click.Context, collection: Path | None) -> None:
 
 main.add_command(index)
 main.add_command(query)
+main.add_command(serve)
 main.add_command(info)
 main.add_command(remove)
 main.add_command(verify)

@@ -27,11 +27,14 @@ __all__ = [
     "device_option",
     "exact_option",
     "exclude_self_option",
+    "host_option",
     "html_option",
+    "insecure_option",
     "json_option",
     "k_option",
     "locate",
     "max_pixels_option",
+    "max_upload_option",
     "min_similarity_option",
     "model_option",
     "moved_option",
@@ -40,9 +43,11 @@ __all__ = [
     "nprobe_option",
     "nprobes_option",
     "null_option",
+    "open_option",
     "paths_option",
     "pca_option",
     "plot_option",
+    "port_option",
     "promise_option",
     "prune_option",
     "queries_option",
@@ -52,8 +57,11 @@ __all__ = [
     "settings_option",
     "storage_option",
     "strict_option",
+    "thumbnails_option",
     "time_limit_option",
+    "token_option",
     "unlike_option",
+    "upload_pixels_option",
     "weights_option",
     "workers_option",
 ]
@@ -112,10 +120,16 @@ exact_option = _switch("--exact", help="Compare with every image.")
 exclude_self_option = _switch(
     "--exclude-self", help="Leave the images that are searched for out of the answer."
 )
+host_option = _option(
+    "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all."
+)
 html_option = _option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a page with thumbnails to this file instead.",
+)
+insecure_option = _switch(
+    "--insecure", help="Let everybody in who can reach --host: ask for no token."
 )
 json_option = _switch("--json", "as_json", help="Print JSON.")
 k_option = _option("-k", type=_positive, metavar="N", default=10, help="How many images to show.")
@@ -125,6 +139,13 @@ max_pixels_option = _option(
     metavar="N",
     default=MAX_PIXELS,
     help="Refuse images of more pixels.",
+)
+max_upload_option = _option(
+    "--max-upload",
+    type=_positive,
+    metavar="MB",
+    default=64,
+    help="Refuse uploads of more megabytes.",
 )
 min_similarity_option = _option(
     "--min-similarity",
@@ -182,11 +203,19 @@ nprobes_option = _option(
     help="Lists to scan; may be given several times.  [default: 1, 2, 3, 4, 6 and so on]",
 )
 null_option = _switch("-0", "--null", help="Print paths only, each with a NUL behind it.")
+open_option = _switch("--open", help="Open the page in a browser.")
 paths_option = _switch("--paths", help="Print paths only, one a line.")
 plot_option = _option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw it to this file, .png or .svg; to both if the name ends with neither.",
+)
+port_option = _option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    default=8765,
+    help="Port to listen at; 0 for any that is free.",
 )
 promise_option = _option(
     "--recall",
@@ -222,6 +251,13 @@ settings_option = _switch(
     "--settings", help="Show the value of each option of each command, and where it comes from."
 )
 strict_option = _switch("--strict", help="Exit with 3 if any file failed.")
+thumbnails_option = _option(
+    "--thumbnails",
+    type=_positive,
+    metavar="MB",
+    default=1_000,
+    help="Keep up to so many megabytes of thumbnails in your cache folder.",
+)
 time_limit_option = _option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
@@ -229,12 +265,22 @@ time_limit_option = _option(
     default=60.0,
     help="Seconds that a file may take before it is given up.",
 )
+token_option = _option(
+    "--token", help="Let in who knows this word; better given as IMGSEARCH_TOKEN, unseen by others."
+)
 unlike_option = _option(
     "--unlike",
     multiple=True,
     type=click.Path(),
     metavar="IMAGE",
     help="Search away from this image, half as strongly; may be given several times.",
+)
+upload_pixels_option = _option(
+    "--max-pixels",
+    type=_positive,
+    metavar="N",
+    default=100_000_000,
+    help="Refuse uploads of more pixels.",
 )
 weights_option = _option(
     "--weights",

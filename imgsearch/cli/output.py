@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-from typing import Any
-
 import click
+
+from imgsearch.forms import dump, path_fields
 
 __all__ = ["complain", "dump", "path_fields", "shown"]
 
@@ -17,20 +14,6 @@ def shown(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
-
-
-def dump(value: Any) -> str:
-    """Return one line of JSON."""
-    return json.dumps(value)
-
-
-def path_fields(path: str, name: str = "path") -> dict[str, str]:
-    """Return a path as a JSON field; its bytes, base64, beside it where it is not UTF-8."""
-    raw = os.fsencode(path)
-    text = raw.decode("utf-8", "replace")
-    if text.encode() == raw:
-        return {name: text}
-    return {name: text, f"{name}_bytes": base64.b64encode(raw).decode("ascii")}
 
 
 def complain(message: str) -> None:

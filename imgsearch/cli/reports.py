@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.output import shown
+from imgsearch.forms import dump, info_fields, path_fields
 
 if TYPE_CHECKING:
     from imgsearch.reports import Failure, IndexReport, Info
@@ -60,8 +61,7 @@ def _sum(report: IndexReport) -> str:
 
 def info_as_json(info: Info) -> str:
     """Return what a collection holds as a line of JSON."""
-    fields = asdict(info) | {"roots": [path_fields(root) for root in info.roots]}
-    return dump(fields)
+    return dump(info_fields(info))
 
 
 def info_as_text(info: Info, models: list[str]) -> str:

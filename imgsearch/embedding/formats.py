@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 
 from imgsearch.errors import ImageError, reason_of
 
-__all__ = ["FORMATS", "Format", "cannot_decode", "open_as", "recognise"]
+__all__ = ["FORMATS", "Format", "cannot_decode", "media_type", "open_as", "recognise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
     if not formats:
         raise _unrecognised(path, empty=not prefix)
     return formats
+
+
+def media_type(formats: Sequence[str]) -> str:
+    """Return the media type (RFC 6838) of files of the first of some formats."""
+    return Image.MIME.get(formats[0], "application/octet-stream")
 
 
 def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:

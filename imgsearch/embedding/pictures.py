@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -12,11 +13,20 @@ from imgsearch.embedding.images import Pixels, open_image, orientation_of, pictu
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
-__all__ = ["part_of", "pixels_from", "thumbnail"]
+__all__ = ["Thumbnail", "part_of", "pixels_from", "quick_size", "render", "thumbnail"]
 
 QUALITY = 80  # of a thumbnail: some 12 KB
 
 _JPEG = ("JPEG", "MPO")  # of Pillow's formats, those that can be decoded at reduced scale
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small JPEG of an image that has `width` x `height` pixels when it is upright."""
+
+    jpeg: bytes
+    width: int
+    height: int
 
 
 def pixels_from(
@@ -54,6 +64,13 @@ def thumbnail(
     Raises:
         ImageError: as for `pixels_from`.
     """
+    return render(source, longest, crop, max_pixels).jpeg
+
+
+def render(
+    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+) -> Thumbnail:
+    """Do as `thumbnail`, and tell the size of the image."""
     with open_image(source, max_pixels) as image:
         part = part_of(image, crop, _name(source))
         whole = _upright_size(image)
@@ -65,7 +82,17 @@ def thumbnail(
     picture.info.clear()  # a comment would be saved with it
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=QUALITY)
-    return jpeg.getvalue()
+    return Thumbnail(jpeg.getvalue(), *whole)
+
+
+def quick_size(source: str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """Return the upright width and height of a JPEG; None where they take decoding the image.
+
+    Raises:
+        ImageError: as for `pixels_from`.
+    """
+    with open_image(source, max_pixels) as image:
+        return _upright_size(image) if image.format in _JPEG else None
 
 
 def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,7 +51,7 @@ def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
     return np.asarray(wanted[places] == ids, dtype=np.bool_)
 
 
-def combine(wanted: Vectors, unwanted: Vectors) -> Vectors:
+def combine(wanted: Vectors, unwanted: Vectors, weights: Sequence[float] | None = None) -> Vectors:
     """Return one embedding that is near to some embeddings and far from others, float32 `[dim]`.
 
     mean(wanted) - 0.5 * mean(unwanted), L2-normalised: J. J. Rocchio, "Relevance feedback in
@@ -60,15 +61,21 @@ def combine(wanted: Vectors, unwanted: Vectors) -> Vectors:
     Args:
         wanted: float32 `[n, dim]`, at least one.
         unwanted: float32 `[m, dim]`, perhaps none.
+        weights: what each of the n, then of the m, counts for in its mean; None for all the same.
 
     Raises:
-        InputError: nothing is wanted, or nothing is left of it.
+        InputError: nothing is wanted, or nothing is left of it; a weight is not more than 0.
     """
     if not len(wanted):
         raise InputError("there is nothing to combine; give at least one image")
-    mean = wanted.mean(axis=0, dtype=np.float64)
+    count = len(wanted) + len(unwanted)
+    each = np.ones(count) if weights is None else np.asarray(weights, np.float64)
+    if each.shape != (count,) or not (np.isfinite(each) & (each > 0)).all():
+        raise InputError(f"{count} embeddings have {count} weights, all of them more than 0")
+    mean = np.average(wanted.astype(np.float64), axis=0, weights=each[: len(wanted)])
     if len(unwanted):
-        mean -= UNLIKE * unwanted.mean(axis=0, dtype=np.float64)
+        against = np.average(unwanted.astype(np.float64), axis=0, weights=each[len(wanted) :])
+        mean -= UNLIKE * against
     norm = float(np.linalg.norm(mean))
     if not norm > 1e-6:
         raise InputError("these images cancel one another out; leave one of them out")

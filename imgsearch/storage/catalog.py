@@ -15,6 +15,7 @@ from imgsearch.storage.database import Database
 from imgsearch.storage.records import (
     Counts,
     CurveStep,
+    Entry,
     Holder,
     IvfRecord,
     Known,
@@ -267,6 +268,25 @@ class Catalog:
         decode = os.fsdecode
         prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}
         return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
+
+    def entries(self, ids: Sequence[int]) -> list[Entry]:
+        """Return what is known of each id that is still there, in any order."""
+        return self._entries("JOIN json_each(?) ON images.id = value", json.dumps(ids))
+
+    def entries_after(self, id_: int, limit: int) -> list[Entry]:
+        """Return up to `limit` images with higher ids than one, ascending."""
+        return self._entries("WHERE images.id > ? ORDER BY images.id LIMIT ?", id_, limit)
+
+    def _entries(self, which: str, *values: object) -> list[Entry]:
+        rows = self._rows(
+            "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest FROM images "
+            f"JOIN folders ON folders.id = folder JOIN roots ON roots.id = root {which}",
+            *values,
+        )
+        return [
+            Entry(id_, os.fsdecode(os.path.join(_joined(root, folder), name)), *facts)
+            for id_, root, folder, name, *facts in rows
+        ]
 
     def id_at(self, spot: Spot) -> int | None:
         """Return the id of the image at a spot, None if there is none."""

@@ -168,7 +168,8 @@ def exclusive(directory: Path) -> Iterator[None]:
         BusyError: another writer holds it.
         StorageError: the lock file cannot be written.
     """
-    lock = filelock.FileLock(directory / "lock", timeout=0)
+    # Who looks whether somebody writes holds it, too, for a moment: see `undisturbed`.
+    lock = filelock.FileLock(directory / "lock", timeout=0.2)
     try:
         lock.acquire()
     except filelock.Timeout:

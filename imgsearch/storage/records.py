@@ -14,6 +14,7 @@ __all__ = [
     "Commit",
     "Counts",
     "CurveStep",
+    "Entry",
     "Holder",
     "IvfRecord",
     "Known",
@@ -40,6 +41,21 @@ class ModelRecord:
     weights: str
     weights_sha256: str
     onnx_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image; `mtime_ns` is None where the time was too recent to tell a later change.
+
+    `path` is absolute, decoded with `os.fsdecode`; `digest` is the SHA-256 of the file that was
+    embedded, of `size` bytes.
+    """
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int | None
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

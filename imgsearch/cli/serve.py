@@ -1,0 +1,75 @@
+"""`imgsearch serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgsearch.cli import options
+from imgsearch.cli.chatter import libraries_silenced
+from imgsearch.cli.output import shown
+from imgsearch.errors import SettingError
+
+__all__ = ["serve"]
+
+_OF_THE_EXTRA = ("fastapi", "platformdirs", "python_multipart", "starlette", "uvicorn")
+
+
+@click.command(short_help="Show the collection in a browser.", epilog=options.OPPOSITES)
+@options.open_option
+@options.port_option
+@options.host_option
+@options.token_option
+@options.insecure_option
+@options.max_upload_option
+@options.upload_pixels_option
+@options.thumbnails_option
+@options.collection_option
+@options.device_option
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    open: bool,  # noqa: A002 - the name of the option
+    port: int,
+    host: str,
+    token: str | None,
+    insecure: bool,
+    max_upload: int,
+    max_pixels: int,
+    thumbnails: int,
+    collection: Path | None,
+    device: str,
+) -> None:
+    """Serve a page to look through the collection and to search it, and a REST API.
+
+    It is for this machine only, unless --host says otherwise, which takes a --token. The API is
+    described at /openapi.json. Ctrl-C ends it, with exit code 0.
+    """
+    try:
+        from imgsearch.web.options import ServerOptions
+        from imgsearch.web.server import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _OF_THE_EXTRA:
+            raise
+        raise SettingError(
+            f"this needs {error.name}: pip install 'imgsearch-faiss[web]', or '.[web]' in a checkout"
+        ) from error
+    served = ServerOptions(
+        host=host,
+        port=port,
+        token=token or None,
+        insecure=insecure,
+        max_upload=max_upload * 1_000_000,
+        max_pixels=max_pixels,
+        thumbnails=thumbnails * 1_000_000,
+    )
+    directory = options.locate(ctx, collection)
+
+    def ready(address: str) -> None:
+        click.echo(f"serving {shown(str(directory))} at {address}; Ctrl-C ends it", err=True)
+        if open:
+            click.launch(address)
+
+    with libraries_silenced():
+        serve(directory, served, device=device, ready=ready)

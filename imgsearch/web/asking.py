@@ -1,0 +1,201 @@
+"""What a client asks for: a form, checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from starlette.datastructures import FormData, UploadFile
+
+from imgsearch.embedding.cropping import Box
+from imgsearch.errors import SettingError
+from imgsearch.queries import QueryOptions
+
+__all__ = ["FORM", "MAX_ID", "Ask", "Crop", "Weighted", "read_form"]
+
+Crop: TypeAlias = tuple[float, float, float, float]
+
+MAX_ID = 2**63 - 1
+MAX_K = 1_000
+MAX_OFFSET = 100_000
+_NUMBER = r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_LIKE = r"([1-9][0-9]{0,17})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
+_NAME = r"[0-9a-f]{32}"
+_CROP = rf"{_NUMBER}(?:,{_NUMBER}){{3}}"
+
+#: The form as JSON Schema.
+FORM: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "An image file to search for.",
+        },
+        "embedding": {
+            "type": "string",
+            "pattern": f"^{_NAME}$",
+            "description": "The name of an upload, as it was answered, instead of the image.",
+        },
+        "like": {
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^{_LIKE}$"},
+            "description": "Ids of images, each perhaps with a weight (ID:WEIGHT) other than 1; "
+            "with a negative one, hits are to be unlike that image.",
+        },
+        "crop": {
+            "type": "string",
+            "pattern": f"^{_CROP}$",
+            "description": "Left, top, right and bottom of the part that is meant, of the image or "
+            "of the only `like`: in pixels of the upright image or, if none is more than 1, as "
+            "fractions of width and height.",
+        },
+        "k": {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10},
+        "offset": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_OFFSET,
+            "default": 0,
+            "description": "Hits to be passed over.",
+        },
+        "recall": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "description": "Recall@10 to keep instead of what the collection promises.",
+        },
+        "exact": {"type": "boolean", "default": False, "description": "Compare with every image."},
+        "min_similarity": {"type": "number", "minimum": -1, "maximum": 1},
+        "exclude_self": {
+            "type": "boolean",
+            "default": False,
+            "description": "Leave the images of `like` out of the hits.",
+        },
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """An image, and what it counts for among the others; negative if hits are to be unlike it."""
+
+    id: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked for.
+
+    Attributes:
+        image: an upload.
+        embedding: the name of an earlier one instead.
+        like: images of the collection.
+        crop: the part of the upload, or of the only one of these, that is meant.
+        offset: hits to be passed over.
+        exclude_self: leave the images of `like` out of the hits.
+        options: how to search, for `k` hits beyond the offset.
+    """
+
+    image: UploadFile | None
+    embedding: str | None
+    like: tuple[Weighted, ...]
+    crop: Crop | None
+    offset: int
+    exclude_self: bool
+    options: QueryOptions
+
+    def __post_init__(self) -> None:
+        if self.image is None and self.embedding is None and not self.like:
+            raise SettingError("nothing is asked for: send an image, an embedding or a like")
+        if self.image is not None and self.embedding is not None:
+            raise SettingError("send an image or an embedding, not both")
+        alone = len(self.like) == 1 and self.like[0].weight > 0 and self.embedding is None
+        if self.crop is not None and self.image is None and not alone:
+            raise SettingError("crop is for an image that is sent, or for one like alone")
+
+
+def read_form(form: FormData) -> Ask:
+    """Return what a form asks for.
+
+    Raises:
+        SettingError: it makes no sense.
+    """
+    fields: dict[str, list[str]] = {}
+    image = None
+    for name, value in form.multi_items():
+        if name not in FORM["properties"]:
+            raise SettingError(f"there is no field {name!r}")
+        if isinstance(value, UploadFile) != (name == "image"):
+            raise SettingError(f"{name} is {'no' if name != 'image' else 'a'} file")
+        if isinstance(value, UploadFile):
+            image = value
+        else:
+            fields.setdefault(name, []).append(value)
+    single = {name: values[0] for name, values in fields.items() if name != "like"}
+    for name, values in fields.items():
+        if name != "like" and len(values) > 1:
+            raise SettingError(f"{name} is given twice")
+    offset = int(_number(single, "offset", 0, MAX_OFFSET, whole=True) or 0)
+    k = _number(single, "k", 1, MAX_K, whole=True)
+    options: QueryOptions = {"k": offset + int(10 if k is None else k)}
+    options["recall"] = _number(single, "recall", 0, 1)
+    options["min_similarity"] = _number(single, "min_similarity", -1, 1)
+    options["exact"] = _flag(single, "exact")
+    return Ask(
+        image=image,
+        embedding=_matching(single, "embedding", _NAME),
+        like=tuple(map(_weighted, fields.get("like", []))),
+        crop=_crop(single),
+        offset=offset,
+        exclude_self=_flag(single, "exclude_self"),
+        options=options,
+    )
+
+
+def _number(
+    fields: dict[str, str], name: str, least: float, most: float, *, whole: bool = False
+) -> float | None:
+    if name not in fields:
+        return None
+    text = fields[name]
+    pattern = (
+        r"-?[0-9]{1,18}" if whole else r"-?[0-9]{1,18}(?:\.[0-9]{1,30})?(?:[eE][-+]?[0-9]{1,3})?"
+    )
+    value = float(text) if re.fullmatch(pattern, text) else None
+    if value is None or not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{name} is {text[:40]!r}; it must be {kind} from {least:g} to {most:g}")
+    return value
+
+
+def _flag(fields: dict[str, str], name: str) -> bool:
+    text = fields.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise SettingError(f"{name} is {text[:40]!r}; it must be true or false")
+    return text == "true"
+
+
+def _matching(fields: dict[str, str], name: str, pattern: str) -> str | None:
+    text = fields.get(name)
+    if text is not None and not re.fullmatch(pattern, text):
+        raise SettingError(f"{name} is {text[:40]!r}, which makes no sense; see /openapi.json")
+    return text
+
+
+def _weighted(text: str) -> Weighted:
+    found = re.fullmatch(_LIKE, text)
+    if not found:
+        raise SettingError(f"like is {text[:40]!r}; give ID or ID:WEIGHT, as 7 or 7:-1")
+    return Weighted(int(found[1]), float(found[2] or 1))
+
+
+def _crop(fields: dict[str, str]) -> Crop | None:
+    text = _matching(fields, "crop", _CROP)
+    if text is None:
+        return None
+    left, top, right, bottom = map(float, text.split(","))
+    Box(left, top, right, bottom)  # raises if it is none
+    return left, top, right, bottom

@@ -1,0 +1,97 @@
+"""The files of a collection's images, delivered only if they are what was indexed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from imgsearch.embedding.formats import media_type, recognise
+from imgsearch.errors import ImageError, reason_of
+from imgsearch.storage.records import Entry
+from imgsearch.web.problems import LostFileError
+
+__all__ = ["Original", "read_original"]
+
+CHUNK = 1 << 18  # bytes
+
+
+class Original:
+    """An open file that has the digest of an image. Close it, or read it to its end.
+
+    Attributes:
+        size: in bytes.
+        media_type: by its content.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        """Open the file of an image.
+
+        Raises:
+            LostFileError: it is gone, cannot be read, or is not what was indexed.
+        """
+        self._path = entry.path
+        try:
+            self._file: BinaryIO = open(entry.path, "rb", opener=_open_at_once)  # noqa: SIM115
+        except OSError as error:
+            raise self._lost(error) from error
+        try:
+            self._check(entry)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check(self, entry: Entry) -> None:
+        try:
+            status = os.fstat(self._file.fileno())
+            same = stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+            if not same or hashlib.file_digest(self._file, "sha256").digest() != entry.digest:
+                raise LostFileError(
+                    f"{self._path} has changed since it was indexed; `imgsearch index` takes it in"
+                )
+            self._file.seek(0)
+            self.media_type = media_type(recognise(self._file, self._path))
+            self._file.seek(0)
+        except OSError as error:
+            raise self._lost(error) from error
+        except ImageError as error:  # of a format that an older or newer imgsearch knows
+            raise LostFileError(str(error)) from error
+        self.size = status.st_size
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
+    def read(self) -> bytes:
+        """Return all of it, and close it."""
+        with self._file:
+            return self._file.read(self.size)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield all of it, and close it."""
+        with self._file:
+            while chunk := self._file.read(CHUNK):
+                yield chunk
+
+    def _lost(self, error: OSError) -> LostFileError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return LostFileError(f"{self._path} is gone; `imgsearch index` takes note of it")
+        return LostFileError(f"{self._path} cannot be read: {reason_of(error)}")
+
+
+def read_original(entry: Entry) -> bytes:
+    """Return the content of the file of an image, if it is what was indexed.
+
+    Raises:
+        LostFileError: it is gone, cannot be read, or is not what was indexed.
+    """
+    content = Original(entry).read()
+    if hashlib.sha256(content).digest() != entry.digest:
+        raise LostFileError(f"{entry.path} changes while it is read; try again")
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it

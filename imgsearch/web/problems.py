@@ -1,0 +1,102 @@
+"""Errors as `application/problem+json` (RFC 9457): one clear line in `detail`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from imgsearch.errors import (
+    BusyError,
+    ImgsearchError,
+    InputError,
+    NoCollectionError,
+    NoImageError,
+    SettingError,
+)
+
+__all__ = ["PROBLEMS", "ForgottenError", "LostFileError", "handle_errors", "problem"]
+
+MEDIA_TYPE = "application/problem+json"
+
+#: What each status means here, for the OpenAPI document.
+PROBLEMS = {
+    400: "The request is malformed.",
+    401: "A token is missing, or it is wrong.",
+    403: "The request comes from a page of another site.",
+    404: "There is no such image, or an upload is remembered no more.",
+    405: "This cannot be done here.",
+    408: "The request took too long to arrive.",
+    410: "The file of the image is gone, or has changed since it was indexed.",
+    413: "The request is too large.",
+    415: "The body is no multipart/form-data.",
+    421: "The Host header names another server.",
+    422: "A value makes no sense, or an image cannot be used.",
+    500: "The collection is damaged, or cannot be read.",
+    503: "Too much is asked at once, or the collection cannot be read at present; try again.",
+}
+
+
+class ForgottenError(InputError):
+    """Report that an upload is not remembered any more."""
+
+
+class LostFileError(InputError):
+    """Report that the file of an image is gone, or is not what was indexed."""
+
+
+_STATUS: tuple[tuple[type[ImgsearchError], int], ...] = (
+    (NoImageError, 404),
+    (ForgottenError, 404),
+    (LostFileError, 410),
+    (NoCollectionError, 503),
+    (BusyError, 503),
+    (InputError, 422),
+    (SettingError, 422),
+    (ImgsearchError, 500),
+)
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response that says what is wrong."""
+    fields = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    return JSONResponse(
+        {**fields, "detail": detail}, status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let an application answer with problems, whatever is raised."""
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(ImgsearchError, _of_imgsearch)
+    app.add_exception_handler(Exception, _of_a_bug)
+
+
+def _of_http(_: Request, error: Any) -> Response:
+    return problem(error.status_code, str(error.detail), error.headers)
+
+
+def _of_validation(_: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    name = first["loc"][-1]
+    return problem(422, f"{name}: {first['msg']}")
+
+
+def _of_imgsearch(_: Request, error: Any) -> Response:
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    return problem(status, _plain(str(error)))
+
+
+def _of_a_bug(_: Request, error: Exception) -> Response:
+    return problem(500, f"the server failed: {type(error).__name__}; its log says where")
+
+
+def _plain(text: str) -> str:
+    """Return text without what JSON cannot carry: file names need not be UTF-8."""
+    return text.encode("utf-8", "replace").decode()

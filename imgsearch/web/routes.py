@@ -1,0 +1,142 @@
+"""The REST API."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from imgsearch.web.asking import FORM, MAX_ID, read_form
+from imgsearch.web.problems import PROBLEMS
+from imgsearch.web.schemas import Edge, Found, Health, ImageFacts, Images, Information
+from imgsearch.web.service import Service
+from imgsearch.web.uploads import Uploads
+
+__all__ = ["api"]
+
+SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
+
+api = APIRouter(prefix="/api/v1")
+
+Id = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": PROBLEMS[status]} for status in statuses}
+
+
+def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    etag = {"ETag": {"schema": {"type": "string"}}}
+    return {
+        200: {"description": what, "content": dict.fromkeys(types, binary), "headers": etag},
+        304: {"description": "What the client has is still true.", "headers": etag},
+    }
+
+
+@api.post(
+    "/query",
+    response_model=Found,
+    responses=_refusals(400, 404, 408, 410, 413, 415, 422, 503),
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": FORM}}}},
+)
+async def query(request: Request) -> Response:
+    """Find the images most similar to one that is sent, or to images of the collection.
+
+    Several are combined into one query. The answer is that of `imgsearch query --json`.
+    """
+    uploads: Uploads = request.app.state.uploads
+    async with uploads.form_of(request) as form:
+        return JSONResponse(await _service(request).query(read_form(form)))
+
+
+@api.get("/images", response_model=Images, responses=_refusals(422, 503))
+async def browse(
+    request: Request,
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Return images in the order in which they came, those after an id."""
+    return JSONResponse({"images": await _service(request).browse(after, limit)})
+
+
+@api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
+async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the address has it
+    """Return what is known of an image."""
+    return JSONResponse(await _service(request).facts(id))
+
+
+@api.get(
+    "/images/{id}/original",
+    response_class=Response,
+    responses={**_pictures("The file.", "image/*"), **_refusals(404, 410, 422, 503)},
+)
+async def original(request: Request, id: Id) -> Response:  # noqa: A002
+    """Deliver the file of an image, if it is still what was indexed."""
+    entry = await _service(request).entry(id)
+    headers = {
+        "ETag": f'"{entry.digest.hex()}"',
+        "Cache-Control": REVALIDATE,
+        "Content-Security-Policy": SANDBOX,
+        "Content-Disposition": f"inline; filename*=UTF-8''{_name(entry.path)}",
+    }
+    if _is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    opened = await _service(request).original(entry)
+    headers["Content-Length"] = str(opened.size)
+    closing = BackgroundTask(opened.close)
+    return StreamingResponse(
+        opened.chunks(), headers=headers, media_type=opened.media_type, background=closing
+    )
+
+
+@api.get(
+    "/images/{id}/thumbnail",
+    response_class=Response,
+    responses={**_pictures("A small JPEG.", "image/jpeg"), **_refusals(404, 410, 422, 503)},
+)
+async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Response:  # noqa: A002
+    """Deliver a small upright picture of an image, if its file is still what was indexed.
+
+    Once made, it is kept, also if the file is gone.
+    """
+    entry = await _service(request).entry(id)
+    headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
+    if _is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    jpeg = await _service(request).thumbnail(entry, int(size))
+    return Response(jpeg, headers=headers, media_type="image/jpeg")
+
+
+@api.get("/info", response_model=Information, responses=_refusals(503))
+async def info(request: Request) -> Response:
+    """Return what the collection holds at this moment, and whether it is being indexed."""
+    return JSONResponse(await _service(request).info())
+
+
+@api.get("/health", response_model=Health)
+async def health() -> Response:
+    """Tell that the server is there."""
+    return JSONResponse({"status": "ok", "version": version("imgsearch-faiss")})
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _is_known(request: Request, etag: str) -> bool:
+    """Tell whether a client has what has this ETag (RFC 9110, 13.1.2)."""
+    given = request.headers.get("if-none-match", "")
+    return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
+
+
+def _name(path: str) -> str:
+    """Return the name of a file for a header (RFC 8187)."""
+    return quote(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"), safe="")

@@ -1,0 +1,119 @@
+"""The JSON that the server answers with, for the OpenAPI document.
+
+Where `path_bytes` is given, the path is not UTF-8, and these are its bytes (base64).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+__all__ = ["Edge", "Found", "Health", "Hit", "ImageFacts", "Images", "Information", "Problem"]
+
+
+class Edge(StrEnum):
+    """The longer edge of a thumbnail, in pixels; the largest shows what a browser cannot."""
+
+    SMALL = "256"
+    LARGE = "512"
+    WHOLE = "2048"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A similar image. Width and height (pixels, upright) are null until they are known."""
+
+    rank: int
+    id: int
+    path: str
+    distance: float
+    similarity: float
+    width: int | None
+    height: int | None
+    path_bytes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hits of a query, best first, and how they were searched.
+
+    `query` is the name of the file that was sent; `embedding` names what was sent for later
+    queries.
+    """
+
+    query: str | None
+    search: Literal["ivf", "wide", "exact"]
+    nprobe: int
+    recall: float | None
+    hits: list[Hit]
+    embedding: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """An image of the collection as it was indexed.
+
+    `size` is in bytes, `mtime` in seconds since 1970, null where the time is not to be trusted;
+    `digest` is the SHA-256 of the file; `width` and `height` are those of the upright image, null
+    until they are known, and where the file is gone.
+    """
+
+    id: int
+    path: str
+    size: int
+    mtime: float | None
+    digest: str
+    width: int | None
+    height: int | None
+    path_bytes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images in the order in which they came."""
+
+    images: list[ImageFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Information:
+    """What the collection holds, as `imgsearch info --json`; `indexing` while it is written to."""
+
+    directory: str
+    images: int
+    indexing: bool
+    failed: int
+    skipped: int
+    excluded: int
+    roots: list[dict[str, str]]
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    ivf: dict[str, Any] | None
+    nprobe: list[int]
+    outgrown: bool
+    segments: int
+    list_sizes: list[int]
+    index_bytes: int
+    tail: int
+    bytes: int
+    device: str
+    faiss: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The server is there."""
+
+    status: Literal["ok"]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
