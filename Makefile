@@ -27,7 +27,7 @@ test: $(STAMP)  ## run all tests, with the coverage of branches (about 10 minute
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
-	@echo "Running all tests in full: about 40 minutes."
+	@echo "Running all tests in full: about 30 minutes."
 	@$(BIN)/python -m pytest --all-harm
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
