@@ -30,6 +30,9 @@ SHORT = 1e-3  # distance: what two ways to compute it may differ by
 class Contract:
     """A subclass has a fixture `location`: of an empty collection with the small network."""
 
+    #: Pictures from which on all kinds of places use lists.
+    enough = 60
+
     @pytest.fixture(autouse=True)
     def _embedded_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in (updating, milvus_collection):
@@ -54,6 +57,7 @@ class Contract:
 
     def test_recall_grows_with_nprobe(self, location: str, pictures: Path) -> None:
         with opened(location, device="cpu") as collection:
+            save_pictures(pictures / "b", self.enough - 60, first=60)
             collection.index([pictures], nlist=NLIST)
             true = _brute_force(collection, pictures, QUERIES, 10)
             recalls = [
@@ -171,7 +175,7 @@ class Contract:
             location, pictures, k=10, recall=None, nprobe=1, progress=None
         )
         assert few.index is not None
-        assert few.index.mean_average_precision.mean < found.exact.mean_average_precision.mean
+        assert few.index.mean_average_precision.mean <= found.exact.mean_average_precision.mean
 
 
 def _files(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ __all__ = ["export"]
 @options.collection_option
 @click.pass_context
 def export(
-    ctx: click.Context, to: str, verify: bool, as_json: bool, collection: Path | str | None
+    ctx: click.Context, to: str | None, verify: bool, as_json: bool, collection: Path | str | None
 ) -> None:
     """Copy the collection, its model and its settings into Milvus.
 
@@ -31,6 +31,8 @@ def export(
     """
     from imgsearch.places import keeper_of
 
+    if to is None:
+        raise click.UsageError("--to is missing: name where to, as milvus://HOST:PORT/NAME", ctx)
     directory = options.locate(ctx, collection)
     with CountBar("comparing" if verify else "exporting", " images") as bar:
         done = keeper_of(to).receive(to, directory, verify=verify, progress=bar)

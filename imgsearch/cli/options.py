@@ -236,7 +236,6 @@ time_limit_option = _option(
 )
 to_option = _option(
     "--to",
-    required=True,
     metavar="milvus://HOST:PORT/NAME",
     help="Where to: a collection in Milvus, or milvus:FILE.db for Milvus Lite.",
 )

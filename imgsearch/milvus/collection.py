@@ -17,7 +17,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
-from imgsearch.hits import Answer, Hit, answers_of
+from imgsearch.hits import Answer, Hit, HitArrays, answers_of
 from imgsearch.milvus.indexing import RunOptions, index
 from imgsearch.milvus.making import is_outgrown
 from imgsearch.milvus.model import local_model
@@ -122,6 +122,22 @@ class MilvusCollection:
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first; see `Collection.query`."""
         return list(self.answer([query], **options)[0].hits)
+
+    def query_many(
+        self,
+        queries: Sequence[Query] | Vectors,
+        *,
+        arrays: bool = False,
+        **options: Unpack[QueryOptions],
+    ) -> list[list[Hit]] | HitArrays:
+        """Answer several queries at once; see `Collection.query_many`."""
+        if not arrays:
+            return [list(answer.hits) for answer in self.answer(queries, **options)]
+        settings = SearchOptions(**options)
+        if settings.min_similarity is not None:
+            raise SettingError("arrays hold all hits: compare their similarities yourself")
+        without = left_out(queries, settings, self._ids_at)
+        return search(self.view(), self._embedder.embed(queries), settings, without)[0]
 
     def answer(
         self, queries: Sequence[Query] | Vectors, **options: Unpack[QueryOptions]

@@ -32,6 +32,7 @@ def finish(store: Store, state: State, sink: Sink) -> State:
     if is_outgrown(state, count):
         held = sink.release(count // SHARE)
         store.flush()
+        write_state(store, replace(state, ivf=None))  # until its successor is measured
         store.make_index(wanted)
         ivf = None
         if wanted is not None:

@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 
-from imgsearch.milvus.store import Store
+from imgsearch.milvus.store import MOST_LISTS, Store
 from imgsearch.search.curves import FEWEST, WITHIN, ladder, lower_bound
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.records import CurveStep
@@ -32,7 +32,7 @@ def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[Curve
         queries: float32 `[n, dim]`.
         nlist: lists of each segment.
     """
-    true = _nearest(store, own, queries, nlist)
+    true = _nearest(store, own, queries, MOST_LISTS)
     sizes = np.maximum(np.isfinite(true).sum(axis=1), 1)
     last = np.where(np.isfinite(true), true, -np.inf).max(axis=1, initial=-np.inf)
     up_to = float(np.quantile(true[:, 0], WITHIN)) if np.isfinite(true[:, 0]).all() else 0.0

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -84,19 +84,20 @@ class Store:
             schema.add_field("mtime_ns", DataType.INT64)
             schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
             self._make(self._name, schema)
-            self.make_index(None)
         if not self._ask("has_collection", self._meta):
             schema = self._kind.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("name", DataType.VARCHAR, is_primary=True, max_length=512)
             schema.add_field("value", DataType.VARCHAR, max_length=65_535)
             schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # one is obligatory
             self._make(self._meta, schema)
-            self._index(self._meta, "nothing", "FLAT", {})
 
     def load(self) -> None:
-        """Have the collection in memory."""
-        for name in (self._name, self._meta):
-            self._ask("load_collection", name)
+        """Have the collection in memory; an index that a crash took away is made first."""
+        for name, field in ((self._name, "embedding"), (self._meta, "nothing")):
+            if self._ask("list_indexes", name):
+                self._ask("load_collection", name)
+            else:
+                self._index(name, field, "FLAT", {})
 
     def make_index(self, nlist: int | None) -> None:
         """Make the index anew: `IVF_FLAT`, or `FLAT` where `nlist` is None. No query meanwhile."""
@@ -138,7 +139,7 @@ class Store:
         """
         ranges = 1 + self.count() // _RANGE
         edges = [number * _IDS // ranges for number in range(ranges + 1)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             found = self._query(
                 filter=f"id >= {first} and id <= {last - 1}", output_fields=_FIELDS, limit=MOST
             )
@@ -179,13 +180,13 @@ class Store:
         ids = np.array([row["id"] for row in found], np.int64)
         return ids, np.array([row["embedding"] for row in found], np.float32)
 
-    def search(self, queries: Vectors, k: int, nprobe: int | None) -> tuple[Vectors, Ids]:
+    def search(self, queries: Vectors, k: int, nprobe: int = MOST_LISTS) -> tuple[Vectors, Ids]:
         """Return D and ids `[n, k]`, nearest first; -1 where there are fewer.
 
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
-            nprobe: lists to scan, in each segment of Milvus's; None where there are no lists.
+            nprobe: lists to scan, in each segment of Milvus's; unless given, all.
 
         Raises:
             InputError: Milvus does not return so many hits.
@@ -202,10 +203,7 @@ class Store:
                 anns_field="embedding",
                 limit=k,
                 output_fields=["id"],
-                search_params={
-                    "metric_type": "L2",
-                    "params": {} if nprobe is None else {"nprobe": nprobe},
-                },
+                search_params={"metric_type": "L2", "params": {"nprobe": nprobe}},
                 consistency_level="Session",
             )
             for row, hits in enumerate(found, start):

@@ -60,7 +60,7 @@ class MilvusView:
         ivf, promise = self.state.ivf, self.promise()
         recall = recall or self.state.settings.recall
         if ivf is None or promise is None or not len(queries):
-            return *self.store.search(queries, k, None), [_EXACT] * len(queries)
+            return *self.store.search(queries, k), [_EXACT] * len(queries)
         if nprobe is not None:
             nprobe = min(nprobe, ivf.nlist)
             found = self.store.search(queries, k, nprobe)
@@ -68,12 +68,12 @@ class MilvusView:
         plan = promise.keep(recall)
         lists = int(plan.nprobe[0])
         if exact or recall >= 1 or not lists:
-            return *self.store.search(queries, k, ivf.nlist), [_EXACT] * len(queries)
+            return *self.store.search(queries, k), [_EXACT] * len(queries)
         distances, ids = self.store.search(queries, k, lists)
         searches = [Search("ivf", lists, float(plan.recall[0]))] * len(queries)
         again = (promise.band_of(distances[:, 0]) > 0) | (ids < 0).any(axis=1)
         if again.any():
-            distances[again], ids[again] = self.store.search(queries[again], k, ivf.nlist)
+            distances[again], ids[again] = self.store.search(queries[again], k)
             for row in np.flatnonzero(again).tolist():
                 searches[row] = _EXACT
         return distances, ids, searches
