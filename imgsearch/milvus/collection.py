@@ -42,7 +42,6 @@ class MilvusCollection:
         self.store = store
         self._device = device
         self._model = read_state(store).model
-        store.load()
         self._embedder = Embedder(self._model, device, lambda: local_model(store, self._model))
 
     def close(self) -> None:

@@ -33,7 +33,6 @@ def create(
     store = Store(Address.of(location))
     record, onnx = make_model(model, weights, progress=progress)
     store.create(record.dim)
-    store.load()
     write_model(store, onnx)
     write_state(store, State(record))
     store.flush()

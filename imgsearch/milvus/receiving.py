@@ -59,14 +59,12 @@ def receive(
                 f"{store.address.location} was made with {state.model.name} of other weights, or "
                 "another export of it; export to another name"
             )
-        store.load()
         return _Transfer(store, catalog, view, progress).run(state, verify=verify)
 
 
 def _begin(store: Store, layout: Layout, model: ModelRecord) -> None:
     """Make the collection if it is not there; the state that declares it comes last."""
     store.create(model.dim)
-    store.load()
     if store.get("collection") is None:
         layout.check_model(model.onnx_sha256)
         write_model(store, layout.model.read_bytes())

@@ -56,6 +56,7 @@ class Store:
         except (MilvusException, OSError) as error:
             raise self._failure(error) from error
         self._name, self._meta = address.name, f"{address.name}_meta"
+        self._loaded = False
 
     def close(self) -> None:
         """Disconnect."""
@@ -98,6 +99,7 @@ class Store:
                 self._ask("load_collection", name)
             else:
                 self._index(name, field, "FLAT", {})
+        self._loaded = True
 
     def make_index(self, nlist: int | None) -> None:
         """Make the index anew: `IVF_FLAT`, or `FLAT` where `nlist` is None. No query meanwhile."""
@@ -254,6 +256,8 @@ class Store:
         return None
 
     def _value(self, name: str) -> str | None:
+        if not self._loaded:  # Milvus Lite forgets it when its process ends
+            self.load()
         found = self._ask("get", self._meta, ids=[name], output_fields=["value"])
         return str(found[0]["value"]) if found else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +11,14 @@ import pytest
 from click.testing import Result
 
 from imgsearch.errors import SettingError, StorageError
+from imgsearch.milvus.rows import Address
 from imgsearch.milvus.store import Store
 from imgsearch.places import keeper_of, opened
 from tests.contract import Contract
+from tests.pictures import save_pictures
+from tests.running import Run
 from tests.scale.corel import assert_same_answers
-from tests.small_network import make_small_collection
+from tests.small_network import make_small_collection, random_embeddings
 
 
 class TestLite(Contract):
@@ -52,6 +57,33 @@ def test_the_command_line_works_on_a_url(
     assert "lacks 1 images" in behind.stderr
 
 
+def test_another_process_finds_it_and_adds_to_it(
+    run: Run, indexed: Path, photos: Path, tmp_path: Path
+) -> None:
+    to = f"milvus:{tmp_path / 'lite.db'}"
+    assert run("-c", indexed, "export", "--to", to).code == 0
+    first = sorted(photos.iterdir())[0]
+    asked = run("query", first, "-c", to, "--paths")
+    assert (asked.code, asked.out.splitlines()[0]) == (0, str(first)), asked.err
+    save_pictures(tmp_path / "more", 3, first=90)
+    added = run("index", tmp_path / "more", "-c", to, "--workers", "1")
+    assert "3 indexed" in added.err
+    assert json.loads(run("info", "-c", to, "--json").out)["images"] == 43
+
+
+def test_an_index_that_a_crash_took_away_is_made_again(indexed: Path, tmp_path: Path) -> None:
+    to = f"milvus:{tmp_path / 'lite.db'}"
+    keeper_of(to).receive(to, indexed, verify=False, progress=None)
+    store = Store(Address.of(to))
+    store.load()
+    client = vars(store)["_client"]
+    client.release_collection("images")
+    client.drop_index("images", "embedding")
+    store.close()
+    with opened(to, device="cpu") as collection:
+        assert len(collection.answer(random_embeddings(1), k=40)[0].hits) == 40
+
+
 def test_an_export_that_broke_off_is_taken_up_again(
     indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,8 +109,6 @@ def test_another_model_is_refused(indexed: Path, tmp_path: Path) -> None:
     keeper_of(to).receive(to, indexed, verify=False, progress=None)
     other = make_small_collection(tmp_path / "other")
     catalog = other / "catalog.sqlite"
-    import sqlite3
-
     with sqlite3.connect(catalog) as database:
         database.execute("UPDATE model SET weights_sha256 = ?", ("1" * 64,))
     with pytest.raises(SettingError, match="other weights"):
