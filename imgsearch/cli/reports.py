@@ -95,8 +95,8 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
     if ivf.pca is not None:
         kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
     each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
-    files = _count(info.segments, "file")
-    yield "index", f"{kind}, nlist {ivf.nlist}, in {files}, {each:,} bytes an image"
+    files = f", in {_count(info.segments, 'file')}" if info.segments else ""
+    yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes an image"
     yield "promise", _promise(info, ivf)
     yield from _curve_rows(ivf)
     if sizes:
@@ -147,7 +147,8 @@ def _probed(nprobe: tuple[int, ...]) -> str:
     if not lists:
         return "exact search"
     text = "nprobe " + " to ".join(str(count) for count in dict.fromkeys((lists[0], lists[-1])))
-    return f"{text}, and by exact search far from all centroids"
+    away = "centroids" if len(nprobe) > 1 else "images"
+    return f"{text}, and by exact search far from all {away}"
 
 
 def _count(number: int, noun: str) -> str:
