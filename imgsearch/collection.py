@@ -11,6 +11,7 @@ from typing import Literal, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
+from imgsearch.embedder import open_torch
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
@@ -19,7 +20,7 @@ from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
-from imgsearch.querying import Searcher, open_torch
+from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.vectors import Vectors, combine

@@ -89,6 +89,11 @@ class View:
         return sum(shard.count for shard in self.snapshot.shards) - len(self.removed)
 
     @property
+    def has_index(self) -> bool:
+        """Whether there are inverted lists; else every search is exact."""
+        return self.promise is not None
+
+    @property
     def tail_count(self) -> int:
         """The number of images that no segment holds."""
         dead = int((self.removed > self._indexed).sum())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import shown
+from imgsearch.cli.output import shown, where
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.cli.reports import report_as_json, report_as_text
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection
+    from imgsearch.places import AnyCollection
     from imgsearch.reports import IndexReport
     from imgsearch.storage.records import Storage
 
@@ -43,7 +43,7 @@ __all__ = ["index"]
 def index(
     ctx: click.Context,
     paths: tuple[Path, ...],
-    collection: Path | None,
+    collection: Path | str | None,
     recall: float | None,
     prune: bool,
     moved: tuple[str, str] | None,
@@ -66,7 +66,7 @@ def index(
     """
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
-    directory = options.locate(ctx, collection)
+    directory = options.locate_any(ctx, collection)
     with _open(directory, paths, model, weights, device) as found:
         try:
             with ProgressBar() as bar:
@@ -95,22 +95,26 @@ def index(
         ctx.exit(InputError.exit_code)
 
 
-def _print(directory: Path, report: IndexReport, as_json: bool) -> None:
+def _print(directory: Path | str, report: IndexReport, as_json: bool) -> None:
     click.echo(report_as_text(report), err=True)
     if as_json:
-        click.echo(report_as_json(str(directory.absolute()), report))
+        click.echo(report_as_json(where(directory), report))
 
 
 def _open(
-    directory: Path, paths: tuple[Path, ...], model: str | None, weights: str | None, device: str
-) -> Collection:
+    directory: Path | str,
+    paths: tuple[Path, ...],
+    model: str | None,
+    weights: str | None,
+    device: str,
+) -> AnyCollection:
     """Open the collection, or make it."""
-    from imgsearch.collection import Collection
+    from imgsearch.places import keeper_of
     from imgsearch.roots import existing
-    from imgsearch.storage.layout import Layout
 
-    if Layout.at(directory).exists():
-        found = Collection.open(directory, device=device)
+    keeper = keeper_of(directory)
+    if keeper.exists(directory):
+        found = keeper.open_at(directory, device=device)
         found.check_model(model, weights)
         return found
     if not paths:
@@ -119,4 +123,4 @@ def _open(
         existing(path)
     model = model or DEFAULT_MODEL
     click.echo(f"making the collection {shown(str(directory))} with {model}", err=True)
-    return Collection.create(directory, model=model, weights=weights, device=device, progress=True)
+    return keeper.create(directory, model=model, weights=weights, device=device, progress=True)

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import click
 from click.core import ParameterSource
 
-from imgsearch.cli.kinds import Option, Switch, crop
+from imgsearch.cli.kinds import Option, Place, Switch, crop
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.errors import SettingError
 from imgsearch.storage.layout import Layout
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "json_option",
     "k_option",
     "locate",
+    "locate_any",
     "max_pixels_option",
     "min_similarity_option",
     "model_option",
@@ -53,7 +55,9 @@ __all__ = [
     "storage_option",
     "strict_option",
     "time_limit_option",
+    "to_option",
     "unlike_option",
+    "verify_option",
     "weights_option",
     "workers_option",
 ]
@@ -85,8 +89,9 @@ apply_option = _switch("--apply", help="Make the index anew as recommended, and 
 collection_option = _option(
     "-c",
     "--collection",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The collection's directory.  [default: the nearest .imgsearch from here upwards]",
+    type=Place(path_type=Path, file_okay=False),
+    help="The collection: a directory, or milvus://HOST:PORT/NAME.  [default: the nearest "
+    ".imgsearch from here upwards]",
 )
 combine_option = _switch(
     "--combine", help="Search once, for what is like all images: the mean of their embeddings."
@@ -229,6 +234,11 @@ time_limit_option = _option(
     default=60.0,
     help="Seconds that a file may take before it is given up.",
 )
+to_option = _option(
+    "--to",
+    metavar="milvus://HOST:PORT/NAME",
+    help="Where to: a collection in Milvus, or milvus:FILE.db for Milvus Lite.",
+)
 unlike_option = _option(
     "--unlike",
     multiple=True,
@@ -236,6 +246,7 @@ unlike_option = _option(
     metavar="IMAGE",
     help="Search away from this image, half as strongly; may be given several times.",
 )
+verify_option = _switch("--verify", help="Compare what is there, and change nothing.")
 weights_option = _option(
     "--weights",
     help="Weights, when the collection is made: a name of torchvision's, or a state-dict file.",
@@ -257,8 +268,23 @@ def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) ->
     )
 
 
-def locate(ctx: click.Context, collection: Path | None) -> Path:
-    """Return the collection's directory.
+def locate(ctx: click.Context, collection: Path | str | None) -> Path:
+    """Return the collection's directory; see `locate_any`.
+
+    Raises:
+        SettingError: it is no directory.
+    """
+    found = locate_any(ctx, collection)
+    if isinstance(found, Path):
+        return found
+    raise SettingError(
+        f"`imgsearch {ctx.info_name}` works on a collection in a directory, not on {found}; "
+        "`index`, `query`, `info`, `remove` and `evaluate` do on both"
+    )
+
+
+def locate_any(ctx: click.Context, collection: Path | str | None) -> Path | str:
+    """Return the collection's directory, or the URL of what is elsewhere.
 
     The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
     `./.imgsearch`.
@@ -266,7 +292,7 @@ def locate(ctx: click.Context, collection: Path | None) -> Path:
     # What is given before the command comes before a variable or a file, which stand for both.
     after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
     given = collection if after else ctx.obj or collection
-    if isinstance(given, Path):
+    if isinstance(given, Path | str):
         return given
     here = Path.cwd()
     near = (folder / HIDDEN for folder in (here, *here.parents))

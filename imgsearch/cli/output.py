@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["complain", "dump", "path_fields", "shown"]
+__all__ = ["complain", "dump", "path_fields", "shown", "where"]
+
+
+def where(place: Path | str) -> str:
+    """Return the absolute path of a collection, or its URL."""
+    return str(place.absolute()) if isinstance(place, Path) else place
 
 
 def shown(text: str) -> str:
