@@ -16,6 +16,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
+from imgsearch.engines import Engine
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
@@ -122,6 +123,7 @@ class Collection:
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
@@ -145,6 +147,8 @@ class Collection:
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             max_pixels: an image of more is refused; a worker's memory is limited accordingly.
+            engine: other machines to embed files and assign them to lists, instead of `workers`
+                here, such as an `imgsearch.cluster.RayEngine`.
             progress: called now and then.
 
         Raises:
@@ -177,7 +181,8 @@ class Collection:
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 device=device,
-                gpu=None if device == "cpu" else open_torch(self._model, device),
+                gpu=None if device == "cpu" or engine else open_torch(self._model, device),
+                engine=engine,
                 progress=progress,
             )
             given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +17,7 @@ from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
     from imgsearch.collection import Collection
+    from imgsearch.engines import Engine
     from imgsearch.reports import IndexReport
     from imgsearch.storage.records import Storage
 
@@ -38,6 +40,9 @@ __all__ = ["index"]
 @options.workers_option
 @options.time_limit_option
 @options.max_pixels_option
+@options.ray_option
+@options.staging_option
+@options.gpus_option
 @options.strict_option
 @click.pass_context
 def index(
@@ -56,6 +61,9 @@ def index(
     workers: int | None,
     time_limit: float,
     max_pixels: int,
+    ray: str | None,
+    staging: str | None,
+    gpus: float,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -67,9 +75,10 @@ def index(
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = options.locate(ctx, collection)
+    cluster = _cluster(ray, staging or directory.absolute() / "staging", workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:
-            with ProgressBar() as bar:
+            with cluster as engine, ProgressBar() as bar:
                 report = found.index(
                     paths,
                     recall=recall,
@@ -81,6 +90,7 @@ def index(
                     workers=workers,
                     time_limit=time_limit,
                     max_pixels=max_pixels,
+                    engine=engine,
                     progress=bar if bar.shown else None,
                 )
         except KeyboardInterrupt as error:
@@ -99,6 +109,16 @@ def _print(directory: Path, report: IndexReport, as_json: bool) -> None:
     click.echo(report_as_text(report), err=True)
     if as_json:
         click.echo(report_as_json(str(directory.absolute()), report))
+
+
+def _cluster(
+    address: str | None, staging: str | Path, workers: int | None, gpus: float
+) -> AbstractContextManager[Engine | None]:
+    if address is None:
+        return nullcontext()
+    from imgsearch.cluster import RayEngine
+
+    return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 
 
 def _open(
