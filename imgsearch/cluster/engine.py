@@ -160,7 +160,6 @@ class RayEngine:
     def _connect(self) -> None:
         # Before Ray is imported: it asks for them then.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is raised
         if self._address == LOCAL:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 only
         import ray
@@ -169,7 +168,7 @@ class RayEngine:
         if ray.is_initialized():
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it is raised
         try:
             if self._address == LOCAL:
                 here = {"num_cpus": self._asked or cores(), "object_store_memory": OBJECTS}

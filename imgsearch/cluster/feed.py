@@ -15,12 +15,17 @@ __all__ = ["Feed", "PartSource"]
 
 
 class Feed:
-    """An actor that holds the parts that are under way, by their numbers."""
+    """An actor between the run and its workers: parts go in, names of their shards come out.
+
+    The names do not come by the rows of the job: of those, Ray 2.60 may lose some that a machine
+    had worked on when it was lost, although it does the work again.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[int, list[bytes]] = {}
         self._done = 0
         self._end: int | None = None
+        self._reports: list[tuple[int, str]] = []
         self._changed = asyncio.Condition()
 
     async def put(self, number: int, paths: list[bytes], done: int) -> None:
@@ -41,11 +46,23 @@ class Feed:
     async def get(self, number: int) -> list[bytes] | None:
         """Return a part as soon as it is there: empty if it is done, None after the last."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._has(number))
+            await self._changed.wait_for(
+                lambda: number in self._parts or number < self._done or number == self._end
+            )
             return None if number == self._end else self._parts.get(number, [])
 
-    def _has(self, number: int) -> bool:
-        return number in self._parts or number < self._done or number == self._end
+    async def report(self, number: int, shard: str) -> None:
+        """Note that a part is done."""
+        async with self._changed:
+            self._reports.append((number, shard))
+            self._changed.notify_all()
+
+    async def reports(self) -> list[tuple[int, str]]:
+        """Return what was reported since it was last asked, as soon as there is something."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._reports))
+            reports, self._reports = self._reports, []
+            return reports
 
 
 class PartSource(Datasource):

@@ -144,8 +144,8 @@ class Staging:
     def clear(self) -> None:
         """Remove all that this class writes, and the folder if nothing else is in it."""
         self._drop(self._names())
-        if not self._names() and self._files.exists(self._root):
-            self._try(lambda: self._files.rm(self._root, recursive=True))
+        if self._try(lambda: self._files.exists(self._root) and not self._files.ls(self._root)):
+            self._try(lambda: self._files.rmdir(self._root))
 
     def _manifest(self, name: str) -> dict[str, Any] | None:
         """Return a manifest; None if it was cut off or is of another version."""
