@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ __all__ = ["LOCAL", "RayEngine"]
 
 LOCAL = "local"
 OBJECTS = 512 << 20  # bytes of the object store of a cluster of our own: vectors to be assigned
+REACH = 10.0  # seconds
 BLOCKS = 2  # of vectors, that are being assigned for each worker
 
 
@@ -174,8 +176,9 @@ class RayEngine:
                 here = {"num_cpus": self._asked or cores(), "object_store_memory": OBJECTS}
                 ray.init("local", include_dashboard=False, **here, **quiet)
             else:
+                _reach(self._address)
                 ray.init(self._address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
             reason = reason_of(error)[:200]
             raise SettingError(f"there is no Ray cluster at {self._address}: {reason}") from error
         self._ours = True
@@ -198,6 +201,13 @@ class RayEngine:
                 f"{self._gpus:g}; give a smaller share with --gpus, or 0"
             )
         return min(self._asked or room, room)
+
+
+def _reach(address: str) -> None:
+    """Raise an OSError if nothing listens at HOST:PORT: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
 
 
 def _assign(index: InvertedFile, vectors: Vectors) -> Ids:
