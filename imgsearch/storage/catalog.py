@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from imgsearch.errors import MEND, DamagedError
 from imgsearch.storage.database import Database
@@ -24,11 +25,14 @@ from imgsearch.storage.records import (
     Settings,
     Snapshot,
     Spot,
+    records_of,
 )
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog"]
+
+_Record = TypeVar("_Record")
 
 
 class Catalog:
@@ -82,12 +86,10 @@ class Catalog:
         with self._database.transaction("DEFERRED"):
             model = self.model()
             shards = self.shards()
-            segments = [
-                Segment(*row) for row in self._rows("SELECT * FROM segments ORDER BY first_id")
-            ]
+            segments = self._records(Segment, "SELECT * FROM segments ORDER BY first_id")
             removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
             ivf = self._ivf()
-            settings = [Settings(*row) for row in self._rows("SELECT * FROM settings")]
+            settings = self._records(Settings, "SELECT * FROM settings")
         if model is None or not settings:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
         return Snapshot(
@@ -102,23 +104,23 @@ class Catalog:
 
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, None before it has one."""
-        rows = self._rows("SELECT * FROM model")
-        return ModelRecord(*rows[0]) if rows else None
+        return next(iter(self._records(ModelRecord, "SELECT * FROM model")), None)
 
     def shards(self) -> list[Shard]:
         """Return all shards, ordered by id."""
-        return [Shard(*row) for row in self._rows("SELECT * FROM shards ORDER BY first_id")]
+        return self._records(Shard, "SELECT * FROM shards ORDER BY first_id")
 
     def shard_of(self, id_: int) -> Shard:
         """Return the shard that holds the embedding of an image, or of a removed one."""
-        rows = self._rows(
+        shards = self._records(
+            Shard,
             "SELECT * FROM shards WHERE first_id <= ?1 AND last_id >= ?1 "
             "ORDER BY first_id DESC LIMIT 1",
             id_,
         )
-        if not rows:
+        if not shards:
             raise DamagedError(f"{self._database.path} names no shard of image {id_}; {MEND}")
-        return Shard(*rows[0])
+        return shards[0]
 
     def roots(self) -> list[Root]:
         """Return all roots."""
@@ -283,10 +285,18 @@ class Catalog:
         rows = self._rows("SELECT * FROM ivf")
         if not rows:
             return None
-        steps = self._rows("SELECT * FROM curve ORDER BY up_to, nprobe")
+        steps = self._records(CurveStep, "SELECT * FROM curve ORDER BY up_to, nprobe")
         *facts, pca = rows[0]
-        values = (*facts, tuple(CurveStep(*step) for step in steps), pca)
-        return IvfRecord(*values)
+        return self._made(IvfRecord, [(*facts, tuple(steps), pca)])[0]
+
+    def _records(self, kind: type[_Record], statement: str, *values: object) -> list[_Record]:
+        return self._made(kind, self._rows(statement, *values))
+
+    def _made(self, kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
+        try:
+            return records_of(kind, rows)
+        except TypeError as error:
+            raise DamagedError(f"{self._database.path} is damaged ({error}); {MEND}") from error
 
 
 def _joined(root: bytes, folder: bytes) -> bytes:
