@@ -11,7 +11,7 @@ export IMGSEARCH_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-scale test-slow lint bench bench-peers clean
+.PHONY: help venv demo test test-scale test-slow lint bench bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, fault
 	@$(BIN)/python -m pytest --all-harm
 
 test-scale: $(STAMP)  ## install the extras for more than one machine, and test them for real
-	@$(BIN)/python -m pip install -qq --editable '.[milvus,scale]'
+	@$(BIN)/python -m pip install -qq --editable '.[milvus,ray,scale]'
 	@$(BIN)/python -m pytest tests/scale
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
@@ -53,6 +53,10 @@ bench: $(STAMP)  ## measure extraction, memory, queries, updates, files and grow
 bench-peers: $(STAMP)  ## compare with Faiss, hnswlib, usearch, KMeans and exact search
 	@$(BIN)/python -m pip install -qq --editable '.[peers]'
 	@$(BIN)/python -m benchmarks.bench_peers
+
+bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a second worker brings
+	@$(BIN)/python -m pip install -qq --editable '.[ray]'
+	@$(BIN)/python -m benchmarks.bench_ray
 
 clean:  ## remove .venv and what the tools left
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*

@@ -17,6 +17,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
+from imgsearch.engines import Engine
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
@@ -123,29 +124,27 @@ class Collection:
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
-        Only contents that are new are embedded: a file that was moved or copied is known by its
-        digest. What is gone leaves the answers.
+        Only contents whose digest is new are embedded, and what is gone leaves the answers.
 
         Args:
-            paths: one or several files or folders; a folder becomes a root of the collection. None
-                for all roots that it has.
-            nlist: number of centroids from now on. None for what was given before, else by the
-                number of images.
-            recall: recall@10 against exact search that queries are to keep from now on, unless they
-                ask for another. None for what was given before, at first 0.95.
+            paths: files or folders, which become roots of the collection; none for those it has.
+            nlist: centroids from now on. None for what was given before, else by the images.
+            recall: recall@10 that queries keep from now on, unless they ask for another. None for
+                what was given before, at first 0.95.
             storage: what the index holds from now on: "flat", the embeddings, or "compact", a byte
-                for each value that PCA leaves of them; the nearest are compared exactly all the
-                same. None for what was given before, at first "flat".
+                for each value that PCA leaves of them. None for what was before, at first "flat".
             pca: values that PCA leaves from now on. None for what was given before, at first 256.
             prune: drop images whose files are gone even if a drive may be unplugged.
             moved: where a root was, and where it is now.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             max_pixels: an image of more is refused; a worker's memory is limited accordingly.
+            engine: works instead of this machine, like an `imgsearch.cluster.RayEngine`.
             progress: called now and then.
 
         Raises:
@@ -178,7 +177,8 @@ class Collection:
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 device=device,
-                gpu=None if device == "cpu" else open_torch(self._model, device),
+                gpu=None if device == "cpu" or engine else open_torch(self._model, device),
+                engine=engine,
                 progress=progress,
             )
             given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)

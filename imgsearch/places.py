@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, Unpack, cast
 
 if TYPE_CHECKING:
+    from imgsearch.engines import Engine
     from imgsearch.evaluation import Evaluation
     from imgsearch.hits import Answer
     from imgsearch.queries import Query, QueryOptions
@@ -54,6 +55,7 @@ class AnyCollection(Protocol):
         workers: int | None = ...,
         time_limit: float = ...,
         max_pixels: int = ...,
+        engine: Engine | None = ...,
         progress: Callable[[Progress], None] | None = ...,
     ) -> IndexReport:
         """Bring it up to date with the files under `paths`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +16,7 @@ from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
+    from imgsearch.engines import Engine
     from imgsearch.places import AnyCollection
     from imgsearch.reports import IndexReport
     from imgsearch.storage.records import Storage
@@ -38,6 +40,9 @@ __all__ = ["index"]
 @options.workers_option
 @options.time_limit_option
 @options.max_pixels_option
+@options.ray_option
+@options.staging_option
+@options.gpus_option
 @options.strict_option
 @click.pass_context
 def index(
@@ -56,6 +61,9 @@ def index(
     workers: int | None,
     time_limit: float,
     max_pixels: int,
+    ray: str | None,
+    staging: str | None,
+    gpus: float,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -67,9 +75,10 @@ def index(
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = options.locate_any(ctx, collection)
+    cluster = _cluster(ray, staging, directory, workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:
-            with ProgressBar() as bar:
+            with cluster as engine, ProgressBar() as bar:
                 report = found.index(
                     paths,
                     recall=recall,
@@ -81,6 +90,7 @@ def index(
                     workers=workers,
                     time_limit=time_limit,
                     max_pixels=max_pixels,
+                    engine=engine,
                     progress=bar if bar.shown else None,
                 )
         except KeyboardInterrupt as error:
@@ -99,6 +109,27 @@ def _print(directory: Path | str, report: IndexReport, as_json: bool) -> None:
     click.echo(report_as_text(report), err=True)
     if as_json:
         click.echo(report_as_json(where(directory), report))
+
+
+def _cluster(
+    address: str | None,
+    staging: str | Path | None,
+    directory: Path | str,
+    workers: int | None,
+    gpus: float,
+) -> AbstractContextManager[Engine | None]:
+    if address is None:
+        return nullcontext()
+    from imgsearch.cluster import RayEngine
+
+    if staging is None and isinstance(directory, Path):
+        staging = directory.absolute() / "staging"
+    if staging is None:
+        raise SettingError(
+            "what is embedded by --ray waits somewhere to be committed: say where, with --staging "
+            "FOLDER or a URL like s3://bucket/folder"
+        )
+    return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 
 
 def _open(

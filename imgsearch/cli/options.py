@@ -28,6 +28,7 @@ __all__ = [
     "device_option",
     "exact_option",
     "exclude_self_option",
+    "gpus_option",
     "html_option",
     "json_option",
     "k_option",
@@ -48,10 +49,12 @@ __all__ = [
     "promise_option",
     "prune_option",
     "queries_option",
+    "ray_option",
     "recall_option",
     "repair_option",
     "sample_option",
     "settings_option",
+    "staging_option",
     "storage_option",
     "strict_option",
     "time_limit_option",
@@ -116,6 +119,13 @@ device_option = _option(
 exact_option = _switch("--exact", help="Compare with every image.")
 exclude_self_option = _switch(
     "--exclude-self", help="Leave the images that are searched for out of the answer."
+)
+gpus_option = _option(
+    "--gpus",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    default=0.0,
+    help="GPUs of each worker of --ray, such as 0.25 for a quarter of one; 0 for the CPU.",
 )
 html_option = _option(
     "--html",
@@ -215,6 +225,11 @@ recall_option = _option(
     metavar="R",
     help="Recall@10 against exact search to keep.  [default: what the collection promises]",
 )
+ray_option = _option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Embed on a Ray cluster: local for one of this machine, auto, or HOST:PORT of its head.",
+)
 repair_option = _switch("--repair", help="Repair what is damaged.")
 sample_option = _option(
     "--sample",
@@ -225,6 +240,12 @@ sample_option = _option(
 )
 settings_option = _switch(
     "--settings", help="Show the value of each option of each command, and where it comes from."
+)
+staging_option = _option(
+    "--staging",
+    metavar="URL",
+    help="Where what is embedded by --ray waits to be committed: a folder, or a URL like "
+    "s3://bucket/folder, that all machines reach.  [default: in the collection]",
 )
 strict_option = _switch("--strict", help="Exit with 3 if any file failed.")
 time_limit_option = _option(

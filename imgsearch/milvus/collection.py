@@ -16,6 +16,7 @@ from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import pick_device
+from imgsearch.engines import Engine
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays, answers_of
 from imgsearch.milvus.indexing import RunOptions, index
@@ -72,6 +73,7 @@ class MilvusCollection:
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
@@ -99,6 +101,15 @@ class MilvusCollection:
         def embed(
             files: Iterable[str], wanted: Callable[[str, bytes], bool]
         ) -> Generator[Outcome, None, None]:
+            if engine is not None:
+                return engine.embed_files(
+                    files,
+                    wanted=wanted,
+                    model=model,
+                    record=self._model,
+                    time_limit=time_limit,
+                    max_pixels=max_pixels,
+                )
             return embed_files(
                 files,
                 wanted=wanted,
@@ -112,7 +123,10 @@ class MilvusCollection:
             )
 
         options = RunOptions(embed=embed, own=model.parent, prune=prune, progress=progress)
-        return index(self.store, replace(state, settings=settings), _listed(paths), options)
+        report = index(self.store, replace(state, settings=settings), _listed(paths), options)
+        if engine is not None:
+            engine.committed()
+        return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Take images out, and keep them out; see `Collection.remove`."""

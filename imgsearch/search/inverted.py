@@ -78,12 +78,23 @@ class InvertedFile(ABC):
         """File each vector under its nearest centroid; return the squared distances to those."""
         vectors = np.ascontiguousarray(vectors)
         distances, lists = self.assign(vectors, 1)
-        self._add(ids, vectors, np.ascontiguousarray(lists))
+        self.add_to(ids, vectors, np.ascontiguousarray(lists[:, 0]))
         return distances[:, 0]
 
-    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
-        pointers = map(faiss.swig_ptr, (vectors, ids, lists))
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """File each vector, float32 `[n, dim]`, in the list that it was assigned to, int64 `[n]`.
+
+        An index on a GPU assigns them itself.
+        """
+        pointers = map(faiss.swig_ptr, map(np.ascontiguousarray, (vectors, ids, lists)))
         self._index.add_core(len(ids), *pointers)
+
+    def assign_one(self, vectors: Vectors) -> Ids:
+        """Return the list nearest to each vector, int64 `[n]`; n may be 0."""
+        if not len(vectors):
+            return np.empty(0, np.int64)
+        lists: Ids = self.assign(np.ascontiguousarray(vectors), 1)[1][:, 0]
+        return np.ascontiguousarray(lists)
 
     def absorb(self, other: InvertedFile, excluded: Ids) -> None:
         """File what another index, trained as this one, holds, but for `excluded` (sorted)."""

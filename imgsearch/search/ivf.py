@@ -91,6 +91,10 @@ class IvfIndex(InvertedFile):
         """Map an index file into memory; raises as `imgsearch.search.inverted.read_mapped`."""
         return cls(read_mapped(path, is_ivf_file, "IndexIVFFlat"), device=device)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process without vectors."""
+        return IvfIndex.empty, (self.centroids,)
+
     def emptied(self) -> IvfIndex:
         """Return an index with the same centroids, and without vectors."""
         return IvfIndex.empty(self.centroids, device=self._device)
@@ -109,9 +113,10 @@ class IvfIndex(InvertedFile):
             self._index = by_query(faiss.index_gpu_to_cpu(self._fast))
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
 
-    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """See `InvertedFile.add_to`."""
         if self._fast is self._index:
-            super()._add(ids, vectors, lists)
+            super().add_to(ids, vectors, lists)
         else:
             self._fast.add_with_ids(vectors, ids)
 
