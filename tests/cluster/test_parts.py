@@ -49,7 +49,10 @@ def test_a_part_is_embedded_as_the_local_pipeline_does(
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     parts = [paths[:7], [], [*paths[7:], str(tmp_path / "broken.jpg")]]
     embedder = pickle.loads(pickle.dumps(PartEmbedder))(pickle.loads(pickle.dumps(recipe)))
-    done = embedder(_batch(*parts))
+    try:
+        done = embedder(_batch(*parts))
+    finally:
+        embedder._extractor.__exit__()
     assert done["part"].tolist() == [0, 1, 2]
     assert done["shard"][1] == ""
     staging = Staging(recipe.staging)
@@ -64,7 +67,6 @@ def test_a_part_is_embedded_as_the_local_pipeline_does(
         assert isinstance(other, Embedded)
         assert one.digest == other.digest
         assert np.array_equal(one.embedding, other.embedding)
-    embedder._embedder.__exit__()
 
 
 def test_without_ray_one_line_says_what_to_install(
