@@ -21,7 +21,7 @@ import numpy as np
 
 from imgsearch.compacting import compact
 from imgsearch.engines import assign_here
-from imgsearch.search.curves import WITHIN
+from imgsearch.search.curves import BANDS, WITHIN
 from imgsearch.search.ivf import choose_nlist
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
 from imgsearch.storage.files import check_sha256, remove_unnamed
@@ -155,7 +155,7 @@ def _tail_limit(view: View, ivf: IvfRecord) -> int:
     if view.promise is None:
         return TAIL_LEAST
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
-    probed = int(nprobe[len(nprobe) // 2]) or ivf.nlist  # 0: all are compared
+    probed = int(nprobe[(len(nprobe) - 1) // 2]) or ivf.nlist  # 0: all are compared
     compared = ivf.nlist + probed * view.count // ivf.nlist
     return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
 
@@ -178,7 +178,8 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
     index = view.segments[0].emptied()
     for old in view.segments[len(kept) :]:
         index.absorb(old, view.removed)
-    last_band = max((step.up_to for step in ivf.curve), default=np.inf)
+    edges = sorted({step.up_to for step in ivf.curve})
+    last_band = edges[:BANDS][-1] if edges else np.inf
     far = 0
     for ids, vectors in view.live_tail():
         if len(ids):

@@ -27,6 +27,7 @@ __all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
+OUTER_FROM = 50_000  # images: to compare fewer with all of them takes a few milliseconds
 TIMED = 10  # queries whose median is the time that a query takes
 TIMED_SECONDS = 0.05
 _SEED = 1234
@@ -84,6 +85,7 @@ def train_anew(
     steps = curve(
         *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
         lossy=index.lossy,
+        outer=view.count >= OUTER_FROM,
     )
     ivf = IvfRecord(
         nlist=nlist,
@@ -118,16 +120,15 @@ def _train(
 
 def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     """Return ids and vectors of images, given by their sorted places in the order of ids."""
+    ids = np.empty(len(rows), np.int64)
+    vectors = np.empty((len(rows), view.snapshot.model.dim), np.float32)
     start = 0
-    ids: list[Ids] = [np.empty(0, np.int64)]
-    vectors: list[Vectors] = [np.empty((0, view.snapshot.model.dim), np.float32)]
     for block_ids, block in view.live_blocks():
         first, last = np.searchsorted(rows, (start, start + len(block_ids)))
-        if last > first:
-            ids.append(block_ids[rows[first:last] - start])
-            vectors.append(block[rows[first:last] - start])
+        places = rows[first:last] - start
+        ids[first:last], vectors[first:last] = block_ids[places], block[places]
         start += len(block_ids)
-    return np.concatenate(ids), np.concatenate(vectors)
+    return ids, vectors
 
 
 def build(

@@ -34,7 +34,8 @@ EXACT = Search("exact", 0, 1.0)
 class View:
     """What `snapshot` names, opened. Safe for concurrent searches.
 
-    `removed` are the ids that are not to be found, int64, sorted. `promise` is None without lists.
+    `count` is the number of images; `removed` are the ids that are not to be found, int64, sorted;
+    `promise` is None without lists.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class View:
         self.snapshot = snapshot
         self._layout = layout
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
+        self.count = sum(shard.count for shard in snapshot.shards) - len(self.removed)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
         there = previous._opened if previous else {}
         ivf = snapshot.ivf
@@ -82,11 +84,6 @@ class View:
             for shard in snapshot.shards
             if shard.number in before
         }
-
-    @property
-    def count(self) -> int:
-        """The number of images."""
-        return sum(shard.count for shard in self.snapshot.shards) - len(self.removed)
 
     @property
     def has_index(self) -> bool:
@@ -210,7 +207,7 @@ class View:
             excluded: sorted ids to be passed over; None for those that segments may hold yet.
         """
         lossy = segments[0].lossy
-        width = candidates_for(k) if lossy else k
+        width = candidates_for(k, self.count) if lossy else k
         out = self._stale if excluded is None else excluded
         parts = [index.search(queries, width, nearest, out) for index in segments]
         found = merge(parts, width) if len(parts) > 1 else parts[0]

@@ -15,6 +15,8 @@ import numpy as np
 
 from imgsearch.search.inverted import InvertedFile, Writer, by_query, quantizer_of, read_mapped
 from imgsearch.search.ivf_file import is_ivf_file
+from imgsearch.search.seeding import MOST as SEEDED
+from imgsearch.search.seeding import first_centroids
 from imgsearch.search.vectors import Ids, Vectors
 
 __all__ = [
@@ -51,7 +53,8 @@ def training_size(count: int, nlist: int, dim: int) -> int:
 def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
     """Return k-means centroids, float32 `[nlist, dim]`, of float32 `[n, dim]` with n ≥ nlist.
 
-    `faiss::Clustering`, seeded.
+    `faiss::Clustering`, seeded; a few centroids begin as `imgsearch.search.seeding` has it, many as
+    vectors drawn at random, which there is as good and takes no time.
     """
     kmeans = faiss.Kmeans(
         vectors.shape[1],
@@ -62,7 +65,8 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
         max_points_per_centroid=len(vectors),
         gpu=_on_gpu(device),
     )
-    kmeans.train(vectors)
+    first = first_centroids(vectors, nlist, seed=SEED) if nlist <= SEEDED else None
+    kmeans.train(vectors, init_centroids=first)
     centroids: Vectors = kmeans.centroids
     return centroids
 
@@ -156,7 +160,7 @@ def to_gpu(index: Any, device: str) -> Any:
     """
     if not _on_gpu(device):
         return index
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), _ordinal(device), index)
 
 
 def describe_faiss(device: str = "cpu") -> str:
@@ -166,5 +170,10 @@ def describe_faiss(device: str = "cpu") -> str:
 
 
 def _on_gpu(device: str) -> bool:
-    gpu = device == "cuda" and hasattr(faiss, "StandardGpuResources")
-    return gpu and faiss.get_num_gpus() > 0
+    gpu = device.startswith("cuda") and hasattr(faiss, "StandardGpuResources")
+    return gpu and faiss.get_num_gpus() > _ordinal(device)
+
+
+def _ordinal(device: str) -> int:
+    """Return the number of a CUDA device; "cuda" alone is the first."""
+    return int(device.partition(":")[2] or 0)
