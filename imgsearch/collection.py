@@ -11,7 +11,7 @@ from typing import Literal, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
-from imgsearch.embedder import open_torch
+from imgsearch.embedder import open_on_gpus
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
@@ -177,7 +177,7 @@ class Collection:
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 device=device,
-                gpu=None if device == "cpu" or engine else open_torch(self._model, device),
+                gpu=None if device == "cpu" or engine else open_on_gpus(self._model, device),
                 engine=engine,
                 progress=progress,
             )

@@ -13,13 +13,20 @@ from PIL import Image
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
-from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
+from imgsearch.embedding.runtime import (
+    OnnxRuntime,
+    ParallelRuntime,
+    Runtime,
+    TorchRuntime,
+    pick_device,
+    torch_devices,
+)
 from imgsearch.errors import InputError
 from imgsearch.queries import Query, pixels_of_query
 from imgsearch.search.vectors import Vectors, as_queries
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["Embedder", "open_torch"]
+__all__ = ["Embedder", "open_on_gpus"]
 
 
 class Embedder:
@@ -66,10 +73,15 @@ class Embedder:
                 if device == "cpu":
                     self._runtime = OnnxRuntime(self._path())
                 else:
-                    self._runtime = open_torch(self._record, device)
+                    self._runtime = _open_torch(self._record, device)
             return self._runtime
 
 
-def open_torch(model: ModelRecord, device: str) -> TorchRuntime:
-    """Open a collection's model on a GPU, or raise `ModelError`."""
+def open_on_gpus(model: ModelRecord, device: str) -> Runtime:
+    """Open a collection's model on all GPUs of a kind, or raise `ModelError`."""
+    runtimes = [_open_torch(model, one) for one in torch_devices(device)]
+    return runtimes[0] if len(runtimes) == 1 else ParallelRuntime(runtimes)
+
+
+def _open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)

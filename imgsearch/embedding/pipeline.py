@@ -24,8 +24,8 @@ from imgsearch.embedding.runtime import Embeddings, Runtime
 __all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
 WINDOW = 512  # requests under way or done but waiting for an earlier one
-PIXEL_WINDOW = 64  # the same where a request's answer is pixels, some 150 KB an image
-GPU_BATCH = 256
+PIXEL_WINDOW = 64  # the same for each GPU, where a request's answer is pixels, 150 KB an image
+GPU_BATCH = 256  # images for each GPU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +147,9 @@ class Extractor:
                 for reply in replies:
                     yield _outcome(reply)
             return
-        with closing(self._pool.run(paths, PIXEL_WINDOW, wanted)) as replies:
-            while block := list(islice(replies, GPU_BATCH)):
+        gpus = self._gpu.devices
+        with closing(self._pool.run(paths, gpus * PIXEL_WINDOW, wanted)) as replies:
+            while block := list(islice(replies, gpus * GPU_BATCH)):
                 yield from _run_on_gpu(block, self._gpu)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Unpack
 import numpy as np
 
 from imgsearch.creating import check_model
-from imgsearch.embedder import Embedder, open_torch
+from imgsearch.embedder import Embedder, open_on_gpus
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
@@ -119,7 +119,7 @@ class MilvusCollection:
                 workers=workers or cores(),
                 time_limit=time_limit,
                 max_pixels=max_pixels,
-                gpu=None if device == "cpu" else open_torch(self._model, device),
+                gpu=None if device == "cpu" else open_on_gpus(self._model, device),
             )
 
         options = RunOptions(embed=embed, own=model.parent, prune=prune, progress=progress)

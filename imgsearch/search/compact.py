@@ -50,17 +50,17 @@ class CompactIndex(InvertedFile):
 
     lossy = True
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, device: str = "cpu") -> None:
         """Wrap a Faiss index; use `train_compact` or `open`."""
-        super().__init__(faiss.downcast_index(index.index))
+        super().__init__(faiss.downcast_index(index.index), device)
         self._whole = index  # owns the other two
         self._pca = faiss.downcast_VectorTransform(index.chain.at(0))
         self._mean: Vectors = faiss.vector_to_array(self._pca.mean)
 
     @classmethod
-    def open(cls, path: Path) -> CompactIndex:
+    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:
         """Map an index file into memory; raises as `imgsearch.search.inverted.read_mapped`."""
-        return cls(read_mapped(path, is_compact_file, KIND))
+        return cls(read_mapped(path, is_compact_file, KIND), device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process without vectors."""

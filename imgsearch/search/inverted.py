@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.search.gpu import MOST, to_gpu
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = ["Codes", "InvertedFile", "Writer", "by_query", "quantizer_of", "read_mapped"]
@@ -49,9 +51,12 @@ class InvertedFile(ABC):
 
     lossy: ClassVar[bool]
 
-    def __init__(self, index: Any) -> None:
-        """Wrap a Faiss `IndexIVF`."""
+    def __init__(self, index: Any, device: str = "cpu") -> None:
+        """Wrap a Faiss `IndexIVF`, and put it on the GPU if that is the device and there is one."""
         self._index = by_query(index)
+        self._device = device
+        self._fast = to_gpu(index, device)
+        self._lock = threading.Lock()
 
     @property
     @abstractmethod
@@ -117,6 +122,9 @@ class InvertedFile(ABC):
     ) -> tuple[Vectors, Ids]:
         """Scan the lists that were assigned to each query.
 
+        On a GPU, if the index is there and nothing is excluded, all queries have as many lists
+        scanned as the one with the most.
+
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
@@ -126,10 +134,15 @@ class InvertedFile(ABC):
         Returns:
             D, approximate if the index is `lossy`, and ids `[n, k]`, nearest first.
         """
+        nprobe = nearest[1].shape[1]
         selector = None
         if excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        parameters = faiss.SearchParametersIVF(nprobe=nearest[1].shape[1], sel=selector)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        if self._fast is not self._index and selector is None and max(k, nprobe) <= MOST:
+            with self._lock:
+                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
+            return found
         distances = np.empty((len(queries), k), np.float32)
         ids = np.empty((len(queries), k), np.int64)
         centroid_distances, lists = map(np.ascontiguousarray, nearest)
