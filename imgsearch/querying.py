@@ -104,7 +104,7 @@ class Searcher:
         """Do as `find`, and return the hits with their paths."""
         while True:
             view, found, searches = self._find(queries, embeddings, options)
-            ids = np.unique(found.ids[found.ids >= 0]).tolist()
+            ids = sorted({id_ for row in found.ids.tolist() for id_ in row if id_ >= 0})
             paths = self._catalog.paths(ids)
             if len(paths) == len(ids):
                 return answers_of(found, searches, paths)
@@ -129,10 +129,12 @@ class Searcher:
     ) -> tuple[View, HitArrays, list[Search]]:
         while True:
             view = self.view()
-            at = partial(self._ids_at, Roots(self._catalog.roots()))
-            without = left_out(queries, options, at)
-            if (options.exclude or options.exclude_self) and view is not self.view():
-                continue  # an image to be left out may have had another id in this view
+            without = None
+            if options.exclude or options.exclude_self:
+                at = partial(self._ids_at, Roots(self._catalog.roots()))
+                without = left_out(queries, options, at)
+                if view is not self.view():
+                    continue  # an image to be left out may have had another id in this view
             try:
                 return view, *search(view, embeddings, options, without)
             except FileNotFoundError as error:

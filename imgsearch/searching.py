@@ -55,8 +55,6 @@ def left_out(
     Raises:
         InputError: `exclude` has not one list for each query.
     """
-    if not options.exclude_self and not options.exclude:
-        return np.empty((len(queries), 0), np.int64)
     if options.exclude and len(options.exclude) != len(queries):
         raise InputError(
             f"exclude has {len(options.exclude)} entries for {len(queries)} queries; "
@@ -75,7 +73,7 @@ def left_out(
 
 
 def search(
-    view: Searchable, queries: Vectors, options: SearchOptions, without: Ids
+    view: Searchable, queries: Vectors, options: SearchOptions, without: Ids | None
 ) -> tuple[HitArrays, list[Search]]:
     """Return the nearest images of each query, and how they were found.
 
@@ -83,7 +81,7 @@ def search(
         view: what is searched.
         queries: float32 `[n, dim]`, L2-normalised.
         options: how to search.
-        without: as from `left_out`.
+        without: as from `left_out`; None for nothing.
     """
     k = min(options.k, view.count)
     if not k:
@@ -91,12 +89,12 @@ def search(
         return arrays_of(*nothing), [Search("exact", 0, 1.0)] * len(queries)
     distances, ids, searches = view.search(
         queries,
-        k + without.shape[1],
+        k if without is None else k + without.shape[1],
         recall=options.recall,
         nprobe=options.nprobe,
         exact=options.exact,
     )
-    if without.size:
+    if without is not None and without.size:
         distances, ids = _without(distances, ids, without)
     found = arrays_of(distances[:, :k], ids[:, :k])
     if options.min_similarity is not None:

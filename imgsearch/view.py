@@ -174,11 +174,11 @@ class View:
         """Say what is to be expected of an `nprobe` that was asked for."""
         if self.promise is None:
             return []
-        ways = [
-            Search("ivf", nprobe, self.promise.expected(band, nprobe))
-            for band in range(self.promise.bands + 1)
-        ]
-        return [ways[band] for band in self.promise.band_of(distances[:, 0]).tolist()]
+        bands = self.promise.band_of(distances[:, 0]).tolist()
+        ways = {
+            band: Search("ivf", nprobe, self.promise.expected(band, nprobe)) for band in set(bands)
+        }
+        return [ways[band] for band in bands]
 
     def _search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)

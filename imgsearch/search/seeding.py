@@ -29,7 +29,7 @@ def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
     random = np.random.default_rng(seed)
     if len(vectors) > SAMPLE:
         vectors = vectors[np.sort(random.choice(len(vectors), SAMPLE, replace=False))]
-    norms = np.einsum("ij,ij->i", vectors, vectors)
+    norms = np.vecdot(vectors, vectors)
     chosen = random.integers(len(vectors), size=1)
     nearest = _squares(vectors, norms, chosen)[0]
     for _ in range(nlist - 1):

@@ -262,20 +262,16 @@ class Catalog:
 
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
-        # As of one moment: a folder may go, and its id be given to another.
-        with self._database.transaction("DEFERRED"):
-            rows = self._rows(
-                "SELECT images.id, folder, name FROM json_each(?) JOIN images ON images.id = value",
-                json.dumps(ids),
-            )
-            above = self._rows(
-                "SELECT folders.id, roots.path, folders.path FROM json_each(?) "
-                "JOIN folders ON folders.id = value JOIN roots ON roots.id = folders.root",
-                json.dumps(list({folder for _, folder, _ in rows})),
-            )
+        rows = self._rows(
+            "SELECT images.id, roots.path, folders.path, name FROM json_each(?) "
+            "JOIN images ON images.id = value JOIN folders ON folders.id = folder "
+            "JOIN roots ON roots.id = folders.root",
+            json.dumps(ids),
+        )
+        folders = {row[1:3] for row in rows}
+        above = {folder: os.fsdecode(os.path.join(*folder, b"")) for folder in folders}
         decode = os.fsdecode
-        prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}
-        return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
+        return {id_: above[root, folder] + decode(name) for id_, root, folder, name in rows}
 
     def id_at(self, spot: Spot) -> int | None:
         """Return the id of the image at a spot, None if there is none."""
