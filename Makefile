@@ -11,7 +11,7 @@ export IMGSEARCH_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint bench bench-peers clean
+.PHONY: help venv demo test test-scale test-slow lint bench bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,12 @@ test: $(STAMP)  ## run all tests, with the coverage of branches (about 10 minute
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
-	@echo "Running all tests in full: about 40 minutes."
+	@echo "Running all tests in full: about 30 minutes."
 	@$(BIN)/python -m pytest --all-harm
+
+test-scale: $(STAMP)  ## install the extras for more than one machine, and test them for real
+	@$(BIN)/python -m pip install -qq --editable '.[milvus,ray,scale]'
+	@$(BIN)/python -m pytest tests/scale
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@echo "Checking style, types and imports: about 20 seconds."
@@ -49,6 +53,10 @@ bench: $(STAMP)  ## measure extraction, memory, queries, updates, files and grow
 bench-peers: $(STAMP)  ## compare with Faiss, hnswlib, usearch, KMeans and exact search
 	@$(BIN)/python -m pip install -qq --editable '.[peers]'
 	@$(BIN)/python -m benchmarks.bench_peers
+
+bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a second worker brings
+	@$(BIN)/python -m pip install -qq --editable '.[ray]'
+	@$(BIN)/python -m benchmarks.bench_ray
 
 clean:  ## remove .venv and what the tools left
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WorstQuery,
     )
     from imgsearch.hits import Answer, Hit, HitArrays, Search
+    from imgsearch.places import opened
     from imgsearch.reports import Failure, IndexReport, Info, Progress
     from imgsearch.storage.records import IvfRecord, ModelRecord
     from imgsearch.sweeping import apply, tune
@@ -73,6 +74,7 @@ __all__ = [
     "WorstQuery",
     "apply",
     "evaluate",
+    "opened",
     "tune",
     "verify",
 ]
@@ -100,6 +102,7 @@ _HOME = {
     "WorstQuery": "evaluation",
     "apply": "sweeping",
     "evaluate": "evaluating",
+    "opened": "places",
     "tune": "sweeping",
     "verify": "verifying",
 }

@@ -10,15 +10,18 @@ from typing import Literal, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
+from imgsearch.embedder import open_on_gpus
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
+from imgsearch.engines import Engine
 from imgsearch.entries import Entries
+from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
 from imgsearch.queries import Query, QueryOptions, SearchOptions
-from imgsearch.querying import Searcher, open_torch
+from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.vectors import Vectors, combine
@@ -87,8 +90,7 @@ class Collection:
             directory: the collection itself.
             device: where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that is
                 there and embeds single queries on the CPU.
-            threads: that embed one query on the CPU; 0 for one a core. With 1, as many callers are
-                served at once as there are cores.
+            threads: that embed one query on the CPU; 0 for one a core.
 
         Raises:
             NoCollectionError: there is none.
@@ -126,29 +128,27 @@ class Collection:
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
+        engine: Engine | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
-        Only contents that are new are embedded: a file that was moved or copied is known by its
-        digest. What is gone leaves the answers.
+        Only contents whose digest is new are embedded, and what is gone leaves the answers.
 
         Args:
-            paths: one or several files or folders; a folder becomes a root of the collection. None
-                for all roots that it has.
-            nlist: number of centroids from now on. None for what was given before, else by the
-                number of images.
-            recall: recall@10 against exact search that queries are to keep from now on, unless they
-                ask for another. None for what was given before, at first 0.95.
+            paths: files or folders, which become roots of the collection; none for those it has.
+            nlist: centroids from now on. None for what was given before, else by the images.
+            recall: recall@10 that queries keep from now on, unless they ask for another. None for
+                what was given before, at first 0.95.
             storage: what the index holds from now on: "flat", the embeddings, or "compact", a byte
-                for each value that PCA leaves of them; the nearest are compared exactly all the
-                same. None for what was given before, at first "flat".
+                for each value that PCA leaves of them. None for what was before, at first "flat".
             pca: values that PCA leaves from now on. None for what was given before, at first 256.
             prune: drop images whose files are gone even if a drive may be unplugged.
             moved: where a root was, and where it is now.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             max_pixels: an image of more is refused; a worker's memory is limited accordingly.
+            engine: works instead of this machine, like an `imgsearch.cluster.RayEngine`.
             progress: called now and then.
 
         Raises:
@@ -174,7 +174,8 @@ class Collection:
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 device=device,
-                gpu=None if device == "cpu" else open_torch(self._model, device),
+                gpu=None if device == "cpu" or engine else open_on_gpus(self._model, device),
+                engine=engine,
                 progress=progress,
             )
             given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -308,8 +309,8 @@ class Collection:
     ) -> Vectors:
         """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
 
-        See `imgsearch.search.vectors.combine`. To leave the images themselves out of the hits,
-        name them: `photos.query(photos.combine(paths), exclude=[paths])`.
+        See `imgsearch.search.vectors.combine`, also for `weights`. To leave the images themselves
+        out of the hits: `photos.query(photos.combine(paths), exclude=[paths])`.
 
         Raises:
             ImageError: an image cannot be read.

@@ -15,7 +15,7 @@ from imgsearch.storage.records import ModelRecord, Settings
 from imgsearch.storage.seal import seal
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["begin", "check_model", "create"]
+__all__ = ["begin", "check_model", "create", "make_model"]
 
 RECALL = 0.95  # recall@10 that is promised unless another is asked for
 
@@ -35,10 +35,16 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         InputError: there is a collection already, or something else.
         StorageError: the disk cannot be written.
     """
-    network = find_network(model)
+    find_network(model)
     if layout.exists():
         raise InputError(f"{layout.directory} is a collection already")
     layout.check_free()
+    begin(layout, *make_model(model, weights, progress=progress))
+
+
+def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
+    """Export a model; return what is recorded of it, and its ONNX file; raises as `create`."""
+    network = find_network(model)
     exported = export(network, weights, progress=progress)
     record = ModelRecord(
         name=network.name,
@@ -48,7 +54,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         weights_sha256=exported.weights_sha256,
         onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
     )
-    begin(layout, record, exported.onnx)
+    return record, exported.onnx
 
 
 def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.folding import is_outgrown
 from imgsearch.reports import Info
-from imgsearch.search.ivf import describe_faiss
+from imgsearch.search.gpu import describe_faiss
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.view import View

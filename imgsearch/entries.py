@@ -1,4 +1,4 @@
-"""What a collection knows of each image: where it is, what identifies its content, its embedding."""
+"""What a collection knows of each image: where it is, what its content is, its embedding."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Entries:
         Raises:
             NoImageError: it is not in the collection (any more).
         """
-        for entry in self._catalog.entries([id_]):
+        for entry in self._catalog.entries_of([id_]):
             return entry
         raise NoImageError(id_)
 
     def find(self, ids: Sequence[int]) -> dict[int, Entry]:
         """Return what is known of those images that are in the collection."""
-        return {entry.id: entry for entry in self._catalog.entries(ids)}
+        return {entry.id: entry for entry in self._catalog.entries_of(ids)}
 
     def after(self, id_: int, limit: int) -> list[Entry]:
         """Return up to `limit` images in the order in which they came, those after an id."""
-        return self._catalog.entries_after(id_, limit)
+        return self._catalog.entries_of(self._catalog.ids_after(id_, limit))
 
     def embeddings(self, ids: Sequence[int]) -> Vectors:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.

@@ -18,18 +18,19 @@ from imgsearch.evaluation import (
     WorstHit,
     WorstQuery,
 )
-from imgsearch.ground_truth import GroundTruth, ground_truth
+from imgsearch.ground_truth import GroundTruth, Lists, ground_truth
 from imgsearch.hits import Search
 from imgsearch.labels import read_labels
 from imgsearch.queries import SearchOptions
 from imgsearch.search.metrics import Values, interval, measure
 from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.searching import Searchable
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate
-from imgsearch.view import View, open_view
+from imgsearch.view import open_view
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "judge"]
 
 WORST = 10  # queries that are told of
 _CELLS = 1 << 22  # of the matrix of queries and images at a time, some 35 bytes each
@@ -78,8 +79,14 @@ def evaluate(
     with closing(Catalog(layout.catalog)) as catalog:
         view = open_view(layout, catalog)
         try:
-            truth = ground_truth(catalog, view, labelled, os.fsdecode(labels))
-            return _evaluate(truth, options, progress, started)
+            there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
+            truth = ground_truth(
+                catalog.paths(there.tolist()),
+                lambda ids: (view, Lists.of(view, ids)),
+                labelled,
+                os.fsdecode(labels),
+            )
+            return judge(truth, options, progress, started)
         except FileNotFoundError as error:
             if catalog.snapshot() == view.snapshot:
                 raise missing(error) from error
@@ -89,12 +96,13 @@ def evaluate(
             ) from error
 
 
-def _evaluate(
+def judge(
     truth: GroundTruth,
     options: SearchOptions,
     progress: Callable[[int, int], None] | None,
     started: float,
 ) -> Evaluation:
+    """Measure as `evaluate` does; it began at `started`, by `time.monotonic`."""
     asked = truth.ids[truth.totals > 0]
     values = np.empty((len(asked), 2 * _MEASURES))
     ways: list[Search] = []
@@ -109,7 +117,6 @@ def _evaluate(
     low, high = interval(values)
     columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
     estimates = [Estimate(*column) for column in columns]
-    has_index = truth.view.promise is not None
     return Evaluation(
         labelled=len(truth.ids) + len(truth.missing),
         images=len(truth.ids),
@@ -120,14 +127,14 @@ def _evaluate(
         alone=len(truth.ids) - len(asked),
         k=options.k,
         exact=Measures(*estimates[:_MEASURES]),
-        index=Measures(*estimates[_MEASURES:]) if has_index else None,
+        index=Measures(*estimates[_MEASURES:]) if truth.view.has_index else None,
         searched=_searched(ways),
         worst=tuple(_worst(truth, asked, values[:, _MEASURES - 1], options.k)),
         seconds=time.monotonic() - started,
     )
 
 
-def _search(view: View, vectors: Vectors, options: SearchOptions) -> list[Search]:
+def _search(view: Searchable, vectors: Vectors, options: SearchOptions) -> list[Search]:
     """Search as `query --exclude-self` does, and return how that went."""
     k = min(options.k, view.count) + 1
     return view.search(vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False)[2]

@@ -20,7 +20,8 @@ from dataclasses import replace
 import numpy as np
 
 from imgsearch.compacting import compact
-from imgsearch.search.curves import WITHIN
+from imgsearch.engines import assign_here
+from imgsearch.search.curves import BANDS, WITHIN
 from imgsearch.search.ivf import choose_nlist
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, write_segment
 from imgsearch.storage.files import check_sha256, remove_unnamed
@@ -28,7 +29,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.training import most_lists, pca_of, train_anew
+from imgsearch.training import Assign, most_lists, pca_of, train_anew
 from imgsearch.view import View, open_view
 
 __all__ = ["IVF_FROM", "Tail", "fold", "is_outgrown", "remove_orphans"]
@@ -46,21 +47,37 @@ DEAD = 0.25  # share of a segment
 class Tail:
     """Folds the tail in while a run goes on, so that it stays short."""
 
-    def __init__(self, layout: Layout, catalog: CatalogWriter, device: str) -> None:
+    def __init__(
+        self, layout: Layout, catalog: CatalogWriter, device: str, assign: Assign = assign_here
+    ) -> None:
         self._layout = layout
         self._catalog = catalog
         self._device = device
+        self._assign = assign
         self._length = 0
 
     def grow(self, images: int) -> None:
         """Note that so many images were committed."""
         self._length += images
         if self._length >= TAIL_MOST:
-            fold(self._layout, self._catalog, device=self._device, meanwhile=True)
+            fold(
+                self._layout,
+                self._catalog,
+                device=self._device,
+                meanwhile=True,
+                assign=self._assign,
+            )
             self._length = 0
 
 
-def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool = False) -> None:
+def fold(
+    layout: Layout,
+    catalog: CatalogWriter,
+    *,
+    device: str,
+    meanwhile: bool = False,
+    assign: Assign = assign_here,
+) -> None:
     """Bring the index up to date by the rules above. Only the writer may call this.
 
     Args:
@@ -68,6 +85,7 @@ def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool
         catalog: of the collection.
         device: where to train, and to fill what is made anew.
         meanwhile: more images are coming in this run.
+        assign: finds the lists of all images, where they are trained again.
 
     Raises:
         StorageError: there is not enough room on the disk.
@@ -83,7 +101,7 @@ def fold(layout: Layout, catalog: CatalogWriter, *, device: str, meanwhile: bool
     elif ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
         for shard in view.snapshot.shards:
             check_shard(layout.vectors, shard)
-        train_anew(layout, catalog, view, wanted, device=device)
+        train_anew(layout, catalog, view, wanted, device=device, assign=assign)
     else:
         _file_tail(layout, catalog, view, ivf)
         _purge(layout, catalog)
@@ -137,7 +155,7 @@ def _tail_limit(view: View, ivf: IvfRecord) -> int:
     if view.promise is None:
         return TAIL_LEAST
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
-    probed = int(nprobe[len(nprobe) // 2]) or ivf.nlist  # 0: all are compared
+    probed = int(nprobe[(len(nprobe) - 1) // 2]) or ivf.nlist  # 0: all are compared
     compared = ivf.nlist + probed * view.count // ivf.nlist
     return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
 
@@ -160,7 +178,8 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
     index = view.segments[0].emptied()
     for old in view.segments[len(kept) :]:
         index.absorb(old, view.removed)
-    last_band = max((step.up_to for step in ivf.curve), default=np.inf)
+    edges = sorted({step.up_to for step in ivf.curve})
+    last_band = edges[:BANDS][-1] if edges else np.inf
     far = 0
     for ids, vectors in view.live_tail():
         if len(ids):

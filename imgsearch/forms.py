@@ -1,4 +1,4 @@
-"""The JSON in which paths, hits, answers and facts are given, on the command line and by the server."""
+"""The JSON of paths, hits, answers and facts, on the command line and by the server."""
 
 from __future__ import annotations
 

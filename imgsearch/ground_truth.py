@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,10 +17,13 @@ from imgsearch.search.metrics import Flags, Values
 from imgsearch.search.ranking import ranking, squared_distances
 from imgsearch.search.tuning import Filed
 from imgsearch.search.vectors import Ids, Vectors, rows_of
-from imgsearch.storage.catalog import Catalog
+from imgsearch.searching import Searchable
 from imgsearch.view import View
 
-__all__ = ["GroundTruth", "ground_truth"]
+__all__ = ["GroundTruth", "Lists", "Reach", "ground_truth"]
+
+#: Tells, of queries' vectors and how each was searched, which images they came across.
+Reach: TypeAlias = Callable[[Vectors, Sequence[Search]], Flags]
 
 _ROWS = 4_096  # embeddings that are read at a time
 
@@ -35,17 +39,17 @@ class GroundTruth:
         names: of the classes.
         classes: numbers of the images' names, int64 `[m]`.
         totals: other images of the class, int64 `[m]`.
-        lists: inverted lists that hold them, -1 for none: found by every search; int64 `[m]`.
+        reach: tells which of them each search has come across.
         missing: labelled paths that are not in the view.
     """
 
-    view: View
+    view: Searchable
     ids: Ids
     paths: Sequence[str]
     names: Sequence[str]
     classes: Ids
     totals: Ids
-    lists: Ids
+    reach: Reach
     missing: Sequence[str]
 
     def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[tuple[Ids, Vectors]]:
@@ -63,43 +67,63 @@ class GroundTruth:
 
     def scanned(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
         """Tell which images each search has come across, bool `[n, m]`."""
-        most = max((each.nprobe for each in searches), default=0)
-        if not most:
+        if not any(each.nprobe for each in searches):
             return np.ones((len(searches), len(self.ids)), np.bool_)
+        return self.reach(vectors, searches)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """The inverted lists of a view that hold some images, -1 for none; `lists` int64 `[m]`."""
+
+    view: View
+    lists: Ids
+
+    @classmethod
+    def of(cls, view: View, ids: Ids) -> Lists:
+        """Look the lists of images up."""
+        if view.promise is None:
+            return cls(view, np.full(len(ids), -1))
+        filed = Filed.of(view.segments)
+        return cls(view, np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1))
+
+    def __call__(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
+        """Tell which images are in lists that a search has scanned, or in none; bool `[n, m]`."""
         index = self.view.segments[0]
-        nearest = index.assign(vectors, most)[1]
-        lists = np.zeros((len(searches), index.nlist + 1), np.bool_)
+        nearest = index.assign(vectors, max(each.nprobe for each in searches))[1]
+        scanned = np.zeros((len(searches), index.nlist + 1), np.bool_)
         for row, search in enumerate(searches):
             if search.kind == "ivf":
-                lists[row, nearest[row, : search.nprobe]] = True
+                scanned[row, nearest[row, : search.nprobe]] = True
             else:
-                lists[row] = True
-        lists[:, -1] = True
-        return lists[:, self.lists]
+                scanned[row] = True
+        scanned[:, -1] = True
+        return scanned[:, self.lists]
 
 
 def ground_truth(
-    catalog: Catalog, view: View, labelled: Iterable[Labelled], given: str
+    paths: Mapping[int, str],
+    view: Callable[[Ids], tuple[Searchable, Reach]],
+    labelled: Iterable[Labelled],
+    given: str,
 ) -> GroundTruth:
-    """Find the labelled images in a view.
+    """Find the labelled images in a collection.
 
     Args:
-        catalog: of the collection.
-        view: of its present state.
+        paths: of all its images, by their ids.
+        view: returns, for some of the ids, what is searched, and which of them it comes across.
         labelled: as from `imgsearch.labels.read_labels`.
         given: what they were read from, for messages.
 
     Raises:
         InputError: none of them is there, an image has two labels, or no class has two images.
     """
-    there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
-    paths = catalog.paths(there.tolist())
     at = {path: id_ for id_, path in paths.items()}
     found: dict[int, Labelled] = {}
     unknown: list[str] = []
     for row in labelled:
         # As it is written, for it may lead through a linked folder, and as it is.
-        id_ = at.get(row.path) or at.get(os.fsdecode(real_path(row.path)))
+        id_ = at.get(row.path, at.get(os.fsdecode(real_path(row.path))))
         if id_ is None:
             unknown.append(row.path)
         elif found.setdefault(id_, row).label != row.label:
@@ -122,9 +146,6 @@ def ground_truth(
             f"no class of {given} has two images in the collection, so that there is nothing to "
             "find; label more"
         )
-    lists = np.full(len(ids), -1)
-    if view.promise is not None:
-        filed = Filed.of(view.segments)
-        lists = np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1)
     own = [paths[id_] for id_ in ids.tolist()]
-    return GroundTruth(view, ids, own, names, classes, totals, lists, unknown)
+    searched, reach = view(ids)
+    return GroundTruth(searched, ids, own, names, classes, totals, reach, unknown)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from imgsearch.embedder import Embedder
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
-from imgsearch.embedding.models import find_network
-from imgsearch.embedding.runtime import OnnxRuntime, Runtime, TorchRuntime, pick_device
 from imgsearch.errors import MEND, DamagedError, InputError, NoCollectionError, missing
-from imgsearch.hits import Answer, HitArrays, Search, answers_of, arrays_of
-from imgsearch.queries import PathLike, Query, SearchOptions, pixels_of_query
+from imgsearch.hits import Answer, HitArrays, Search, answers_of
+from imgsearch.queries import PathLike, Query, SearchOptions
 from imgsearch.roots import Roots, plain_path, real_path
-from imgsearch.search.vectors import Ids, Vectors, as_queries, rows_of
+from imgsearch.search.vectors import Vectors
+from imgsearch.searching import left_out, search
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 from imgsearch.view import View, open_view
 
-__all__ = ["Searcher", "open_torch"]
+__all__ = ["Searcher"]
 
 
 class Searcher:
@@ -50,12 +51,11 @@ class Searcher:
         self._catalog = catalog
         self._record = record
         self._device = device
-        self._threads = threads
+        self._embedder = Embedder(record, device, self._model, threads)
         self._process = os.getpid()
         self._identity = _identity(layout)
         self._lock = threading.Lock()
         self._opened: tuple[int, View] | None = None
-        self._runtime: Runtime | None = None
 
     def view(self) -> View:
         """Return a view of the present state; the one there is if nothing was committed since.
@@ -87,12 +87,9 @@ class Searcher:
         max_pixels: int = MAX_PIXELS,
     ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
-        if isinstance(queries, np.ndarray) and crop is None:
-            return as_queries(queries, self._record.dim)
-        if isinstance(queries, str | bytes | os.PathLike | Image.Image):
-            raise InputError("several queries are expected: give a list, even for one")
-        rows = [self._embed_one(query, crop, max_pixels) for query in queries]
-        return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
+        if not isinstance(queries, np.ndarray):
+            self._check_process()
+        return self._embedder.embed(queries, crop, max_pixels)
 
     def find(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
@@ -115,7 +112,7 @@ class Searcher:
         """Do as `find`, and return the hits with their paths."""
         while True:
             view, found, searches = self._find(queries, embeddings, options)
-            ids = np.unique(found.ids[found.ids >= 0]).tolist()
+            ids = sorted({id_ for row in found.ids.tolist() for id_ in row if id_ >= 0})
             paths = self._catalog.paths(ids)
             if len(paths) == len(ids):
                 return answers_of(found, searches, paths)
@@ -124,57 +121,37 @@ class Searcher:
                     f"{self._layout.catalog} lacks images whose embeddings are there; {MEND}"
                 )
 
-    def _left_out(self, queries: Sequence[Query] | Vectors, options: SearchOptions) -> Ids:
-        """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none."""
-        if not options.exclude_self and not options.exclude:
-            return np.empty((len(queries), 0), np.int64)
-        if options.exclude and len(options.exclude) != len(queries):
-            raise InputError(
-                f"exclude has {len(options.exclude)} entries for {len(queries)} queries; "
-                "give a list of paths for each query"
-            )
-        named: list[list[PathLike]] = [list(paths) for paths in options.exclude]
-        named = named or [[] for _ in queries]
-        if options.exclude_self:
-            for paths, query in zip(named, queries, strict=True):
-                paths += [query] if isinstance(query, str | os.PathLike) else []
-        roots = Roots(self._catalog.roots())
-        found = [{self._id_at(roots, path) for path in paths} - {-1} for paths in named]
-        left_out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
-        for row, ids in zip(left_out, found, strict=True):
-            row[: len(ids)] = sorted(ids)
-        return left_out
-
-    def _id_at(self, roots: Roots, path: PathLike) -> int:
-        """Return the id of the image at a path, -1 if there is none."""
+    def _ids_at(self, roots: Roots, path: PathLike) -> list[int]:
+        """Return the id of the image at a path, nothing if there is none."""
         # As it is written, for it may lead through a linked folder, and as it is.
         for absolute in (plain_path(path), real_path(path)):
             folder, name = os.path.split(absolute)
             place = roots.find(folder)
             id_ = self._catalog.id_at(place.spot(name)) if place else None
             if id_ is not None:
-                return id_
-        return -1
+                return [id_]
+        return []
 
     def _find(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> tuple[View, HitArrays, list[Search]]:
         while True:
             view = self.view()
-            left_out = self._left_out(queries, options)
-            if (options.exclude or options.exclude_self) and view is not self.view():
-                continue  # an image to be left out may have had another id in this view
+            without = None
+            if options.exclude or options.exclude_self:
+                at = partial(self._ids_at, Roots(self._catalog.roots()))
+                without = left_out(queries, options, at)
+                if view is not self.view():
+                    continue  # an image to be left out may have had another id in this view
             try:
-                return view, *_search(view, embeddings, options, left_out)
+                return view, *search(view, embeddings, options, without)
             except FileNotFoundError as error:
                 if view is self.view():  # else a writer has just replaced it
                     raise missing(error) from error
 
-    def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
-        pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
-        if pixels is None:
-            return as_queries(np.asarray(query), self._record.dim)
-        return self._model().embed(pixels[None])
+    def _model(self) -> Path:
+        self._layout.check_model(self._record.onnx_sha256)
+        return self._layout.model
 
     def _check_process(self) -> None:
         """Refuse to work in a forked process, where locks and threads may wait for ever."""
@@ -184,23 +161,6 @@ class Searcher:
                 "forked; open it in each process"
             )
 
-    def _model(self) -> Runtime:
-        self._check_process()
-        with self._lock:
-            if self._runtime is None:
-                device = "cpu" if self._device == "auto" else pick_device(self._device)
-                if device == "cpu":
-                    self._layout.check_model(self._record.onnx_sha256)
-                    self._runtime = OnnxRuntime(self._layout.model, threads=self._threads)
-                else:
-                    self._runtime = open_torch(self._record, device)
-            return self._runtime
-
-
-def open_torch(model: ModelRecord, device: str) -> TorchRuntime:
-    """Open a collection's model on a GPU, or raise `ModelError`."""
-    return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
-
 
 def _identity(layout: Layout) -> tuple[int, int] | None:
     """Return what tells a catalog from another at the same place; None if there is none."""
@@ -209,38 +169,3 @@ def _identity(layout: Layout) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _search(
-    view: View, queries: Vectors, options: SearchOptions, left_out: Ids
-) -> tuple[HitArrays, list[Search]]:
-    k = min(options.k, view.count)
-    if not k:
-        nothing = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        return arrays_of(*nothing), [Search("exact", 0, 1.0)] * len(queries)
-    distances, ids, searches = view.search(
-        queries,
-        k + left_out.shape[1],
-        recall=options.recall,
-        nprobe=options.nprobe,
-        exact=options.exact,
-    )
-    if left_out.size:
-        distances, ids = _without(distances, ids, left_out)
-    found = arrays_of(distances[:, :k], ids[:, :k])
-    if options.min_similarity is not None:
-        # 5e-7, so that what is printed with six digits is compared as it is printed.
-        near = found.similarities >= options.min_similarity - 5e-7
-        found = HitArrays(np.where(near, found.ids, -1), found.distances, found.similarities)
-    return found, searches
-
-
-def _without(distances: Vectors, ids: Ids, left_out: Ids) -> tuple[Vectors, Ids]:
-    """Put the ids to be left out of each row behind all others, as -1."""
-    # A row and an id as one number: the same id may be a hit of one query and not of another.
-    base = int(max(ids.max(), left_out.max())) + 2
-    rows = np.arange(len(ids), dtype=np.int64)[:, None] * base
-    drop = rows_of(rows + ids, np.unique(rows + left_out)) & (ids >= 0)
-    order = np.argsort(drop, axis=1, kind="stable")
-    ids = np.where(drop, -1, ids)
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)

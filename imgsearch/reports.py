@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from imgsearch.storage.records import IvfRecord, ModelRecord, Settings
 
-__all__ = ["Failure", "IndexReport", "Info", "Progress"]
+__all__ = ["Failure", "IndexReport", "Info", "Progress", "Transfer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +109,26 @@ class Info:
     bytes: int
     device: str
     faiss: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a copy of a collection has in common with it.
+
+    Attributes:
+        images: of the collection that is copied.
+        there: of them that the copy had already.
+        sent: that were added to the copy.
+        removed: images of the copy that the collection had, and has no more.
+        others: images of the copy that are none of the collection's.
+        compared: embeddings that were compared, value by value, with those of the copy.
+        different: of them that are not the same.
+    """
+
+    images: int
+    there: int
+    sent: int
+    removed: int
+    others: int
+    compared: int
+    different: int

@@ -42,7 +42,7 @@ def write_segment(
 def open_segment(
     layout: Layout, segment: Segment, *, compact: bool, device: str = "cpu"
 ) -> InvertedFile:
-    """Map a segment into memory; a compact one is searched on the CPU.
+    """Map a segment into memory, and copy it to the GPU if it is to be searched there.
 
     Raises:
         FileNotFoundError: it is gone; another process may just have replaced it.
@@ -50,7 +50,8 @@ def open_segment(
         StorageError: it cannot be read.
     """
     path = layout.segment(segment.number)
-    index = CompactIndex.open(path) if compact else IvfIndex.open(path, device=device)
+    kind = CompactIndex if compact else IvfIndex
+    index = kind.open(path, device=device)
     size = path.stat().st_size
     if size != segment.size:  # Faiss does not miss a few bytes at its end
         raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")

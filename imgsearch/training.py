@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from statistics import median
+from typing import TypeAlias
 
 import numpy as np
 
+from imgsearch.engines import assign_here
 from imgsearch.search.compact import train_compact
 from imgsearch.search.curves import curve
 from imgsearch.search.inverted import InvertedFile
@@ -21,13 +23,19 @@ from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.view import View
 
-__all__ = ["build", "fetch", "most_lists", "pca_of", "train_anew"]
+__all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "train_anew"]
 
 HELD_OUT = 1_000  # images that recall is measured with
 ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
+OUTER_FROM = 50_000  # images: to compare fewer with all of them takes a few milliseconds
 TIMED = 10  # queries whose median is the time that a query takes
 TIMED_SECONDS = 0.05
 _SEED = 1234
+
+#: Finds the list of each vector: see `imgsearch.engines.Engine.assign`.
+Assign: TypeAlias = Callable[
+    [InvertedFile, Iterable[tuple[Ids, Vectors]]], Iterator[tuple[Ids, Vectors, Ids]]
+]
 
 
 def most_lists(count: int) -> int:
@@ -42,9 +50,17 @@ def pca_of(snapshot: Snapshot) -> int | None:
 
 
 def train_anew(
-    layout: Layout, catalog: CatalogWriter, view: View, nlist: int, *, device: str
+    layout: Layout,
+    catalog: CatalogWriter,
+    view: View,
+    nlist: int,
+    *,
+    device: str,
+    assign: Assign = assign_here,
 ) -> None:
     """Train `nlist` centroids on the images of `view`, and put new segments in place of the old.
+
+    They are trained on a sample, here; `assign` says in which lists all images belong.
 
     Raises:
         StorageError: there is not enough room on the disk.
@@ -53,7 +69,7 @@ def train_anew(
     held_ids, held, index = _train(view, nlist, pca, device)
     segments = 1 + view.count * index.width // SEGMENT_BYTES
     check_segment_room(layout, index, view.count, segments=segments)
-    made = list(build(layout, view, index, first=catalog.next_segment()))
+    made = list(build(layout, view, index, first=catalog.next_segment(), assign=assign))
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     filed = Filed.of(indexes)
     if held_ids.size:
@@ -69,6 +85,7 @@ def train_anew(
     steps = curve(
         *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
         lossy=index.lossy,
+        outer=view.count >= OUTER_FROM,
     )
     ivf = IvfRecord(
         nlist=nlist,
@@ -103,29 +120,36 @@ def _train(
 
 def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
     """Return ids and vectors of images, given by their sorted places in the order of ids."""
+    ids = np.empty(len(rows), np.int64)
+    vectors = np.empty((len(rows), view.snapshot.model.dim), np.float32)
     start = 0
-    ids: list[Ids] = [np.empty(0, np.int64)]
-    vectors: list[Vectors] = [np.empty((0, view.snapshot.model.dim), np.float32)]
     for block_ids, block in view.live_blocks():
         first, last = np.searchsorted(rows, (start, start + len(block_ids)))
-        if last > first:
-            ids.append(block_ids[rows[first:last] - start])
-            vectors.append(block[rows[first:last] - start])
+        places = rows[first:last] - start
+        ids[first:last], vectors[first:last] = block_ids[places], block[places]
         start += len(block_ids)
-    return np.concatenate(ids), np.concatenate(vectors)
+    return ids, vectors
 
 
-def build(layout: Layout, view: View, index: InvertedFile, *, first: int) -> Iterator[Segment]:
+def build(
+    layout: Layout,
+    view: View,
+    index: InvertedFile,
+    *,
+    first: int,
+    assign: Assign = assign_here,
+) -> Iterator[Segment]:
     """Write segments of at most about `SEGMENT_BYTES` that are trained as `index`; yield each."""
     rows = SEGMENT_BYTES // index.width
     number, first_id, last_id = first, 1, 0
-    for shard, (ids, vectors) in zip(view.snapshot.shards, view.live_blocks(), strict=True):
+    blocks = assign(index, view.live_blocks())
+    for shard, (ids, vectors, lists) in zip(view.snapshot.shards, blocks, strict=True):
         if index.count and index.count + len(ids) > rows:
             yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
             number, first_id = number + 1, last_id + 1
             index = index.emptied()
         if len(ids):
-            index.add(ids, vectors)
+            index.add_to(ids, vectors, lists)
         last_id = shard.last_id
     yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
 

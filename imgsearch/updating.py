@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.runtime import Runtime
+from imgsearch.engines import Engine, assign_here
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.folding import Tail, fold, remove_orphans
 from imgsearch.moving import move_roots
@@ -30,7 +31,10 @@ NAMED = 5  # places, in the one line of an error
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOptions:
-    """How to run: see `imgsearch.collection.Collection.index`. `gpu` is None on a CPU."""
+    """How to run: see `imgsearch.collection.Collection.index`. `gpu` is None on a CPU.
+
+    With an `engine`, `workers` and `gpu` are of no account.
+    """
 
     nlist: int | None
     recall: float | None
@@ -43,6 +47,7 @@ class UpdateOptions:
     max_pixels: int
     device: str
     gpu: Runtime | None
+    engine: Engine | None
     progress: Callable[[Progress], None] | None
 
     def __post_init__(self) -> None:
@@ -86,15 +91,23 @@ def update(
             nlist=options.nlist, recall=options.recall, storage=options.storage, pca=options.pca
         )
         absence = Absence(catalog, tops, prune=options.prune)
-        tail = Tail(layout, catalog, options.device)
-        run = Run(layout, catalog, tops, absence, options.progress, tail.grow)
+        engine = options.engine
+        assign = assign_here if engine is None else engine.assign
+        tail = Tail(layout, catalog, options.device, assign)
+
+        def after_commit(images: int) -> None:
+            if engine is not None:
+                engine.committed()
+            tail.grow(images)
+
+        run = Run(layout, catalog, tops, absence, options.progress, after_commit)
         try:
             run.embed(_embedder(layout, catalog, options))
             away = absence.gone_away(run.unread())
             removed, reasons = absence.settle(run.moved)
             if options.progress:
                 options.progress(Progress(run.done, run.done, training=True))
-            fold(layout, catalog, device=options.device)
+            fold(layout, catalog, device=options.device, assign=assign)
         except FileNotFoundError as error:
             raise missing(error) from error
     run.leave_out(away)
@@ -125,12 +138,22 @@ def _some(facts: list[str]) -> str:
 
 def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) -> Embed:
     model = catalog.snapshot().model
+    engine = options.engine
     if options.gpu is None:
         layout.check_model(model.onnx_sha256)
 
     def embed(
         paths: Iterable[str], wanted: Callable[[str, bytes], bool]
     ) -> Generator[Outcome, None, None]:
+        if engine is not None:
+            return engine.embed_files(
+                paths,
+                wanted=wanted,
+                model=layout.model,
+                record=model,
+                time_limit=options.time_limit,
+                max_pixels=options.max_pixels,
+            )
         return embed_files(
             paths,
             wanted=wanted,

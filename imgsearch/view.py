@@ -34,7 +34,8 @@ EXACT = Search("exact", 0, 1.0)
 class View:
     """What `snapshot` names, opened. Safe for concurrent searches.
 
-    `removed` are the ids that are not to be found, int64, sorted. `promise` is None without lists.
+    `count` is the number of images; `removed` are the ids that are not to be found, int64, sorted;
+    `promise` is None without lists.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class View:
         self.snapshot = snapshot
         self._layout = layout
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
+        self.count = sum(shard.count for shard in snapshot.shards) - len(self.removed)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
         there = previous._opened if previous else {}
         ivf = snapshot.ivf
@@ -84,9 +86,9 @@ class View:
         }
 
     @property
-    def count(self) -> int:
-        """The number of images."""
-        return sum(shard.count for shard in self.snapshot.shards) - len(self.removed)
+    def has_index(self) -> bool:
+        """Whether there are inverted lists; else every search is exact."""
+        return self.promise is not None
 
     @property
     def tail_count(self) -> int:
@@ -191,11 +193,11 @@ class View:
         """Say what is to be expected of an `nprobe` that was asked for."""
         if self.promise is None:
             return []
-        ways = [
-            Search("ivf", nprobe, self.promise.expected(band, nprobe))
-            for band in range(self.promise.bands + 1)
-        ]
-        return [ways[band] for band in self.promise.band_of(distances[:, 0]).tolist()]
+        bands = self.promise.band_of(distances[:, 0]).tolist()
+        ways = {
+            band: Search("ivf", nprobe, self.promise.expected(band, nprobe)) for band in set(bands)
+        }
+        return [ways[band] for band in bands]
 
     def _search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
@@ -224,7 +226,7 @@ class View:
             excluded: sorted ids to be passed over; None for those that segments may hold yet.
         """
         lossy = segments[0].lossy
-        width = candidates_for(k) if lossy else k
+        width = candidates_for(k, self.count) if lossy else k
         out = self._stale if excluded is None else excluded
         parts = [index.search(queries, width, nearest, out) for index in segments]
         found = merge(parts, width) if len(parts) > 1 else parts[0]

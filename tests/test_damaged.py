@@ -70,7 +70,7 @@ def test_a_damaged_collection_that_is_used_crashes_nobody(
         for line in fate.said.splitlines():
             assert any(remedy in line for remedy in REMEDIES), f"{harmed}: {line}"
     assert sum("imgsearch verify --repair" in fate.said for fate in fates) > len(fates) // 3
-    harm.done("damages, used", len(fates))
+    harm.done("damages met in use", len(fates))
 
 
 def test_nothing_is_built_on_a_damaged_catalog(lived_in: LivedIn) -> None:

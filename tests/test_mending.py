@@ -337,12 +337,15 @@ def test_a_repair_that_is_killed_leaves_what_the_next_repairs(
 def repair_on_a_full_disk(task: str) -> str:
     """Repair a collection where no file may grow beyond a size."""
     size, _, directory = task.partition(" ")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), before[1]))
     with in_this_process():
         try:
             verify(directory, repair=True)
         except StorageError as error:
             return str(error)
+        finally:  # the coverage is written as the process ends
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     return "repaired"
 
 

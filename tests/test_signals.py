@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -51,11 +52,12 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def await_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the workers once there are any."""
-    while not (workers := psutil.Process(process.pid).children()):
-        assert process.poll() is None
+    """Return the workers once there are any; none if it ends without, having nothing to embed."""
+    while process.poll() is None:
+        if workers := psutil.Process(process.pid).children():
+            return workers
         time.sleep(0.01)
-    return workers
+    return []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -73,9 +75,10 @@ def test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resume
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive
         assert "Traceback" not in err
-        if process.returncode:
-            assert process.returncode == (130 if sent == signal.SIGINT else -sent)
-            assert err.splitlines() == ([KEPT] if sent == signal.SIGINT else [])
+        if process.returncode == 130:
+            assert (sent, err) == (signal.SIGINT, KEPT + "\n")
+        else:  # Python itself gives way to the signal once it is about to end
+            assert (process.returncode, err) in ((0, err), (-sent, ""))
         check(empty)
         harm.done("signals")
     assert run_python(command, cwd=tmp_path).code == 0
@@ -92,9 +95,10 @@ def test_ctrl_c_again_and_again_ends_without_a_traceback(
         with start(command) as process:
             workers = await_workers(process)
             time.sleep(0.05 * moment)
-            for _ in range(3):
-                os.killpg(process.pid, signal.SIGINT)
-                time.sleep(0.005)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by now
+                for _ in range(3):
+                    os.killpg(process.pid, signal.SIGINT)
+                    time.sleep(0.005)
             _, err = process.communicate(timeout=60)
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive

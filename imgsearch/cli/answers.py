@@ -12,8 +12,8 @@ from imgsearch.cli.pictures import STDIN, Picture, pictures
 from imgsearch.errors import ImageError, InputError
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection
     from imgsearch.hits import Answer
+    from imgsearch.places import AnyCollection
     from imgsearch.queries import QueryOptions
     from imgsearch.search.vectors import Vectors
 
@@ -77,7 +77,7 @@ class _Query:
     embedding: Vectors
 
 
-def answers(collection: Collection, request: Request, outcome: Outcome) -> Iterator[Answered]:
+def answers(collection: AnyCollection, request: Request, outcome: Outcome) -> Iterator[Answered]:
     """Answer a request, lazily and in bounded memory, however many images there are.
 
     An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
@@ -99,7 +99,7 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
 
 
 def _embed(
-    collection: Collection,
+    collection: AnyCollection,
     arguments: Sequence[str],
     crop: Crop | None,
     max_pixels: int,
@@ -126,7 +126,10 @@ def _embed(
 
 
 def _combine(
-    collection: Collection, groups: list[list[_Embedded]], unlike: list[_Embedded], outcome: Outcome
+    collection: AnyCollection,
+    groups: list[list[_Embedded]],
+    unlike: list[_Embedded],
+    outcome: Outcome,
 ) -> Iterator[_Query]:
     """Make each group of images one query."""
     for group in groups:
@@ -142,7 +145,7 @@ def _combine(
 
 
 def _search(
-    collection: Collection, request: Request, queries: Iterable[_Query]
+    collection: AnyCollection, request: Request, queries: Iterable[_Query]
 ) -> Iterator[Answered]:
     queries = list(queries)
     options = request.options.copy()

@@ -10,6 +10,7 @@ from imgsearch.cli import options
 from imgsearch.cli.choice import choose
 from imgsearch.cli.evaluation import as_json as evaluation_as_json
 from imgsearch.cli.evaluation import as_text as evaluation_as_text
+from imgsearch.cli.output import where
 from imgsearch.cli.progress import CountBar
 
 __all__ = ["evaluate"]
@@ -32,7 +33,7 @@ def evaluate(
     recall: float | None,
     as_json: bool,
     nprobe: int | None,
-    collection: Path | None,
+    collection: Path | str | None,
 ) -> None:
     """Measure how well the images of the collection find those of their class.
 
@@ -40,12 +41,12 @@ def evaluate(
     class. Each labelled image is a query; the others are its hits, by exact search and by the
     index. Images without a label are left out.
     """
-    from imgsearch.evaluating import evaluate
+    from imgsearch.places import keeper_of
 
     chosen = choose(ctx, ("recall",), ("nprobe",))
-    directory = options.locate(ctx, collection)
+    directory = options.locate_any(ctx, collection)
     with CountBar("evaluating", " queries") as bar:
-        found = evaluate(
+        found = keeper_of(directory).evaluate(
             directory,
             labels,
             k=k,
@@ -53,7 +54,7 @@ def evaluate(
             nprobe=nprobe if chosen == "nprobe" else None,
             progress=bar,
         )
-    where = str(directory.absolute())
+    place = where(directory)
     click.echo(
-        evaluation_as_json(where, found) if as_json else evaluation_as_text(where, labels, found)
+        evaluation_as_json(place, found) if as_json else evaluation_as_text(place, labels, found)
     )

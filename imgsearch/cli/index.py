@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import shown
+from imgsearch.cli.output import shown, where
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.cli.reports import report_as_json, report_as_text
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection
+    from imgsearch.engines import Engine
+    from imgsearch.places import AnyCollection
     from imgsearch.reports import IndexReport
     from imgsearch.storage.records import Storage
 
@@ -38,12 +40,15 @@ __all__ = ["index"]
 @options.workers_option
 @options.time_limit_option
 @options.max_pixels_option
+@options.ray_option
+@options.staging_option
+@options.gpus_option
 @options.strict_option
 @click.pass_context
 def index(
     ctx: click.Context,
     paths: tuple[Path, ...],
-    collection: Path | None,
+    collection: Path | str | None,
     recall: float | None,
     prune: bool,
     moved: tuple[str, str] | None,
@@ -56,6 +61,9 @@ def index(
     workers: int | None,
     time_limit: float,
     max_pixels: int,
+    ray: str | None,
+    staging: str | None,
+    gpus: float,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -66,10 +74,11 @@ def index(
     """
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
-    directory = options.locate(ctx, collection)
+    directory = options.locate_any(ctx, collection)
+    cluster = _cluster(ray, staging, directory, workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:
-            with ProgressBar() as bar:
+            with cluster as engine, ProgressBar() as bar:
                 report = found.index(
                     paths,
                     recall=recall,
@@ -81,6 +90,7 @@ def index(
                     workers=workers,
                     time_limit=time_limit,
                     max_pixels=max_pixels,
+                    engine=engine,
                     progress=bar if bar.shown else None,
                 )
         except KeyboardInterrupt as error:
@@ -95,22 +105,47 @@ def index(
         ctx.exit(InputError.exit_code)
 
 
-def _print(directory: Path, report: IndexReport, as_json: bool) -> None:
+def _print(directory: Path | str, report: IndexReport, as_json: bool) -> None:
     click.echo(report_as_text(report), err=True)
     if as_json:
-        click.echo(report_as_json(str(directory.absolute()), report))
+        click.echo(report_as_json(where(directory), report))
+
+
+def _cluster(
+    address: str | None,
+    staging: str | Path | None,
+    directory: Path | str,
+    workers: int | None,
+    gpus: float,
+) -> AbstractContextManager[Engine | None]:
+    if address is None:
+        return nullcontext()
+    from imgsearch.cluster import RayEngine
+
+    if staging is None and isinstance(directory, Path):
+        staging = directory.absolute() / "staging"
+    if staging is None:
+        raise SettingError(
+            "what is embedded by --ray waits somewhere to be committed: say where, with --staging "
+            "FOLDER or a URL like s3://bucket/folder"
+        )
+    return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 
 
 def _open(
-    directory: Path, paths: tuple[Path, ...], model: str | None, weights: str | None, device: str
-) -> Collection:
+    directory: Path | str,
+    paths: tuple[Path, ...],
+    model: str | None,
+    weights: str | None,
+    device: str,
+) -> AnyCollection:
     """Open the collection, or make it."""
-    from imgsearch.collection import Collection
+    from imgsearch.places import keeper_of
     from imgsearch.roots import existing
-    from imgsearch.storage.layout import Layout
 
-    if Layout.at(directory).exists():
-        found = Collection.open(directory, device=device)
+    keeper = keeper_of(directory)
+    if keeper.exists(directory):
+        found = keeper.open_at(directory, device=device)
         found.check_model(model, weights)
         return found
     if not paths:
@@ -119,4 +154,4 @@ def _open(
         existing(path)
     model = model or DEFAULT_MODEL
     click.echo(f"making the collection {shown(str(directory))} with {model}", err=True)
-    return Collection.create(directory, model=model, weights=weights, device=device, progress=True)
+    return keeper.create(directory, model=model, weights=weights, device=device, progress=True)

@@ -21,15 +21,15 @@ __all__ = ["info"]
 @options.device_option
 @click.pass_context
 def info(
-    ctx: click.Context, settings: bool, as_json: bool, collection: Path | None, device: str
+    ctx: click.Context, settings: bool, as_json: bool, collection: Path | str | None, device: str
 ) -> None:
     """Show what is in the collection, how it is searched, and with what."""
     if settings:
         rows = settings_of(ctx)
         click.echo(settings_as_json(rows) if as_json else settings_as_text(rows))
         return
-    from imgsearch.collection import Collection
+    from imgsearch.places import opened
 
-    with Collection.open(options.locate(ctx, collection), device=device) as found:
+    with opened(options.locate_any(ctx, collection), device=device) as found:
         facts = found.info()
     click.echo(info_as_json(facts) if as_json else info_as_text(facts, list(MODELS)))

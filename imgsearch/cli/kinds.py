@@ -10,8 +10,17 @@ from click.core import ParameterSource
 from imgsearch.cli.config import config_path
 from imgsearch.embedding.cropping import Box
 from imgsearch.errors import SettingError
+from imgsearch.places import is_elsewhere
 
-__all__ = ["Option", "Switch", "crop"]
+__all__ = ["Option", "Place", "Switch", "crop"]
+
+
+class Place(click.Path):
+    """A path, or the URL of a collection that is no directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a Path, or the URL as it is."""
+        return value if is_elsewhere(value) else super().convert(value, param, ctx)
 
 
 class Option(click.Option):

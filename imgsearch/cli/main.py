@@ -16,6 +16,7 @@ import click
 
 from imgsearch.cli.config import load_config
 from imgsearch.cli.evaluate import evaluate
+from imgsearch.cli.export import export
 from imgsearch.cli.index import index
 from imgsearch.cli.info import info
 from imgsearch.cli.options import collection_option, config_option
@@ -101,7 +102,7 @@ def _fill_standard_streams() -> None:
 @config_option(load_config)
 @click.version_option(package_name="imgsearch-faiss", prog_name="imgsearch")
 @click.pass_context
-def main(ctx: click.Context, collection: Path | None) -> None:
+def main(ctx: click.Context, collection: Path | str | None) -> None:
     """Find images that look alike in your own folders.
 
     \b
@@ -123,3 +124,4 @@ main.add_command(remove)
 main.add_command(verify)
 main.add_command(evaluate)
 main.add_command(tune)
+main.add_command(export)

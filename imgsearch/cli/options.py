@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import click
 from click.core import ParameterSource
 
-from imgsearch.cli.kinds import Option, Switch, crop
+from imgsearch.cli.kinds import Option, Place, Switch, crop
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.errors import SettingError
 from imgsearch.storage.layout import Layout
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     "device_option",
     "exact_option",
     "exclude_self_option",
+    "gpus_option",
     "host_option",
     "html_option",
     "insecure_option",
     "json_option",
     "k_option",
     "locate",
+    "locate_any",
     "max_pixels_option",
     "max_upload_option",
     "min_similarity_option",
@@ -51,17 +54,21 @@ __all__ = [
     "promise_option",
     "prune_option",
     "queries_option",
+    "ray_option",
     "recall_option",
     "repair_option",
     "sample_option",
     "settings_option",
+    "staging_option",
     "storage_option",
     "strict_option",
     "thumbnails_option",
     "time_limit_option",
+    "to_option",
     "token_option",
     "unlike_option",
     "upload_pixels_option",
+    "verify_option",
     "weights_option",
     "workers_option",
 ]
@@ -93,8 +100,9 @@ apply_option = _switch("--apply", help="Make the index anew as recommended, and 
 collection_option = _option(
     "-c",
     "--collection",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The collection's directory.  [default: the nearest .imgsearch from here upwards]",
+    type=Place(path_type=Path, file_okay=False),
+    help="The collection: a directory, or milvus://HOST:PORT/NAME.  [default: the nearest "
+    ".imgsearch from here upwards]",
 )
 combine_option = _switch(
     "--combine", help="Search once, for what is like all images: the mean of their embeddings."
@@ -119,6 +127,13 @@ device_option = _option(
 exact_option = _switch("--exact", help="Compare with every image.")
 exclude_self_option = _switch(
     "--exclude-self", help="Leave the images that are searched for out of the answer."
+)
+gpus_option = _option(
+    "--gpus",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    default=0.0,
+    help="GPUs of each worker of --ray, such as 0.25 for a quarter of one; 0 for the CPU.",
 )
 host_option = _option(
     "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all."
@@ -239,6 +254,11 @@ recall_option = _option(
     metavar="R",
     help="Recall@10 against exact search to keep.  [default: what the collection promises]",
 )
+ray_option = _option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Embed on a Ray cluster: local for one of this machine, auto, or HOST:PORT of its head.",
+)
 repair_option = _switch("--repair", help="Repair what is damaged.")
 sample_option = _option(
     "--sample",
@@ -249,6 +269,12 @@ sample_option = _option(
 )
 settings_option = _switch(
     "--settings", help="Show the value of each option of each command, and where it comes from."
+)
+staging_option = _option(
+    "--staging",
+    metavar="URL",
+    help="Where what is embedded by --ray waits to be committed: a folder, or a URL like "
+    "s3://bucket/folder, that all machines reach.  [default: in the collection]",
 )
 strict_option = _switch("--strict", help="Exit with 3 if any file failed.")
 thumbnails_option = _option(
@@ -264,6 +290,11 @@ time_limit_option = _option(
     metavar="S",
     default=60.0,
     help="Seconds that a file may take before it is given up.",
+)
+to_option = _option(
+    "--to",
+    metavar="milvus://HOST:PORT/NAME",
+    help="Where to: a collection in Milvus, or milvus:FILE.db for Milvus Lite.",
 )
 token_option = _option(
     "--token", help="Let in who knows this word; better given as IMGSEARCH_TOKEN, unseen by others."
@@ -282,6 +313,7 @@ upload_pixels_option = _option(
     default=100_000_000,
     help="Refuse uploads of more pixels.",
 )
+verify_option = _switch("--verify", help="Compare what is there, and change nothing.")
 weights_option = _option(
     "--weights",
     help="Weights, when the collection is made: a name of torchvision's, or a state-dict file.",
@@ -303,8 +335,23 @@ def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) ->
     )
 
 
-def locate(ctx: click.Context, collection: Path | None) -> Path:
-    """Return the collection's directory.
+def locate(ctx: click.Context, collection: Path | str | None) -> Path:
+    """Return the collection's directory; see `locate_any`.
+
+    Raises:
+        SettingError: it is no directory.
+    """
+    found = locate_any(ctx, collection)
+    if isinstance(found, Path):
+        return found
+    raise SettingError(
+        f"`imgsearch {ctx.info_name}` works on a collection in a directory, not on {found}; "
+        "`index`, `query`, `info`, `remove` and `evaluate` do on both"
+    )
+
+
+def locate_any(ctx: click.Context, collection: Path | str | None) -> Path | str:
+    """Return the collection's directory, or the URL of what is elsewhere.
 
     The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
     `./.imgsearch`.
@@ -312,7 +359,7 @@ def locate(ctx: click.Context, collection: Path | None) -> Path:
     # What is given before the command comes before a variable or a file, which stand for both.
     after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
     given = collection if after else ctx.obj or collection
-    if isinstance(given, Path):
+    if isinstance(given, Path | str):
         return given
     here = Path.cwd()
     near = (folder / HIDDEN for folder in (here, *here.parents))

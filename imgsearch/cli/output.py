@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from imgsearch.forms import dump, path_fields
 
-__all__ = ["complain", "dump", "path_fields", "shown"]
+__all__ = ["complain", "dump", "path_fields", "shown", "where"]
+
+
+def where(place: Path | str) -> str:
+    """Return the absolute path of a collection, or its URL."""
+    return str(place.absolute()) if isinstance(place, Path) else place
 
 
 def shown(text: str) -> str:

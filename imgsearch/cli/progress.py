@@ -15,11 +15,7 @@ class ProgressBar:
     """Show count, rate and time left of an indexing run. A context manager."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(
-            desc="indexing", unit=" files", disable=None, dynamic_ncols=True, leave=False
-        )
+        self._bar = _bar(desc="indexing", unit=" files")
 
     @property
     def shown(self) -> bool:
@@ -49,11 +45,7 @@ class CountBar:
     """Show how many of all are done. A context manager."""
 
     def __init__(self, verb: str, unit: str, *, scale: bool = False) -> None:
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(
-            desc=verb, unit=unit, unit_scale=scale, disable=None, dynamic_ncols=True, leave=False
-        )
+        self._bar = _bar(desc=verb, unit=unit, unit_scale=scale)
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is."""
@@ -72,3 +64,10 @@ class ByteBar(CountBar):
 
     def __init__(self, verb: str) -> None:
         super().__init__(verb, "B", scale=True)
+
+
+def _bar(**options: Any) -> Any:
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # its thread would complain of a second Ctrl-C at the end
+    return tqdm(disable=None, dynamic_ncols=True, leave=False, **options)

@@ -50,7 +50,7 @@ def query(
     ctx: click.Context,
     /,
     images: tuple[str, ...],
-    collection: Path | None,
+    collection: Path | str | None,
     k: int,
     html: Path | None,
     combine: bool,
@@ -66,7 +66,7 @@ def query(
 
     IMAGE is a file, a folder for all images in it, or - for an image on stdin.
     """
-    from imgsearch.collection import Collection
+    from imgsearch.places import opened
 
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, and stdin holds one image", ctx)
@@ -81,9 +81,9 @@ def query(
         options=_search_options(ctx, k, min_similarity),
     )
     outcome = Outcome()
-    directory = options.locate(ctx, collection)
-    opened = Collection.open(directory, device=device)
-    with libraries_silenced(), pillow_allows(max_pixels), opened as found:
+    directory = options.locate_any(ctx, collection)
+    found_there = opened(directory, device=device)
+    with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, outcome)
         if form == "html" and html is not None:
             if write_page(html, answered, crop, max_pixels):

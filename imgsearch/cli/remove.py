@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.output import dump, path_fields
+from imgsearch.cli.output import dump, path_fields, where
 
 __all__ = ["remove"]
 
@@ -20,19 +20,19 @@ __all__ = ["remove"]
 @options.collection_option
 @click.pass_context
 def remove(
-    ctx: click.Context, paths: tuple[str, ...], collection: Path | None, as_json: bool
+    ctx: click.Context, paths: tuple[str, ...], collection: Path | str | None, as_json: bool
 ) -> None:
     """Take images out of the collection and keep them out; the files stay.
 
     PATH is an image, a folder or a quoted pattern ('*.png'; * matches / too). `index` with the same
     name brings them back.
     """
-    from imgsearch.collection import Collection
+    from imgsearch.places import opened
 
-    directory = options.locate(ctx, collection)
-    with Collection.open(directory) as found:
+    directory = options.locate_any(ctx, collection)
+    with opened(directory) as found:
         removed = found.remove(paths)
     click.echo(f"removed {removed:,} {'image' if removed == 1 else 'images'}", err=True)
     if as_json:
-        fields = path_fields(str(directory.absolute()), "collection")
+        fields = path_fields(where(directory), "collection")
         click.echo(dump({**fields, "removed": removed}))

@@ -94,9 +94,9 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
     kind = "IndexIVFFlat"
     if ivf.pca is not None:
         kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
-    each = round(info.index_bytes / max(sum(sizes), 1))
-    files = _count(info.segments, "file")
-    yield "index", f"{kind}, nlist {ivf.nlist}, in {files}, {each:,} bytes an image"
+    each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
+    files = f", in {_count(info.segments, 'file')}" if info.segments else ""
+    yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes an image"
     yield "promise", _promise(info, ivf)
     yield from _curve_rows(ivf)
     if sizes:
@@ -112,7 +112,8 @@ def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
     """Show recall by nprobe, a column a band, as far as it still rises."""
     edges = sorted({step.up_to for step in ivf.curve})
     head = "  ".join(f"to {edge**0.5:.2f}" for edge in edges)
-    yield "curve", f"recall@10 by nprobe and by the distance from the nearest centroid ({head})"
+    bands = f" and by the distance from the nearest centroid ({head})" if len(edges) > 1 else ""
+    yield "curve", f"recall@10 by nprobe{bands}"
     for nprobe in sorted({step.nprobe for step in ivf.curve}):
         steps = sorted(
             (step for step in ivf.curve if step.nprobe == nprobe), key=lambda step: step.up_to
@@ -146,7 +147,8 @@ def _probed(nprobe: tuple[int, ...]) -> str:
     if not lists:
         return "exact search"
     text = "nprobe " + " to ".join(str(count) for count in dict.fromkeys((lists[0], lists[-1])))
-    return f"{text}, and by exact search far from all centroids"
+    away = "centroids" if len(nprobe) > 1 else "images"
+    return f"{text}, and by exact search far from all {away}"
 
 
 def _count(number: int, noun: str) -> str:

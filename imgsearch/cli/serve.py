@@ -8,7 +8,7 @@ import click
 
 from imgsearch.cli import options
 from imgsearch.cli.chatter import libraries_silenced
-from imgsearch.cli.output import shown
+from imgsearch.cli.output import shown, where
 from imgsearch.errors import SettingError
 
 __all__ = ["serve"]
@@ -38,7 +38,7 @@ def serve(
     max_upload: int,
     max_pixels: int,
     thumbnails: int,
-    collection: Path | None,
+    collection: Path | str | None,
     device: str,
 ) -> None:
     """Serve a page to look through the collection and to search it, and a REST API.
@@ -53,7 +53,7 @@ def serve(
         if str(error.name).partition(".")[0] not in _OF_THE_EXTRA:
             raise
         raise SettingError(
-            f"this needs {error.name}: pip install 'imgsearch-faiss[web]', or '.[web]' in a checkout"
+            f"serve needs {error.name}, which is not installed; pip install 'imgsearch-faiss[web]'"
         ) from error
     served = ServerOptions(
         host=host,
@@ -64,12 +64,12 @@ def serve(
         max_pixels=max_pixels,
         thumbnails=thumbnails * 1_000_000,
     )
-    directory = options.locate(ctx, collection)
+    location = options.locate_any(ctx, collection)
 
     def ready(address: str) -> None:
-        click.echo(f"serving {shown(str(directory))} at {address}; Ctrl-C ends it", err=True)
+        click.echo(f"serving {shown(where(location))} at {address}; Ctrl-C ends it", err=True)
         if open:
             click.launch(address)
 
     with libraries_silenced():
-        serve(directory, served, device=device, ready=ready)
+        serve(location, served, device=device, ready=ready)

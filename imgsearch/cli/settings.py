@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.cli.options import locate
+from imgsearch.cli.options import locate_any
 from imgsearch.cli.output import dump, path_fields, shown
 
 __all__ = ["Setting", "settings_as_json", "settings_as_text", "settings_of"]
@@ -80,7 +80,7 @@ def _settings(ctx: click.Context, group: click.Context) -> Iterator[Setting]:
         name = str(option.name)
         value, source = ctx.params[name], _source(ctx, name)
         if name == "collection":
-            value = locate(ctx, value)
+            value = locate_any(ctx, value)
             if source != "flag" and group.obj is not None:  # given before the command
                 source = _source(group, name)
         flag = max(option.opts, key=len)

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
 
-__all__ = ["Embedded", "Known", "Outcome", "Refused", "cores", "embed_files"]
+__all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
 WINDOW = 512  # requests under way or done but waiting for an earlier one
-PIXEL_WINDOW = 64  # the same where a request's answer is pixels, some 150 KB an image
-GPU_BATCH = 256
+PIXEL_WINDOW = 64  # the same for each GPU, where a request's answer is pixels, 150 KB an image
+GPU_BATCH = 256  # images for each GPU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,21 +78,79 @@ def embed_files(
         DamagedError: `model` cannot be loaded.
         ModelError: a worker cannot start.
     """
-    decodes = (str(input_size), str(max_pixels), str(memory_of(max_pixels, workers)))
-    if gpu is None:
-        runs_model = command("worker", *decodes, str(model))
-        embedding = np.dtype((np.float32, (dim,)))
-        pool = Pool(runs_model, workers, time_limit, embedding, wanted)
-        with closing(pool.run(paths, WINDOW)) as replies:
-            for reply in replies:
-                yield _outcome(reply)
-        return
-    only_decodes = command("worker", *decodes)
-    pixels = np.dtype((np.uint8, (input_size, input_size, 3)))
-    pool = Pool(only_decodes, workers, time_limit, pixels, wanted)
-    with closing(pool.run(paths, PIXEL_WINDOW)) as replies:
-        while block := list(islice(replies, GPU_BATCH)):
-            yield from _run_on_gpu(block, gpu)
+    extractor = Extractor(
+        model=model,
+        input_size=input_size,
+        dim=dim,
+        workers=workers,
+        time_limit=time_limit,
+        max_pixels=max_pixels,
+        gpu=gpu,
+    )
+    with extractor, closing(extractor.embed(paths, wanted)) as outcomes:
+        yield from outcomes
+
+
+class Extractor:
+    """Worker processes that embed one batch of files after another. A context manager.
+
+    This is all that a machine does, alone or as one of many: `embed_files` gives it all files as
+    one batch, a worker of a cluster one part of them after another.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Path,
+        input_size: int,
+        dim: int,
+        workers: int,
+        time_limit: float,
+        max_pixels: int = MAX_PIXELS,
+        gpu: Runtime | None = None,
+        beside: int = 0,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            model: as all up to `gpu`: see `embed_files`.
+            input_size: edge of the network's input in pixels.
+            dim: length of an embedding.
+            workers: number of processes.
+            time_limit: seconds.
+            max_pixels: of an image.
+            gpu: runs the model in this process.
+            beside: processes of others on this machine that need memory for the same work.
+        """
+        memory = memory_of(max_pixels, workers + beside)
+        arguments = [str(input_size), str(max_pixels), str(memory)]
+        row = np.dtype((np.uint8, (input_size, input_size, 3)))
+        if gpu is None:
+            arguments.append(str(model))
+            row = np.dtype((np.float32, (dim,)))
+        self._gpu = gpu
+        self._pool = Pool(command("worker", *arguments), workers, time_limit, row)
+
+    def __enter__(self) -> Self:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def embed(
+        self, paths: Iterable[str], wanted: Callable[[str, bytes], bool]
+    ) -> Generator[Outcome, None, None]:
+        """Yield the outcome of each path, in order, as `embed_files` does; one call at a time."""
+        if self._gpu is None:
+            with closing(self._pool.run(paths, WINDOW, wanted)) as replies:
+                for reply in replies:
+                    yield _outcome(reply)
+            return
+        gpus = self._gpu.devices
+        with closing(self._pool.run(paths, gpus * PIXEL_WINDOW, wanted)) as replies:
+            while block := list(islice(replies, gpus * GPU_BATCH)):
+                yield from _run_on_gpu(block, self._gpu)
 
 
 def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ Reply: TypeAlias = Decoded | Known | Refused
 
 
 class Pool:
-    """Worker processes, each with a thread here that talks to it."""
+    """Worker processes, each with a thread here that talks to it. A context manager."""
 
     def __init__(
         self,
@@ -64,7 +64,6 @@ class Pool:
         size: int,
         time_limit: float,
         row: np.dtype[Any],
-        wanted: Callable[[str, bytes], bool],
     ) -> None:
         """Start nothing yet.
 
@@ -73,13 +72,14 @@ class Pool:
             size: number of workers.
             time_limit: seconds that a worker may be at a file.
             row: of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
-            wanted: see `imgsearch.embedding.pipeline.embed_files`.
         """
         self._command = command
         self._size = size
         self._time_limit = time_limit
         self._row = row
-        self._wanted = wanted
+        self._wanted: Callable[[str, bytes], bool] = _everything
+        self._finished = True
+        self._threads: list[threading.Thread] = []
         self._workers: list[WorkerProcess | None] = [None] * size
         self._stopping = threading.Event()
         self._requests: queue.SimpleQueue[tuple[int, list[str]]] = queue.SimpleQueue()
@@ -87,30 +87,56 @@ class Pool:
             queue.SimpleQueue()
         )
 
-    def run(self, paths: Iterable[str], window: int) -> Generator[Reply, None, None]:
-        """Yield the reply to each path, in order, at most `window` requests ahead."""
+    def __enter__(self) -> Self:
+        """Start the threads; a worker process starts with the first request to it.
+
+        Raises:
+            ModelError: too many threads are running.
+        """
         threads = [threading.Thread(target=self._watch, daemon=True)]
         threads += [
             threading.Thread(target=self._serve, args=(slot,), daemon=True)
             for slot in range(self._size)
         ]
-        started: list[threading.Thread] = []
-        finished = False
         try:
             for thread in threads:
                 _start(thread)
-                started.append(thread)
-            yield from self._in_order(iter(paths), window)
-            finished = True
-        finally:
-            self._stopping.set()
-            for worker in self._workers:
-                if worker is not None and not finished:  # it may be at a file for long yet
-                    worker.stop()
-            for _ in range(self._size):
-                self._requests.put((-1, []))
-            for thread in started:
-                thread.join()
+                self._threads.append(thread)
+        except ModelError:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(
+        self, paths: Iterable[str], window: int, wanted: Callable[[str, bytes], bool]
+    ) -> Generator[Reply, None, None]:
+        """Yield the reply to each path, in order, at most `window` requests ahead.
+
+        One run at a time; after one that was not finished, the pool can only be closed.
+
+        Args:
+            paths: of files.
+            window: requests.
+            wanted: see `imgsearch.embedding.pipeline.embed_files`.
+        """
+        self._wanted = wanted
+        self._finished = False
+        yield from self._in_order(iter(paths), window)
+        self._finished = True
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        self._stopping.set()
+        for worker in self._workers:
+            if worker is not None and not self._finished:  # it may be at a file for long yet
+                worker.stop()
+        for _ in range(self._size):
+            self._requests.put((-1, []))
+        for thread in self._threads:
+            thread.join()
 
     def _in_order(self, paths: Iterator[str], window: int) -> Iterator[Reply]:
         done: dict[int, list[Reply]] = {}
@@ -194,6 +220,10 @@ class Pool:
         replies, data = worker.run(paths, self._wanted)
         rows = iter(np.frombuffer(data, self._row))
         return [_reply(reply, rows) for reply in replies]
+
+
+def _everything(_: str, __: bytes) -> bool:
+    return True
 
 
 def _start(thread: threading.Thread) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -22,13 +24,23 @@ from imgsearch.errors import MEND, DamagedError, ModelError, StorageError, reaso
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Embeddings", "OnnxRuntime", "Runtime", "TorchRuntime", "pick_device"]
+__all__ = [
+    "Embeddings",
+    "OnnxRuntime",
+    "ParallelRuntime",
+    "Runtime",
+    "TorchRuntime",
+    "pick_device",
+    "torch_devices",
+]
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
 
 
 class Runtime(Protocol):
-    """What turns pixels into embeddings."""
+    """What turns pixels into embeddings, on so many `devices` at once."""
+
+    devices: int
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""
@@ -37,6 +49,8 @@ class Runtime(Protocol):
 
 class OnnxRuntime:
     """A model on the CPU. `embed` may be called from several threads at once."""
+
+    devices = 1
 
     def __init__(self, model: Path, *, threads: int = 0) -> None:
         """Load `model` (an ONNX file of `imgsearch.embedding.models.export_onnx`).
@@ -78,8 +92,10 @@ class OnnxRuntime:
 class TorchRuntime:
     """A model on a GPU: channels_last, half precision where autocast deems it safe."""
 
+    devices = 1
+
     def __init__(self, network: Network, weights: str, sha256: str, device: str) -> None:
-        """Build the network on `device` ("cuda", "mps" or "cpu").
+        """Build the network on `device` ("cuda", "cuda:1", "mps" or "cpu").
 
         Args:
             network: its registry row.
@@ -112,6 +128,31 @@ class TorchRuntime:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
             output: Embeddings = self._module(inputs).float().cpu().numpy()
         return output
+
+
+class ParallelRuntime:
+    """The same model on several GPUs, each of which embeds its part of a batch."""
+
+    def __init__(self, runtimes: Sequence[Runtime]) -> None:
+        """Use `runtimes`, one a GPU; each is called by one thread at a time."""
+        self.devices = len(runtimes)
+        self._runtimes = runtimes
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""
+        parts = np.array_split(pixels, min(self.devices, len(pixels)) or 1)
+        with ThreadPoolExecutor(len(parts)) as threads:
+            rows = threads.map(lambda runtime, part: runtime.embed(part), self._runtimes, parts)
+            return np.concatenate(list(rows))
+
+
+def torch_devices(device: str) -> list[str]:
+    """Return the torch devices that are there of a kind: one name, but for several CUDA GPUs."""
+    if device != "cuda":
+        return [device]
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def pick_device(device: str) -> str:

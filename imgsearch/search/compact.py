@@ -50,17 +50,21 @@ class CompactIndex(InvertedFile):
 
     lossy = True
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, device: str = "cpu") -> None:
         """Wrap a Faiss index; use `train_compact` or `open`."""
-        super().__init__(faiss.downcast_index(index.index))
+        super().__init__(faiss.downcast_index(index.index), device)
         self._whole = index  # owns the other two
         self._pca = faiss.downcast_VectorTransform(index.chain.at(0))
         self._mean: Vectors = faiss.vector_to_array(self._pca.mean)
 
     @classmethod
-    def open(cls, path: Path) -> CompactIndex:
+    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:
         """Map an index file into memory; raises as `imgsearch.search.inverted.read_mapped`."""
-        return cls(read_mapped(path, is_compact_file, KIND))
+        return cls(read_mapped(path, is_compact_file, KIND), device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process without vectors."""
+        return _restored, (faiss.serialize_index(self.emptied()._whole),)
 
     def emptied(self) -> CompactIndex:
         """Return an index that was trained as this one was, and without vectors."""
@@ -115,8 +119,9 @@ class CompactIndex(InvertedFile):
         near: Vectors = self._index.sq.decode(codes)
         return near
 
-    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
-        super()._add(ids, self.project(vectors), lists)
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """See `InvertedFile.add_to`."""
+        super().add_to(ids, self.project(vectors), lists)
 
     def _trained(self) -> Iterator[Vectors]:
         yield self.centroids
@@ -132,6 +137,10 @@ class CompactIndex(InvertedFile):
     def pca(self) -> int:
         """The number of values that PCA leaves, which is that of bytes in the lists."""
         return int(self._index.d)
+
+
+def _restored(serialised: npt.NDArray[np.uint8]) -> CompactIndex:
+    return CompactIndex(faiss.deserialize_index(serialised))
 
 
 def _lists(centroids: Vectors) -> Any:

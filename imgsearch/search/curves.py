@@ -12,10 +12,10 @@ import numpy.typing as npt
 from imgsearch.search.promise import Step
 from imgsearch.search.vectors import Vectors
 
-__all__ = ["WITHIN", "Sample", "curve", "ladder", "lower_bound"]
+__all__ = ["BANDS", "WITHIN", "Sample", "curve", "ladder", "lower_bound"]
 
 BANDS = 3
-WITHIN = 0.95  # share of the held-out images that the bands cover; beyond, queries are exact
+WITHIN = 0.95  # share of the held-out images that the bands cover
 FEWEST = 20  # queries of a sample in a band: fewer are judged together with the other sample's
 FARTHEST = 4.0  # squared distance of two unit vectors at most
 _Z95 = 1.6449  # one-sided 95 % quantile of the standard normal distribution
@@ -49,24 +49,34 @@ def ladder(nlist: int) -> list[int]:
 
 
 def curve(
-    held_out: Sample, strangers: Sample, clock: Callable[[int], float], *, lossy: bool = False
+    held_out: Sample,
+    strangers: Sample,
+    clock: Callable[[int], float],
+    *,
+    lossy: bool = False,
+    outer: bool = False,
 ) -> list[Step]:
     """Return recall and its bound for each band and each `nprobe` of the `ladder`.
 
     The bands divide the held-out images, by their distance from the nearest centroid, into three
-    parts of the same size, the farthest 5 % left out.
+    parts of the same size, the farthest 5 % left out. An outer band follows these, to where all but
+    5 % of the strangers lie: what is farther than that, nothing measured here is like.
 
     Args:
         held_out: queries like the collection.
         strangers: queries unlike it.
         clock: returns the milliseconds that one query takes at an `nprobe`.
         lossy: to search all lists is not to search exactly.
+        outer: whether there is an outer band.
     """
     nlist = held_out.recall.shape[1]
     if not len(held_out.distance):  # of a single image
         return [Step(FARTHEST, nlist, 1.0, 0.0 if lossy else 1.0, clock(nlist))]
     shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
     edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
+    if outer and len(strangers.distance) and len(edges) == BANDS:
+        end = float(np.quantile(strangers.distance, WITHIN))
+        edges = np.append(edges, end) if end > edges[-1] else edges
     both = held_out.joined(strangers)
     steps = []
     reached = dict.fromkeys(edges.tolist(), 0.0)  # what holds for fewer lists holds for more

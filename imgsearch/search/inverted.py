@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.search.gpu import MOST, to_gpu
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
 __all__ = ["Codes", "InvertedFile", "Writer", "by_query", "quantizer_of", "read_mapped"]
@@ -49,9 +51,12 @@ class InvertedFile(ABC):
 
     lossy: ClassVar[bool]
 
-    def __init__(self, index: Any) -> None:
-        """Wrap a Faiss `IndexIVF`."""
+    def __init__(self, index: Any, device: str = "cpu") -> None:
+        """Wrap a Faiss `IndexIVF`, and put it on the GPU if that is the device and there is one."""
         self._index = by_query(index)
+        self._device = device
+        self._fast = to_gpu(index, device)
+        self._lock = threading.Lock()
 
     @property
     @abstractmethod
@@ -78,12 +83,23 @@ class InvertedFile(ABC):
         """File each vector under its nearest centroid; return the squared distances to those."""
         vectors = np.ascontiguousarray(vectors)
         distances, lists = self.assign(vectors, 1)
-        self._add(ids, vectors, np.ascontiguousarray(lists))
+        self.add_to(ids, vectors, np.ascontiguousarray(lists[:, 0]))
         return distances[:, 0]
 
-    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
-        pointers = map(faiss.swig_ptr, (vectors, ids, lists))
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """File each vector, float32 `[n, dim]`, in the list that it was assigned to, int64 `[n]`.
+
+        An index on a GPU assigns them itself.
+        """
+        pointers = map(faiss.swig_ptr, map(np.ascontiguousarray, (vectors, ids, lists)))
         self._index.add_core(len(ids), *pointers)
+
+    def assign_one(self, vectors: Vectors) -> Ids:
+        """Return the list nearest to each vector, int64 `[n]`; n may be 0."""
+        if not len(vectors):
+            return np.empty(0, np.int64)
+        lists: Ids = self.assign(np.ascontiguousarray(vectors), 1)[1][:, 0]
+        return np.ascontiguousarray(lists)
 
     def absorb(self, other: InvertedFile, excluded: Ids) -> None:
         """File what another index, trained as this one, holds, but for `excluded` (sorted)."""
@@ -106,6 +122,9 @@ class InvertedFile(ABC):
     ) -> tuple[Vectors, Ids]:
         """Scan the lists that were assigned to each query.
 
+        On a GPU, if the index is there and nothing is excluded, all queries have as many lists
+        scanned as the one with the most.
+
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
@@ -115,10 +134,15 @@ class InvertedFile(ABC):
         Returns:
             D, approximate if the index is `lossy`, and ids `[n, k]`, nearest first.
         """
+        nprobe = nearest[1].shape[1]
         selector = None
         if excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        parameters = faiss.SearchParametersIVF(nprobe=nearest[1].shape[1], sel=selector)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        if self._fast is not self._index and selector is None and max(k, nprobe) <= MOST:
+            with self._lock:
+                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
+            return found
         distances = np.empty((len(queries), k), np.float32)
         ids = np.empty((len(queries), k), np.int64)
         centroid_distances, lists = map(np.ascontiguousarray, nearest)

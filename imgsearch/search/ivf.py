@@ -6,22 +6,22 @@
 from __future__ import annotations
 
 import math
-import threading
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
+from imgsearch.search.gpu import is_on_gpu
 from imgsearch.search.inverted import InvertedFile, Writer, by_query, quantizer_of, read_mapped
 from imgsearch.search.ivf_file import is_ivf_file
+from imgsearch.search.seeding import MOST as SEEDED
+from imgsearch.search.seeding import first_centroids
 from imgsearch.search.vectors import Ids, Vectors
 
 __all__ = [
     "IvfIndex",
     "choose_nlist",
-    "describe_faiss",
-    "to_gpu",
     "train",
     "training_size",
 ]
@@ -30,7 +30,6 @@ SEED = 1234
 ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little (by the design's figures)
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
-_GPU_MAX = 2_048  # faiss/gpu/utils/DeviceDefs.cuh
 
 
 def choose_nlist(count: int) -> int:
@@ -51,7 +50,8 @@ def training_size(count: int, nlist: int, dim: int) -> int:
 def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
     """Return k-means centroids, float32 `[nlist, dim]`, of float32 `[n, dim]` with n ≥ nlist.
 
-    `faiss::Clustering`, seeded.
+    `faiss::Clustering`, seeded; a few centroids begin as `imgsearch.search.seeding` has it, many as
+    vectors drawn at random, which there is as good and takes no time.
     """
     kmeans = faiss.Kmeans(
         vectors.shape[1],
@@ -60,9 +60,10 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
         seed=SEED,
         min_points_per_centroid=1,  # or Faiss prints a warning: choose_nlist has seen to it
         max_points_per_centroid=len(vectors),
-        gpu=_on_gpu(device),
+        gpu=is_on_gpu(device),
     )
-    kmeans.train(vectors)
+    first = first_centroids(vectors, nlist, seed=SEED) if nlist <= SEEDED else None
+    kmeans.train(vectors, init_centroids=first)
     centroids: Vectors = kmeans.centroids
     return centroids
 
@@ -72,24 +73,21 @@ class IvfIndex(InvertedFile):
 
     lossy = False
 
-    def __init__(self, index: Any, *, device: str = "cpu") -> None:
-        """Wrap a Faiss index; use `empty` or `open`."""
-        super().__init__(index)
-        self._device = device
-        self._fast = to_gpu(index, device)
-        self._lock = threading.Lock()
-
     @classmethod
     def empty(cls, centroids: Vectors, *, device: str = "cpu") -> IvfIndex:
         """Return an index without vectors."""
         nlist, dim = centroids.shape
         index = faiss.IndexIVFFlat(quantizer_of(centroids), dim, nlist, faiss.METRIC_L2)
-        return cls(index, device=device)
+        return cls(index, device)
 
     @classmethod
     def open(cls, path: Path, *, device: str = "cpu") -> IvfIndex:
         """Map an index file into memory; raises as `imgsearch.search.inverted.read_mapped`."""
-        return cls(read_mapped(path, is_ivf_file, "IndexIVFFlat"), device=device)
+        return cls(read_mapped(path, is_ivf_file, "IndexIVFFlat"), device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process without vectors."""
+        return IvfIndex.empty, (self.centroids,)
 
     def emptied(self) -> IvfIndex:
         """Return an index with the same centroids, and without vectors."""
@@ -109,24 +107,12 @@ class IvfIndex(InvertedFile):
             self._index = by_query(faiss.index_gpu_to_cpu(self._fast))
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
 
-    def _add(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """See `InvertedFile.add_to`."""
         if self._fast is self._index:
-            super()._add(ids, vectors, lists)
+            super().add_to(ids, vectors, lists)
         else:
             self._fast.add_with_ids(vectors, ids)
-
-    def search(
-        self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
-    ) -> tuple[Vectors, Ids]:
-        """See `InvertedFile.search`; on a GPU if the index is there and nothing is excluded."""
-        nprobe = nearest[1].shape[1]
-        all_in = excluded is None or not excluded.size
-        if self._fast is self._index or not all_in or max(k, nprobe) > _GPU_MAX:
-            return super().search(queries, k, nearest, excluded)
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
-        with self._lock:  # one thread at a time may search an index on a GPU
-            found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
-        return found
 
     @property
     def dim(self) -> int:
@@ -142,24 +128,3 @@ class IvfIndex(InvertedFile):
         """Return ids `[n]` and vectors `[n, dim]` of a list, valid as long as the index is."""
         ids, codes = self.codes(number)
         return ids, codes.view(np.float32)
-
-
-def to_gpu(index: Any, device: str) -> Any:
-    """Return `index` on the GPU where the device is CUDA and faiss-gpu is installed, else itself.
-
-    Training, adding and searching happen there then; `IvfIndex.save` writes the CPU kind.
-    """
-    if not _on_gpu(device):
-        return index
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-
-
-def describe_faiss(device: str = "cpu") -> str:
-    """Say which Faiss this is and where it works, as in "faiss-cpu 1.15.1 on cpu"."""
-    kind = "faiss-gpu" if hasattr(faiss, "StandardGpuResources") else "faiss-cpu"
-    return f"{kind} {faiss.__version__} on {device if _on_gpu(device) else 'cpu'}"
-
-
-def _on_gpu(device: str) -> bool:
-    gpu = device == "cuda" and hasattr(faiss, "StandardGpuResources")
-    return gpu and faiss.get_num_gpus() > 0

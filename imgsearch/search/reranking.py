@@ -17,12 +17,13 @@ __all__ = ["candidates_for", "rerank"]
 
 LEAST = 50  # candidates of a query
 EACH = 5  # candidates for each hit
-MORE = 1_000  # candidates than hits at most
+MORE = 1_000  # candidates than hits at most, by the rule of `EACH`
+ONE_IN = 5_000  # images: the more there are, the more of them are about as near as a hit
 
 
-def candidates_for(k: int) -> int:
-    """Return how many candidates are compared so that the `k` nearest are among them."""
-    return max(LEAST, min(EACH * k, k + MORE))
+def candidates_for(k: int, count: int) -> int:
+    """Return how many candidates are compared so that the `k` nearest of `count` are among them."""
+    return max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
 
 
 def rerank(

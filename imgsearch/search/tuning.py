@@ -125,7 +125,8 @@ def hold_out(
     candidates = None
     if isinstance(index, CompactIndex):
         near = _approximate(index, blocks())
-        candidates = search_exactly(index.project(queries), near, candidates_for(K), excluded)[1]
+        width = candidates_for(K, len(filed.ids))
+        candidates = search_exactly(index.project(queries), near, width, excluded)[1]
     distances, order = index.assign(queries, index.nlist)
     return Sample(distances[:, 0], _recall(order, filed, neighbours, candidates))
 
@@ -151,7 +152,8 @@ def meet_strangers(
     candidates = None
     if isinstance(index, CompactIndex):
         near = _by_kind(_approximate(index, blocks()), filed, kinds)
-        candidates = _unlike(index.project(queries), own, near, candidates_for(K))
+        width = candidates_for(K, len(filed.ids))
+        candidates = _unlike(index.project(queries), own, near, width)
     distances, order = index.assign(queries, index.nlist)
     last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # the own kind's lists
     distances = np.take_along_axis(distances, last, 1)

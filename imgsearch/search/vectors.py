@@ -33,7 +33,7 @@ def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
             f"an embedding of this collection has {dim} values, this array has the shape "
             f"{list(np.shape(embeddings))}"
         )
-    norms = np.sqrt(np.einsum("ij,ij->i", array, array))
+    norms = np.sqrt(np.vecdot(array, array))
     wrong = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))  # NaN is wrong too
     if wrong.size:
         raise InputError(

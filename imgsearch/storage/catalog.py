@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from imgsearch.errors import MEND, DamagedError
 from imgsearch.storage.database import Database
@@ -25,11 +26,14 @@ from imgsearch.storage.records import (
     Settings,
     Snapshot,
     Spot,
+    records_of,
 )
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog"]
+
+_Record = TypeVar("_Record")
 
 
 class Catalog:
@@ -83,12 +87,10 @@ class Catalog:
         with self._database.transaction("DEFERRED"):
             model = self.model()
             shards = self.shards()
-            segments = [
-                Segment(*row) for row in self._rows("SELECT * FROM segments ORDER BY first_id")
-            ]
+            segments = self._records(Segment, "SELECT * FROM segments ORDER BY first_id")
             removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
             ivf = self._ivf()
-            settings = [Settings(*row) for row in self._rows("SELECT * FROM settings")]
+            settings = self._records(Settings, "SELECT * FROM settings")
         if model is None or not settings:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
         return Snapshot(
@@ -103,23 +105,23 @@ class Catalog:
 
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, None before it has one."""
-        rows = self._rows("SELECT * FROM model")
-        return ModelRecord(*rows[0]) if rows else None
+        return next(iter(self._records(ModelRecord, "SELECT * FROM model")), None)
 
     def shards(self) -> list[Shard]:
         """Return all shards, ordered by id."""
-        return [Shard(*row) for row in self._rows("SELECT * FROM shards ORDER BY first_id")]
+        return self._records(Shard, "SELECT * FROM shards ORDER BY first_id")
 
     def shard_of(self, id_: int) -> Shard:
         """Return the shard that holds the embedding of an image, or of a removed one."""
-        rows = self._rows(
+        shards = self._records(
+            Shard,
             "SELECT * FROM shards WHERE first_id <= ?1 AND last_id >= ?1 "
             "ORDER BY first_id DESC LIMIT 1",
             id_,
         )
-        if not rows:
+        if not shards:
             raise DamagedError(f"{self._database.path} names no shard of image {id_}; {MEND}")
-        return Shard(*rows[0])
+        return shards[0]
 
     def roots(self) -> list[Root]:
         """Return all roots."""
@@ -252,41 +254,43 @@ class Catalog:
         for *spot, digest in rows:
             yield Spot(*spot), digest
 
+    def entries(self, first: int, last: int) -> dict[int, tuple[int, int | None, bytes]]:
+        """Return size, time and digest of the images with ids from `first` to `last`."""
+        rows = self._rows(
+            "SELECT id, size, mtime_ns, digest FROM images WHERE id BETWEEN ? AND ?", first, last
+        )
+        return {id_: (size, mtime_ns, digest) for id_, size, mtime_ns, digest in rows}
+
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
-        # As of one moment: a folder may go, and its id be given to another.
-        with self._database.transaction("DEFERRED"):
-            rows = self._rows(
-                "SELECT images.id, folder, name FROM json_each(?) JOIN images ON images.id = value",
-                json.dumps(ids),
-            )
-            above = self._rows(
-                "SELECT folders.id, roots.path, folders.path FROM json_each(?) "
-                "JOIN folders ON folders.id = value JOIN roots ON roots.id = folders.root",
-                json.dumps(list({folder for _, folder, _ in rows})),
-            )
-        decode = os.fsdecode
-        prefixes = {id_: decode(os.path.join(*parts, b"")) for id_, *parts in above}
-        return {id_: prefixes[folder] + decode(name) for id_, folder, name in rows}
-
-    def entries(self, ids: Sequence[int]) -> list[Entry]:
-        """Return what is known of each id that is still there, in any order."""
-        return self._entries("JOIN json_each(?) ON images.id = value", json.dumps(ids))
-
-    def entries_after(self, id_: int, limit: int) -> list[Entry]:
-        """Return up to `limit` images with higher ids than one, ascending."""
-        return self._entries("WHERE images.id > ? ORDER BY images.id LIMIT ?", id_, limit)
-
-    def _entries(self, which: str, *values: object) -> list[Entry]:
         rows = self._rows(
-            "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest FROM images "
-            f"JOIN folders ON folders.id = folder JOIN roots ON roots.id = root {which}",
-            *values,
+            "SELECT images.id, roots.path, folders.path, name FROM json_each(?) "
+            "JOIN images ON images.id = value JOIN folders ON folders.id = folder "
+            "JOIN roots ON roots.id = folders.root",
+            json.dumps(ids),
+        )
+        folders = {row[1:3] for row in rows}
+        above = {folder: os.fsdecode(os.path.join(*folder, b"")) for folder in folders}
+        decode = os.fsdecode
+        return {id_: above[root, folder] + decode(name) for id_, root, folder, name in rows}
+
+    def entries_of(self, ids: Sequence[int]) -> list[Entry]:
+        """Return what is known of each id that is still there, ascending."""
+        rows = self._rows(
+            "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest "
+            "FROM json_each(?) JOIN images ON images.id = value "
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root ORDER BY images.id",
+            json.dumps(ids),
         )
         return [
             Entry(id_, os.fsdecode(os.path.join(_joined(root, folder), name)), *facts)
             for id_, root, folder, name, *facts in rows
         ]
+
+    def ids_after(self, id_: int, limit: int) -> list[int]:
+        """Return up to `limit` ids higher than one, ascending."""
+        rows = self._rows("SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?", id_, limit)
+        return [after for (after,) in rows]
 
     def id_at(self, spot: Spot) -> int | None:
         """Return the id of the image at a spot, None if there is none."""
@@ -303,10 +307,18 @@ class Catalog:
         rows = self._rows("SELECT * FROM ivf")
         if not rows:
             return None
-        steps = self._rows("SELECT * FROM curve ORDER BY up_to, nprobe")
+        steps = self._records(CurveStep, "SELECT * FROM curve ORDER BY up_to, nprobe")
         *facts, pca = rows[0]
-        values = (*facts, tuple(CurveStep(*step) for step in steps), pca)
-        return IvfRecord(*values)
+        return self._made(IvfRecord, [(*facts, tuple(steps), pca)])[0]
+
+    def _records(self, kind: type[_Record], statement: str, *values: object) -> list[_Record]:
+        return self._made(kind, self._rows(statement, *values))
+
+    def _made(self, kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
+        try:
+            return records_of(kind, rows)
+        except TypeError as error:
+            raise DamagedError(f"{self._database.path} is damaged ({error}); {MEND}") from error
 
 
 def _joined(root: bytes, folder: bytes) -> bytes:

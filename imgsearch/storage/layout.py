@@ -88,6 +88,11 @@ class Layout:
         """The folder of the segments."""
         return self.directory / "segments"
 
+    @property
+    def staging(self) -> Path:
+        """What machines of a cluster have embedded and is not committed yet; usually not there."""
+        return self.directory / "staging"
+
     def segment(self, number: int) -> Path:
         """The file of a segment."""
         return self.segments / segment_name(number)

@@ -57,7 +57,7 @@ def writing(layout: Layout) -> Iterator[None]:
         except DamagedError:
             raise
         except BaseException:
-            with suppress(StorageError):  # such as the full disk that ended the run
+            with suppress(DamagedError, StorageError):  # such as the full disk that ended the run
                 seal(layout)
             raise
         seal(layout)
@@ -67,8 +67,10 @@ def seal(layout: Layout) -> None:
     """Copy the catalog, and write its seal, unless it is sealed. No transaction may be open.
 
     Raises:
+        DamagedError: a transaction that failed cannot be taken back.
         StorageError: the disk cannot be written.
     """
+    _settle(layout)
     with suppress(DamagedError, FileNotFoundError):
         if read_seal(layout).changes == _changes(layout.catalog) and layout.copy.exists():
             return
@@ -79,8 +81,10 @@ def seal_anew(layout: Layout) -> None:
     """Copy the catalog, and write its seal, whatever there is. No transaction may be open.
 
     Raises:
+        DamagedError: a transaction that failed cannot be taken back.
         StorageError: the disk cannot be written.
     """
+    _settle(layout)
     changes = _changes(layout.catalog)
     content = Seal(changes, _copy(layout.catalog, layout.copy).hex()).to_bytes()
     write_atomically(layout.seal, lambda sink: sink.write(content))
@@ -95,8 +99,8 @@ def check_sealed(layout: Layout) -> bool:
         DamagedError: it is damaged.
         StorageError: it cannot be read.
     """
-    if layout.journal.exists():  # of a transaction that was killed: opened, SQLite takes that back
-        _is_sound(layout.catalog)
+    with suppress(DamagedError):  # told from the seal below
+        _settle(layout)
     try:
         sealed = read_seal(layout)
         if sha256_of(layout.catalog).hex() == sealed.sha256:
@@ -148,6 +152,15 @@ def read_seal(layout: Layout) -> Seal:
     except (ValueError, KeyError, TypeError):
         pass
     raise DamagedError(f"{layout.seal} is damaged; {MEND}")
+
+
+def _settle(layout: Layout) -> None:
+    """Let SQLite take back a transaction that was killed, or failed, before all was undone.
+
+    Until then, the file is neither what it was before nor what it was to be, under either counter.
+    """
+    if layout.journal.exists() and not _is_sound(layout.catalog):
+        raise DamagedError(f"{layout.catalog} is damaged; {MEND}")
 
 
 def _copy(source: Path, target: Path) -> bytes:

@@ -17,7 +17,7 @@ LINGER = 2.0  # seconds
 
 
 class Lingering:
-    """An ASGI application around another: what it leaves of a request is thrown away for a while."""
+    """An ASGI application around another: what it leaves of a request is read for a while."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

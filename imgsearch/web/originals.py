@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedReader
 
 from imgsearch.embedding.formats import media_type, recognise
 from imgsearch.errors import ImageError, reason_of
@@ -34,7 +34,7 @@ class Original:
         """
         self._path = entry.path
         try:
-            self._file: BinaryIO = open(entry.path, "rb", opener=_open_at_once)  # noqa: SIM115
+            self._file: BufferedReader = open(entry.path, "rb", opener=_open_at_once)  # noqa: SIM115
         except OSError as error:
             raise self._lost(error) from error
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -14,9 +13,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from imgsearch.collection import Collection
 from imgsearch.embedding.limits import MAX_PIXELS, pillow_allows
 from imgsearch.errors import StorageError, reason_of
+from imgsearch.places import Location, opened
 from imgsearch.web.app import create_app
 from imgsearch.web.options import ServerOptions, address_of
 from imgsearch.web.service import Service
@@ -32,7 +31,7 @@ GRACE = 2  # seconds that requests under way are given at the end
 
 
 def serve(
-    directory: str | os.PathLike[str],
+    location: Location,
     options: ServerOptions,
     *,
     device: str = "auto",
@@ -41,16 +40,16 @@ def serve(
     """Serve a collection until Ctrl-C.
 
     Args:
-        directory: of the collection.
+        location: of the collection.
         options: how to serve it.
-        device: see `imgsearch.collection.Collection.open`.
+        device: see `imgsearch.places.opened`.
         ready: called with the address of the page once requests are accepted.
 
     Raises:
         StorageError: nobody can listen at that host and port.
     """
     with (
-        Collection.open(directory, device=device, threads=1) as collection,
+        opened(location, device=device, threads=1) as collection,
         listen(options.host, options.port) as listening,
         pillow_allows(max(MAX_PIXELS, options.max_pixels)),
     ):

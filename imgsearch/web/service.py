@@ -14,13 +14,13 @@ import numpy as np
 import platformdirs
 from starlette.exceptions import HTTPException
 
-from imgsearch.collection import Collection
 from imgsearch.embedding.images import open_image
 from imgsearch.embedding.pictures import Thumbnail, quick_size, render
 from imgsearch.embedding.pipeline import cores
 from imgsearch.errors import ImageError, InputError
 from imgsearch.forms import answer_fields, info_fields, path_fields
 from imgsearch.hits import Answer
+from imgsearch.places import AnyCollection
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.records import Entry
 from imgsearch.web.asking import Ask, Crop
@@ -45,7 +45,7 @@ PROBE = np.zeros((8, 8, 3), np.uint8)  # what warms the model up
 class Service:
     """Answers what the routes are asked. The methods that are no coroutines may block."""
 
-    def __init__(self, collection: Collection, options: ServerOptions) -> None:
+    def __init__(self, collection: AnyCollection, options: ServerOptions) -> None:
         self._collection = collection
         self._entries = collection.entries
         self._options = options
@@ -86,8 +86,9 @@ class Service:
 
     async def thumbnail(self, entry: Entry, size: int) -> bytes:
         """Return a JPEG of an image whose longer edge has `size` pixels."""
-        kept = await self._run(self._readers, self._thumbnails.get, entry.digest, size)
-        made = kept or await self._run(self._workers, self._make_thumbnail, entry, size)
+        made = await self._run(self._readers, self._thumbnails.get, entry.digest, size)
+        if made is None:
+            made = await self._run(self._workers, self._make_thumbnail, entry, size)
         self._sizes.put(entry.digest, (made.width, made.height))
         return made.jpeg
 
@@ -206,7 +207,8 @@ class Service:
         if embedding is not None:
             wanted, weights = np.concatenate([embedding[None], wanted]), [1.0, *weights]
         if len(wanted) == 1 and not unlikes:
-            return wanted[0]
+            alone: Vectors = wanted[0]
+            return alone
         unwanted = self._entries.embeddings([unlike.id for unlike in unlikes])
         weights += [-unlike.weight for unlike in unlikes]
         return self._collection.combine(wanted, unlike=unwanted, weights=weights)

@@ -22,7 +22,7 @@ from PIL import Image
 from imgsearch.embedding import pipeline, pool
 from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
-from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
+from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
 from imgsearch.errors import DamagedError, ModelError
 
 from .conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
@@ -258,6 +258,8 @@ def test_an_error_of_the_listing_is_passed_on_and_leaves_nothing(
 
 def test_an_error_of_the_gpu_is_passed_on_and_leaves_nothing(tmp_path: Path, embed: Embed) -> None:
     class OutOfMemory:
+        devices = 1
+
         def embed(self, pixels: Pixels) -> Embeddings:
             raise MemoryError(f"no memory for {len(pixels)} images")
 
@@ -514,25 +516,42 @@ def test_a_gpu_in_this_process_makes_the_same_embeddings(
         assert outcome.digest == hashlib.sha256(Path(path).read_bytes()).digest()
 
 
+class Counting:
+    """Notes how many images it was given at a time."""
+
+    devices = 1
+
+    def __init__(self, model: Path) -> None:
+        self.sizes: list[int] = []
+        self._runtime = OnnxRuntime(model)
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        self.sizes.append(len(pixels))
+        return self._runtime.embed(pixels)
+
+
 def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: Path) -> None:
-    class Counting:
-        def __init__(self) -> None:
-            self.sizes: list[int] = []
-            self._runtime = OnnxRuntime(tiny_model)
-
-        def embed(self, pixels: Pixels) -> Embeddings:
-            self.sizes.append(len(pixels))
-            return self._runtime.embed(pixels)
-
     (path,) = photos(tmp_path, "a.png")
-    gpu = Counting()
+    gpu = Counting(tiny_model)
     count = pipeline.GPU_BATCH + 10
     assert len(list(embed([path] * count, gpu=gpu))) == count
     assert gpu.sizes == [pipeline.GPU_BATCH, 10]
 
 
+def test_several_gpus_share_batches_that_are_as_many_times_as_large(
+    tmp_path: Path, embed: Embed, tiny_model: Path
+) -> None:
+    (path,) = photos(tmp_path, "a.png")
+    gpus = [Counting(tiny_model), Counting(tiny_model)]
+    count = 2 * pipeline.GPU_BATCH + 5
+    assert len(list(embed([path] * count, gpu=ParallelRuntime(gpus)))) == count
+    assert [gpu.sizes for gpu in gpus] == [[pipeline.GPU_BATCH, 3], [pipeline.GPU_BATCH, 2]]
+
+
 def test_a_gpu_is_not_asked_when_no_file_is_an_image(tmp_path: Path, embed: Embed) -> None:
     class Unused:
+        devices = 1
+
         def embed(self, pixels: Pixels) -> Embeddings:
             raise AssertionError(pixels.shape)
 

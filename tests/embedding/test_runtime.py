@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import find_network
-from imgsearch.embedding.runtime import OnnxRuntime, TorchRuntime, pick_device
+from imgsearch.embedding.runtime import (
+    Embeddings,
+    OnnxRuntime,
+    ParallelRuntime,
+    TorchRuntime,
+    pick_device,
+    torch_devices,
+)
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import DamagedError, ModelError
 
@@ -116,6 +123,46 @@ def test_torch_takes_pixels_that_are_not_contiguous(
     runtime = TorchRuntime(mobilenet.network, weights.name, weights.sha256, "cpu")
     mirrored = pixels[:, :, ::-1]
     np.testing.assert_array_equal(runtime.embed(mirrored), runtime.embed(mirrored.copy()))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_several_devices_each_embed_a_part_of_a_batch(
+    count: int, mobilenet: Model, photographs: Callable[[int], Pixels]
+) -> None:
+    pixels = np.resize(photographs(224), (count, 224, 224, 3))
+    parts: list[int] = []
+
+    class Device(OnnxRuntime):
+        def embed(self, pixels: Pixels) -> Embeddings:
+            parts.append(len(pixels))
+            return super().embed(pixels)
+
+    devices = [Device(mobilenet.onnx) for _ in range(3)]
+    runtime = ParallelRuntime(devices)
+    assert runtime.devices == 3
+    rows = runtime.embed(pixels)
+    np.testing.assert_allclose(rows, devices[0].embed(pixels), atol=1e-6)
+    assert len(parts) == 1 + max(1, min(3, count))
+
+
+def test_what_one_of_several_devices_raises_is_raised(
+    mobilenet: Model, photographs: Callable[[int], Pixels]
+) -> None:
+    class Full(OnnxRuntime):
+        def embed(self, pixels: Pixels) -> Embeddings:
+            raise MemoryError(f"no memory for {len(pixels)} images")
+
+    runtime = ParallelRuntime([OnnxRuntime(mobilenet.onnx), Full(mobilenet.onnx)])
+    with pytest.raises(MemoryError, match="no memory for 1 images"):
+        runtime.embed(photographs(224)[:2])
+
+
+def test_all_cuda_devices_are_used_and_one_of_any_other_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert torch_devices("cuda") == ["cuda:0", "cuda:1"]
+    assert torch_devices("mps") == ["mps"]
 
 
 def test_torch_refuses_weights_that_are_not_those_of_the_collection(tmp_path: Path) -> None:

@@ -265,6 +265,8 @@ def test_a_gpu_embeds_only_what_is_wanted_and_order_is_kept(
     tmp_path: Path, embed: Embed, tiny_model: Path
 ) -> None:
     class Counting:
+        devices = 1
+
         def __init__(self) -> None:
             self.count = 0
             self._runtime = OnnxRuntime(tiny_model)
@@ -288,6 +290,8 @@ def test_a_gpu_embeds_only_what_is_wanted_and_order_is_kept(
 
 def test_a_gpu_is_not_asked_when_nothing_is_wanted(tmp_path: Path, embed: Embed) -> None:
     class Unused:
+        devices = 1
+
         def embed(self, pixels: Pixels) -> Embeddings:
             raise AssertionError(pixels.shape)
 

@@ -11,11 +11,18 @@ import faiss
 import numpy as np
 import pytest
 
-from imgsearch.search.ivf import IvfIndex, describe_faiss, to_gpu, train
+from imgsearch.search.compact import CompactIndex, train_compact
+from imgsearch.search.gpu import describe_faiss, to_gpu
+from imgsearch.search.ivf import IvfIndex, train
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.files import write_atomically
 from tests.search.brute_force import DIM, assert_same_hits, nearest, probe, squares
 from tests.small_network import random_embeddings
+
+needs_gpu = pytest.mark.skipif(
+    not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0,
+    reason="needs faiss-gpu and a CUDA device",
+)
 
 
 def test_faiss_is_described_with_its_version() -> None:
@@ -128,6 +135,19 @@ def test_a_gpu_scans_as_many_lists_for_all_queries_as_for_the_farthest(
     assert gpu[0].searches == 1
 
 
+def test_a_compact_index_is_searched_on_a_gpu(
+    gpu: list[GpuIndex], ids: Ids, vectors: Vectors, tmp_path: Path
+) -> None:
+    index = train_compact(vectors, 8, DIM // 2, device="cuda")
+    index.add(ids, vectors)
+    assert not gpu  # it is made on the CPU
+    write_atomically(tmp_path / "index", index.save)
+    opened = CompactIndex.open(tmp_path / "index", device="cuda")
+    assert_same_hits(probe(opened, vectors[:5], 10, 3), probe(index, vectors[:5], 10, 3))
+    assert probe(opened, vectors[:1], 1, 8, ids[:1])[1][0, 0] != ids[0]
+    assert gpu[0].searches == 1
+
+
 def test_threads_take_turns_on_a_gpu(
     gpu: list[GpuIndex], index: IvfIndex, ids: Ids, vectors: Vectors, tmp_path: Path
 ) -> None:
@@ -139,10 +159,7 @@ def test_threads_take_turns_on_a_gpu(
     assert (gpu[0].searches, gpu[0].at_once) == (60, 1)
 
 
-@pytest.mark.skipif(
-    not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0,
-    reason="needs faiss-gpu and a CUDA device",
-)
+@needs_gpu
 def test_a_real_gpu_finds_what_the_cpu_finds(ids: Ids, vectors: Vectors, tmp_path: Path) -> None:
     index = IvfIndex.empty(train(vectors, 8, device="cuda"), device="cuda")
     index.add(ids, vectors)
@@ -153,3 +170,15 @@ def test_a_real_gpu_finds_what_the_cpu_finds(ids: Ids, vectors: Vectors, tmp_pat
             found = probe(opened, vectors[:50], 10, nprobe)
             assert_same_hits(found, probe(index, vectors[:50], 10, nprobe), atol=1e-4)
     assert_same_hits(probe(index, vectors, 10, 8), nearest(vectors, ids, vectors, 10), atol=1e-4)
+
+
+@needs_gpu
+def test_a_real_gpu_finds_what_the_cpu_finds_in_a_compact_index(
+    ids: Ids, vectors: Vectors, tmp_path: Path
+) -> None:
+    index = train_compact(vectors, 8, DIM // 2, device="cuda")
+    index.add(ids, vectors)
+    write_atomically(tmp_path / "index", index.save)
+    opened = CompactIndex.open(tmp_path / "index", device="cuda")
+    found, true = (probe(one, vectors[:50], 10, 4)[1] for one in (opened, index))
+    assert np.mean([np.isin(*rows).mean() for rows in zip(true, found, strict=True)]) > 0.98

@@ -61,4 +61,9 @@ def test_no_queries_find_nothing(ids: Ids, vectors: Vectors) -> None:
 
 @pytest.mark.parametrize("k", [1, 10, 11, 1000])
 def test_more_hits_have_more_candidates(k: int) -> None:
-    assert k < candidates_for(k) <= candidates_for(k + 1)
+    assert k < candidates_for(k, 1_000) <= candidates_for(k + 1, 1_000)
+
+
+def test_more_images_have_more_candidates() -> None:
+    assert candidates_for(10, 100_000) == 50
+    assert candidates_for(10, 1_000_000) == 200

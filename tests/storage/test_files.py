@@ -79,6 +79,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert names_in(tmp_path) == ["file"]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_full_disk_leaves_the_old_file_and_is_a_storage_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")

@@ -87,15 +87,29 @@ def test_a_later_commit_is_told_from_damage(layout: Layout) -> None:
         check_sealed(layout)
 
 
-def test_a_transaction_that_was_killed_is_taken_back_and_is_no_damage(layout: Layout) -> None:
+def die_in_a_transaction(layout: Layout) -> None:
     before = layout.catalog.read_bytes()
     command = [sys.executable, "-c", DYING, str(layout.catalog)]
     assert subprocess.run(command, check=False, timeout=60).returncode == -9
     assert layout.journal.exists()
     assert layout.catalog.read_bytes() != before
+
+
+def test_a_transaction_that_was_killed_is_taken_back_and_is_no_damage(layout: Layout) -> None:
+    before = layout.catalog.read_bytes()
+    die_in_a_transaction(layout)
     report = verify(layout.directory)
     assert (report.damages, report.sealed) == ((), True)
     assert layout.catalog.read_bytes() == before
+
+
+def test_a_failed_transaction_is_taken_back_before_the_catalog_is_sealed(layout: Layout) -> None:
+    before = layout.catalog.read_bytes()
+    with writing(layout):
+        die_in_a_transaction(layout)
+    assert layout.catalog.read_bytes() == layout.copy.read_bytes() == before
+    assert not layout.journal.exists()
+    assert check_sealed(layout)
 
 
 def test_a_damaged_seal_is_no_seal(layout: Layout) -> None:

@@ -1,0 +1,218 @@
+"""Staged shards: what a cluster has embedded and the collection has not committed yet.
+
+A staged shard is two objects in a folder that all machines can reach, a path or any URL that fsspec
+knows: `NAME.npy`, float32 `[n, dim]`, and then `NAME.json`, its manifest, which makes it count. It
+says what came of each file and has the SHA-256 of the `.npy`. Names are never used twice and
+nothing is renamed or changed, which not every storage can do; an upload that was cut off has no
+manifest, or one that is not JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
+from imgsearch.errors import SettingError, StorageError, reason_of
+
+__all__ = ["StagedFile", "Staging"]
+
+_FORMAT = {"format": "imgsearch staged shard", "version": 1}
+_OURS = re.compile(r"[0-9a-f]{32}\.(npy|json)|[0-9a-f]{64}\.onnx")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """Where the outcome of a file is: its shard, and its place there.
+
+    `size` and `mtime_ns` are those of the file when it was embedded, as of `Embedded`.
+    """
+
+    shard: str
+    place: int
+    size: int
+    mtime_ns: int | None
+
+
+class Staging:
+    """The folder of staged shards of one collection."""
+
+    def __init__(self, url: str) -> None:
+        """Name a folder, which need not be there.
+
+        Args:
+            url: a path, or a URL such as `s3://bucket/folder`.
+
+        Raises:
+            SettingError: there is no such kind of URL, or its package is not installed.
+        """
+        from fsspec.core import url_to_fs
+
+        try:
+            self._files, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise SettingError(f"cannot use {url} for staging: {reason_of(error)}") from error
+        self.url = url
+
+    def add(self, model: str, outcomes: Sequence[tuple[str, Outcome]]) -> str:
+        """Write the outcomes of some files as a shard; return its name.
+
+        Args:
+            model: the SHA-256 (hex) of the ONNX file that embedded them.
+            outcomes: of each path, either `Embedded` or `Refused`.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        name = uuid.uuid4().hex
+        rows = [each.embedding for _, each in outcomes if isinstance(each, Embedded)]
+        data = io.BytesIO()
+        np.save(data, np.stack(rows) if rows else np.empty((0, 0), np.float32), allow_pickle=False)
+        manifest = {
+            **_FORMAT,
+            "model": model,
+            "sha256": hashlib.sha256(data.getvalue()).hexdigest(),
+            "files": [_entry(path, outcome) for path, outcome in outcomes],
+        }
+        self._write(f"{name}.npy", data.getvalue())
+        self._write(f"{name}.json", json.dumps(manifest).encode("ascii"))
+        return name
+
+    def read(self, name: str) -> list[Outcome]:
+        """Return what came of each file of a shard, in the order in which it was given.
+
+        Raises:
+            StorageError: it is gone, cut off, damaged or cannot be read.
+        """
+        manifest, data = self._manifest(name), self._read(f"{name}.npy")
+        if manifest is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise StorageError(f"the staged shard {name} in {self.url} is damaged; index again")
+        rows = iter(np.load(io.BytesIO(data), allow_pickle=False))
+        return [_outcome(entry, rows) for entry in manifest["files"]]
+
+    def find(self, model: str) -> dict[str, StagedFile]:
+        """Return the files that a run before has embedded with `model`; drop all other shards.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        found: dict[str, StagedFile] = {}
+        names = self._names()
+        shards = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        whole = set()
+        for name in sorted(shards):
+            manifest = self._manifest(name)
+            if manifest is None or manifest["model"] != model or f"{name}.npy" not in names:
+                continue
+            whole.add(name)
+            for place, entry in enumerate(manifest["files"]):
+                if "digest" in entry:
+                    staged = StagedFile(name, place, entry["size"], entry["mtime_ns"])
+                    found[entry["path"]] = staged
+        self._drop(name for name in names if name.partition(".")[0] not in whole)
+        return found
+
+    def write_model(self, sha256: str, onnx: bytes) -> None:
+        """Write the model, for all machines to read."""
+        self._write(f"{sha256}.onnx", onnx)
+
+    def read_model(self, sha256: str) -> bytes:
+        """Return the model.
+
+        Raises:
+            StorageError: it is not there, damaged, or cannot be read.
+        """
+        onnx = self._read(f"{sha256}.onnx")
+        if hashlib.sha256(onnx).hexdigest() != sha256:
+            raise StorageError(f"the model in {self.url} is damaged; index again")
+        return onnx
+
+    def discard(self, shards: Iterable[str]) -> None:
+        """Remove shards, manifests first."""
+        self._drop(f"{name}.{kind}" for name in shards for kind in ("json", "npy"))
+
+    def clear(self) -> None:
+        """Remove all that this class writes, and the folder if nothing else is in it."""
+        self._drop(self._names())
+        if self._try(lambda: self._files.exists(self._root) and not self._files.ls(self._root)):
+            self._try(lambda: self._files.rmdir(self._root))
+
+    def _manifest(self, name: str) -> dict[str, Any] | None:
+        """Return a manifest; None if it was cut off or is of another version."""
+        try:
+            manifest: dict[str, Any] = json.loads(self._read(f"{name}.json"))
+        except ValueError:
+            return None
+        return manifest if manifest.items() >= _FORMAT.items() else None
+
+    def _names(self) -> list[str]:
+        """Return the names in the folder that are ours, manifests first."""
+        if not self._try(lambda: self._files.exists(self._root)):
+            return []
+        paths = self._try(lambda: self._files.ls(self._root, detail=False))
+        names = sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+        return sorted((name for name in names if _OURS.fullmatch(name)), key=_manifests_first)
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._try(lambda: self._files.makedirs(self._root, exist_ok=True))
+        self._try(lambda: self._files.pipe_file(f"{self._root}/{name}", content))
+
+    def _read(self, name: str) -> bytes:
+        content: bytes = self._try(lambda: self._files.cat_file(f"{self._root}/{name}"))
+        return content
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._try(lambda name=name: self._files.rm_file(f"{self._root}/{name}"))  # type: ignore[misc]
+
+    def _try(self, work: Callable[[], T]) -> T:
+        """Do something with the storage.
+
+        Raises:
+            StorageError: it failed.
+        """
+        try:
+            return work()
+        except Exception as error:  # each kind of storage raises what its own library does
+            reason = reason_of(error)
+            raise StorageError(f"cannot use {self.url} for staging: {reason}") from error
+
+
+def _manifests_first(name: str) -> tuple[bool, str]:
+    return not name.endswith(".json"), name
+
+
+def _entry(path: str, outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, Refused):
+        return {
+            "path": path,
+            "reason": outcome.reason,
+            "recognised": outcome.recognised,
+            "transient": outcome.transient,
+            "limited": outcome.limited,
+        }
+    return {
+        "path": path,
+        "digest": outcome.digest.hex(),
+        "size": outcome.size,
+        "mtime_ns": outcome.mtime_ns,
+    }
+
+
+def _outcome(entry: dict[str, Any], rows: Iterator[Any]) -> Outcome:
+    if "reason" in entry:
+        return Refused(
+            entry["reason"], entry["recognised"], entry["transient"], limited=entry["limited"]
+        )
+    digest = bytes.fromhex(entry["digest"])
+    return Embedded(next(rows), digest, entry["size"], entry["mtime_ns"])

@@ -1,0 +1,91 @@
+"""Embed queries with the model of a collection."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.limits import MAX_PIXELS
+from imgsearch.embedding.models import find_network
+from imgsearch.embedding.runtime import (
+    OnnxRuntime,
+    ParallelRuntime,
+    Runtime,
+    TorchRuntime,
+    pick_device,
+    torch_devices,
+)
+from imgsearch.errors import InputError
+from imgsearch.queries import Query, pixels_of_query
+from imgsearch.search.vectors import Vectors, as_queries
+from imgsearch.storage.records import ModelRecord
+
+__all__ = ["Embedder", "open_on_gpus"]
+
+
+class Embedder:
+    """Embeds queries; the model is opened by the first image. Safe for concurrent use."""
+
+    def __init__(
+        self, record: ModelRecord, device: str, model: Callable[[], Path], threads: int = 0
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            record: of the model that made the collection.
+            device: "auto" embeds on the CPU, as a query is a handful of images.
+            model: returns the path of the ONNX file, checked to be what was recorded.
+            threads: how many embed one image on the CPU; 0 for one a core.
+        """
+        self._record = record
+        self._device = device
+        self._path = model
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    def embed(
+        self,
+        queries: Sequence[Query] | Vectors,
+        crop: Box | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Vectors:
+        """See `imgsearch.collection.Collection.embed`."""
+        if isinstance(queries, np.ndarray) and crop is None:
+            return as_queries(queries, self._record.dim)
+        if isinstance(queries, str | bytes | os.PathLike | Image.Image):
+            raise InputError("several queries are expected: give a list, even for one")
+        rows = [self._embed_one(query, crop, max_pixels) for query in queries]
+        return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
+
+    def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
+        pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
+        if pixels is None:
+            return as_queries(np.asarray(query), self._record.dim)
+        return self._model().embed(pixels[None])
+
+    def _model(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                device = "cpu" if self._device == "auto" else pick_device(self._device)
+                if device == "cpu":
+                    self._runtime = OnnxRuntime(self._path(), threads=self._threads)
+                else:
+                    self._runtime = _open_torch(self._record, device)
+            return self._runtime
+
+
+def open_on_gpus(model: ModelRecord, device: str) -> Runtime:
+    """Open a collection's model on all GPUs of a kind, or raise `ModelError`."""
+    runtimes = [_open_torch(model, one) for one in torch_devices(device)]
+    return runtimes[0] if len(runtimes) == 1 else ParallelRuntime(runtimes)
+
+
+def _open_torch(model: ModelRecord, device: str) -> TorchRuntime:
+    return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)

@@ -1,0 +1,71 @@
+"""Collections in Milvus, as `imgsearch.places` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+from imgsearch.creating import make_model
+from imgsearch.evaluation import Evaluation
+from imgsearch.milvus import judging, receiving
+from imgsearch.milvus.collection import MilvusCollection
+from imgsearch.milvus.model import write_model
+from imgsearch.milvus.rows import Address
+from imgsearch.milvus.state import State, write_state
+from imgsearch.milvus.store import Store
+from imgsearch.queries import PathLike, SearchOptions
+from imgsearch.reports import Transfer
+from imgsearch.storage.layout import Layout
+
+__all__ = ["create", "evaluate", "exists", "open_at", "receive"]
+
+
+def exists(location: PathLike) -> bool:
+    """Tell whether there is a collection."""
+    with closing(Store(Address.of(location))) as store:
+        return store.exists() and store.get("collection") is not None
+
+
+def create(
+    location: PathLike, *, model: str, weights: str | None, device: str, progress: bool
+) -> MilvusCollection:
+    """Make an empty collection and open it; what an interrupted attempt left is used."""
+    store = Store(Address.of(location))
+    record, onnx = make_model(model, weights, progress=progress)
+    store.create(record.dim)
+    write_model(store, onnx)
+    write_state(store, State(record))
+    store.flush()
+    return MilvusCollection(store, device)
+
+
+def open_at(location: PathLike, *, device: str, threads: int = 0) -> MilvusCollection:
+    """Open a collection."""
+    return MilvusCollection(Store(Address.of(location)), device, threads)
+
+
+def evaluate(
+    location: PathLike,
+    labels: PathLike,
+    *,
+    k: int,
+    recall: float | None,
+    nprobe: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Evaluation:
+    """See `imgsearch.evaluating.evaluate`."""
+    options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
+    with open_at(location, device="cpu") as collection:
+        return judging.evaluate(collection.view(), labels, options, progress)
+
+
+def receive(
+    location: PathLike,
+    directory: PathLike,
+    *,
+    verify: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Transfer:
+    """Take in a copy of the collection in a directory, or compare the two."""
+    with closing(Store(Address.of(location))) as store:
+        return receiving.receive(store, Layout.at(directory), verify=verify, progress=progress)
