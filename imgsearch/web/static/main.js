@@ -128,7 +128,7 @@ function nothing() {
 /** Show what went wrong with the question. */
 async function fail(error) {
   if (error instanceof Unreachable) {
-    lose();
+    look(); // and go on once it answers
     return;
   }
   const unknown = error instanceof Refused && [404, 410].includes(error.status);
@@ -168,7 +168,7 @@ async function ask(file, wanted, { replace = false } = {}) {
   } catch (error) {
     $("main").removeAttribute("aria-busy");
     say("");
-    if (error instanceof Unreachable) lose();
+    if (error instanceof Unreachable) look();
     else warn(`${file.name}: ${error.message}`);
   }
 }
@@ -250,4 +250,4 @@ listen({
 });
 onMove(show);
 show();
-watch({ seen, gone: (error) => (error instanceof Unreachable ? lose() : warn(error.message)) });
+const look = watch({ seen, gone: (error) => (error instanceof Unreachable ? lose() : warn(error.message)) });

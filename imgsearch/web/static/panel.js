@@ -41,7 +41,7 @@ export class Panel {
     this.#settings(state);
     this.#chips("more", others, "Also like");
     this.#chips("less", state.unlike, "Less like");
-    await this.#picture(state.image ?? first, state);
+    await this.#picture(first, state);
   }
 
   /** Say what the collection promises. */
@@ -50,13 +50,17 @@ export class Panel {
     if (this.state) this.#note(this.state.recall);
   }
 
-  async #picture(subject, state) {
+  async #picture(id, state) {
+    // A part of an upload has another name, but it is the same file, and stays in view.
+    const subject = state.image ? (await find(state.image)) ?? state.image : id;
+    if (this.state !== state) return; // another has come meanwhile
     if (this.subject !== subject) {
       this.subject = subject;
+      this.shown = false;
       $("stage").replaceChildren();
-      this.crop.show(null, false);
+      this.#crop();
       const { title, address } = await subjectOf(subject);
-      if (this.subject !== subject) return; // another has come meanwhile
+      if (this.subject !== subject) return;
       const image = element("img", { alt: `Query: ${title}`, draggable: false });
       image.onerror = async () => {
         const why = state.image ? "This browser cannot show it." : await whyNot(address);
@@ -138,11 +142,11 @@ export class Panel {
   }
 }
 
-/** Return {title, address} of the picture that is asked with; no address if it is not to be had. */
+/** Return {title, address} of an id, a file, or the name of an upload whose picture is not here. */
 async function subjectOf(subject) {
   if (typeof subject === "number") {
     return { title: await nameOf(subject), address: thumbnail(subject, 512) };
   }
-  const file = await find(subject);
-  return { title: file?.name ?? "your image", address: file && URL.createObjectURL(file) };
+  if (typeof subject === "string") return { title: "your image", address: null };
+  return { title: subject.name, address: URL.createObjectURL(subject) };
 }
