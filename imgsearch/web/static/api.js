@@ -1,0 +1,77 @@
+/** Talk to the server; see /openapi.json. */
+
+const API = "/api/v1";
+
+/** Recall@10 that each choice asks for; null for what the collection promises. */
+const RECALL = { fast: 0.8, promised: null, exact: null };
+
+/** The server refused, and said why. */
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+/** The server does not answer. */
+export class Unreachable extends Error {}
+
+export const original = (id) => `${API}/images/${id}/original`;
+export const thumbnail = (id, size) => `${API}/images/${id}/thumbnail?size=${size}`;
+export const facts = (id, signal) => ask(`/images/${id}`, { signal });
+export const info = () => ask("/info", { cache: "no-store" });
+
+/** Return images with an id above `after`, at most `limit` of them. */
+export function browse(after, limit, signal) {
+  return ask(`/images?${new URLSearchParams({ after, limit })}`, { signal });
+}
+
+/** Ask for the images most similar to what a state says.
+ *
+ * `file` is the picture to send; without it the server is to know the name in `state.image`.
+ */
+export function query(state, { file = null, k, offset = 0, signal }) {
+  const form = new FormData();
+  if (file) form.append("image", file, file.name || "image");
+  else if (state.image) form.append("embedding", state.image);
+  state.like.forEach((id) => form.append("like", id));
+  state.unlike.forEach((id) => form.append("like", `${id}:-1`));
+  if (state.crop && (file || !state.image)) form.append("crop", state.crop.join(","));
+  if (state.min !== null) form.append("min_similarity", state.min);
+  if (RECALL[state.recall] !== null) form.append("recall", RECALL[state.recall]);
+  if (state.recall === "exact") form.append("exact", "true");
+  form.append("k", k);
+  form.append("offset", offset);
+  return ask("/query", { method: "POST", body: form, signal });
+}
+
+/** Return why the server does not give what stands at an address, in a sentence. */
+export async function whyNot(address) {
+  try {
+    const response = await fetch(address, { cache: "no-store" });
+    return response.ok ? "This browser cannot show it." : await detailOf(response);
+  } catch {
+    return "The server does not answer.";
+  }
+}
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(API + path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Unreachable("The server does not answer.");
+  }
+  if (!response.ok) throw new Refused(response.status, await detailOf(response));
+  return response.json();
+}
+
+async function detailOf(response) {
+  try {
+    const problem = await response.json();
+    return problem.detail || problem.title;
+  } catch {
+    return `The server answered with ${response.status} ${response.statusText}.`;
+  }
+}

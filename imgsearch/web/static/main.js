@@ -1,0 +1,253 @@
+/** The page: from the address to what is shown, from what people do to the address. */
+
+import { query, Refused, Unreachable } from "./api.js";
+import { nameOf, remember } from "./collection.js";
+import { Grid } from "./grid.js";
+import { listen } from "./intake.js";
+import { Large } from "./large.js";
+import { explain, images, say, summary, warn } from "./notices.js";
+import { Panel } from "./panel.js";
+import { find, keep } from "./pictures.js";
+import { go, here, keepPlace, onMove, place } from "./route.js";
+import { asking, browsing } from "./sources.js";
+import { hashOf, isBrowsing, stateOf, withLike, withUnlike } from "./state.js";
+import { watch } from "./watch.js";
+
+const PAGE = 60; // images that are asked for at once
+const $ = (id) => document.getElementById(id);
+
+let state = stateOf();
+let source = null; // of the images that are shown
+let list = { shown: 0, done: true, search: null };
+let running = new AbortController(); // whatever belongs to this state
+let loading = false;
+let answered = null; // {address, answer}: the first page, which came with the name of an upload
+let facts = { images: 0, indexing: false };
+let away = false; // the server is
+
+const grid = new Grid($("grid"), $("further"), { act, next: () => load() });
+const panel = new Panel(change);
+const large = new Large($("large"), {
+  act, say, closed: (image) => image && grid.focus(image.id),
+});
+
+/** Show what the address says. */
+async function show() {
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const to = place();
+  state = here();
+  const first = answered?.address === hashOf(state) ? answered.answer : null;
+  answered = null;
+  source = isBrowsing(state) ? browsing() : asking(state, first);
+  list = { shown: 0, done: false, search: null };
+  loading = false;
+  warn("");
+  if (large.dialog.open) large.dialog.close();
+  panel.show(state);
+  head();
+  await load(to?.count);
+  if (!signal.aborted && to) {
+    scrollTo(0, to.scroll);
+    if (to.focus) grid.focus(to.focus);
+  }
+}
+
+/** Load more images, until `wanted` are shown. */
+async function load(wanted = list.shown + PAGE) {
+  const { signal } = running;
+  if (loading || list.done) return;
+  loading = true;
+  $("main").setAttribute("aria-busy", "true");
+  try {
+    while (!list.done && list.shown < wanted) {
+      const page = await source(PAGE, signal);
+      if (signal.aborted) return;
+      add(page);
+    }
+  } catch (error) {
+    if (!signal.aborted) await fail(error);
+  } finally {
+    if (!signal.aborted) {
+      loading = false;
+      $("main").removeAttribute("aria-busy");
+      grid.offer(!list.done);
+    }
+  }
+}
+
+function add({ images: found, done, search }) {
+  if (!list.shown) grid.clear(); // until now the images of the state before were shown
+  remember(found);
+  list = { shown: list.shown + found.length, done, search };
+  explain(list.shown ? null : nothing());
+  grid.add(found, { mayLess: !isBrowsing(state) });
+  tell();
+}
+
+function tell() {
+  $("count").textContent = list.shown ? summary({ ...list, total: facts.images }) : "";
+}
+
+async function head() {
+  const asked = state;
+  const others = state.like.length + (state.image ? 1 : 0) - 1;
+  const title = isBrowsing(state) ? "All images" : await similarTo(state, others);
+  if (asked !== state) return;
+  $("heading").textContent = title;
+  document.title = isBrowsing(state) ? "imgsearch" : `${title} – imgsearch`;
+}
+
+async function similarTo({ image, like, crop }, others) {
+  const name = image ? (await find(image))?.name ?? "your image" : await nameOf(like[0]);
+  const more = others > 0 ? ` and ${others} more` : "";
+  return `Similar to ${crop ? "a part of " : ""}${name}${more}`;
+}
+
+function nothing() {
+  if (!isBrowsing(state)) {
+    const relax = () => change(stateOf({ ...state, min: null }), { replace: true });
+    return state.min === null
+      ? { title: "Nothing found", text: "There is no other image in the collection." }
+      : {
+        title: "Nothing found",
+        text: `No image has a similarity of ${state.min} or more.`,
+        action: ["Show less similar ones", relax],
+      };
+  }
+  return facts.indexing
+    ? { title: "The first images are on their way", text: "Each one appears here as soon as it is indexed." }
+    : {
+      title: "There are no images yet",
+      text: "Put your pictures in, and they appear here:",
+      command: "imgsearch index ~/Pictures",
+    };
+}
+
+/** Show what went wrong with the question. */
+async function fail(error) {
+  if (error instanceof Unreachable) {
+    look(); // and go on once it answers
+    return;
+  }
+  const unknown = error instanceof Refused && [404, 410].includes(error.status);
+  const file = unknown && state.image ? await find(state.image) : null;
+  if (file) { // the server has forgotten it, this browser has not
+    await ask(file, state, { replace: true });
+    return;
+  }
+  grid.clear();
+  list = { shown: 0, done: true, search: null };
+  tell();
+  const browse = ["Show all images", () => change(stateOf())];
+  if (unknown && state.image) {
+    explain({
+      title: "That image is no longer here",
+      text: "The server has forgotten the image of this search. Give it again to repeat it.",
+      action: ["Choose the image again", () => $("file").click()],
+    });
+  } else if (unknown) {
+    explain({ title: "That image is no longer in the collection", text: error.message, action: browse });
+  } else {
+    explain({ title: "This search is not possible", text: error.message, action: browse });
+  }
+}
+
+/** Search with a picture from outside. */
+async function ask(file, wanted, { replace = false } = {}) {
+  $("main").setAttribute("aria-busy", "true");
+  say(`Searching with ${file.name} …`);
+  try {
+    const answer = await query(wanted, { file, k: PAGE });
+    const next = stateOf({ ...wanted, image: answer.embedding });
+    await keep(answer.embedding, file);
+    answered = { address: hashOf(next), answer };
+    say("");
+    move(next, { replace });
+  } catch (error) {
+    $("main").removeAttribute("aria-busy");
+    say("");
+    if (error instanceof Unreachable) look();
+    else warn(`${file.name}: ${error.message}`);
+  }
+}
+
+/** Go to another question. */
+async function change(next, { replace = false } = {}) {
+  const anotherPart = next.image && String(next.crop) !== String(state.crop);
+  const file = anotherPart ? await find(next.image) : null;
+  if (file) await ask(file, next, { replace });
+  else move(next, { replace });
+}
+
+function move(next, { replace }) {
+  if (!replace) leave();
+  go(next, { replace });
+}
+
+/** Keep the place for when one comes back. */
+function leave(focus = document.activeElement?.closest?.(".tile")?.dataset.id) {
+  keepPlace({ scroll: scrollY, count: list.shown, focus });
+}
+
+function act(what, image) {
+  const mayLess = !isBrowsing(state);
+  if (what === "open") {
+    large.open(image, grid.images, { mayLess });
+    return;
+  }
+  if (what === "less" && !mayLess) return;
+  leave(image.id);
+  const { min, recall } = state;
+  go({
+    search: () => stateOf({ like: [image.id], min, recall }),
+    more: () => withLike(state, image.id),
+    less: () => withUnlike(state, image.id),
+  }[what]());
+  scrollTo(0, 0);
+  $("heading").focus({ preventScroll: true });
+}
+
+function lose() {
+  away = true;
+  warn("The server does not answer. Start it again with “imgsearch serve”: this page then goes on by itself.");
+}
+
+/** Take in what the collection says about itself. */
+function seen(now) {
+  const before = facts;
+  facts = now;
+  $("total").textContent = images(now.images);
+  $("indexing").hidden = !now.indexing;
+  $("indexing").textContent = `Indexing: ${images(now.images)} so far`;
+  if (before.indexing && !now.indexing) say(`Indexing has ended: ${images(now.images)}.`);
+  panel.promised(now.promise ?? null);
+  if (away) {
+    away = false;
+    warn("");
+    show();
+  } else if (isBrowsing(state) && list.done && now.images > list.shown && !loading) {
+    list.done = false; // more have come
+    load();
+  } else if (!list.shown && list.done && isBrowsing(state)) {
+    explain(nothing());
+  }
+  tell();
+}
+
+$("skip").addEventListener("click", () => grid.focus() || $("heading").focus());
+$("home").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  change(stateOf());
+  scrollTo(0, 0);
+});
+window.addEventListener("pagehide", () => leave());
+listen({
+  take: (file) => ask(file, stateOf({ min: state.min, recall: state.recall })),
+  refuse: warn,
+});
+onMove(show);
+show();
+const look = watch({ seen, gone: (error) => (error instanceof Unreachable ? lose() : warn(error.message)) });

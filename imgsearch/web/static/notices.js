@@ -1,0 +1,49 @@
+/** What the page says besides showing images. */
+
+import { element } from "./elements.js";
+
+const $ = (id) => document.getElementById(id);
+const SHORT = 3_000; // milliseconds that a word about what was done stays
+
+/** Say something in passing. */
+export function say(text) {
+  $("toast").textContent = text;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => ($("toast").textContent = ""), SHORT);
+}
+
+/** Warn above the page until `warn("")`. */
+export function warn(text) {
+  $("notice").hidden = !text;
+  $("notice").textContent = text;
+}
+
+/** Show why there are no images: {title, text, command, action: [label, listener]}; null for none. */
+export function explain(reason) {
+  const state = $("state");
+  state.hidden = !reason;
+  if (!reason) {
+    state.replaceChildren();
+    return;
+  }
+  const { title, text, command, action } = reason;
+  state.replaceChildren(element("h2", {}, title), element("p", {}, text));
+  if (command) state.append(element("p", {}, element("code", {}, command)));
+  if (action) {
+    state.append(element("button", { type: "button", onclick: action[1] }, action[0]));
+  }
+}
+
+/** Return a number of images in words. */
+export function images(count) {
+  return count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
+}
+
+/** Return in words what is shown: `shown` images, and how the answer was searched. */
+export function summary({ shown, search, done, total }) {
+  if (!search) return total > shown ? `${shown.toLocaleString("en")} of ${images(total)}` : images(shown);
+  const number = done ? images(shown) : `the nearest ${images(shown)}`;
+  if (search.search === "exact") return `${number}, compared with every image`;
+  const recall = search.recall ? `, recall ${search.recall.toFixed(2)} expected` : "";
+  return `${number}${recall}`;
+}

@@ -1,0 +1,152 @@
+/** The question at the side: the picture, its part, further images, and how to search. */
+
+import { thumbnail, whyNot } from "./api.js";
+import { nameOf } from "./collection.js";
+import { Crop } from "./crop.js";
+import { element, iconButton } from "./elements.js";
+import { find } from "./pictures.js";
+import { isBrowsing, mayCrop, stateOf, withoutImage, withoutUpload } from "./state.js";
+import { lost } from "./tile.js";
+
+const $ = (id) => document.getElementById(id);
+const PAUSE = 250; // milliseconds without a change of the slider until it is searched
+
+export class Panel {
+  /** `changed(state, {replace})` is called when the question is another. */
+  constructor(changed) {
+    this.changed = changed;
+    this.subject = null;
+    this.promise = null;
+    this.crop = new Crop($("stage"), (crop) => this.#change({ crop }, Boolean(this.state.crop)));
+    $("part").addEventListener("click", () => this.crop.toggle());
+    $("clear").addEventListener("click", () => this.#clear());
+    $("least").addEventListener("input", () => this.#slide());
+    document.querySelectorAll("[name=recall]").forEach((radio) =>
+      radio.addEventListener("change", () => this.#change({ recall: radio.value }, true)));
+    const wide = matchMedia("(min-width: 56rem)");
+    const unfold = () => ($("refine").open = wide.matches);
+    wide.addEventListener("change", unfold);
+    unfold();
+  }
+
+  /** Show the question of a state. */
+  async show(state) {
+    this.state = state;
+    $("panel").hidden = isBrowsing(state);
+    if (isBrowsing(state)) {
+      this.subject = null;
+      return;
+    }
+    const [first, ...others] = state.image ? [null, ...state.like] : state.like;
+    this.#settings(state);
+    this.#chips("more", others, "Also like");
+    this.#chips("less", state.unlike, "Less like");
+    await this.#picture(first, state);
+  }
+
+  /** Say what the collection promises. */
+  promised(recall) {
+    this.promise = recall;
+    if (this.state) this.#note(this.state.recall);
+  }
+
+  async #picture(id, state) {
+    // A part of an upload has another name, but it is the same file, and stays in view.
+    const subject = state.image ? (await find(state.image)) ?? state.image : id;
+    if (this.state !== state) return; // another has come meanwhile
+    if (this.subject !== subject) {
+      this.subject = subject;
+      this.shown = false;
+      $("stage").replaceChildren();
+      this.#crop();
+      const { title, address } = await subjectOf(subject);
+      if (this.subject !== subject) return;
+      const image = element("img", { alt: `Query: ${title}`, draggable: false });
+      image.onerror = async () => {
+        const why = state.image ? "This browser cannot show it." : await whyNot(address);
+        image.replaceWith(lost(title, address ? why : "Its picture is no longer in this browser."));
+        this.shown = false;
+        this.#crop();
+      };
+      this.shown = true;
+      $("caption").textContent = title;
+      image.src = address ?? "data:,";
+      $("stage").replaceChildren(image);
+    }
+    this.#crop();
+  }
+
+  #crop() {
+    const may = this.shown && mayCrop(this.state);
+    this.crop.show(may ? this.state.crop : null, may);
+    $("part").hidden = !may;
+    $("part").setAttribute("aria-pressed", String(Boolean(this.state.crop)));
+    $("part").lastElementChild.textContent = this.state.crop ? "Whole image" : "Search a part";
+  }
+
+  #chips(kind, ids, title) {
+    $("chips").querySelector(`.${kind}`)?.remove();
+    if (!ids.length) return;
+    const list = element("ul", { role: "list" }, ...ids.map((id) => this.#chip(kind, id)));
+    $("chips").append(element("section", { className: kind }, element("h2", {}, title), list));
+  }
+
+  #chip(kind, id) {
+    const take = iconButton("close", "Take away", {
+      onclick: () => this.changed(withoutImage(this.state, id)),
+    });
+    const image = element("img", { src: thumbnail(id, 256), alt: "" });
+    nameOf(id).then((name) => {
+      image.alt = name;
+      take.title = `Take away ${name}`;
+      take.setAttribute("aria-label", take.title);
+    });
+    return element("li", { className: `chip ${kind}` }, image, take);
+  }
+
+  #clear() {
+    const { state } = this;
+    this.changed(state.image ? withoutUpload(state) : withoutImage(state, state.like[0]));
+  }
+
+  #settings({ min, recall }) {
+    $("least").value = min ?? 0;
+    this.#least();
+    document.querySelector(`[name=recall][value=${recall}]`).checked = true;
+    this.#note(recall);
+  }
+
+  #note(recall) {
+    const promise = this.promise === null ? "what the collection promises" : `${Math.round(this.promise * 100)} %`;
+    $("recall-note").textContent = {
+      fast: "On average at least 80 % of the nearest ten, in the shortest time.",
+      promised: `On average at least ${promise} of the nearest ten, as the collection promises.`,
+      exact: "Compares with every image: nothing is missed.",
+    }[recall];
+  }
+
+  #least() {
+    const least = Number($("least").value);
+    $("least-shown").textContent = least ? `${least.toFixed(2)} or more` : "any";
+  }
+
+  #slide() {
+    this.#least();
+    clearTimeout(this.pause);
+    this.pause = setTimeout(
+      () => this.#change({ min: Number($("least").value) || null }, true), PAUSE);
+  }
+
+  #change(facts, replace) {
+    this.changed(stateOf({ ...this.state, ...facts }), { replace });
+  }
+}
+
+/** Return {title, address} of an id, a file, or the name of an upload whose picture is not here. */
+async function subjectOf(subject) {
+  if (typeof subject === "number") {
+    return { title: await nameOf(subject), address: thumbnail(subject, 512) };
+  }
+  if (typeof subject === "string") return { title: "your image", address: null };
+  return { title: subject.name, address: URL.createObjectURL(subject) };
+}

@@ -1,0 +1,25 @@
+/** Lists of images, a page at a time: `next(count, signal)` gives {images, done, search}. */
+
+import * as api from "./api.js";
+
+/** Return the source of all images of the collection, in the order in which they came. */
+export function browsing() {
+  let after = 0;
+  return async (count, signal) => {
+    const { images } = await api.browse(after, count, signal);
+    after = images.at(-1)?.id ?? after;
+    return { images, done: images.length < count, search: null };
+  };
+}
+
+/** Return the source of the images that a state asks for; `first` is the first page, if known. */
+export function asking(state, first = null) {
+  let offset = 0;
+  let known = first;
+  return async (count, signal) => {
+    const answer = known ?? (await api.query(state, { k: count, offset, signal }));
+    known = null;
+    offset += answer.hits.length;
+    return { images: answer.hits, done: answer.hits.length < count, search: answer };
+  };
+}

@@ -1,0 +1,76 @@
+"""The page can be used by everybody: axe-core finds nothing serious in any view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.page.doing import choose, hits, names, open_large, tile
+from tests.web.page.serving import Server
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+
+
+def faults(page: Page) -> list[str]:
+    """Return what axe-core finds serious or critical."""
+    page.evaluate(AXE)
+    page.wait_for_timeout(300)  # milliseconds: fading in has ended
+    found: dict[str, Any] = page.evaluate("axe.run()")
+    return [
+        f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes']]}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_has_a_serious_fault(
+    album_page: Page, album: Path, scheme: Literal["light", "dark"]
+) -> None:
+    page = album_page
+    page.emulate_media(color_scheme=scheme)
+    assert faults(page) == []  # browsing
+    open_large(page, "coffee.jpg")
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    choose(page, album / "chelsea.jpg")
+    for key, name in zip("+-", names(page)[8:10], strict=True):
+        tile(page, name).locator(".picture").press(key)
+        expect(page.get_by_role("img", name=name, exact=True)).to_have_count(1)
+        hits(page)
+    page.get_by_role("button", name="Search a part").click()
+    page.wait_for_url("**crop=*")
+    page.locator("#refine").evaluate("details => details.open = true")
+    assert faults(page) == []
+    page.locator("#least").fill("1")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    assert faults(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_empty_collection_has_no_serious_fault(
+    page: Page,
+    serve: Callable[[Path], Server],
+    empty: Path,
+    scheme: Literal["light", "dark"],
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(serve(empty).address)
+    expect(page.get_by_role("heading", name="There are no images yet")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_what_is_found_is_announced(album_page: Page, album: Path) -> None:
+    choose(album_page, album / "chelsea.jpg")
+    expect(album_page.locator("#count[role=status]")).to_contain_text("nearest 60 images")
+
+
+def test_nothing_moves_for_those_who_want_it_so(album_page: Page) -> None:
+    album_page.emulate_media(reduced_motion="reduce")
+    picture = album_page.locator(".tile img").first
+    assert picture.evaluate("image => getComputedStyle(image).transitionDuration") == "0s"
