@@ -279,7 +279,8 @@ class Catalog:
         rows = self._rows(
             "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest "
             "FROM json_each(?) JOIN images ON images.id = value "
-            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root ORDER BY images.id",
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = folders.root "
+            "ORDER BY images.id",
             json.dumps(ids),
         )
         return [

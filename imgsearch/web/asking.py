@@ -19,7 +19,8 @@ Crop: TypeAlias = tuple[float, float, float, float]
 MAX_ID = 2**63 - 1
 MAX_K = 1_000
 MAX_OFFSET = 100_000
-_NUMBER = r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_WHOLE = r"-?[0-9]{1,18}"
+_NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,2}})?"
 _LIKE = r"([1-9][0-9]{0,17})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
 _NAME = r"[0-9a-f]{32}"
 _CROP = rf"{_NUMBER}(?:,{_NUMBER}){{3}}"
@@ -161,10 +162,7 @@ def _number(
     if name not in fields:
         return None
     text = fields[name]
-    pattern = (
-        r"-?[0-9]{1,18}" if whole else r"-?[0-9]{1,18}(?:\.[0-9]{1,30})?(?:[eE][-+]?[0-9]{1,3})?"
-    )
-    value = float(text) if re.fullmatch(pattern, text) else None
+    value = float(text) if re.fullmatch(_WHOLE if whole else _NUMBER, text) else None
     if value is None or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
         raise SettingError(f"{name} is {text[:40]!r}; it must be {kind} from {least:g} to {most:g}")

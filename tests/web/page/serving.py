@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ class Server:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
             command(self.directory, self._port),
+            env=os.environ | {"XDG_CACHE_HOME": str(self.directory.parent / "cache")},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -62,7 +62,8 @@ def test_back_forward_and_reload_keep_the_question(album_page: Page, album: Path
     expect(heading).to_have_text(f"Similar to {first[5]}")
     album_page.go_back()
     expect(heading).to_have_text("Similar to chelsea.jpg")
-    expect(album_page.locator(".tile .picture").first).to_have_attribute("title", f"{album}/{first[0]}")
+    nearest = album_page.locator(".tile .picture").first
+    expect(nearest).to_have_attribute("title", f"{album}/{first[0]}")
     assert names(album_page) == first
     expect(tile(album_page, first[5]).locator(".picture")).to_be_focused()
     album_page.go_forward()

@@ -20,7 +20,7 @@ EVIL = '"><img src=x onerror=alert(1)>.jpg'
 
 
 @pytest.fixture
-def pictures(empty: Path, tmp_path: Path, here: None) -> Path:
+def pictures(empty: Path, tmp_path: Path) -> Path:
     """A folder of 5 pictures in the collection `empty`."""
     folder = tmp_path / "pictures"
     save_pictures(folder, 5)
@@ -29,8 +29,9 @@ def pictures(empty: Path, tmp_path: Path, here: None) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("here")
 def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
-    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path, here: None
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
 ) -> None:
     page.goto(serve(empty).address)
     expect(page.get_by_role("heading", name="There are no images yet")).to_be_visible()
@@ -138,7 +139,7 @@ def test_a_file_name_is_only_ever_text(
         collection.index([pictures])
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.goto(serve(empty).address)
-    picture = page.locator(f".tile >> nth=5").locator(".picture")
+    picture = page.locator(".tile >> nth=5").locator(".picture")
     expect(picture).to_have_attribute("title", str(evil))
     picture.press(" ")
     expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text(EVIL)
