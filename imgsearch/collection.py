@@ -323,9 +323,5 @@ class Collection:
         return describe(self._layout, self._catalog, self._searcher.view(), self._device)
 
     def check_model(self, model: str | None, weights: str | None) -> None:
-        """Check that a model and weights, where given, are those of this collection.
-
-        Raises:
-            SettingError: they are others.
-        """
+        """Raise `SettingError` if a model or weights that are given are not the collection's."""
         check_model(self._model, model, weights)

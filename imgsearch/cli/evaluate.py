@@ -10,6 +10,7 @@ from imgsearch.cli import options
 from imgsearch.cli.choice import choose
 from imgsearch.cli.evaluation import as_json as evaluation_as_json
 from imgsearch.cli.evaluation import as_text as evaluation_as_text
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import where
 from imgsearch.cli.progress import CountBar
 
@@ -44,7 +45,7 @@ def evaluate(
     from imgsearch.places import keeper_of
 
     chosen = choose(ctx, ("recall",), ("nprobe",))
-    directory = options.locate_any(ctx, collection)
+    directory = locate_any(ctx, collection)
     with CountBar("evaluating", " queries") as bar:
         found = keeper_of(directory).evaluate(
             directory,

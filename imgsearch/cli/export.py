@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate
 from imgsearch.cli.output import dump, where
 from imgsearch.cli.progress import CountBar
 from imgsearch.errors import DamagedError
@@ -33,7 +34,7 @@ def export(
 
     if to is None:
         raise click.UsageError("--to is missing: name where to, as milvus://HOST:PORT/NAME", ctx)
-    directory = options.locate(ctx, collection)
+    directory = locate(ctx, collection)
     with CountBar("comparing" if verify else "exporting", " images") as bar:
         done = keeper_of(to).receive(to, directory, verify=verify, progress=bar)
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.cli.reports import report_as_json, report_as_text
@@ -74,7 +75,7 @@ def index(
     """
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
-    directory = options.locate_any(ctx, collection)
+    directory = locate_any(ctx, collection)
     cluster = _cluster(ray, staging, directory, workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.reports import info_as_json, info_as_text
 from imgsearch.cli.settings import settings_as_json, settings_as_text, settings_of
 from imgsearch.embedding.models import MODELS
@@ -30,6 +31,6 @@ def info(
         return
     from imgsearch.places import opened
 
-    with opened(options.locate_any(ctx, collection), device=device) as found:
+    with opened(locate_any(ctx, collection), device=device) as found:
         facts = found.info()
     click.echo(info_as_json(facts) if as_json else info_as_text(facts, list(MODELS)))

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
-from click.core import ParameterSource
 
 from imgsearch.cli.kinds import Option, Place, Switch, crop
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
-from imgsearch.errors import SettingError
-from imgsearch.storage.layout import Layout
 
 __all__ = [
     "OPPOSITES",
@@ -34,8 +31,6 @@ __all__ = [
     "insecure_option",
     "json_option",
     "k_option",
-    "locate",
-    "locate_any",
     "max_pixels_option",
     "max_upload_option",
     "min_similarity_option",
@@ -77,7 +72,6 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
-HIDDEN = ".imgsearch"
 OPPOSITES = "--no-json, and so on, undoes --json where a variable or a configuration file says so."
 
 
@@ -333,34 +327,3 @@ def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) ->
         callback=load,
         help="Read options from a TOML file; see configs/default.toml.",
     )
-
-
-def locate(ctx: click.Context, collection: Path | str | None) -> Path:
-    """Return the collection's directory; see `locate_any`.
-
-    Raises:
-        SettingError: it is no directory.
-    """
-    found = locate_any(ctx, collection)
-    if isinstance(found, Path):
-        return found
-    raise SettingError(
-        f"`imgsearch {ctx.info_name}` works on a collection in a directory, not on {found}; "
-        "`index`, `query`, `info`, `remove` and `evaluate` do on both"
-    )
-
-
-def locate_any(ctx: click.Context, collection: Path | str | None) -> Path | str:
-    """Return the collection's directory, or the URL of what is elsewhere.
-
-    The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
-    `./.imgsearch`.
-    """
-    # What is given before the command comes before a variable or a file, which stand for both.
-    after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
-    given = collection if after else ctx.obj or collection
-    if isinstance(given, Path | str):
-        return given
-    here = Path.cwd()
-    near = (folder / HIDDEN for folder in (here, *here.parents))
-    return next((path for path in near if Layout(path).exists()), here / HIDDEN)

@@ -14,6 +14,7 @@ from imgsearch.cli.answers import Crop, Request, answers
 from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.choice import choose
 from imgsearch.cli.forms import Form, as_csv, as_json, as_paths, as_table
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.outcome import Outcome
 from imgsearch.cli.output import shown
 from imgsearch.cli.page import write_page
@@ -81,7 +82,7 @@ def query(
         options=_search_options(ctx, k, min_similarity),
     )
     outcome = Outcome()
-    directory = options.locate_any(ctx, collection)
+    directory = locate_any(ctx, collection)
     found_there = opened(directory, device=device)
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, outcome)

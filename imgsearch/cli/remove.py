@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import dump, path_fields, where
 
 __all__ = ["remove"]
@@ -29,7 +30,7 @@ def remove(
     """
     from imgsearch.places import opened
 
-    directory = options.locate_any(ctx, collection)
+    directory = locate_any(ctx, collection)
     with opened(directory) as found:
         removed = found.remove(paths)
     click.echo(f"removed {removed:,} {'image' if removed == 1 else 'images'}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from imgsearch.cli import options
 from imgsearch.cli.chatter import libraries_silenced
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
 from imgsearch.errors import SettingError
 
@@ -64,7 +65,7 @@ def serve(
         max_pixels=max_pixels,
         thumbnails=thumbnails * 1_000_000,
     )
-    location = options.locate_any(ctx, collection)
+    location = locate_any(ctx, collection)
 
     def ready(address: str) -> None:
         click.echo(f"serving {shown(where(location))} at {address}; Ctrl-C ends it", err=True)

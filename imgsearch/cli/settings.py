@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.cli.options import locate_any
+from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import dump, path_fields, shown
 
 __all__ = ["Setting", "settings_as_json", "settings_as_text", "settings_of"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate
 from imgsearch.cli.plot import check_plot, draw
 from imgsearch.cli.progress import CountBar
 from imgsearch.cli.sweep import as_json as sweep_as_json
@@ -49,7 +50,7 @@ def tune(
     from imgsearch.sweeping import tune
 
     files = check_plot(plot) if plot else []
-    directory = options.locate(ctx, collection)
+    directory = locate(ctx, collection)
     with CountBar("tuning", " steps") as bar:
         sweep = tune(
             directory,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.locating import locate
 from imgsearch.cli.progress import ByteBar
 from imgsearch.cli.verification import as_json as verification_as_json
 from imgsearch.cli.verification import as_text as verification_as_text
@@ -41,7 +42,7 @@ def verify(
     """
     from imgsearch.verifying import verify
 
-    directory = options.locate(ctx, collection)
+    directory = locate(ctx, collection)
     with ByteBar("verifying") as bar:
         report = verify(directory, repair=repair, sample=sample, workers=workers, progress=bar)
     text = verification_as_text(report)

@@ -20,7 +20,7 @@ MAX_ID = 2**63 - 1
 MAX_K = 1_000
 MAX_OFFSET = 100_000
 _WHOLE = r"-?[0-9]{1,18}"
-_NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,2}})?"
+_NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,3}})?"
 _LIKE = r"([1-9][0-9]{0,17})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
 _NAME = r"[0-9a-f]{32}"
 _CROP = rf"{_NUMBER}(?:,{_NUMBER}){{3}}"
@@ -194,6 +194,6 @@ def _crop(fields: dict[str, str]) -> Crop | None:
     text = _matching(fields, "crop", _CROP)
     if text is None:
         return None
-    left, top, right, bottom = map(float, text.split(","))
+    left, top, right, bottom = (max(-1e18, min(float(part), 1e18)) for part in text.split(","))
     Box(left, top, right, bottom)  # raises if it is none
     return left, top, right, bottom

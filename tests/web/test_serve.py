@@ -1,0 +1,155 @@
+"""`imgsearch serve`, as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from click.testing import Result
+
+from tests.running import Run, imgsearch_command
+
+PATIENCE = 60.0  # seconds
+
+
+class Serving:
+    """A server; `address` as it says it."""
+
+    def __init__(self, *arguments: str | Path, cwd: Path, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            imgsearch_command(*arguments),
+            cwd=cwd,
+            env=os.environ | {"XDG_CACHE_HOME": str(cwd / "cache"), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.readline()
+        self.address = next((word for word in self.said.split() if word.startswith("http")), "")[
+            :-1
+        ]
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.address + path, timeout=PATIENCE)
+
+    def end(self, number: int) -> tuple[int, str, str]:
+        """Send a signal; return the exit code, and what it wrote."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Start servers: `start("-c", directory, "serve")`."""
+    started: list[Serving] = []
+
+    def start(*arguments: str | Path, **env: str) -> Serving:
+        started.append(Serving(*arguments, cwd=tmp_path, env=env))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_it_serves_until_it_is_told_to_end(
+    start: Callable[..., Serving], indexed: Path, number: int, code: int
+) -> None:
+    server = start("-c", indexed, "serve", "--port", "0")
+    assert server.said == f"serving {indexed} at {server.address}; Ctrl-C ends it\n"
+    assert server.get("api/v1/info").json()["images"] == 40
+    assert "<main" in server.get("").text
+    assert server.end(number) == (code, "", "")
+
+
+def test_a_token_may_come_from_the_environment(
+    start: Callable[..., Serving], indexed: Path
+) -> None:
+    server = start(
+        "-c", indexed, "serve", "--port", "0", "--host", "0.0.0.0", IMGSEARCH_TOKEN="sesame"
+    )
+    assert server.get("api/v1/info").status_code == 401
+    found = httpx2.get(
+        server.address + "api/v1/info", headers={"Authorization": "Bearer sesame"}, timeout=PATIENCE
+    )
+    assert found.json()["images"] == 40
+    assert "sesame" not in server.said
+
+
+def test_others_are_not_let_in_without_a_token(
+    invoke: Callable[..., Result], indexed: Path
+) -> None:
+    result = invoke("-c", indexed, "serve", "--host", "0.0.0.0")
+    assert result.exit_code == 2
+    assert "--token" in result.stderr
+    assert "--insecure" in result.stderr
+
+
+def test_a_port_that_is_taken_ends_with_7(invoke: Callable[..., Result], indexed: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = invoke("-c", indexed, "serve", "--port", str(port))
+    assert result.exit_code == 7
+    assert f"cannot listen at 127.0.0.1:{port}" in result.stderr
+    assert "--port" in result.stderr
+
+
+def test_without_a_collection_there_is_nothing_to_serve(run: Run, tmp_path: Path) -> None:
+    ended = run("-c", tmp_path / "nothing", "serve", "--port", "0")
+    assert ended.code == 3
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    invoke: Callable[..., Result], indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("imgsearch.web.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = invoke("-c", indexed, "serve")
+    assert result.exit_code == 2
+    assert "pip install 'imgsearch-faiss[web]'" in result.stderr
+
+
+def test_a_collection_that_is_read_only_is_served(
+    start: Callable[..., Serving], indexed: Path, tmp_path: Path
+) -> None:
+    for path in [indexed, *indexed.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        server = start("-c", indexed, "serve", "--port", "0")
+        assert server.get("api/v1/images/1/thumbnail").status_code == 200
+        assert any((tmp_path / "cache").rglob("*-256"))
+        assert server.end(signal.SIGINT)[0] == 0
+    finally:
+        for path in [indexed, *indexed.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_indexing_goes_on_while_it_serves(
+    start: Callable[..., Serving], indexed: Path, run: Run, tree: Path
+) -> None:
+    server = start("-c", indexed, "serve", "--port", "0")
+    assert server.get("api/v1/info").json()["images"] == 40
+    assert run("-c", indexed, "index", tree).code == 0
+    deadline = time.monotonic() + PATIENCE
+    while server.get("api/v1/info").json()["images"] != 52:
+        assert time.monotonic() < deadline
+    assert run("-c", indexed, "remove", tree).code == 0
+    assert server.get("api/v1/info").json()["images"] == 40
