@@ -14,7 +14,7 @@ from imgsearch.errors import SettingError
 
 __all__ = ["serve"]
 
-_OF_THE_EXTRA = ("fastapi", "platformdirs", "python_multipart", "starlette", "uvicorn")
+_OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "starlette", "uvicorn")
 
 
 @click.command(short_help="Show the collection in a browser.", epilog=options.OPPOSITES)

@@ -9,9 +9,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from imgsearch.embedding.limits import MAX_PIXELS, pillow_allows
 from imgsearch.errors import StorageError, reason_of
@@ -27,6 +26,7 @@ __all__ = ["listen", "make_server", "serve"]
 
 CONNECTIONS = 256
 HEADER_SECONDS = 10.0  # that the head of a request may take
+MOST_HEAD = 65_536  # bytes of it
 GRACE = 2  # seconds that requests under way are given at the end
 
 
@@ -93,7 +93,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         http=_Patient,
         ws="none",
         lifespan="off",
-        loop="asyncio",
+        loop="auto",
         log_level="error",
         access_log=False,
         proxy_headers=False,
@@ -104,10 +104,11 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-class _Patient(H11Protocol):
-    """A connection that is closed if the head of a request does not arrive in time."""
+class _Patient(HttpToolsProtocol):
+    """A connection that is closed if the head of a request is too long, or takes too long."""
 
     _impatience: asyncio.TimerHandle | None = None
+    _head = 0  # bytes, of a head that is not there in full
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -115,6 +116,17 @@ class _Patient(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._impatience is not None:
+            self._head += len(data)
+            if self._head > MOST_HEAD:
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,12 +134,11 @@ class _Patient(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self._impatience is None:
-            self._impatience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+        self._stop_waiting()
+        self._impatience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
     def _stop_waiting(self) -> None:
+        self._head = 0
         if self._impatience is not None:
             self._impatience.cancel()
             self._impatience = None

@@ -54,7 +54,8 @@ class Service:
         self._uploads: Remembered[str, Vectors] = Remembered(UPLOADS)
         self._sizes: Remembered[bytes, tuple[int, int]] = Remembered(SIZES)
         self._large = threading.Lock()
-        self._workers = ThreadPoolExecutor(cores(), "imgsearch-worker")
+        # One more than there are cores: now and then each waits for another to leave Python.
+        self._workers = ThreadPoolExecutor(cores() + 1, "imgsearch-worker")
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
@@ -202,6 +203,8 @@ class Service:
         if ask.crop is not None and ask.image is None:
             entry = self._entries.get(likes[0].id)
             return self._embed(read_original(entry), ask.crop, entry.path)
+        if embedding is not None and not ask.like:
+            return embedding
         wanted = self._entries.embeddings([like.id for like in likes])
         weights = [like.weight for like in likes]
         if embedding is not None:
