@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from imgsearch import updating
-from imgsearch.errors import GoneError, InputError, SettingError
+from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
 from imgsearch.hits import Answer
 from imgsearch.milvus import collection as milvus_collection
 from imgsearch.places import AnyCollection, keeper_of, opened
@@ -54,6 +54,30 @@ class Contract:
                 collection.answer(QUERIES, exact=True),
             ):
                 _assert_equal(answers, _brute_force(collection, pictures, QUERIES, 10))
+
+    def test_images_are_known_by_their_ids(self, location: str, pictures: Path) -> None:
+        with opened(location, device="cpu") as collection:
+            collection.index([pictures])
+            entries = collection.entries
+            everything = entries.after(0, 100)
+            assert {entry.path for entry in everything} == {
+                str(path) for path in pictures.rglob("*") if path.is_file()
+            }
+            ids = [entry.id for entry in everything]
+            assert ids == sorted(ids)
+            assert entries.after(ids[19], 20) == everything[20:40]
+            assert entries.after(ids[-1], 20) == []
+            assert entries.get(ids[7]) == everything[7]
+            assert entries.find([ids[3], 1 << 62]) == {ids[3]: everything[3]}
+            some = [ids[9], ids[2], ids[40]]
+            expected = collection.embed([entries.get(id_).path for id_ in some])
+            np.testing.assert_allclose(entries.embeddings(some), expected, atol=1e-5)
+            with pytest.raises(NoImageError, match=str(1 << 62)):
+                entries.get(1 << 62)
+            with pytest.raises(NoImageError, match=str(1 << 62)):
+                entries.embeddings([ids[0], 1 << 62])
+            weighed = collection.combine(expected, weights=[1, 2, 3])
+            assert weighed.shape == expected[0].shape
 
     def test_recall_grows_with_nprobe(self, location: str, pictures: Path) -> None:
         with opened(location, device="cpu") as collection:

@@ -21,7 +21,7 @@ MAX_K = 1_000
 MAX_OFFSET = 100_000
 _WHOLE = r"-?[0-9]{1,18}"
 _NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,3}})?"
-_LIKE = r"([1-9][0-9]{0,17})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
+_LIKE = r"([1-9][0-9]{0,18})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
 _NAME = r"[0-9a-f]{32}"
 _CROP = rf"{_NUMBER}(?:,{_NUMBER}){{3}}"
 
@@ -185,7 +185,7 @@ def _matching(fields: dict[str, str], name: str, pattern: str) -> str | None:
 
 def _weighted(text: str) -> Weighted:
     found = re.fullmatch(_LIKE, text)
-    if not found:
+    if not found or int(found[1]) > MAX_ID:
         raise SettingError(f"like is {text[:40]!r}; give ID or ID:WEIGHT, as 7 or 7:-1")
     return Weighted(int(found[1]), float(found[2] or 1))
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from starlette.testclient import TestClient
 
 from imgsearch.errors import SettingError, StorageError
 from imgsearch.milvus.rows import Address
 from imgsearch.milvus.store import Store
 from imgsearch.places import keeper_of, opened
+from imgsearch.web.app import create_app
+from imgsearch.web.options import ServerOptions
+from imgsearch.web.service import Service
 from tests.contract import Contract
 from tests.pictures import save_pictures
 from tests.running import Run
@@ -119,3 +124,25 @@ def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
     with pytest.raises(StorageError, match="Milvus says: ") as caught:
         opened("milvus://127.0.0.1:1/photos")
     assert "\n" not in str(caught.value)
+
+
+def test_it_is_served(indexed: Path, photos: Path, tmp_path: Path) -> None:
+    location = f"milvus:{tmp_path / 'lite.db'}"
+    keeper_of(location).receive(location, indexed, verify=False, progress=None)
+    options = ServerOptions(cache=tmp_path / "cache")
+    with (
+        opened(location, device="cpu", threads=1) as collection,
+        closing(Service(collection, options)) as service,
+    ):
+        client = TestClient(create_app(service, options), base_url="http://127.0.0.1:8765")
+        sent = {"image": (photos / "0004.jpg").read_bytes()}
+        (first, *_) = client.post("/api/v1/query", files=sent).json()["hits"]
+        assert first["path"] == str(photos / "0004.jpg")
+        again = client.post("/api/v1/query", files={"like": (None, str(first["id"]))}).json()
+        assert again["hits"][0]["id"] == first["id"]
+        address = f"/api/v1/images/{first['id']}"
+        assert client.get(f"{address}/original").content == sent["image"]
+        assert client.get(f"{address}/thumbnail").status_code == 200
+        images = client.get("/api/v1/images?limit=30").json()["images"]
+        assert len(images) == 30
+        assert client.get("/api/v1/info").json()["images"] == 40

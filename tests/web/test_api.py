@@ -142,6 +142,7 @@ def test_hits_may_be_left_out_and_lists_probed_as_is_asked(
         ({}, "nothing is asked for"),
         ({"like": ["0"]}, "like is '0'"),
         ({"like": ["1:0"]}, "ID:WEIGHT"),
+        ({"like": ["9" * 19]}, "ID:WEIGHT"),
         ({"like": ["1:-1"]}, "nothing to combine"),
         ({"like": ["1"], "k": "0"}, "from 1 to 1000"),
         ({"like": ["1"], "k": "ten"}, "a whole number"),

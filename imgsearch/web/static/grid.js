@@ -50,7 +50,7 @@ export class Grid {
 
   /** Give an image the focus; the first if there is none of that id. Return whether one got it. */
   focus(id) {
-    const tile = this.list.querySelector(`[data-id="${Number(id)}"]`) ?? this.list.firstElementChild;
+    const tile = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? this.list.firstElementChild;
     tile?.querySelector("a").focus({ preventScroll: Boolean(id) });
     return Boolean(tile);
   }

@@ -222,7 +222,7 @@ function seen(now) {
   $("indexing").hidden = !now.indexing;
   $("indexing").textContent = `Indexing: ${images(now.images)} so far`;
   if (before.indexing && !now.indexing) say(`Indexing has ended: ${images(now.images)}.`);
-  panel.promised(now.promise ?? null);
+  panel.promised(now.settings.recall);
   if (away) {
     away = false;
     warn("");

@@ -117,10 +117,10 @@ export class Panel {
   }
 
   #note(recall) {
-    const promise = this.promise === null ? "what the collection promises" : `${Math.round(this.promise * 100)} %`;
+    const promise = this.promise === null ? "" : `: on average at least ${Math.round(this.promise * 100)} % of the nearest ten`;
     $("recall-note").textContent = {
       fast: "On average at least 80 % of the nearest ten, in the shortest time.",
-      promised: `On average at least ${promise} of the nearest ten, as the collection promises.`,
+      promised: `What the collection promises${promise}.`,
       exact: "Compares with every image: nothing is missed.",
     }[recall];
   }
@@ -144,7 +144,7 @@ export class Panel {
 
 /** Return {title, address} of an id, a file, or the name of an upload whose picture is not here. */
 async function subjectOf(subject) {
-  if (typeof subject === "number") {
+  if (/^\d{1,19}$/.test(subject)) {
     return { title: await nameOf(subject), address: thumbnail(subject, 512) };
   }
   if (typeof subject === "string") return { title: "your image", address: null };

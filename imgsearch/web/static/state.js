@@ -95,7 +95,7 @@ function rounded(value) {
 }
 
 function idsIn(texts) {
-  return [...new Set(texts.filter((text) => /^\d{1,15}$/.test(text)).map(Number))];
+  return [...new Set(texts.filter((text) => /^\d{1,19}$/.test(text)))];
 }
 
 function numberIn(text) {
