@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgsearch.collection import Collection
+    from imgsearch.copies import Copy, Discarded, Duplicates, Group
     from imgsearch.damage import Damage, Verification
+    from imgsearch.discarding import delete_copies, link_copies
+    from imgsearch.duplicates import find_duplicates
     from imgsearch.errors import (
         BusyError,
         DamagedError,
@@ -46,11 +49,15 @@ __all__ = [
     "Answer",
     "BusyError",
     "Collection",
+    "Copy",
     "Damage",
     "DamagedError",
+    "Discarded",
+    "Duplicates",
     "Estimate",
     "Evaluation",
     "Failure",
+    "Group",
     "Hit",
     "HitArrays",
     "ImageError",
@@ -73,7 +80,10 @@ __all__ = [
     "WorstHit",
     "WorstQuery",
     "apply",
+    "delete_copies",
     "evaluate",
+    "find_duplicates",
+    "link_copies",
     "opened",
     "tune",
     "verify",
@@ -82,10 +92,14 @@ __all__ = [
 _HOME = {
     "Answer": "hits",
     "Collection": "collection",
+    "Copy": "copies",
     "Damage": "damage",
+    "Discarded": "copies",
+    "Duplicates": "copies",
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
     "Failure": "reports",
+    "Group": "copies",
     "Hit": "hits",
     "HitArrays": "hits",
     "IndexReport": "reports",
@@ -101,7 +115,10 @@ _HOME = {
     "WorstHit": "evaluation",
     "WorstQuery": "evaluation",
     "apply": "sweeping",
+    "delete_copies": "discarding",
     "evaluate": "evaluating",
+    "find_duplicates": "duplicates",
+    "link_copies": "discarding",
     "opened": "places",
     "tune": "sweeping",
     "verify": "verifying",

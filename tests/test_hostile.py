@@ -56,13 +56,14 @@ class Watched:
         self.seconds = time.monotonic() - started
 
     def _watch(self, process: psutil.Process) -> None:
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            held = 0
-            for each in [process, *process.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    held += each.memory_info().rss
-            self.peak = max(self.peak, held)
-            time.sleep(0.02)
+        with suppress(psutil.NoSuchProcess):  # it ends at any moment
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                held = 0
+                for each in [process, *process.children(recursive=True)]:
+                    with suppress(psutil.Error):
+                        held += each.memory_info().rss
+                self.peak = max(self.peak, held)
+                time.sleep(0.02)
 
     def report(self) -> Any:
         """Return what the run printed, having checked that its numbers add up."""

@@ -24,7 +24,7 @@ __all__ = ["info"]
 def info(
     ctx: click.Context, settings: bool, as_json: bool, collection: Path | str | None, device: str
 ) -> None:
-    """Show what is in the collection, how it is searched, and with what."""
+    """Show what is in the collection, and how it is searched."""
     if settings:
         rows = settings_of(ctx)
         click.echo(settings_as_json(rows) if as_json else settings_as_text(rows))

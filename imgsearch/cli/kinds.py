@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -12,7 +13,9 @@ from imgsearch.embedding.cropping import Box
 from imgsearch.errors import SettingError
 from imgsearch.places import is_elsewhere
 
-__all__ = ["Option", "Place", "Switch", "crop"]
+__all__ = ["Decorator", "Option", "Place", "Switch", "crop", "option", "switch"]
+
+Decorator: TypeAlias = Callable[[Any], Any]
 
 
 class Place(click.Path):
@@ -70,3 +73,16 @@ def crop(value: Any) -> tuple[float, float, float, float]:
     except SettingError as error:
         raise click.BadParameter(str(error)) from error
     return left, top, right, bottom
+
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """Return an option that a variable, IMGSEARCH_ and its name, may stand for."""
+    flag = max((name for name in names if name.startswith("-")), key=len)
+    variable = flag.lstrip("-").replace("-", "_").upper()
+    settings = {"cls": Option, "show_default": settings.get("default") is not None, **settings}
+    return click.option(*names, envvar=f"IMGSEARCH_{variable}", **settings)
+
+
+def switch(*names: str, **settings: Any) -> Decorator:
+    """Return an option without a value, whose opposite is `--no-...`."""
+    return option(*names, cls=Switch, **settings)

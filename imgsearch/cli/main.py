@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from imgsearch.cli.config import load_config
+from imgsearch.cli.duplicates import duplicates
 from imgsearch.cli.evaluate import evaluate
 from imgsearch.cli.export import export
 from imgsearch.cli.index import index
@@ -119,6 +120,7 @@ def main(ctx: click.Context, collection: Path | str | None) -> None:
 main.add_command(index)
 main.add_command(query)
 main.add_command(serve)
+main.add_command(duplicates)
 main.add_command(info)
 main.add_command(remove)
 main.add_command(verify)

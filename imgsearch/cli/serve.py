@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgsearch.cli import options
+from imgsearch.cli import options, server_options
 from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
@@ -18,14 +18,14 @@ _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "st
 
 
 @click.command(short_help="Show the collection in a browser.", epilog=options.OPPOSITES)
-@options.open_option
-@options.port_option
-@options.host_option
-@options.token_option
-@options.insecure_option
-@options.max_upload_option
-@options.upload_pixels_option
-@options.thumbnails_option
+@server_options.open_option
+@server_options.port_option
+@server_options.host_option
+@server_options.token_option
+@server_options.insecure_option
+@server_options.max_upload_option
+@server_options.upload_pixels_option
+@server_options.thumbnails_option
 @options.collection_option
 @options.device_option
 @click.pass_context

@@ -13,7 +13,16 @@ from imgsearch.embedding.images import Pixels, open_image, orientation_of, pictu
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
-__all__ = ["Thumbnail", "part_of", "pixels_from", "quick_size", "render", "thumbnail"]
+__all__ = [
+    "Glance",
+    "Thumbnail",
+    "glance",
+    "part_of",
+    "pixels_from",
+    "quick_size",
+    "render",
+    "thumbnail",
+]
 
 QUALITY = 80  # of a thumbnail: some 12 KB
 
@@ -83,6 +92,27 @@ def render(
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=QUALITY)
     return Thumbnail(jpeg.getvalue(), *whole)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glance:
+    """An image squashed to a square, uint8 `[edge, edge, 3]`, and its upright size in pixels."""
+
+    pixels: Pixels
+    width: int
+    height: int
+
+
+def glance(source: str | bytes, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+    """Return an image squashed to `edge` x `edge` pixels, and its size.
+
+    Raises:
+        ImageError: as for `pixels_from`.
+    """
+    with open_image(source, max_pixels) as image:
+        size = _upright_size(image)
+        _reduce(image, (edge, edge), WHOLE)
+        return Glance(pixels_of(image, edge), *size)
 
 
 def quick_size(source: str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:

@@ -24,7 +24,8 @@ def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invok
     text = invoke("--help").stdout
     rows = re.findall(r"^  (\w+)  +(.+)", text.partition("\nCommands:")[2], re.M)
     assert [name for name, _ in rows] == [
-        *("index", "query", "serve", "info", "remove", "verify", "evaluate", "tune", "export"),
+        *("index", "query", "serve", "duplicates", "info", "remove"),
+        *("verify", "evaluate", "tune", "export"),
     ]
     assert all(help_text.endswith(".") and "..." not in help_text for _, help_text in rows)
     assert "Exit codes: 0 done, 1 nothing found, 2 usage, 3 bad input" in text

@@ -42,6 +42,7 @@ def hand_over(page: Page, how: str, path: Path) -> None:
 
 def hits(page: Page) -> Locator:
     """Wait for hits, and return their similarities."""
+    expect(page.locator("#main")).not_to_have_attribute("aria-busy", "true")
     similarities = page.locator(".tile .similarity")
     expect(similarities.first).to_be_visible()
     return similarities

@@ -1,0 +1,112 @@
+"""The forms of `imgsearch duplicates`: text, JSON and a page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.cli.document import EDGE, Thumbnailer, figure, link, picture, write_document
+from imgsearch.cli.output import dump, path_fields, shown
+
+if TYPE_CHECKING:
+    from imgsearch.copies import Copy, Duplicates, Group
+
+__all__ = ["as_json", "as_text", "megabytes", "summary", "write_page"]
+
+
+def as_text(found: Duplicates) -> str:
+    """Return all groups as text, the image to be kept first."""
+    return "\n".join(_group_as_text(group) for group in found.groups)
+
+
+def as_json(directory: Path, found: Duplicates) -> str:
+    """Return all groups as one line of JSON."""
+    groups = [
+        {"keep": _fields(group.keep), "others": [_fields(copy) for copy in group.others]}
+        for group in found.groups
+    ]
+    failures = [
+        {**path_fields(failure.path), "reason": failure.reason} for failure in found.unreadable
+    ]
+    fields = path_fields(str(directory.absolute()), "collection")
+    return dump({**fields, "images": found.images, "groups": groups, "unreadable": failures})
+
+
+def summary(found: Duplicates) -> str:
+    """Return what was found, in a line."""
+    if not found.groups:
+        return f"no copies among {found.images:,} images"
+    groups = "1 group" if len(found.groups) == 1 else f"{len(found.groups):,} groups"
+    return (
+        f"{found.images:,} images: {groups} with {found.count:,} copies of {megabytes(found.size)}"
+    )
+
+
+def write_page(path: Path, found: Duplicates) -> bool:
+    """Write a page of all groups; see `imgsearch.cli.document.write_document`."""
+    return write_document(path, _sections(found))
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes as people say it."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+
+
+def _group_as_text(group: Group) -> str:
+    rows = [("keep", "", group.keep), *(("", _likeness(copy), copy) for copy in group.others)]
+    lines = []
+    for word, likeness, copy in rows:
+        pixels, size, day = _facts(copy)
+        facts = f"{word:4}  {likeness:6}  {pixels:>13}  {size:>9}  {day:10}"
+        lines.append(f"{facts}  {shown(copy.path)}\n")
+    return "".join(lines)
+
+
+def _likeness(copy: Copy) -> str:
+    return "exact" if copy.exact else f"{copy.similarity:.4f}"
+
+
+def _facts(copy: Copy) -> tuple[str, str, str]:
+    """Return pixels, bytes and day."""
+    day = ""
+    if copy.mtime is not None:
+        day = datetime.fromtimestamp(copy.mtime).strftime("%Y-%m-%d")
+    return f"{copy.width} x {copy.height}", megabytes(copy.size), day
+
+
+def _fields(copy: Copy) -> dict[str, Any]:
+    return {
+        "id": copy.id,
+        **path_fields(copy.path),
+        "width": copy.width,
+        "height": copy.height,
+        "size": copy.size,
+        "mtime": copy.mtime,
+        "digest": copy.digest.hex(),
+        "exact": copy.exact,
+        "similarity": round(copy.similarity, 6),
+    }
+
+
+def _sections(found: Duplicates) -> Iterator[str]:
+    from imgsearch.embedding.pictures import thumbnail
+
+    of = partial(thumbnail, longest=EDGE)
+    for number, group in enumerate(found.groups, 1):
+        size = megabytes(sum(copy.size for copy in group.others))
+        yield f"<section>\n<h2>Group {number:,}</h2>\n"
+        yield f"<p>{len(group.others):,} copies of {size} beside the one to keep</p>\n<ol>\n"
+        yield _figure(group.keep, of, "query", "keep ")
+        for copy in group.others:
+            yield _figure(copy, of, "hit", "")
+        yield "</ol>\n</section>\n"
+
+
+def _figure(copy: Copy, of: Thumbnailer, kind: str, word: str) -> str:
+    image = picture(copy.path, os.path.basename(copy.path), of)
+    facts = [*_facts(copy), *([] if word else [_likeness(copy)])]
+    return figure(kind, image, word + link(copy.path), "<br>".join(filter(None, facts)))

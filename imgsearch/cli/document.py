@@ -1,0 +1,138 @@
+"""One self-contained HTML page of pictures, without scripts and without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from html import escape
+from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
+
+from imgsearch.cli.output import shown
+from imgsearch.errors import ImageError, StorageError, reason_of
+from imgsearch.storage.files import Sink, write_atomically
+
+__all__ = ["EDGE", "Thumbnailer", "figure", "link", "picture", "text", "write_document"]
+
+EDGE = 256  # pixels of the longer edge of a thumbnail
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1f; --dim: #5c5c66; --ground: #fff; --box: #f1f1f4;
+  --mark: #2f5bd0; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ececf1; --dim: #a3a3af; --ground: #17171a; --box: #232328; --mark: #8fb0ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 100rem; padding: 1rem 1.5rem 3rem; color: var(--ink);
+  background: var(--ground); font: 1rem/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.1rem; color: var(--dim); }
+h2 { margin: 2rem 0 0; font-size: 1.25rem; overflow-wrap: anywhere; }
+p { margin: 0.2rem 0 0.8rem; color: var(--dim); }
+ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem;
+  margin: 0; padding: 0; list-style: none; }
+figure { margin: 0; height: 100%; padding: 0.6rem; border-radius: 0.5rem; background: var(--box);
+  border: 2px solid transparent; }
+.query figure { border-color: var(--mark); }
+img, .none { display: block; width: 100%; height: 11rem; object-fit: contain; }
+.none { padding: 0.6rem; overflow: auto; border: 1px dashed var(--dim); color: var(--dim);
+  font-size: 0.85rem; }
+figcaption { margin-top: 0.5rem; font-size: 0.85rem; overflow-wrap: anywhere; }
+small { display: block; color: var(--dim); font-variant-numeric: tabular-nums; }
+a { color: var(--mark); }
+"""
+_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_POLICY = f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'"
+
+_HEAD = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>imgsearch</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>imgsearch</h1>
+<main>
+"""
+_FOOT = "</main>\n</body>\n</html>\n"
+
+#: Returns the JPEG of an image file, given by its path or its content.
+Thumbnailer: TypeAlias = Callable[[str | bytes], bytes]
+
+
+class _NothingToShowError(Exception):
+    """Leave the page that was there."""
+
+
+def write_document(path: Path, sections: Iterable[str]) -> bool:
+    """Write a page, whose sections are made meanwhile; it is there whole or not at all.
+
+    Args:
+        path: of the page, which is replaced if it exists.
+        sections: its HTML, in pieces.
+
+    Returns:
+        Whether there was anything to be shown; if not, nothing was written.
+
+    Raises:
+        StorageError: the page cannot be written; where that can be known, nothing is computed.
+    """
+
+    def fill(sink: Sink) -> None:
+        pieces = iter(sections)
+        first = next(pieces, None)
+        if first is None:
+            raise _NothingToShowError
+        for piece in chain([_HEAD, first], pieces, [_FOOT]):
+            sink.write(piece.encode())
+
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # or a device would become a file
+        raise StorageError(f"cannot write the page {path}: it is not a regular file")
+    try:
+        write_atomically(target, fill)
+    except _NothingToShowError:
+        return False
+    except StorageError as error:
+        if error.__cause__ and str(error).startswith(f"cannot write {target}: "):
+            # In other words: those of a collection's file promise that nothing is lost.
+            reason = reason_of(error.__cause__)
+            raise StorageError(f"cannot write the page {path}: {reason}") from error
+        raise  # the collection could not be read
+    return True
+
+
+def figure(kind: str, image: str, caption: str, facts: str) -> str:
+    """Return an item of a list; all but `kind` is HTML."""
+    return (
+        f'<li class="{kind}"><figure>{image}<figcaption>{caption}<small>{facts}</small>'
+        "</figcaption></figure></li>\n"
+    )
+
+
+def picture(source: str | bytes, name: str, of: Thumbnailer) -> str:
+    """Return a thumbnail, or why there is none."""
+    try:
+        jpeg = of(source)
+    except ImageError as error:  # it has gone or has changed since it was indexed
+        return f'<div class="none">no picture: {text(error.reason)}</div>'
+    data = base64.b64encode(jpeg).decode("ascii")
+    return f'<img alt="{text(name)}" src="data:image/jpeg;base64,{data}">'
+
+
+def link(path: str) -> str:
+    """Return a link to a file, by its name."""
+    address = "file://" + quote(os.fsencode(path))
+    return f'<a href="{address}" title="{text(path)}">{text(os.path.basename(path))}</a>'
+
+
+def text(value: str) -> str:
+    """Return text as HTML."""
+    return escape(shown(value))

@@ -1,0 +1,94 @@
+"""`imgsearch duplicates`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgsearch.cli import copies, options
+from imgsearch.cli.locating import locate
+from imgsearch.cli.output import complain, shown
+from imgsearch.cli.progress import CountBar
+from imgsearch.errors import InputError, SettingError
+
+if TYPE_CHECKING:
+    from imgsearch.copies import Duplicates
+
+__all__ = ["duplicates"]
+
+NOTHING_FOUND = 1
+
+
+@click.command(short_help="Find images that are copies of one another.", epilog=options.OPPOSITES)
+@options.copies_html_option
+@options.json_option
+@options.copies_delete_option
+@options.copies_link_option
+@options.copies_yes_option
+@options.copies_similarity_option
+@options.collection_option
+@click.pass_context
+def duplicates(
+    ctx: click.Context,
+    html: Path | None,
+    as_json: bool,
+    delete: bool,
+    link: bool,
+    yes: bool,
+    min_similarity: float,
+    collection: Path | None,
+) -> None:
+    """Find groups of near-identical images: the same photo, encoded again, resized or cropped.
+
+    The first of each group is suggested to be kept: the one with the most pixels, else the largest
+    file, else the oldest. Nothing is changed unless --delete or --link says so, and you confirm.
+    """
+    from imgsearch.duplicates import find_duplicates
+
+    if delete and link:
+        raise SettingError("give one of --delete and --link")
+    directory = locate(ctx, collection)
+    with CountBar("comparing", " images") as bar:
+        found = find_duplicates(directory, min_similarity=min_similarity, progress=bar)
+    for failure in found.unreadable:
+        complain(f"{failure.path} {failure.reason}; it was not compared")
+    if html is not None:
+        if copies.write_page(html, found):
+            click.echo(f"wrote {shown(str(html))}", err=True)
+    elif as_json:
+        click.echo(copies.as_json(directory, found))
+    else:
+        click.echo(copies.as_text(found), nl=False)
+    click.echo(copies.summary(found), err=True)
+    if not found.groups:
+        ctx.exit(NOTHING_FOUND)
+    if delete or link:
+        _discard(found, delete=delete, yes=yes)
+
+
+def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
+    """Delete the copies, or link them, if that is confirmed."""
+    from imgsearch.discarding import delete_copies, link_copies
+
+    what = f"{found.count:,} {'file' if found.count == 1 else 'files'}"
+    question = f"Delete {what}?" if delete else f"Replace {what} by links to those that are kept?"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SettingError("nobody is there to confirm it; nothing was changed: say --yes")
+        if not click.confirm(question, err=True):
+            click.echo("nothing was changed", err=True)
+            return
+    done = (delete_copies if delete else link_copies)(found)
+    for failure in done.failures:
+        complain(f"{failure.path} {failure.reason}; it was left as it is")
+    verb = "deleted" if delete else "linked"
+    click.echo(
+        f"{verb} {len(done.done):,} files of {copies.megabytes(done.size)}; "
+        "`imgsearch index` takes note of it",
+        err=True,
+    )
+    if done.failures:
+        raise InputError(f"{len(done.failures):,} files were left as they are")
