@@ -2,7 +2,8 @@
 
 Of each image four copies are made: encoded again, resized, slightly cropped, brightened or
 darkened, by parameters that are drawn. All five are copies of one another; other views of the same
-thing, of which UKBench has four, are none. Found are the pairs within the groups of `find_duplicates`.
+thing, of which UKBench has four, are none. Found are the pairs within the groups of
+`find_duplicates`.
 
 Required: a precision of 0.98 at a recall of 0.95.
 """
