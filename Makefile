@@ -41,14 +41,17 @@ lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure extraction, memory, queries, updates, files and growth (about 55 minutes)
-	@echo "Measuring: about 55 minutes; leave the machine alone meanwhile."
+bench: $(STAMP)  ## measure all that this machine can do by itself (about 60 minutes)
+	@echo "Measuring: about 60 minutes; leave the machine alone meanwhile."
 	@$(BIN)/python -m benchmarks.bench_extract --seconds 8 --no-channels-last
 	@$(BIN)/python -m benchmarks.bench_memory
 	@$(BIN)/python -m benchmarks.bench_query
 	@$(BIN)/python -m benchmarks.bench_update
 	@$(BIN)/python -m benchmarks.bench_files
 	@$(BIN)/python -m benchmarks.bench_growth
+	@$(BIN)/python -m benchmarks.bench_kmeans
+	@$(BIN)/python -m benchmarks.bench_serve
+	@$(BIN)/python -m benchmarks.bench_duplicates
 
 bench-peers: $(STAMP)  ## compare with Faiss, hnswlib, usearch, KMeans and exact search
 	@$(BIN)/python -m pip install -qq --editable '.[peers]'

@@ -179,7 +179,7 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
         info = collection.info()
         if info.ivf is None:
             raise SystemExit(f"{subject.name} has no inverted lists")
-        nprobe = info.nprobe[len(info.nprobe) // 2]
+        nprobe = info.nprobe[(len(info.nprobe) - 1) // 2]
         index = _open_segment(subject.directory)
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
 
