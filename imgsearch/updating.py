@@ -81,6 +81,9 @@ def update(
     started = time.monotonic()
     with writing(layout):
         remove_orphans(layout, catalog)
+        kept = catalog.snapshot().settings.storage
+        if options.pca is not None and (options.storage or kept) != "compact":
+            raise SettingError("pca is for a compact index: say --storage compact, too")
         if options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")

@@ -255,3 +255,13 @@ def test_segments_of_another_training_are_told_apart(grower: Grower) -> None:
     snapshot = grower.fold()
     with pytest.raises(DamagedError, match="is no IndexIVFFlat"):
         segments.open_segment(grower.layout, snapshot.segments[0], compact=False)
+
+
+def test_pca_of_a_flat_index_is_refused(collection: Collection, tree: Path) -> None:
+    for storage in (None, "flat"):
+        with pytest.raises(SettingError, match="say --storage compact"):
+            collection.index([tree], pca=64, storage=storage)
+    assert collection.info().roots == ()
+    collection.index([tree], pca=8, storage="compact")
+    collection.index(pca=4)
+    assert collection.info().settings.pca == 4
