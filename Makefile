@@ -22,8 +22,8 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run all tests, with the coverage of branches (about 10 minutes)
-	@echo "Running the tests: about 10 minutes."
+test: $(STAMP)  ## run all tests, with the coverage of branches (about 15 minutes)
+	@echo "Running the tests: about 15 minutes."
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
