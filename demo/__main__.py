@@ -46,7 +46,8 @@ def main() -> None:
     print(
         "\nBoth found. Now your own pictures:\n"
         "\n  .venv/bin/imgsearch index ~/Pictures"
-        "\n  .venv/bin/imgsearch query path/to/an/image.jpg\n"
+        "\n  .venv/bin/imgsearch query path/to/an/image.jpg"
+        "\n  .venv/bin/imgsearch serve --open\n"
     )
 
 
