@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from imgsearch.copies import Copy, Discarded, Duplicates
+from imgsearch.embedding.sources import is_url
 from imgsearch.errors import reason_of
 from imgsearch.reports import Failure
 
@@ -58,6 +59,8 @@ def _why_not(keep: Copy, copy: Copy) -> str:
 
 
 def _changed(copy: Copy) -> str:
+    if is_url(copy.path):
+        return "is at a URL, where nothing is deleted or linked; do that with its own tools"
     try:
         if not stat.S_ISREG(os.lstat(copy.path).st_mode):
             return "is a link"

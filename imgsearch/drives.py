@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from imgsearch.embedding import remote
+from imgsearch.embedding.sources import is_folder, is_url
 from imgsearch.roots import Roots, is_at, is_below, upwards
 from imgsearch.storage.catalog import Catalog
 
@@ -59,6 +61,8 @@ def is_gone(path: bytes) -> bool:
     One that may not be read is there; so is one behind a link, if the folder that it leads to may
     be on an unplugged drive.
     """
+    if is_url(path):
+        return _says(lambda url: not remote.exists(url), path)
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -70,12 +74,16 @@ def is_gone(path: bytes) -> bool:
 
 def empty_link(folder: bytes) -> bytes | None:
     """Return the link above a folder, or the folder itself, that leads to nothing, if one does."""
+    if is_url(folder):
+        return None
     there = next(path for path in upwards(folder) if os.path.lexists(path))
     return there if os.path.islink(there) and is_lost(there) else None
 
 
 def is_lost(folder: bytes) -> bool:
     """Tell whether a folder is missing, or empty as where a drive is mounted."""
+    if is_url(folder):
+        return is_gone(folder) or _says(remote.is_empty, folder)
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
@@ -87,12 +95,22 @@ def is_lost(folder: bytes) -> bool:
 
 def device_of(folder: bytes) -> int | None:
     """Return a number that stands for the file system of a folder, None if it cannot be read."""
+    if is_url(folder):
+        return 0 if is_folder(folder) else None
     try:
         with os.scandir(folder) as entries:
             next(entries, None)
         return os.stat(folder).st_dev
     except OSError:
         return None
+
+
+def _says(asked: Callable[[bytes], bool], url: bytes) -> bool:
+    """Ask about a URL; what cannot be told is not so."""
+    try:
+        return asked(url)
+    except OSError:
+        return False
 
 
 def _mount_points() -> frozenset[bytes] | None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from imgsearch.copies import Copy, Duplicates, Group
 from imgsearch.embedding.likeness import ALIKE, EDGE, Overlay, flattened
 from imgsearch.embedding.pictures import Glance, glance
 from imgsearch.embedding.pipeline import cores
+from imgsearch.embedding.sources import open_source, status_of
 from imgsearch.errors import ImageError, reason_of
 from imgsearch.queries import SearchOptions
 from imgsearch.reports import Failure
@@ -165,7 +165,8 @@ class _Pictures:
 
 def _look(entry: Entry) -> Glance | Failure:
     try:
-        content = Path(entry.path).read_bytes()
+        with open_source(entry.path) as file:
+            content = file.read()
         if hashlib.sha256(content).digest() != entry.digest:
             return Failure(entry.path, "has changed since it was indexed")
         return glance(content, EDGE)
@@ -252,6 +253,7 @@ def _mtime(entry: Entry) -> float | None:
     if entry.mtime_ns is not None:
         return entry.mtime_ns / 1e9
     try:
-        return Path(entry.path).stat().st_mtime
+        mtime_ns = status_of(entry.path)[1]
     except OSError:
         return None
+    return None if mtime_ns is None else mtime_ns / 1e9

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgsearch.embedding.sources import is_url
 from imgsearch.embedding.walking import Unreadable, walk
 from imgsearch.errors import InputError, reason_of
 
@@ -80,7 +81,8 @@ def _of_file(path: Path) -> Iterator[Labelled]:
         image, label = (row[column] for column in columns)
         if not image or not label or "\0" in image:
             raise InputError(f"{where}: has no usable path, or no label; complete or delete it")
-        yield Labelled(os.path.abspath(path.parent / image), label, where)
+        absolute = image if is_url(image) else os.path.abspath(path.parent / image)
+        yield Labelled(absolute, label, where)
 
 
 def _text(path: Path) -> str:

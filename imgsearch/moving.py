@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 
-from imgsearch.errors import InputError
-from imgsearch.roots import Roots, existing, is_at, plain_path
+from imgsearch.embedding.sources import is_folder, open_source
+from imgsearch.errors import ImageError, InputError
+from imgsearch.roots import Roots, existing, is_at, plain_path, relative, resolved_path
 from imgsearch.storage.records import Root
 from imgsearch.storage.writer import CatalogWriter
 
@@ -25,14 +26,14 @@ def move_roots(
         InputError: there is no such root, there is something else at `new`, or it is a root.
     """
     before = plain_path(old)
-    resolved = os.path.realpath(before)
+    resolved = resolved_path(old)
     roots = catalog.roots()
     moving = [root for root in roots if is_at(root.path, before) or is_at(root.path, resolved)]
     if not moving:
         known = ", ".join(os.fsdecode(root.path) for root in roots) or "none"
         raise InputError(f"{os.fsdecode(before)} is no root of this collection; its roots: {known}")
     after = existing(new)
-    if not os.path.isdir(after):
+    if not is_folder(after):
         raise InputError(f"{os.fsdecode(after)} is no folder; name the one that {old} has become")
     moved = {root.id for root in moving}
     staying = Roots(root for root in roots if root.id not in moved)
@@ -40,7 +41,8 @@ def move_roots(
     paths = []
     for root in moving:
         top = before if is_at(root.path, before) else resolved
-        path = os.path.normpath(os.path.join(after, os.path.relpath(root.path, top)))
+        below = relative(root.path, top)
+        path = os.path.join(after, below) if below else after
         if path in taken:
             raise InputError(f"{os.fsdecode(path)} is a root of this collection already")
         _compare(catalog, root, path)
@@ -79,7 +81,7 @@ def _compare(catalog: CatalogWriter, root: Root, path: bytes) -> None:
 
 def _digest(path: bytes) -> bytes | None:
     try:
-        with open(path, "rb") as file:
+        with open_source(os.fsdecode(path)) as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, ImageError):
         return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imgsearch.errors import InputError
-from imgsearch.roots import Place, Roots, is_at, plain_path, real_path, relative
+from imgsearch.roots import Place, Roots, is_at, plain_path, real_path, relative, resolved_path
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Root, Spot
 from imgsearch.storage.seal import writing
@@ -57,7 +57,7 @@ def _choose(
     catalog: CatalogWriter, roots: Roots, path: str | os.PathLike[str], chosen: _Chosen
 ) -> bool:
     """Add what is at `path` to what is chosen; tell whether there is anything."""
-    for absolute in dict.fromkeys((plain_path(path), real_path(path), _real(path))):
+    for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
         folder, name = os.path.split(absolute)
         place = roots.find(folder)
         if place is not None and name and _is_known(catalog, place, name):
@@ -93,7 +93,3 @@ def _matching(catalog: CatalogWriter, pattern: bytes) -> Iterator[Spot]:
             for name, known in catalog.known(id_).items():
                 if not known.excluded and fnmatch.fnmatchcase(os.path.join(folder, name), pattern):
                     yield Spot(root.id, path, name)
-
-
-def _real(path: str | os.PathLike[str]) -> bytes:
-    return os.path.realpath(plain_path(path))

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imgsearch.errors import InputError
+from imgsearch.embedding.remote import plain_url, without_scheme
+from imgsearch.embedding.sources import is_url, status_of
+from imgsearch.errors import InputError, reason_of
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Root, Spot
 
@@ -20,6 +22,7 @@ __all__ = [
     "plain_path",
     "real_path",
     "relative",
+    "resolved_path",
     "upwards",
 ]
 
@@ -100,24 +103,52 @@ def is_below(path: bytes, folder: bytes) -> bool:
 
 def real_path(path: str | os.PathLike[str]) -> bytes:
     """Return an absolute path without links in its folders, `~` expanded; the last part stays."""
-    folder, name = os.path.split(plain_path(path))
-    return os.path.join(os.path.realpath(folder), name)
+    plain = plain_path(path)
+    folder, name = os.path.split(plain)
+    return plain if is_url(plain) else os.path.join(os.path.realpath(folder), name)
+
+
+def resolved_path(path: str | os.PathLike[str]) -> bytes:
+    """Return an absolute path without any links, `~` expanded."""
+    plain = plain_path(path)
+    return plain if is_url(plain) else os.path.realpath(plain)
 
 
 def plain_path(path: str | os.PathLike[str]) -> bytes:
-    """Return an absolute path as it is written, `~` expanded."""
-    return os.path.abspath(os.fsencode(os.path.expanduser(path)))
+    """Return an absolute path as it is written, `~` expanded, or a URL.
+
+    Raises:
+        InputError: it is a URL that cannot be indexed.
+    """
+    raw = os.fsencode(path)
+    if is_url(raw):
+        return plain_url(raw)
+    return os.path.abspath(os.path.expanduser(without_scheme(raw)))
 
 
 def existing(path: str | os.PathLike[str]) -> bytes:
     """Return the path under which a file or folder is indexed.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot be reached.
+        SettingError: it is a URL, and a package for its kind is missing.
     """
     real = real_path(path)
+    if is_url(real):
+        return _at_url(real)
     if os.path.isdir(real):
         return os.path.realpath(real)
     if not os.path.lexists(real):
         raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
     return real
+
+
+def _at_url(url: bytes) -> bytes:
+    text = os.fsdecode(url)
+    try:
+        status_of(text)
+    except FileNotFoundError as error:
+        raise InputError(f"{text}: there is no such file or folder") from error
+    except OSError as error:
+        raise InputError(f"{text}: cannot be reached: {reason_of(error)}") from error
+    return url

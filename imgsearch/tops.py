@@ -8,7 +8,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsearch.embedding.listing import Listing, Unreadable, list_files, list_one
+from imgsearch.embedding.listing import Listing, Unreadable, list_files, list_one, list_urls
+from imgsearch.embedding.sources import is_folder, is_url
 from imgsearch.embedding.walking import Names, walk
 from imgsearch.errors import SettingError
 from imgsearch.roots import Roots, existing, plain_path, relative, upwards
@@ -83,9 +84,12 @@ def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
 def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
     """Yield how many files `list_tops` lists in each folder, at less expense."""
     seen = _own(collection)
-    for found in walk(tops.folders, seen, tops.skipped):
+    for found in walk([top for top in tops.folders if not is_url(top)], seen, tops.skipped):
         if isinstance(found, Names):
             yield len(found.names)
+    for listing in list_urls([top for top in tops.folders if is_url(top)], tops.skipped):
+        if isinstance(listing, Listing):
+            yield len(listing.files)
     for file in tops.files:
         if not _is_one_of(os.path.dirname(file), seen):
             yield 1
@@ -118,10 +122,10 @@ def _given(
                 tops[False] |= dict.fromkeys(again)
                 continue
         top = existing(path)
-        is_folder = os.path.isdir(top)
-        if not is_folder and before.covers(os.path.dirname(plain)):
+        has_files = is_folder(top)
+        if not has_files and before.covers(os.path.dirname(plain)):
             top = plain  # below a linked folder, which is listed under its own name
-        tops[is_folder][top] = None
+        tops[has_files][top] = None
     return list(tops[True]), list(tops[False])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from imgsearch.drives import Mounts, device_of, empty_link, is_gone, is_lost
+from imgsearch.embedding.sources import exists, is_folder
 from imgsearch.roots import Roots, is_at, is_below, relative, upwards
 from imgsearch.storage.records import Known, Root
 from imgsearch.storage.writer import CatalogWriter
@@ -157,7 +158,7 @@ class Absence:
 
     def _lost_places(self, gone: list[_Gone]) -> Iterator[tuple[bytes, str]]:
         for folder in sorted(self._folders):
-            if not os.path.isdir(folder):
+            if not is_folder(folder):
                 yield folder, "is missing"
             elif is_lost(folder):
                 yield folder, "is empty"
@@ -203,10 +204,10 @@ class Absence:
 
 
 def _count_there(folder: bytes, known: dict[bytes, Known]) -> int:
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         return 0
     names = [name for name, file in known.items() if file.id is not None]
-    return sum(os.path.exists(os.path.join(folder, name)) for name in names)
+    return sum(exists(os.path.join(folder, name)) for name in names)
 
 
 def _gone(folder: bytes, id_: int, known: dict[bytes, Known], there: int = 0) -> _Gone:

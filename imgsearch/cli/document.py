@@ -13,6 +13,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from imgsearch.cli.output import shown
+from imgsearch.embedding.sources import is_url
 from imgsearch.errors import ImageError, StorageError, reason_of
 from imgsearch.storage.files import Sink, write_atomically
 
@@ -129,7 +130,7 @@ def picture(source: str | bytes, name: str, of: Thumbnailer) -> str:
 
 def link(path: str) -> str:
     """Return a link to a file, by its name."""
-    address = "file://" + quote(os.fsencode(path))
+    address = quote(path, safe=":/?&=%") if is_url(path) else "file://" + quote(os.fsencode(path))
     return f'<a href="{address}" title="{text(path)}">{text(os.path.basename(path))}</a>'
 
 

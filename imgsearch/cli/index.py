@@ -26,7 +26,7 @@ __all__ = ["index"]
 
 
 @click.command(epilog=options.OPPOSITES)
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
 @options.promise_option
 @options.prune_option
 @options.model_option
@@ -48,7 +48,7 @@ __all__ = ["index"]
 @click.pass_context
 def index(
     ctx: click.Context,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     collection: Path | str | None,
     recall: float | None,
     prune: bool,
@@ -135,7 +135,7 @@ def _cluster(
 
 def _open(
     directory: Path | str,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     model: str | None,
     weights: str | None,
     device: str,

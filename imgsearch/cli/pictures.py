@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imgsearch.embedding.listing import Unreadable, list_files
+from imgsearch.embedding.sources import is_folder
 from imgsearch.errors import InputError
+from imgsearch.roots import plain_path
 
 __all__ = ["STDIN", "Picture", "pictures"]
 
@@ -34,13 +36,14 @@ class Picture:
 
 def pictures(argument: str) -> Iterator[Picture | InputError]:
     """Yield the images that an argument stands for, and what cannot be read of them."""
-    path = os.path.expanduser(argument)
     if argument == STDIN:
         yield _on_stdin()
-    elif os.path.isdir(path):
-        yield from _under(argument, os.path.abspath(path))
+        return
+    path = plain_path(argument)
+    if is_folder(path):
+        yield from _under(argument, os.fsdecode(path))
     else:
-        yield Picture(argument, os.path.abspath(path), path)
+        yield Picture(argument, os.fsdecode(path), argument)
 
 
 def _on_stdin() -> Picture | InputError:

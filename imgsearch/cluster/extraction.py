@@ -5,7 +5,6 @@ What was staged is kept until the collection has it, so that a run that is kille
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from imgsearch.cluster.staging import StagedFile, Staging
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome
+from imgsearch.embedding.sources import status_of
 from imgsearch.errors import StorageError
 
 __all__ = ["AHEAD", "PART", "Extraction", "Job"]
@@ -151,7 +151,7 @@ class Extraction:
 
 def _is_unchanged(path: str, staged: StagedFile) -> bool:
     try:
-        status = os.stat(path)
+        status = status_of(path)
     except OSError:
         return False
-    return (staged.size, staged.mtime_ns) == (status.st_size, status.st_mtime_ns)
+    return staged.mtime_ns is not None and status == (staged.size, staged.mtime_ns)

@@ -6,11 +6,11 @@ import errno
 import hashlib
 import io
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Self, TypeAlias
 
 import numpy as np
@@ -21,7 +21,8 @@ from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_
 from imgsearch.embedding.formats import cannot_decode, open_as, recognise
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.listing import trusted_time
-from imgsearch.errors import ImageError, reason_of
+from imgsearch.embedding.sources import is_url, open_source, status_of
+from imgsearch.errors import ImageError, SettingError, reason_of
 
 __all__ = [
     "ImageFile",
@@ -80,18 +81,20 @@ class ImageFile:
         """
         self._path = path
         with _reading(path), ExitStack() as opened:
-            self._file = opened.enter_context(open(path, "rb", opener=_open_at_once))
             now = time.time_ns()
+            # Of what is at a URL before it is fetched: if it is written meanwhile, that is later.
+            there = status_of(path) if is_url(path) else None
+            self._file = opened.enter_context(open_source(path, partial(recognise, path=path)))
+            now = now if is_url(path) else time.time_ns()
             self._status = os.fstat(self._file.fileno())
-            if not stat.S_ISREG(self._status.st_mode):
-                raise ImageError(path, "is not a regular file", recognised=False)
             recognise(self._file, path)
             self._file.seek(0)
             self.digest = hashlib.file_digest(self._file, "sha256").digest()
             self._check_unchanged()
             opened.pop_all()  # it stays open, for decode
         self.size = self._status.st_size
-        self.mtime_ns = trusted_time(self._status.st_mtime_ns, now)
+        mtime_ns = self._status.st_mtime_ns if there is None else there[1]
+        self.mtime_ns = None if mtime_ns is None else trusted_time(mtime_ns, now)
 
     def __enter__(self) -> Self:
         return self
@@ -135,12 +138,8 @@ def _reading(path: str) -> Iterator[None]:
     """Turn what the operating system says about a file into an `ImageError`."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SettingError) as error:
         raise ImageError(path, f"cannot be read: {reason_of(error)}", transient=True) from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it
 
 
 def decode(
@@ -186,11 +185,12 @@ def open_image(source: str | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Im
         with _opened(io.BytesIO(source), "image", max_pixels) as image:
             yield image
         return
-    with _reading(source), open(source, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ImageError(source, "is not a regular file", recognised=False)
-        with _opened(file, source, max_pixels) as image:
-            yield image
+    with (
+        _reading(source),
+        open_source(source, partial(recognise, path=source)) as file,
+        _opened(file, source, max_pixels) as image,
+    ):
+        yield image
 
 
 @contextmanager

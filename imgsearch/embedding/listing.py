@@ -13,9 +13,20 @@ from enum import Enum
 from itertools import chain
 from typing import Self
 
+from imgsearch.embedding.remote import RemoteFile, is_url, walk_urls
+from imgsearch.embedding.sources import status_of
 from imgsearch.embedding.walking import Unreadable, walk
 
-__all__ = ["File", "Kind", "Listing", "Unreadable", "list_files", "list_one", "trusted_time"]
+__all__ = [
+    "File",
+    "Kind",
+    "Listing",
+    "Unreadable",
+    "list_files",
+    "list_one",
+    "list_urls",
+    "trusted_time",
+]
 
 BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
 UNTRUSTED_NS = 2_000_000_000  # the coarsest clock of a file system in use, that of FAT
@@ -77,6 +88,8 @@ def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
 def list_one(path: bytes) -> Listing:
     """Return the listing of a single file, given by its absolute path."""
     folder, name = os.path.split(path)
+    if is_url(path):
+        return Listing(folder, (_remote(path, name),), first=name, upto=name)
     return Listing(folder, (_stat(os.path.join(folder, b""), name),), first=name, upto=name)
 
 
@@ -85,21 +98,57 @@ def list_files(
 ) -> Iterator[Listing | Unreadable]:
     """Yield the files under the folders `tops`, in the order of `walk`, whose arguments these are.
 
-    Folders are looked into up to `BLOCK` files ahead where the drive is slow.
+    Folders are looked into up to `BLOCK` files ahead where the drive is slow. URLs come last.
     """
+    tops = list(tops)
     with _Statuses() as statuses:
-        for found in walk(tops, seen, skipped):
+        for found in walk([top for top in tops if not is_url(top)], seen, skipped):
             if isinstance(found, Unreadable):
                 yield from statuses.take()
                 yield found
                 continue
-            first = b""
-            for start in range(0, len(found.names), BLOCK):
-                names = found.names[start : start + BLOCK]
-                upto = names[-1] if start + BLOCK < len(found.names) else None
+            for names, first, upto in _blocks(found.names):
                 yield from statuses.ask(_Block(found.folder, names, first, upto))
-                first = names[-1] + b"\0"  # the name that comes next, if there is one
         yield from statuses.take()
+    yield from list_urls([top for top in tops if is_url(top)], skipped)
+
+
+def list_urls(
+    tops: Iterable[bytes], skipped: Container[bytes] = ()
+) -> Iterator[Listing | Unreadable]:
+    """Yield the files under the folders at URLs: see `walk_urls`, whose arguments these are."""
+    now = time.time_ns()
+    for found in walk_urls(tops, skipped):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        files = {file.name: _as_file(file, now) for file in found.files}
+        for names, first, upto in _blocks(list(files)):
+            yield Listing(found.url, tuple(files[name] for name in names), first, upto)
+        now = time.time_ns()  # before the next folder is asked for
+
+
+def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | None]]:
+    """Cut sorted names into blocks; yield each with `first` and `upto` of its listing."""
+    first = b""
+    for start in range(0, len(names), BLOCK):
+        block = names[start : start + BLOCK]
+        yield block, first, block[-1] if start + BLOCK < len(names) else None
+        first = block[-1] + b"\0"  # the name that comes next, if there is one
+
+
+def _remote(url: bytes, name: bytes) -> File:
+    now = time.time_ns()
+    try:
+        size, mtime_ns = status_of(os.fsdecode(url))
+    except OSError:
+        return File(name, 0, 0, Kind.BROKEN)
+    return _as_file(RemoteFile(name, size, mtime_ns), now)
+
+
+def _as_file(file: RemoteFile, now: int) -> File:
+    mtime_ns = None if file.mtime_ns is None else trusted_time(file.mtime_ns, now)
+    return File(file.name, file.size, mtime_ns, Kind.REGULAR if file.regular else Kind.SPECIAL)
 
 
 @dataclass(frozen=True, slots=True)

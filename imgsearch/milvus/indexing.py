@@ -17,6 +17,7 @@ from pathlib import Path
 from imgsearch.drives import is_gone, is_lost
 from imgsearch.embedding.listing import Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
+from imgsearch.embedding.sources import is_folder
 from imgsearch.errors import GoneError, SettingError
 from imgsearch.milvus.making import finish
 from imgsearch.milvus.rows import Row
@@ -81,7 +82,7 @@ def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
         top = existing(path)
         excluded = [place for place in excluded if place != top]
         known = any(is_at(top, folder) for folder in folders)
-        if os.path.isdir(top):
+        if is_folder(top):
             folders += [] if known else [top]
         elif not known and top not in files:
             files.append(top)
@@ -90,8 +91,8 @@ def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
 
 def _tops(state: State, paths: Sequence[str | os.PathLike[str]]) -> Tops:
     given = [existing(path) for path in paths]
-    folders = [path for path in given if os.path.isdir(path)] if given else state.folders
-    files = [path for path in given if not os.path.isdir(path)] if given else state.files
+    folders = [path for path in given if is_folder(path)] if given else state.folders
+    files = [path for path in given if not is_folder(path)] if given else state.files
     return Tops(list(dict.fromkeys(folders)), list(dict.fromkeys(files)), frozenset(state.excluded))
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from imgsearch.errors import InputError
 from imgsearch.milvus.state import State, write_state
 from imgsearch.milvus.store import Store
-from imgsearch.roots import is_at, plain_path, real_path
+from imgsearch.roots import is_at, plain_path, real_path, resolved_path
 
 __all__ = ["remove"]
 
@@ -20,7 +20,7 @@ def remove(store: Store, state: State, paths: Sequence[str | os.PathLike[str]]) 
 
     All rows are looked through: memory is that of what is removed.
     """
-    given = {path: {plain_path(path), real_path(path), _real(path)} for path in paths}
+    given = {path: {plain_path(path), real_path(path), resolved_path(path)} for path in paths}
     found: dict[str | os.PathLike[str], list[bytes]] = {path: [] for path in given}
     ids = []
     for row in store.rows():
@@ -48,7 +48,3 @@ def remove(store: Store, state: State, paths: Sequence[str | os.PathLike[str]]) 
     store.delete(dict.fromkeys(ids))
     store.flush()
     return len(set(ids))
-
-
-def _real(path: str | os.PathLike[str]) -> bytes:
-    return os.path.realpath(plain_path(path))

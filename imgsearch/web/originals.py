@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
-from io import BufferedReader
 
 from imgsearch.embedding.formats import media_type, recognise
-from imgsearch.errors import ImageError, reason_of
+from imgsearch.embedding.sources import open_source
+from imgsearch.errors import ImageError, SettingError, reason_of
 from imgsearch.storage.records import Entry
 from imgsearch.web.problems import LostFileError
 
@@ -34,9 +33,11 @@ class Original:
         """
         self._path = entry.path
         try:
-            self._file: BufferedReader = open(entry.path, "rb", opener=_open_at_once)  # noqa: SIM115
-        except OSError as error:
+            self._file = open_source(entry.path)
+        except (OSError, SettingError) as error:
             raise self._lost(error) from error
+        except ImageError as error:
+            raise self._changed() from error
         try:
             self._check(entry)
         except BaseException:
@@ -46,11 +47,9 @@ class Original:
     def _check(self, entry: Entry) -> None:
         try:
             status = os.fstat(self._file.fileno())
-            same = stat.S_ISREG(status.st_mode) and status.st_size == entry.size
-            if not same or hashlib.file_digest(self._file, "sha256").digest() != entry.digest:
-                raise LostFileError(
-                    f"{self._path} has changed since it was indexed; `imgsearch index` takes it in"
-                )
+            digest = hashlib.file_digest(self._file, "sha256").digest()
+            if (status.st_size, digest) != (entry.size, entry.digest):
+                raise self._changed()
             self._file.seek(0)
             self.media_type = media_type(recognise(self._file, self._path))
             self._file.seek(0)
@@ -75,7 +74,12 @@ class Original:
             while chunk := self._file.read(CHUNK):
                 yield chunk
 
-    def _lost(self, error: OSError) -> LostFileError:
+    def _changed(self) -> LostFileError:
+        return LostFileError(
+            f"{self._path} has changed since it was indexed; `imgsearch index` takes it in"
+        )
+
+    def _lost(self, error: Exception) -> LostFileError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return LostFileError(f"{self._path} is gone; `imgsearch index` takes note of it")
         return LostFileError(f"{self._path} cannot be read: {reason_of(error)}")
@@ -91,7 +95,3 @@ def read_original(entry: Entry) -> bytes:
     if hashlib.sha256(content).digest() != entry.digest:
         raise LostFileError(f"{entry.path} changes while it is read; try again")
     return content
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it

@@ -1,0 +1,253 @@
+"""Files at URLs that fsspec knows, such as `s3://bucket/photos/a.jpg`. Needs the extra `fsspec`.
+
+To all else a URL is an absolute path: bytes in the catalog, with `/` between its parts. Whatever a
+kind of storage raises becomes an `OSError` here, and `FileNotFoundError` only where it has said so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BufferedReader, BytesIO
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from imgsearch.embedding.walking import Unreadable
+from imgsearch.errors import ImgsearchError, InputError, SettingError, reason_of
+
+__all__ = [
+    "RemoteFile",
+    "RemoteFolder",
+    "exists",
+    "fetch",
+    "is_empty",
+    "is_folder",
+    "is_url",
+    "plain_url",
+    "status_of",
+    "walk_urls",
+    "without_scheme",
+]
+
+HEAD = 4_096  # bytes by which it is told whether the rest is worth fetching
+
+_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.DOTALL)
+_LOCAL = re.compile(rb"(file|local)://")  # a path in other words
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file: its name, its size in bytes (0 if unknown), its time in nanoseconds (None if so)."""
+
+    name: bytes
+    size: int
+    mtime_ns: int | None
+    regular: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """A folder, by its URL, and its files, sorted by name."""
+
+    url: bytes
+    files: list[RemoteFile]
+
+
+def is_url(path: str | bytes | os.PathLike[str]) -> bool:
+    """Tell whether a path is a URL of something that is elsewhere."""
+    raw = os.fsencode(path)
+    return _URL.match(raw) is not None and _LOCAL.match(raw) is None
+
+
+def without_scheme(path: bytes) -> bytes:
+    """Return the path that a `file://` URL stands for, any other path as it is."""
+    return _LOCAL.sub(b"", path, count=1) if _LOCAL.match(path) else path
+
+
+def plain_url(url: bytes) -> bytes:
+    """Return a URL as it is indexed: without slashes at its end.
+
+    Raises:
+        InputError: it is several URLs in one, names nothing, or has a password.
+    """
+    text = os.fsdecode(url)
+    if "::" in text:
+        raise InputError(f"{text}: is a chain of URLs; name a folder or a file by a single one")
+    if not urlsplit(text).netloc + urlsplit(text).path.strip("/"):
+        raise InputError(f"{text}: names no folder; give one, as in s3://bucket/photos")
+    if urlsplit(text).password is not None:
+        raise InputError(
+            "a URL with a password would be kept with it in the collection; leave it out, and give "
+            "it in the environment or in the configuration of fsspec"
+        )
+    return url.rstrip(b"/")
+
+
+def status_of(url: str) -> RemoteFile:
+    """Return what is at a URL.
+
+    Raises:
+        FileNotFoundError: nothing.
+        OSError: that cannot be told.
+        SettingError: a package for this kind of URL is missing.
+    """
+    files, path = _open(url)
+    with _speaking_plainly():
+        return _file(files.info(path))
+
+
+def exists(url: bytes) -> bool:
+    """Tell whether there is anything at a URL; raises as `status_of`, but when there is nothing."""
+    try:
+        status_of(os.fsdecode(url))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_folder(url: bytes) -> bool:
+    """Tell whether there is a folder at a URL.
+
+    Raises:
+        OSError: that cannot be told.
+        SettingError: a package for this kind of URL is missing.
+    """
+    files, path = _open(os.fsdecode(url))
+    with _speaking_plainly():
+        return bool(files.isdir(path))
+
+
+def is_empty(url: bytes) -> bool:
+    """Tell whether nothing is in a folder; raises as `status_of`."""
+    return not any(_entries(url))
+
+
+def walk_urls(
+    tops: Iterable[bytes], skipped: Container[bytes] = ()
+) -> Iterator[RemoteFolder | Unreadable]:
+    """Yield the folders at and under `tops`, as `imgsearch.embedding.walking.walk` does.
+
+    A folder is listed as a whole: memory is that of the largest.
+
+    Args:
+        tops: URLs.
+        skipped: URLs of folders that are passed over, unless they are of `tops`.
+
+    Raises:
+        SettingError: a package for this kind of URL is missing.
+    """
+    folders = [*tops][::-1]
+    for url in folders:
+        _open(os.fsdecode(url))[0].invalidate_cache()  # what an earlier run has listed
+    seen: set[bytes] = set()
+    while folders:
+        folder = folders.pop()
+        if folder in seen:
+            continue
+        seen.add(folder)
+        try:
+            entries = sorted(_entries(folder), key=lambda entry: entry[1].name)
+        except OSError as error:
+            yield Unreadable(folder, reason_of(error))
+            continue
+        below = [folder + b"/" + file.name for is_folder, file in entries if is_folder]
+        shown = (url for url in below if not url[len(folder) :].startswith(b"/."))
+        folders += [url for url in shown if url not in skipped][::-1]
+        yield RemoteFolder(folder, [file for is_folder, file in entries if not is_folder])
+
+
+def fetch(url: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
+    """Return the content of the file at a URL, in a temporary file that has no name.
+
+    Args:
+        url: of the file.
+        accept: is shown the first bytes; what it raises is raised, and no more is fetched.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it cannot be read, or the temporary folder is full.
+        SettingError: a package for this kind of URL is missing.
+    """
+    files, path = _open(url)
+    with _speaking_plainly(), files.open(path, "rb") as source:
+        head = source.read(HEAD)
+        if accept:
+            accept(BytesIO(head))
+        with tempfile.TemporaryFile() as copy:
+            copy.write(head)
+            shutil.copyfileobj(source, copy)
+            copy.seek(0)
+            return open(os.dup(copy.fileno()), "rb")
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url)
+    except ImportError as error:
+        reason = reason_of(error).rstrip(".")
+        raise SettingError(
+            f"{url} needs a package that is not installed ({reason}); pip install "
+            "'imgsearch-faiss[fsspec]', and the one that it names, if it does"
+        ) from error
+    except ValueError as error:
+        raise SettingError(f"cannot use {url}: {reason_of(error)}") from error
+    return files, path
+
+
+def _entries(folder: bytes) -> Iterator[tuple[bool, RemoteFile]]:
+    """Yield what is in a folder, and whether that is a folder."""
+    files, path = _open(os.fsdecode(folder))
+    with _speaking_plainly():
+        infos = files.ls(path, detail=True)
+    above = path.rstrip("/") + "/"
+    for info in infos:
+        name = info["name"].rstrip("/")
+        # An object store may list the folder itself, a web page may link to elsewhere.
+        if name.startswith(above) and "/" not in name[len(above) :]:
+            yield info["type"] == "directory", _file(info)
+
+
+def _file(info: dict[str, Any]) -> RemoteFile:
+    name = os.fsencode(info["name"].rstrip("/").rpartition("/")[2])
+    times = (_nanoseconds(info.get(key)) for key in _TIMES)
+    mtime_ns = next((time for time in times if time is not None), None)
+    return RemoteFile(name, info.get("size") or 0, mtime_ns, info["type"] == "file")
+
+
+def _nanoseconds(time: object) -> int | None:
+    """Return a time in nanoseconds since 1970, None if it is none; each storage has its own."""
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError:
+            return None
+    if isinstance(time, datetime):
+        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return round(time * 1e9) if isinstance(time, int | float) else None
+
+
+@contextmanager
+def _speaking_plainly() -> Iterator[None]:
+    """Raise an `OSError` whatever a storage raises; see the module's docstring."""
+    try:
+        yield
+    except ImgsearchError:
+        raise
+    except FileNotFoundError as error:
+        # Of a server that cannot be reached fsspec says the same; then there is another cause.
+        if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+        raise OSError(reason_of(error.__cause__)) from error
+    except Exception as error:
+        raise OSError(reason_of(error)) from error
