@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
 from imgsearch.cli.progress import ProgressBar
@@ -79,7 +80,8 @@ def index(
     cluster = _cluster(ray, staging, directory, workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:
-            with cluster as engine, ProgressBar() as bar:
+            quiet = libraries_silenced() if ray else nullcontext()  # Ray logs what it raises, too
+            with quiet, cluster as engine, ProgressBar() as bar:
                 report = found.index(
                     paths,
                     recall=recall,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from imgsearch.embedding.listing import Unreadable, list_files
 from imgsearch.embedding.sources import is_folder
 from imgsearch.errors import InputError
-from imgsearch.roots import plain_path
 
 __all__ = ["STDIN", "Picture", "pictures"]
 
@@ -36,6 +35,8 @@ class Picture:
 
 def pictures(argument: str) -> Iterator[Picture | InputError]:
     """Yield the images that an argument stands for, and what cannot be read of them."""
+    from imgsearch.roots import plain_path
+
     if argument == STDIN:
         yield _on_stdin()
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -170,7 +171,8 @@ class RayEngine:
         if ray.is_initialized():
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it is raised
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"ray\.")  # advice on how to write its jobs
         try:
             if self._address == LOCAL:
                 here = {"num_cpus": self._asked or cores(), "object_store_memory": OBJECTS}
