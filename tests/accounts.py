@@ -46,7 +46,7 @@ def files_in(*folders: Path) -> list[Path]:
     return sorted(path for path in files if path.is_file())
 
 
-def holds(collection: Collection, files: Iterable[Path]) -> bool:
+def holds(collection: Collection, files: Iterable[str | Path]) -> bool:
     """Tell whether these are the images of a collection, each found by its present content."""
     expected = sorted(map(str, files))
     ids = ids_in(collection)

@@ -23,13 +23,11 @@ from imgsearch.web.originals import read_original
 from imgsearch.web.problems import LostFileError
 from tests.accounts import did, holds, ids_in
 from tests.pictures import save_pictures
-from tests.urls import Bucket, bucket
+from tests.urls import Bucket, bucket, image_of
 
 pytestmark = pytest.mark.usefixtures("here")
 
-NAMES = [f"{number}.png" for number in range(8)] + [
-    f"below/{number}.png" for number in range(8, 12)
-]
+NAMES = [f"{seed}.png" if seed < 8 else f"below/{seed}.png" for seed in range(12)]
 
 
 @pytest.fixture
@@ -62,8 +60,9 @@ def test_hits_have_urls(collection: Collection, indexed: Bucket) -> None:
     assert url not in [hit.path for hit in collection.query(url, k=12, exclude_self=True)]
 
 
+@pytest.mark.usefixtures("here", "indexed")
 def test_what_has_not_changed_is_not_read(
-    collection: Collection, indexed: Bucket, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(*_: object) -> None:
         raise AssertionError
@@ -204,7 +203,7 @@ def test_copies_are_found_and_left_alone(
     twins = {indexed.at("5.png"), indexed.at("twin.png")}
     assert {group.keep.path, *(copy.path for copy in group.others)} == twins
     discarded = delete_copies(duplicates)
-    assert not discarded.paths
+    assert not discarded.done
     (failure,) = discarded.failures
     assert "is at a URL" in failure.reason
 
@@ -230,7 +229,7 @@ def test_originals_are_delivered_while_they_are_what_was_indexed(files: Bucket) 
         read_original(entry)
 
 
-@pytest.mark.usefixtures("collection", "indexed")
+@pytest.mark.usefixtures("here", "collection", "indexed")
 def test_verification_embeds_some_again(empty: Path) -> None:
     found = verify(empty)
     assert not found.damages
