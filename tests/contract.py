@@ -19,6 +19,7 @@ from tests.accounts import age, did
 from tests.embedding_here import embed_here
 from tests.pictures import picture, save_pictures
 from tests.small_network import random_embeddings
+from tests.urls import bucket
 
 __all__ = ["Contract"]
 
@@ -111,6 +112,27 @@ class Contract:
             assert did(collection.index([pictures])) == {"unchanged": 60}
             assert collection.info().images == 60
             assert _paths(collection.answer(QUERIES, exact=True)) == _paths(before)
+
+    def test_files_may_be_at_urls(self, location: str) -> None:
+        with bucket() as files, opened(location, device="cpu") as collection:
+            for seed in range(6):
+                files.put(f"{seed}.png", seed)
+            assert did(collection.index([files.url])) == {"indexed": 6}
+            assert collection.info().roots == (files.url,)
+            files.put("moved/0.png", 0)
+            files.drop("0.png")
+            files.drop("1.png")
+            assert did(collection.index()) == {"moved": 1, "unchanged": 4, "removed": 1}
+            (answer,) = collection.answer([files.at("moved/0.png")], k=6, exact=True)
+            assert answer.hits[0].path == files.at("moved/0.png")
+            assert {hit.path for hit in answer.hits} == {
+                files.at(name) for name in ("moved/0.png", "2.png", "3.png", "4.png", "5.png")
+            }
+            assert collection.remove([files.at("moved")]) == 1
+            files.clear()
+            with pytest.raises(GoneError, match="are kept"):
+                collection.index()
+            assert collection.info().images == 4
 
     def test_what_is_taken_out_vanishes_and_stays_out(self, location: str, pictures: Path) -> None:
         first = _files(pictures)[0]
