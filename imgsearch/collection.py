@@ -136,7 +136,8 @@ class Collection:
         Only contents whose digest is new are embedded, and what is gone leaves the answers.
 
         Args:
-            paths: files or folders, which become roots of the collection; none for those it has.
+            paths: files or folders, or their URLs, which become roots of the collection; none for
+                those it has.
             nlist: centroids from now on. None for what was given before, else by the images.
             recall: recall@10 that queries keep from now on, unless they ask for another. None for
                 what was given before, at first 0.95.

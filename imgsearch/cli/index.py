@@ -72,6 +72,7 @@ def index(
     """Embed and index the images under PATH, folders or files.
 
     Only what is new or has changed is embedded. Without a PATH, all folders that were given before.
+    A PATH may be a URL, such as s3://bucket/photos.
     Interrupted, the same command resumes.
     """
     if moved and paths:

@@ -117,15 +117,13 @@ def list_urls(
     tops: Iterable[bytes], skipped: Container[bytes] = ()
 ) -> Iterator[Listing | Unreadable]:
     """Yield the files under the folders at URLs: see `walk_urls`, whose arguments these are."""
-    now = time.time_ns()
     for found in walk_urls(tops, skipped):
         if isinstance(found, Unreadable):
             yield found
             continue
-        files = {file.name: _as_file(file, now) for file in found.files}
+        files = {file.name: _as_file(file, found.asked_ns) for file in found.files}
         for names, first, upto in _blocks(list(files)):
             yield Listing(found.url, tuple(files[name] for name in names), first, upto)
-        now = time.time_ns()  # before the next folder is asked for
 
 
 def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | None]]:

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,10 +56,11 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFolder:
-    """A folder, by its URL, and its files, sorted by name."""
+    """A folder, by its URL, its files, sorted by name, and `time.time_ns()` just before."""
 
     url: bytes
     files: list[RemoteFile]
+    asked_ns: int
 
 
 def is_url(path: str | bytes | os.PathLike[str]) -> bool:
@@ -145,23 +147,25 @@ def walk_urls(
         SettingError: a package for this kind of URL is missing.
     """
     folders = [*tops][::-1]
-    for url in folders:
-        _open(os.fsdecode(url))[0].invalidate_cache()  # what an earlier run has listed
+    fresh = frozenset(folders)
     seen: set[bytes] = set()
     while folders:
         folder = folders.pop()
         if folder in seen:
             continue
         seen.add(folder)
+        now = time.time_ns()
         try:
+            if folder in fresh:
+                _open(os.fsdecode(folder))[0].invalidate_cache()  # what an earlier run has listed
             entries = sorted(_entries(folder), key=lambda entry: entry[1].name)
         except OSError as error:
             yield Unreadable(folder, reason_of(error))
             continue
-        below = [folder + b"/" + file.name for is_folder, file in entries if is_folder]
+        below = [folder + b"/" + file.name for deeper, file in entries if deeper]
         shown = (url for url in below if not url[len(folder) :].startswith(b"/."))
         folders += [url for url in shown if url not in skipped][::-1]
-        yield RemoteFolder(folder, [file for is_folder, file in entries if not is_folder])
+        yield RemoteFolder(folder, [file for deeper, file in entries if not deeper], now)
 
 
 def fetch(url: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
@@ -202,6 +206,8 @@ def _open(url: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise SettingError(f"cannot use {url}: {reason_of(error)}") from error
+    except Exception as error:  # some connect at once
+        raise OSError(reason_of(error)) from error
     return files, path
 
 

@@ -210,3 +210,15 @@ def test_a_missing_package_is_named() -> None:
         status_of("nosuch://x/y")
     with pytest.raises(SettingError, match="pip install 'imgsearch-faiss\\[fsspec\\]'"):
         status_of("oss://x/y")  # of a package that nothing here needs
+
+
+def test_a_server_that_refuses_to_be_connected_to_cannot_be_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("authentication failed")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+    assert list(list_files([b"sftp://host/photos"], set())) == [
+        Unreadable(b"sftp://host/photos", "authentication failed")
+    ]
