@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from imgsearch.embedding import remote
@@ -11,7 +11,15 @@ from imgsearch.embedding.sources import is_folder, is_url
 from imgsearch.roots import Roots, is_at, is_below, upwards
 from imgsearch.storage.catalog import Catalog
 
-__all__ = ["Mounts", "device_of", "empty_link", "is_gone", "is_lost", "may_be_unplugged"]
+__all__ = [
+    "Mounts",
+    "device_of",
+    "empty_link",
+    "is_gone",
+    "is_lost",
+    "may_be_unplugged",
+    "unanswered",
+]
 
 MOUNTS = Path("/proc/self/mountinfo")  # Linux
 
@@ -91,6 +99,15 @@ def is_lost(folder: bytes) -> bool:
         return True
     except OSError:
         return False
+
+
+def unanswered(tops: Iterable[bytes]) -> list[str]:
+    """Return what to say of folders to look at that could not be listed, and are at URLs.
+
+    A server that does not answer is like a drive that is not there.
+    """
+    urls = sorted(top for top in tops if is_url(top))
+    return [f"{os.fsdecode(url)} cannot be listed: its images are kept" for url in urls]
 
 
 def device_of(folder: bytes) -> int | None:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from imgsearch.drives import Mounts, device_of, empty_link, is_gone, is_lost
-from imgsearch.embedding.sources import exists, is_folder, is_url
+from imgsearch.drives import Mounts, device_of, empty_link, is_gone, is_lost, unanswered
+from imgsearch.embedding.sources import exists, is_folder
 from imgsearch.roots import Roots, is_at, is_below, relative, upwards
 from imgsearch.storage.records import Known, Root
 from imgsearch.storage.writer import CatalogWriter
@@ -84,11 +84,7 @@ class Absence:
             for part in [*self._gone, *self._unseen()]
             if self._lost.isdisjoint(upwards(part.folder))  # it was there a moment ago
         ]
-        reasons = [
-            f"{os.fsdecode(url)} cannot be listed: its images are kept"
-            for url in sorted(self._tops & self._unreadable)
-            if is_url(url)  # a server that does not answer is as a drive that is not there
-        ]
+        reasons = unanswered(self._tops & self._unreadable)
         if not self._prune:
             gone = self._believed(gone, reasons)
         ids = [id_ for part in gone for id_ in part.ids]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from imgsearch import updating
 from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
@@ -113,7 +114,7 @@ class Contract:
             assert collection.info().images == 60
             assert _paths(collection.answer(QUERIES, exact=True)) == _paths(before)
 
-    def test_files_may_be_at_urls(self, location: str) -> None:
+    def test_files_may_be_at_urls(self, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with bucket() as files, opened(location, device="cpu") as collection:
             for seed in range(6):
                 files.put(f"{seed}.png", seed)
@@ -129,6 +130,12 @@ class Contract:
                 files.at(name) for name in ("moved/0.png", "2.png", "3.png", "4.png", "5.png")
             }
             assert collection.remove([files.at("moved")]) == 1
+            with monkeypatch.context() as down:
+                for name in ("ls", "info", "isdir"):
+                    down.setattr(MemoryFileSystem, name, _refuse)
+                with pytest.raises(GoneError, match="cannot be listed: its images are kept"):
+                    collection.index(prune=True)
+            assert did(collection.index()) == {"unchanged": 4}
             files.clear()
             with pytest.raises(GoneError, match="are kept"):
                 collection.index()
@@ -256,3 +263,7 @@ def _recall(answers: Sequence[Answer], true: list[list[tuple[float, str]]]) -> f
 
 def _paths(answers: Sequence[Answer]) -> list[list[str]]:
     return [[hit.path for hit in answer.hits] for answer in answers]
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise ConnectionError("refused")

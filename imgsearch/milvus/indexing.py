@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imgsearch.drives import is_gone, is_lost
+from imgsearch.drives import is_gone, is_lost, unanswered
 from imgsearch.embedding.listing import Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.sources import is_folder
@@ -229,7 +229,9 @@ class _Run:
             lost = unread.intersection(above)
             if top is not None and all(is_gone(folder) for folder in lost) and is_gone(path):
                 gone.setdefault(top, []).append(path)
-        reasons = [] if self._options.prune else list(self._reasons(gone))
+        reasons = unanswered(folder for folder in unread & folders if not is_gone(folder))
+        if not self._options.prune:
+            reasons += self._reasons(gone)
         for paths in gone.values():
             self._counts["removed"] += len(paths)
             self._forget(paths)

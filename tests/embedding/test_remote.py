@@ -222,3 +222,9 @@ def test_a_server_that_refuses_to_be_connected_to_cannot_be_listed(
     assert list(list_files([b"sftp://host/photos"], set())) == [
         Unreadable(b"sftp://host/photos", "authentication failed")
     ]
+
+
+def test_a_file_whose_package_is_missing_is_tried_again() -> None:
+    with pytest.raises(ImageError, match="cannot be read: cannot use nosuch://x/y") as caught:
+        ImageFile("nosuch://x/y")
+    assert caught.value.transient
