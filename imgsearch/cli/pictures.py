@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imgsearch.embedding.listing import Unreadable, list_files
+from imgsearch.embedding.remote import without_scheme
 from imgsearch.embedding.sources import is_folder
 from imgsearch.errors import InputError
 
@@ -44,7 +45,8 @@ def pictures(argument: str) -> Iterator[Picture | InputError]:
     if is_folder(path):
         yield from _under(argument, os.fsdecode(path))
     else:
-        yield Picture(argument, os.fsdecode(path), argument)
+        source = os.fsencode(os.path.expanduser(argument))
+        yield Picture(argument, os.fsdecode(path), os.fsdecode(without_scheme(source)))
 
 
 def _on_stdin() -> Picture | InputError:

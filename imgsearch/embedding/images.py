@@ -85,7 +85,7 @@ class ImageFile:
             # Of what is at a URL before it is fetched: if it is written meanwhile, that is later.
             there = status_of(path) if is_url(path) else None
             self._file = opened.enter_context(open_source(path, partial(recognise, path=path)))
-            now = now if is_url(path) else time.time_ns()
+            now = time.time_ns() if there is None else now
             self._status = os.fstat(self._file.fileno())
             recognise(self._file, path)
             self._file.seek(0)

@@ -124,6 +124,7 @@ def is_folder(url: bytes) -> bool:
     """
     files, path = _open(os.fsdecode(url))
     with _speaking_plainly():
+        files.invalidate_cache(path)  # what an earlier run has listed
         return bool(files.isdir(path))
 
 

@@ -47,8 +47,8 @@ class Original:
     def _check(self, entry: Entry) -> None:
         try:
             status = os.fstat(self._file.fileno())
-            digest = hashlib.file_digest(self._file, "sha256").digest()
-            if (status.st_size, digest) != (entry.size, entry.digest):
+            same = status.st_size == entry.size
+            if not same or hashlib.file_digest(self._file, "sha256").digest() != entry.digest:
                 raise self._changed()
             self._file.seek(0)
             self.media_type = media_type(recognise(self._file, self._path))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from imgsearch.cli import main
 from imgsearch.cli.answers import BLOCK
+from imgsearch.cli.pictures import Picture, pictures
 from imgsearch.collection import Collection
 from tests.pictures import picture, save_pictures
 from tests.privileges import ordinary_folder, ordinary_user
@@ -287,3 +288,9 @@ def test_only_images_that_are_similar_enough_are_shown(
     same, other = answers(ended)
     assert paths(same) == [str(photos / "0003.png")]
     assert other["hits"] == []
+
+
+def test_a_file_url_is_the_path_of_a_file() -> None:
+    (found,) = pictures("file:///photos/cat.jpg")
+    assert isinstance(found, Picture)
+    assert (found.path, found.source) == ("/photos/cat.jpg", "/photos/cat.jpg")

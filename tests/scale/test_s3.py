@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from imgsearch.collection import Collection
+from imgsearch.errors import GoneError
+from tests.accounts import did
 from tests.pictures import save_pictures
 from tests.running import Run
 
@@ -112,6 +115,19 @@ def test_a_server_that_is_gone_costs_nothing(served: Served, run: Run, empty: Pa
     assert "s3://photos/all cannot be listed: its images are kept" in ended.err
     ended = run("-c", str(empty), "info", "--json")
     assert json.loads(ended.out)["images"] == PICTURES
+
+
+@pytest.mark.usefixtures("here")
+def test_a_process_that_lives_on_sees_what_has_changed(served: Served, empty: Path) -> None:
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index(["s3://photos/all"])  # s3fs keeps what it has listed
+        served.files.mv("photos/all/deep/0001.png", "photos/all/deep/moved.png")
+        expected = {"moved": 1, "unchanged": PICTURES - 1, "failed": 1, "skipped": 1}
+        assert did(collection.index()) == expected
+        served.files.rm("photos/all", recursive=True)
+        with pytest.raises(GoneError, match=f"is missing: its {PICTURES} images are kept"):
+            collection.index()
+        assert collection.index(prune=True).removed == PICTURES
 
 
 def test_what_cannot_be_reached_is_refused_in_one_line(
