@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_
 from imgsearch.embedding.formats import cannot_decode, open_as, recognise
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.listing import trusted_time
-from imgsearch.embedding.sources import is_url, open_source, status_of
+from imgsearch.embedding.sources import open_source, open_timed
 from imgsearch.errors import ImageError, SettingError, reason_of
 
 __all__ = [
@@ -81,11 +80,8 @@ class ImageFile:
         """
         self._path = path
         with _reading(path), ExitStack() as opened:
-            now = time.time_ns()
-            # Of what is at a URL before it is fetched: if it is written meanwhile, that is later.
-            there = status_of(path) if is_url(path) else None
-            self._file = opened.enter_context(open_source(path, partial(recognise, path=path)))
-            now = time.time_ns() if there is None else now
+            found = open_timed(path, partial(recognise, path=path))
+            self._file = opened.enter_context(found.file)
             self._status = os.fstat(self._file.fileno())
             recognise(self._file, path)
             self._file.seek(0)
@@ -93,8 +89,8 @@ class ImageFile:
             self._check_unchanged()
             opened.pop_all()  # it stays open, for decode
         self.size = self._status.st_size
-        mtime_ns = self._status.st_mtime_ns if there is None else there[1]
-        self.mtime_ns = None if mtime_ns is None else trusted_time(mtime_ns, now)
+        time_ns = found.mtime_ns
+        self.mtime_ns = None if time_ns is None else trusted_time(time_ns, found.asked_ns)
 
     def __enter__(self) -> Self:
         return self

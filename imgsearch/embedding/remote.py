@@ -169,8 +169,10 @@ def walk_urls(
         yield RemoteFolder(folder, [file for deeper, file in entries if not deeper], now)
 
 
-def fetch(url: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
-    """Return the content of the file at a URL, in a temporary file that has no name.
+def fetch(
+    url: str, accept: Callable[[BinaryIO], object] | None = None
+) -> tuple[RemoteFile, BufferedReader]:
+    """Return what is at a URL, as it was before, and its content, in a temporary file with no name.
 
     Args:
         url: of the file.
@@ -183,6 +185,8 @@ def fetch(url: str, accept: Callable[[BinaryIO], object] | None = None) -> Buffe
     """
     files, path = _open(url)
     with _speaking_plainly(), files.open(path, "rb") as source:
+        # Most kinds of storage have asked for it to open the file.
+        found = _file(getattr(source, "details", None) or files.info(path))
         head = source.read(HEAD)
         if accept:
             accept(BytesIO(head))
@@ -190,7 +194,7 @@ def fetch(url: str, accept: Callable[[BinaryIO], object] | None = None) -> Buffe
             copy.write(head)
             shutil.copyfileobj(source, copy)
             copy.seek(0)
-            return open(os.dup(copy.fileno()), "rb")
+            return found, open(os.dup(copy.fileno()), "rb")
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -229,7 +233,7 @@ def _file(info: dict[str, Any]) -> RemoteFile:
     name = os.fsencode(info["name"].rstrip("/").rpartition("/")[2])
     times = (_nanoseconds(info.get(key)) for key in _TIMES)
     mtime_ns = next((time for time in times if time is not None), None)
-    return RemoteFile(name, info.get("size") or 0, mtime_ns, info["type"] == "file")
+    return RemoteFile(name, info.get("size") or 0, mtime_ns, info.get("type", "file") == "file")
 
 
 def _nanoseconds(time: object) -> int | None:

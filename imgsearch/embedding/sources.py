@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BufferedReader
 from typing import BinaryIO
 
@@ -12,7 +14,19 @@ from imgsearch.embedding import remote
 from imgsearch.embedding.remote import is_url
 from imgsearch.errors import ImageError
 
-__all__ = ["exists", "is_folder", "is_url", "open_source", "status_of"]
+__all__ = ["TimedFile", "exists", "is_folder", "is_url", "open_source", "open_timed", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFile:
+    """An open file, its time in nanoseconds, None if it has none, and `time.time_ns()` before.
+
+    The time is that of its content or earlier: what is written while it is read has a later one.
+    """
+
+    file: BufferedReader
+    mtime_ns: int | None
+    asked_ns: int
 
 
 def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
@@ -29,13 +43,22 @@ def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -
         OSError: it cannot be read.
         SettingError: a package for this kind of URL is missing.
     """
+    return open_timed(path, accept).file
+
+
+def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) -> TimedFile:
+    """Open a file as `open_source` does, and return its time with it."""
     if is_url(path):
-        return remote.fetch(path, accept)
+        now = time.time_ns()
+        found, file = remote.fetch(path, accept)
+        return TimedFile(file, found.mtime_ns, now)
     file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - it is returned
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    now = time.time_ns()
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
         file.close()
         raise ImageError(path, "is not a regular file", recognised=False)
-    return file
+    return TimedFile(file, status.st_mtime_ns, now)
 
 
 def status_of(path: str) -> tuple[int, int | None]:

@@ -194,6 +194,7 @@ def test_a_file_is_read_as_one_on_a_disk_is(files: Bucket, tmp_path: Path) -> No
         ImageFile(files.put("a.png", content)) as there,
     ):
         assert (here.digest, here.size) == (there.digest, there.size)
+        assert there.mtime_ns == status_of(files.at("a.png"))[1]
         assert (here.decode(32) == there.decode(32)).all()
     with open_source(files.at("a.png")) as file:
         assert file.read() == content
