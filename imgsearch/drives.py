@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgsearch.embedding import remote
-from imgsearch.embedding.sources import is_folder, is_url
+from imgsearch.embedding.sources import is_folder, is_url, says
 from imgsearch.roots import Roots, is_at, is_below, upwards
 from imgsearch.storage.catalog import Catalog
 
@@ -70,7 +70,7 @@ def is_gone(path: bytes) -> bool:
     be on an unplugged drive.
     """
     if is_url(path):
-        return _says(lambda url: not remote.exists(url), path)
+        return says(lambda url: not remote.exists(url), path)
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +91,7 @@ def empty_link(folder: bytes) -> bytes | None:
 def is_lost(folder: bytes) -> bool:
     """Tell whether a folder is missing, or empty as where a drive is mounted."""
     if is_url(folder):
-        return is_gone(folder) or _says(remote.is_empty, folder)
+        return is_gone(folder) or says(remote.is_empty, folder)
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
@@ -120,14 +120,6 @@ def device_of(folder: bytes) -> int | None:
         return os.stat(folder).st_dev
     except OSError:
         return None
-
-
-def _says(asked: Callable[[bytes], bool], url: bytes) -> bool:
-    """Ask about a URL; what cannot be told is not so."""
-    try:
-        return asked(url)
-    except OSError:
-        return False
 
 
 def _mount_points() -> frozenset[bytes] | None:

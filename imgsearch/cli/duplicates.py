@@ -73,7 +73,7 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
     """Delete the copies, or link them, if that is confirmed."""
     from imgsearch.discarding import delete_copies, link_copies
 
-    what = f"{found.count:,} {'file' if found.count == 1 else 'files'}"
+    what = _files(found.count)
     question = f"Delete {what}?" if delete else f"Replace {what} by links to those that are kept?"
     if not yes:
         if not sys.stdin.isatty():
@@ -86,9 +86,13 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
         complain(f"{failure.path} {failure.reason}; it was left as it is")
     verb = "deleted" if delete else "linked"
     click.echo(
-        f"{verb} {len(done.done):,} files of {copies.megabytes(done.size)}; "
+        f"{verb} {_files(len(done.done))} of {copies.megabytes(done.size)}; "
         "`imgsearch index` takes note of it",
         err=True,
     )
     if done.failures:
-        raise InputError(f"{len(done.failures):,} files were left as they are")
+        raise InputError(f"left as it was: {_files(len(done.failures))}")
+
+
+def _files(count: int) -> str:
+    return f"{count:,} {'file' if count == 1 else 'files'}"

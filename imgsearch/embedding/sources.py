@@ -14,7 +14,16 @@ from imgsearch.embedding import remote
 from imgsearch.embedding.remote import is_url
 from imgsearch.errors import ImageError
 
-__all__ = ["TimedFile", "exists", "is_folder", "is_url", "open_source", "open_timed", "status_of"]
+__all__ = [
+    "TimedFile",
+    "exists",
+    "is_folder",
+    "is_url",
+    "open_source",
+    "open_timed",
+    "says",
+    "status_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +87,16 @@ def status_of(path: str) -> tuple[int, int | None]:
 
 def exists(path: bytes) -> bool:
     """Tell whether something is there; not if that cannot be seen."""
-    return _says(remote.exists, path) if is_url(path) else os.path.exists(path)
+    return says(remote.exists, path) if is_url(path) else os.path.exists(path)
 
 
 def is_folder(path: bytes) -> bool:
     """Tell whether a folder is there; not if that cannot be seen."""
-    return _says(remote.is_folder, path) if is_url(path) else os.path.isdir(path)
+    return says(remote.is_folder, path) if is_url(path) else os.path.isdir(path)
 
 
-def _says(asked: Callable[[bytes], bool], url: bytes) -> bool:
+def says(asked: Callable[[bytes], bool], url: bytes) -> bool:
+    """Ask about a URL; what cannot be told is not so."""
     try:
         return asked(url)
     except OSError:
