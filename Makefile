@@ -4,17 +4,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CONSTRAINTS := constraints.txt
+LOWEST := constraints-lowest.txt
+INSTALL := --editable '.[demo,dev,bench,web]'
 
 # Real images for the tests that can use them, where this checkout has them beside it.
 IMGSEARCH_DATA ?= $(abspath $(wildcard ../shared/data))
 export IMGSEARCH_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
+# Every pip that make starts installs these releases, the tools that build a package included.
+export PIP_CONSTRAINT = $(CONSTRAINTS)
+export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-scale test-slow lint bench bench-peers bench-ray clean
+.PHONY: help venv demo test test-scale test-slow test-latest test-lowest test-in lint constraints bench bench-peers bench-ray clean
 
 help:  ## show this
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## install imgsearch and its tools into .venv
 
@@ -33,6 +40,28 @@ test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, fault
 test-scale: $(STAMP)  ## install the extras for more than one machine, and test them for real
 	@$(BIN)/python -m pip install -qq --editable '.[milvus,ray,scale]'
 	@$(BIN)/python -m pytest tests/scale
+
+test-latest:  ## run the tests on the newest release of every package, in .venv-latest (about 20 minutes)
+	@$(MAKE) --no-print-directory test-in VENV=.venv-latest CONSTRAINTS=
+
+test-lowest:  ## run the tests on the oldest releases that are allowed, in .venv-lowest (about 20 minutes)
+	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST)
+
+test-in:
+	@echo "Installing into $(VENV), then running the tests: about 20 minutes."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
+	@$(BIN)/python -m pytest
+
+# The oldest release allowed of what imgsearch itself imports; of its tools, the newest.
+PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproject.toml \
+  --quiet --upgrade --no-annotate --python-version 3.11
+constraints: $(STAMP)  ## pin the newest releases in constraints.txt, the oldest allowed in constraints-lowest.txt
+	@$(PIN) --universal --all-extras --output-file $(CONSTRAINTS)
+	@$(PIN) --resolution lowest-direct --no-deps --extra web --output-file $(LOWEST)
+	@cp $(LOWEST) $(LOWEST).in
+	@$(PIN) --extra demo --extra dev --extra bench --extra web --constraint $(LOWEST).in --output-file $(LOWEST)
+	@rm $(LOWEST).in
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@echo "Checking style, types and imports: about 20 seconds."
@@ -62,13 +91,13 @@ bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a secon
 	@$(BIN)/python -m benchmarks.bench_ray
 
 clean:  ## remove .venv and what the tools left
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-latest .venv-lowest .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "imgsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV): 2 to 10 minutes and 6 GB, nearly all of it PyTorch."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --editable '.[demo,dev,bench,web]'
+	@$(BIN)/python -m pip install -qq $(INSTALL)
 	@touch $@
 	@echo "Installed."

@@ -15,6 +15,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import imgsearch
 from imgsearch.cli import main
@@ -74,14 +78,47 @@ def test_the_conda_environment_is_in_step_with_pyproject() -> None:
         row for row in PROJECT["optional-dependencies"]["dev"] if row.startswith("pytest>=")
     ]
     assert python == f"python{PROJECT['requires-python']}"
-    assert pip[-1] == "--editable ."
-    assert sorted(pip[:-1]) == sorted(PROJECT["dependencies"] + pytest_range)
+    assert pip[-2:] == ["--constraint constraints.txt", "--editable ."]
+    assert sorted(pip[:-2]) == sorted(PROJECT["dependencies"] + pytest_range)
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
     extras = PROJECT["optional-dependencies"].values()
     for row in [*PROJECT["dependencies"], *(row for extra in extras for row in extra)]:
         assert ">=" in row, row
+
+
+def _requirements() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(row) for row in sum(extras, PROJECT["dependencies"])]
+
+
+def _pins(name: str) -> list[Requirement]:
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_a_release_of_every_dependency_is_pinned_for_every_python(version: str) -> None:
+    environment = {"python_version": version, "python_full_version": f"{version}.0"}
+    pinned = {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin in _pins("constraints.txt")
+        if pin.marker is None or pin.marker.evaluate(environment)
+    }
+    for each in _requirements():
+        assert each.specifier.contains(pinned[canonicalize_name(each.name)]), str(each)
+
+
+def test_the_oldest_releases_that_are_tested_are_the_oldest_that_are_allowed() -> None:
+    oldest = {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin in _pins("constraints-lowest.txt")
+    }
+    for row in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["web"]]:
+        each = Requirement(row)
+        (bound,) = each.specifier
+        assert Version(oldest[canonicalize_name(each.name)]) in SpecifierSet(f"=={bound.version}.*")
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
