@@ -12,9 +12,10 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from imgsearch.embedding.raw import signed_raw
 from imgsearch.errors import ImageError, reason_of
 
-__all__ = ["FORMATS", "Format", "cannot_decode", "media_type", "open_as", "recognise"]
+__all__ = ["FORMATS", "RAW", "Format", "cannot_decode", "media_type", "open_as", "recognise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ FORMATS = {
     "PPM": Format("PIL.PpmImagePlugin", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
     "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
 }
+
+#: Stands for the formats of camera raws, none of which is opened itself: see `raw`.
+RAW = "RAW"
+
 _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
 
 # A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
@@ -46,12 +51,16 @@ _WEAKLY_SIGNED = {"BMP", "PPM"}
 
 
 def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
-    """Return the formats whose signature a file begins with.
+    """Return the formats whose signature a file begins with; `RAW` alone for a camera raw.
+
+    A raw that begins as a TIFF file does is told by `raw.is_raw`.
 
     Raises:
         ImageError: there are none; not `recognised`, unless it is named like an image.
     """
     prefix = file.read(16)
+    if signed_raw(prefix):
+        return (RAW,)
     formats = _formats_of(prefix)
     if not formats:
         raise _unrecognised(path, empty=not prefix)

@@ -17,13 +17,15 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_part
-from imgsearch.embedding.formats import cannot_decode, open_as, recognise
+from imgsearch.embedding.formats import RAW, cannot_decode, open_as, recognise
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.listing import trusted_time
+from imgsearch.embedding.raw import NO_PREVIEW, is_raw, previews
 from imgsearch.embedding.sources import open_source, open_timed
 from imgsearch.errors import ImageError, SettingError, reason_of
 
 __all__ = [
+    "DECODER",
     "ImageFile",
     "Pixels",
     "Source",
@@ -37,6 +39,14 @@ __all__ = [
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
+#: Version of what pixels an image file becomes; a collection records that of its embeddings.
+#:
+#: 1 (to 0.3): samples of 16 bits by their full range, colours as stored, the first frame.
+#: 2: samples by the range they use, colours as their ICC profile means them, the first frame that
+#: shows something, a raw's preview. Other files become the same pixels by both.
+DECODER = 2
+
+_PREVIEWS = ("JPEG", "PPM")  # what a preview of a raw is
 
 # Orientation of EXIF 2.32, table "Orientation": what brings the stored pixels upright.
 _UPRIGHT = {
@@ -83,7 +93,7 @@ class ImageFile:
             found = open_timed(path, partial(recognise, path=path))
             self._file = opened.enter_context(found.file)
             self._status = os.fstat(self._file.fileno())
-            recognise(self._file, path)
+            _check_raw(self._file, recognise(self._file, path), path)
             self._file.seek(0)
             self.digest = hashlib.file_digest(self._file, "sha256").digest()
             self._check_unchanged()
@@ -194,10 +204,12 @@ def _opened(file: BinaryIO, path: str, max_pixels: int) -> Iterator[Image.Image]
     """Open an image; whatever fails while it is open becomes an `ImageError`."""
     formats = recognise(file, path)
     try:
-        with open_as(formats, file) as image:
-            if image.width * image.height > max_pixels:
-                size = f"{image.width:,} x {image.height:,} pixels"
-                raise _too_large(path, f"has {size}, and the limit is {max_pixels:,}")
+        with (
+            _open_raw(file, path, max_pixels)
+            if is_raw(file, path)
+            else open_as(formats, file) as image
+        ):
+            _check_pixels(path, image.width, image.height, max_pixels)
             yield image
     except ImageError:
         raise
@@ -210,6 +222,40 @@ def _opened(file: BinaryIO, path: str, max_pixels: int) -> Iterator[Image.Image]
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # EINVAL: the file itself pointed to an offset that no file can have
         raise cannot_decode(path, formats, error) from error
+
+
+def _check_raw(file: BinaryIO, formats: tuple[str, ...], path: str) -> None:
+    """Refuse a raw without a preview, so that it need not be hashed at every run."""
+    if formats[0] in (RAW, "TIFF") and is_raw(file, path) and next(previews(file), None) is None:
+        raise ImageError(path, NO_PREVIEW, recognised=False)
+
+
+def _open_raw(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
+    """Open the largest preview of a raw that can be decoded."""
+    for preview in previews(file):
+        _check_pixels(path, preview.width, preview.height, max_pixels)
+        if _can_be_decoded(preview.data):
+            image = open_as(_PREVIEWS, io.BytesIO(preview.data))
+            if preview.orientation is not None:
+                image.getexif()[ExifTags.Base.Orientation] = preview.orientation
+            return image
+    raise ImageError(path, NO_PREVIEW, recognised=False)
+
+
+def _can_be_decoded(preview: bytes) -> bool:
+    try:
+        with open_as(_PREVIEWS, io.BytesIO(preview)) as image:
+            image.draft(None, (1, 1))
+            image.load()
+    except Exception:  # plug-ins raise whatever a malformed file makes them stumble over
+        return False
+    return True
+
+
+def _check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        size = f"{width:,} x {height:,} pixels"
+        raise _too_large(path, f"has {size}, and the limit is {max_pixels:,}")
 
 
 def _too_large(path: str, reason: str) -> ImageError:

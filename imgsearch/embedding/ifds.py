@@ -1,0 +1,145 @@
+"""Walk the directories of a TIFF file (IFDs) without decoding anything, within strict bounds.
+
+TIFF 6.0, section 2; BigTIFF. Camera raws are built on it, some with a magic number of their own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, TypeAlias
+
+__all__ = ["Directory", "directories"]
+
+# What a hostile file may make us read; cameras have some ten directories of up to a hundred tags.
+_MOST_DIRECTORIES = 64
+_MOST_TAGS = 1024
+_MOST_VALUES = 4096
+_DEEPEST = 3
+
+_SUB_IFDS = 330
+
+# Of the types that hold whole numbers: their letter in struct's language.
+_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_SIZES = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}  # of values of the other types
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A tag's type, how many values it has, and where they lie in the file."""
+
+    type: int
+    count: int
+    position: int
+
+
+_Layout: TypeAlias = tuple[str, bool, int]  # byte order, whether BigTIFF, where offsets count from
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory of a TIFF file, with those below it (`SubIFDs`)."""
+
+    _file: BinaryIO
+    _layout: _Layout
+    _entries: dict[int, _Entry]
+    below: tuple[Directory, ...] = ()
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """Return the values of a tag: none if it is missing, or is not of whole numbers."""
+        return _integers(self._file, self._layout, self._entries.get(tag))
+
+    def integer(self, tag: int, default: int = 0) -> int:
+        """Return the first value of a tag, or `default`."""
+        values = self.integers(tag)
+        return values[0] if values else default
+
+    def block(self, tag: int) -> tuple[int, int] | None:
+        """Return where the bytes of a tag lie: offset in the file, and length."""
+        entry = self._entries.get(tag)
+        return (entry.position, entry.count) if entry and entry.type in (1, 2, 7) else None
+
+    @property
+    def base(self) -> int:
+        """Where in the file the offsets that its tags hold are counted from."""
+        return self._layout[2]
+
+
+def directories(file: BinaryIO, base: int = 0) -> list[Directory]:
+    """Return the directories of the main chain of a TIFF file; what is malformed is left out.
+
+    Args:
+        file: is read from anywhere.
+        base: where in it the TIFF header stands.
+    """
+    header = _read(file, base, 16)
+    order = {b"II": "<", b"MM": ">"}.get(header[:2])
+    if order is None or len(header) < 8:
+        return []
+    big = struct.unpack(order + "H", header[2:4])[0] == 43
+    if big and len(header) < 16:
+        return []
+    (first,) = (
+        struct.unpack(order + "Q", header[8:]) if big else struct.unpack(order + "I", header[4:8])
+    )
+    return list(_chain(file, (order, big, base), first, set(), 0))
+
+
+def _chain(
+    file: BinaryIO, layout: _Layout, offset: int, seen: set[int], depth: int
+) -> Iterator[Directory]:
+    order, big, base = layout
+    words = ("Q", "HHQ", 20, "Q") if big else ("H", "HHI", 12, "I")
+    while offset and offset not in seen and len(seen) < _MOST_DIRECTORIES:
+        seen.add(offset)
+        size = struct.calcsize(order + words[0])
+        counted = _read(file, base + offset, size)
+        if len(counted) < size:
+            return
+        count = min(struct.unpack(order + words[0], counted)[0], _MOST_TAGS)
+        start, length = base + offset + size, words[2]
+        table = _read(file, start, count * length)
+        entries: dict[int, _Entry] = {}
+        for at in range(0, len(table) - length + 1, length):
+            tag, type_, values = struct.unpack_from(order + words[1], table, at)
+            head = struct.calcsize(order + words[1])
+            room = length - head
+            taken = _size_of(type_) * values
+            position = start + at + head
+            if taken > room:
+                (there,) = struct.unpack_from(order + words[3], table, at + head)
+                position = base + there
+            entries.setdefault(tag, _Entry(type_, values, position))
+        below: list[Directory] = []
+        if depth < _DEEPEST:
+            for there in _integers(file, layout, entries.get(_SUB_IFDS)):
+                below += _chain(file, layout, there, seen, depth + 1)
+        yield Directory(file, layout, entries, tuple(below))
+        following = _read(file, start + count * length, struct.calcsize(order + words[3]))
+        if len(following) < struct.calcsize(order + words[3]):
+            return
+        (offset,) = struct.unpack(order + words[3], following)
+
+
+def _integers(file: BinaryIO, layout: _Layout, entry: _Entry | None) -> tuple[int, ...]:
+    if entry is None or entry.type not in _INTEGERS:
+        return ()
+    form = f"{layout[0]}{min(entry.count, _MOST_VALUES)}{_INTEGERS[entry.type]}"
+    data = _read(file, entry.position, struct.calcsize(form))
+    return struct.unpack(form, data) if len(data) == struct.calcsize(form) else ()
+
+
+def _size_of(type_: int) -> int:
+    letter = _INTEGERS.get(type_)
+    return struct.calcsize("<" + letter) if letter else _SIZES.get(type_, 1)
+
+
+def _read(file: BinaryIO, offset: int, size: int) -> bytes:
+    if offset >= 1 << 62:  # beyond what any file can have: seek would raise
+        return b""
+    file.seek(offset)
+    return file.read(size)

@@ -1,0 +1,97 @@
+"""Look at the segments of a JPEG (ISO/IEC 10918-1, annex B) without decoding it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+__all__ = ["JpegHeader", "end_of", "header_of"]
+
+_MOST_SEGMENTS = 1000  # in front of the frame header: an ICC profile takes up to 255
+
+_MOST_MARKERS = 10_000  # of a whole file: a scan has a few
+
+# A stuffed byte, a restart or a fill byte is none.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
+
+_SOS, _EOI = 0xDA, 0xD9
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_FRAMES = {each for each in range(0xC0, 0xD0) if each not in (0xC4, 0xC8, 0xCC)}
+#: Baseline, extended and progressive, by Huffman codes: what is decoded everywhere.
+_USUAL_FRAMES = {0xC0, 0xC1, 0xC2}
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What the frame header of a JPEG says.
+
+    Attributes:
+        width: in pixels, as stored.
+        height: in pixels, as stored; 0 where a later segment tells it.
+        components: 1 for grey, 3 for colour, 4 for CMYK.
+        progressive: whether it is refined scan by scan.
+        usual: whether it is baseline, extended or progressive, of 8 bits: not one of the lossless
+            ones that cameras keep their sensor's values in.
+    """
+
+    width: int
+    height: int
+    components: int
+    progressive: bool
+    usual: bool
+
+
+def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
+    """Return what the JPEG that begins at `start` of a file says of itself; None if it is none."""
+    file.seek(start)
+    if file.read(2) != b"\xff\xd8":
+        return None
+    for _ in range(_MOST_SEGMENTS):
+        marker = _marker(file)
+        if marker in _ALONE:
+            continue
+        size = int.from_bytes(file.read(2), "big")
+        if marker is None or marker in (_SOS, _EOI) or size < 2:
+            return None
+        if marker in _FRAMES:
+            frame = file.read(6)
+            if len(frame) < 6:
+                return None
+            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+            usual = marker in _USUAL_FRAMES and frame[0] == 8
+            return JpegHeader(width, height, frame[5], marker in (0xC2, 0xC6, 0xCA), usual)
+        file.seek(size - 2, 1)
+    return None
+
+
+def end_of(data: bytes) -> int | None:
+    """Return where the JPEG that `data` begins with ends, behind its EOI; None if it has none."""
+    for marker, at in _segments(data):
+        if marker == _EOI:
+            return at + 2
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield each marker and where it stands; entropy-coded data has none but restarts."""
+    found = _MARKER.search(data, 2)
+    for _ in range(_MOST_MARKERS):
+        if found is None:
+            return
+        at = found.start()
+        yield data[at + 1], at
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        found = _MARKER.search(data, at + 2 + size)
+
+
+def _marker(file: BinaryIO) -> int | None:
+    byte = file.read(1)
+    if byte != b"\xff":
+        return None
+    for _ in range(_MOST_SEGMENTS):  # fill bytes
+        byte = file.read(1)
+        if byte != b"\xff":
+            break
+    return byte[0] if byte and byte != b"\xff" else None
