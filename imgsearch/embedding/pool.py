@@ -9,13 +9,14 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.process import WorkerDiedError, WorkerProcess
+from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, started
 from imgsearch.errors import ModelError, reason_of
 
 __all__ = ["Decoded", "Known", "Pool", "Refused", "Reply"]
@@ -213,13 +214,20 @@ class Pool:
             self._close(slot)
             worker = None
         if worker is None:
-            worker = self._workers[slot] = WorkerProcess(self._command, self._time_limit)
-            if self._stopping.is_set():  # set before the workers were stopped: none is missed
-                worker.stop()
-            worker.start()
+            worker = started(self._command, self._time_limit, partial(self._note, slot))
         replies, data = worker.run(paths, self._wanted)
         rows = iter(np.frombuffer(data, self._row))
         return [_reply(reply, rows) for reply in replies]
+
+    def _note(self, slot: int, worker: WorkerProcess) -> None:
+        self._workers[slot] = worker
+        if self._stopping.is_set():  # set before the workers were stopped: none is missed
+            worker.stop()
+            raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """The pool was closed while a worker started."""
 
 
 def _everything(_: str, __: bytes) -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 from imgsearch.embedding.wire import raise_error, receive, send
 from imgsearch.errors import ModelError, reason_of
 
-__all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment"]
+__all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment", "started"]
 
-START_LIMIT = 120.0  # seconds to load the model
+START_LIMITS = (15.0, 30.0, 75.0)  # seconds to load the model, at each attempt
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -50,14 +50,22 @@ class WorkerDiedError(Exception):
 class WorkerProcess:
     """A worker process and the clock of the file that it is at."""
 
-    def __init__(self, command: list[str], time_limit: float) -> None:
+    def __init__(
+        self, command: list[str], time_limit: float, start_limit: float = START_LIMITS[0]
+    ) -> None:
         """Start it; `start` waits until it is ready.
+
+        Args:
+            command: starts it.
+            time_limit: Seconds that it may spend on one file.
+            start_limit: Seconds within which it has to be ready.
 
         Raises:
             ModelError: there is no such program, or no process or temporary file to be had.
         """
         self._time_limit = time_limit
-        self._deadline = time.monotonic() + START_LIMIT
+        self._start_limit = start_limit
+        self._deadline = time.monotonic() + start_limit
         self._overdue = False
         try:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -69,7 +77,7 @@ class WorkerProcess:
                 env=environment(),
             )
         except OSError as error:
-            raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
+            raise _not_started(reason_of(error)) from error
 
     def start(self) -> None:
         """Wait until it is ready.
@@ -77,15 +85,21 @@ class WorkerProcess:
         Raises:
             DamagedError: it cannot load its model.
             ModelError: it cannot start for another reason.
+            WorkerDiedError: it was killed, or was not ready in time: the next one may be.
         """
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         try:
             raise_error(receive(self._process.stdout)[0])
         except EOFError:
             self._await_end()
-            late = f"it was not ready after {START_LIMIT:g} s" if self._overdue else ""
-            reason = late or self._last_words() or f"exit status {self._process.returncode}"
-            raise ModelError(f"a worker process could not start: {reason}") from None
+            status = self._process.returncode
+            if self._overdue:
+                reason = f"it was not ready after {self._start_limit:g} s"
+                raise WorkerDiedError(reason, None, transient=True) from None
+            if status < 0:
+                killed = f"it was killed (signal {-status})"
+                raise WorkerDiedError(killed, None, transient=True) from None
+            raise _not_started(self._last_words() or f"exit status {status}") from None
         finally:
             self._deadline = float("inf")
 
@@ -179,3 +193,40 @@ class WorkerProcess:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else ""
+
+
+def started(
+    command: list[str], time_limit: float, note: Callable[[WorkerProcess], object]
+) -> WorkerProcess:
+    """Start a worker process and wait until it is ready; try again if it is killed, or hangs.
+
+    Args:
+        command: starts it.
+        time_limit: Seconds that it may spend on one file.
+        note: is given each process before it is waited for, so that its clock is checked; what it
+            raises ends the attempts.
+
+    Raises:
+        DamagedError: it cannot load its model.
+        ModelError: it cannot start, however often it was tried.
+    """
+    reasons: list[str] = []
+    for limit in START_LIMITS:
+        worker = WorkerProcess(command, time_limit, limit)
+        try:
+            note(worker)
+            worker.start()
+        except WorkerDiedError as death:
+            worker.close()
+            reasons.append(death.reason)
+        except BaseException:
+            worker.close()
+            raise
+        else:
+            return worker
+    told = ", ".join(dict.fromkeys(reasons))
+    raise _not_started(f"{told}; it was tried {len(reasons)} times")
+
+
+def _not_started(reason: str) -> ModelError:
+    return ModelError(f"a worker process could not start: {reason}")

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from imgsearch.embedding import pipeline, pool
+from imgsearch.embedding import pipeline, pool, process
 from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
@@ -470,6 +470,46 @@ def test_a_worker_that_can_no_longer_start_ends_the_run(
     site.write_text(flag + broken + site.read_text())
     with pytest.raises(ModelError, match=r"a worker process could not start: .*no room left"):
         list(embed(photos(tmp_path, *"abcd", "crashes", *"efgh"), workers=1))
+
+
+@pytest.mark.parametrize("deed", ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(
+    deed: str, tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault(_twice(tmp_path, deed))
+    paths = _many(tmp_path, 10)
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths, workers=1))
+
+
+def test_a_worker_that_is_stopped_while_it_starts_is_replaced(
+    tmp_path: Path, embed: Embed, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "START_LIMITS", (2.0, 2.0, 60.0))
+    fault(_twice(tmp_path, "os.kill(os.getpid(), signal.SIGSTOP)"))
+    paths = _many(tmp_path, 10)
+    assert all(isinstance(outcome, Embedded) for outcome in embed(paths, workers=1))
+
+
+def test_a_worker_that_is_always_killed_while_it_starts_is_given_up_after_a_few_attempts(
+    tmp_path: Path, embed: Embed, fault: Fault
+) -> None:
+    fault("os.kill(os.getpid(), signal.SIGKILL)")
+    reason = r"could not start: it was killed \(signal 9\); it was tried 3 times$"
+    with pytest.raises(ModelError, match=reason):
+        list(embed(_many(tmp_path, 3)))
+    assert _children() == []
+
+
+def _twice(folder: Path, deed: str) -> str:
+    """Return code by which the first two processes that run it come to harm."""
+    return f"""
+        for mark in ("first", "second"):
+            try:
+                os.mkdir(os.path.join({str(folder)!r}, mark))
+            except FileExistsError:
+                continue
+            {deed}
+    """
 
 
 @pytest.mark.parametrize(
