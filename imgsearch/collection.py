@@ -212,7 +212,9 @@ class Collection:
                 recall: recall@10 to keep; what the collection promises unless given.
                 nprobe: inverted lists to scan instead, whatever recall that has.
                 exact: compare with every image instead.
-                exclude_self: leave the image at the query's own path out.
+                include_self: keep the image at the query's own path among the hits; unless given,
+                    it is left out, while copies of it elsewhere are hits.
+                exclude_self: what is the default; False is the same as `include_self`.
                 exclude: paths of images to leave out, a list for each query.
                 min_similarity: leave out hits that are less similar than this.
 

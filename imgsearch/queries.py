@@ -33,6 +33,7 @@ class QueryOptions(TypedDict, total=False):
     recall: float | None
     nprobe: int | None
     exact: bool
+    include_self: bool
     exclude_self: bool
     exclude: Sequence[Sequence[PathLike]]
     min_similarity: float | None
@@ -47,7 +48,8 @@ class SearchOptions:
         recall: recall@10 to keep; None for what the collection promises.
         nprobe: inverted lists to scan, whatever recall that has; None for what `recall` takes.
         exact: compare with every image instead.
-        exclude_self: leave the image at each query's own path out of its hits.
+        include_self: keep the image at each query's own path among its hits.
+        exclude_self: leave that image out, which is the default; False means `include_self`.
         exclude: for each query, paths of images to be left out of its hits.
         min_similarity: leave hits out that are less similar than this.
 
@@ -59,7 +61,8 @@ class SearchOptions:
     recall: float | None = None
     nprobe: int | None = None
     exact: bool = False
-    exclude_self: bool = False
+    include_self: bool = False
+    exclude_self: bool | None = None
     exclude: Sequence[Sequence[PathLike]] = ()
     min_similarity: float | None = None
 
@@ -71,11 +74,18 @@ class SearchOptions:
             raise SettingError(f"recall is {self.recall}; it must be more than 0 and at most 1")
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
             raise SettingError(f"min_similarity is {self.min_similarity}; it must be from -1 to 1")
+        if self.include_self and self.exclude_self:
+            raise SettingError("include_self and exclude_self exclude each other: give one of them")
         if (self.recall is not None) + (self.nprobe is not None) + self.exact > 1:
             raise SettingError(
                 "exact search probes no lists, and nprobe sets their number whatever the recall: "
                 "give one of recall, nprobe and exact"
             )
+
+    @property
+    def leaves_self_out(self) -> bool:
+        """Whether the image at a query's own path is to be left out of its hits."""
+        return not self.include_self and self.exclude_self is not False
 
 
 def pixels_of_query(

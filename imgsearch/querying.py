@@ -16,9 +16,9 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import MEND, DamagedError, InputError, NoCollectionError, missing
 from imgsearch.hits import Answer, HitArrays, Search, answers_of
 from imgsearch.queries import PathLike, Query, SearchOptions
-from imgsearch.roots import Roots, plain_path, real_path
+from imgsearch.roots import Roots, plain_path, real_path, resolved_path
 from imgsearch.search.vectors import Vectors
-from imgsearch.searching import left_out, search
+from imgsearch.searching import left_out, names_left_out, search
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
@@ -124,7 +124,7 @@ class Searcher:
     def _ids_at(self, roots: Roots, path: PathLike) -> list[int]:
         """Return the id of the image at a path, nothing if there is none."""
         # As it is written, for it may lead through a linked folder, and as it is.
-        for absolute in (plain_path(path), real_path(path)):
+        for absolute in (plain_path(path), real_path(path), resolved_path(path)):
             folder, name = os.path.split(absolute)
             place = roots.find(folder)
             id_ = self._catalog.id_at(place.spot(name)) if place else None
@@ -135,12 +135,12 @@ class Searcher:
     def _find(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> tuple[View, HitArrays, list[Search]]:
+        named = names_left_out(queries, options)
         while True:
             view = self.view()
             without = None
-            if options.exclude or options.exclude_self:
-                at = partial(self._ids_at, Roots(self._catalog.roots()))
-                without = left_out(queries, options, at)
+            if named:
+                without = left_out(named, partial(self._ids_at, Roots(self._catalog.roots())))
                 if view is not self.view():
                     continue  # an image to be left out may have had another id in this view
             try:

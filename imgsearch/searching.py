@@ -13,7 +13,7 @@ from imgsearch.hits import HitArrays, Search, arrays_of
 from imgsearch.queries import PathLike, Query, SearchOptions
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
-__all__ = ["Searchable", "left_out", "search"]
+__all__ = ["Searchable", "left_out", "names_left_out", "search"]
 
 
 class Searchable(Protocol):
@@ -40,17 +40,14 @@ class Searchable(Protocol):
         ...
 
 
-def left_out(
-    queries: Sequence[Query] | Vectors,
-    options: SearchOptions,
-    ids_at: Callable[[PathLike], Collection[int]],
-) -> Ids:
-    """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none.
+def names_left_out(
+    queries: Sequence[Query] | Vectors, options: SearchOptions
+) -> list[list[PathLike]]:
+    """Return the paths of images that are no hits of each query; nothing if there are none.
 
     Args:
         queries: as they were asked, for the paths among them.
         options: how to search.
-        ids_at: returns the ids of the images at a path.
 
     Raises:
         InputError: `exclude` has not one list for each query.
@@ -60,11 +57,23 @@ def left_out(
             f"exclude has {len(options.exclude)} entries for {len(queries)} queries; "
             "give a list of paths for each query"
         )
-    named: list[list[PathLike]] = [list(paths) for paths in options.exclude]
-    named = named or [[] for _ in queries]
-    if options.exclude_self:
-        for paths, query in zip(named, queries, strict=True):
-            paths += [query] if isinstance(query, str | os.PathLike) else []
+    own: list[list[PathLike]] = []
+    if options.leaves_self_out and not isinstance(queries, np.ndarray):
+        own = [[query] if isinstance(query, str | os.PathLike) else [] for query in queries]
+    named = [list(paths) for paths in options.exclude]
+    if named and own:
+        named = [paths + self for paths, self in zip(named, own, strict=True)]
+    named = named or own
+    return named if any(named) else []
+
+
+def left_out(named: list[list[PathLike]], ids_at: Callable[[PathLike], Collection[int]]) -> Ids:
+    """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none.
+
+    Args:
+        named: as from `names_left_out`.
+        ids_at: returns the ids of the images at a path.
+    """
     found = [{id_ for path in paths for id_ in ids_at(path)} for paths in named]
     out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
     for row, ids in zip(out, found, strict=True):

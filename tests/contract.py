@@ -124,8 +124,9 @@ class Contract:
             files.drop("0.png")
             files.drop("1.png")
             assert did(collection.index()) == {"moved": 1, "unchanged": 4, "removed": 1}
-            (answer,) = collection.answer([files.at("moved/0.png")], k=6, exact=True)
-            assert answer.hits[0].path == files.at("moved/0.png")
+            moved = files.at("moved/0.png")
+            (answer,) = collection.answer([moved], k=6, exact=True, include_self=True)
+            assert answer.hits[0].path == moved
             assert {hit.path for hit in answer.hits} == {
                 files.at(name) for name in ("moved/0.png", "2.png", "3.png", "4.png", "5.png")
             }
@@ -199,7 +200,7 @@ class Contract:
         with opened(location, device="cpu") as collection:
             assert did(collection.index([folder])) == {"indexed": 3}
             query = str(folder / names[1])
-            (answer,) = collection.answer([query], exclude_self=True)
+            (answer,) = collection.answer([query])
             assert query not in [hit.path for hit in answer.hits]
             assert raw.decode("utf-8", "surrogateescape") in [hit.path for hit in answer.hits]
             assert collection.remove([folder / names[2]]) == 1

@@ -46,12 +46,13 @@ def ask(collection: Collection, place: Place, states: States, chance: random.Ran
         hits = collection.query(pixels_of(seed), **ways[way])
         states.end().check(hits, own, place.tree, whole=True)
     elif way == "own":
-        hits = collection.query(own, k=5, recall=chance.choice([None, 0.5, 0.99, 1]))
+        recall = chance.choice([None, 0.5, 0.99, 1])
+        hits = collection.query(own, k=5, recall=recall, include_self=True)
         states.end().check(hits, own, place.tree, whole=False)
         assert (hits[0].path, len(hits)) == (str(place.tree / name), 5)
         assert hits[0].distance < 1e-6
     elif way == "self":
-        hits = collection.query(place.tree / name, k=ALL, exclude_self=True)
+        hits = collection.query(place.tree / name, k=ALL)
         assert str(place.tree / name) not in {hit.path for hit in hits}
         states.end().check(hits, own, place.tree, whole=False)
     elif way == "near":

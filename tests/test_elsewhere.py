@@ -35,7 +35,7 @@ def machine(empty: Path, tmp_path: Path, run: Run) -> Path:
 
 def answers(run: Run, collection: Path, image: Path) -> list[str]:
     """Return the paths of all images, the most similar first."""
-    ended = run("-c", collection, "query", image, "-k", "100", "--json")
+    ended = run("-c", collection, "query", image, "-k", "100", "--include-self", "--json")
     assert ended.code == 0, ended.err
     return [str(hit["path"]) for hit in json.loads(ended.out)["hits"]]
 

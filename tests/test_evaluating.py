@@ -65,7 +65,7 @@ def test_exact_search_is_measured_as_query_answers(
     opened: Collection, indexed: Path, photos: Path, photo_labels: Path
 ) -> None:
     labels = labels_of(photos)
-    answers = opened.query_many(list(labels), k=39, exact=True, exclude_self=True)
+    answers = opened.query_many(list(labels), k=39, exact=True)
     found = evaluate(indexed, photo_labels, k=5)
     assert means(found, "exact") == pytest.approx(by_query(labels, 5, answers), abs=1e-9)
     assert (found.images, found.queries, found.classes, found.k) == (40, 40, 4, 5)
@@ -97,7 +97,7 @@ def test_the_index_is_measured_as_query_answers(
 ) -> None:
     labels = labels_of(photos)
     # By its number of lists alone, a query gives what they hold, however many hits are wanted.
-    answers = ivf.query_many(list(labels), k=39, nprobe=nprobe, exclude_self=True)
+    answers = ivf.query_many(list(labels), k=39, nprobe=nprobe)
     assert min(map(len, answers)) < 39
     found = evaluate(indexed, photo_labels, k=2, nprobe=nprobe)
     assert means(found, "index") == pytest.approx(by_query(labels, 2, answers), abs=1e-9)
@@ -117,7 +117,7 @@ def test_the_index_at_its_promise_gives_the_hits_of_query(
     labels = labels_of(photos)
     wide = 0
     for k, recall in ((1, 0.5), (5, None), (8, 0.01), (30, 0.01)):
-        answers = ivf.query_many(list(labels), k=k, recall=recall, exclude_self=True)
+        answers = ivf.query_many(list(labels), k=k, recall=recall)
         found = evaluate(indexed, photo_labels, k=k, recall=recall)
         assert means(found, "index")[:3] == pytest.approx(
             by_query(labels, k, answers)[:3], abs=1e-9
@@ -135,7 +135,7 @@ def test_images_that_no_list_holds_yet_are_found_by_the_index(
     ivf.index([tmp_path / "more"])
     assert ivf.info().tail == 6
     labels = labels_of(photos) | dict.fromkeys(more, "class 0")
-    answers = ivf.query_many(list(labels), k=45, nprobe=1, exclude_self=True)
+    answers = ivf.query_many(list(labels), k=45, nprobe=1)
     found = evaluate(indexed, write_labels(tmp_path / "all.csv", labels), nprobe=1, k=3)
     assert means(found, "index") == pytest.approx(by_query(labels, 3, answers), abs=1e-9)
 
@@ -146,7 +146,7 @@ def test_images_without_a_label_take_no_rank(
     labels = dict(list(labels_of(photos, 2).items())[:10])
     found = evaluate(indexed, write_labels(tmp_path / "few.csv", labels), k=3)
     left_out = [[path for path in photos.iterdir() if path not in labels]] * 10
-    answers = opened.query_many(list(labels), k=9, exact=True, exclude_self=True, exclude=left_out)
+    answers = opened.query_many(list(labels), k=9, exact=True, exclude=left_out)
     assert (found.images, found.unlabelled) == (10, 30)
     assert means(found, "exact") == pytest.approx(by_query(labels, 3, answers), abs=1e-9)
 
@@ -183,7 +183,7 @@ def test_the_worst_queries_come_with_their_hits(
     values = [query.average_precision for query in worst]
     assert values == sorted(values)
     for query in worst:
-        hits = opened.query(query.path, k=4, exact=True, exclude_self=True)
+        hits = opened.query(query.path, k=4, exact=True)
         assert [hit.path for hit in query.hits] == [hit.path for hit in hits]
         assert [hit.rank for hit in query.hits] == [1, 2, 3, 4]
         assert query.label == labels[Path(query.path)]
@@ -296,7 +296,7 @@ def test_corel_photographs_have_the_known_average_precision(
         labels = {data / "corel1k" / row["path"]: row["label"] for row in rows}
     with Collection.open(directory, device="cpu") as collection:
         assert collection.index(data / "corel1k").indexed == 1000
-        answers = collection.query_many(list(labels), k=10, exclude_self=True)
+        answers = collection.query_many(list(labels), k=10)
     found = evaluate(directory, data / "corel1k" / "labels.csv")
     assert (found.images, found.queries, found.classes) == (1000, 1000, 10)
     assert found.exact.mean_average_precision.mean == pytest.approx(0.880, abs=0.005)

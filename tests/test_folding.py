@@ -63,7 +63,7 @@ def test_an_index_of_a_single_image_finds_it(collection: Collection, tmp_path: P
     (path,) = save_pictures(tmp_path / "one", 1)
     collection.index(path, nlist=3)
     assert len(collection.info().list_sizes) == 1
-    assert [hit.path for hit in collection.query(path)] == [str(path)]
+    assert [hit.path for hit in collection.query(path, include_self=True)] == [str(path)]
 
 
 def test_nlist_is_kept_for_later_runs_until_another_is_given(

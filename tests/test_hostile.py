@@ -154,7 +154,7 @@ def test_an_image_that_has_grown_beyond_the_limit_is_no_longer_found(
     collection.index(tmp_path / "tree")
     path.write_bytes(encode(photo(300, 200), "PNG"))
     assert collection.index(max_pixels=10_000).failed == 1
-    assert str(path) not in {hit.path for hit in collection.query(path)}
+    assert str(path) not in {hit.path for hit in collection.query(path, include_self=True)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
@@ -255,7 +255,7 @@ def test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages(
     assert names_in(json.loads(ended.out)["failures"]) == bad
 
     first = os.fsdecode(min(good))
-    query: list[str | Path] = ["-c", empty, "query", first, "-k", "1000"]
+    query: list[str | Path] = ["-c", empty, "query", first, "--include-self", "-k", "1000"]
     assert {*os.fsencode(run(*query, "-0").out).split(b"\0")} == {*good, b""}
     assert names_in(json.loads(run(*query, "--json").out)["hits"]) == good
     rows = csv.reader(io.StringIO(run(*query, "--csv").out, newline=""), strict=True)

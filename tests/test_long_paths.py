@@ -61,14 +61,14 @@ def test_an_image_at_a_long_path_is_found_moved_and_removed(
     path = f"{deep}/i.png"
     assert len(os.fsencode(path)) == length
     assert " 3 indexed" in run("-c", empty, "index", tree).err
-    asked = run("-c", empty, "query", path, "-k", "1", "--json")
+    asked = run("-c", empty, "query", path, "-k", "1", "--include-self", "--json")
     assert json.loads(asked.out)["hits"][0]["path"] == path
-    assert run("-c", empty, "query", path, "-k", "1", "-0").out == f"{path}\0"
-    assert path in run("-c", empty, "query", path, "-k", "1").out
+    assert run("-c", empty, "query", path, "-k", "1", "--include-self", "-0").out == f"{path}\0"
+    assert path in run("-c", empty, "query", path, "-k", "1", "--include-self").out
     tree.rename(new)
     assert " 3 unchanged" in run("-c", empty, "index", "--moved", tree, new).err
     path = path.replace(str(tree), str(new))
-    assert run("-c", empty, "query", path, "-k", "1", "-0").out == f"{path}\0"
+    assert run("-c", empty, "query", path, "-k", "1", "--include-self", "-0").out == f"{path}\0"
     assert "removed 1 image\n" in run("-c", empty, "remove", path).err
     assert path not in run("-c", empty, "query", new / "0000.jpg", "-0").out
     harm.done("long paths")

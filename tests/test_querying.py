@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,9 +45,11 @@ def leave_a_tail(collection: Collection, paths: list[Path]) -> None:
     assert collection.info().tail == len(paths)
 
 
-def test_a_query_returns_the_image_itself_first(any_kind: Collection, photos: Path) -> None:
+def test_a_query_that_includes_itself_returns_the_image_itself_first(
+    any_kind: Collection, photos: Path
+) -> None:
     for path in photos.iterdir():
-        hits = any_kind.query(path, k=3)
+        hits = any_kind.query(path, k=3, include_self=True)
         assert (hits[0].path, hits[0].distance, hits[0].similarity) == (str(path), 0, 1)
         assert [hit.rank for hit in hits] == [1, 2, 3]
         assert hits[0].distance < hits[1].distance <= hits[2].distance
@@ -77,10 +80,11 @@ def test_a_query_may_be_a_path_an_image_pixels_or_an_embedding(
     embedding = opened.embed([path])[0]
     queries = [path, str(path), image, pixels, embedding, embedding.astype(np.float64)]
     for query in queries:
-        assert opened.query(query, k=1)[0].path == str(path)
-        assert opened.query(query, k=1)[0].distance == pytest.approx(0, abs=1e-6)
-    answers = opened.query_many(queries, k=3)
-    assert [hits[0].id for hits in answers] == [opened.query(path, k=1)[0].id] * len(queries)
+        (hit,) = opened.query(query, k=1, include_self=True)
+        assert (hit.id, hit.path) == (4, str(path))
+        assert hit.distance == pytest.approx(0, abs=1e-6)
+    answers = opened.query_many(queries, k=3, include_self=True)
+    assert [hits[0].id for hits in answers] == [4] * len(queries)
 
 
 def test_a_query_may_be_the_content_of_an_image_file(opened: Collection, photos: Path) -> None:
@@ -100,7 +104,9 @@ def test_a_path_may_begin_with_the_home_directory(
     opened: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(photos))
-    assert opened.query("~/0003.png", k=1)[0].path == str(photos / "0003.png")
+    hits = opened.query("~/0003.png", k=2, include_self=True)
+    assert hits[0].path == str(photos / "0003.png")
+    assert opened.query("~/0003.png", k=1) == [replace(hits[1], rank=1)]
 
 
 def test_many_queries_are_answered_as_each_alone(any_kind: Collection, photos: Path) -> None:
@@ -127,20 +133,20 @@ def test_arrays_hold_what_hits_hold(any_kind: Collection) -> None:
 
 def test_no_queries_have_no_answers(any_kind: Collection) -> None:
     assert any_kind.query_many([]) == []
-    assert any_kind.query_many([], exclude_self=True) == []
+    assert any_kind.query_many([], include_self=True) == []
     assert any_kind.query_many([], k=3, arrays=True).ids.shape == (0, 3)
 
 
 def test_an_empty_collection_finds_nothing(collection: Collection) -> None:
     assert collection.query(picture(1)) == []
-    assert collection.query(picture(1), exact=True, exclude_self=True) == []
+    assert collection.query(picture(1), exact=True, include_self=True) == []
     assert collection.query_many([picture(1)], arrays=True).ids.shape == (1, 0)
 
 
 def test_no_more_hits_than_images(any_kind: Collection) -> None:
     images = any_kind.info().images
-    for exclude_self in (False, True):
-        hits = any_kind.query(picture(500), k=1000, exclude_self=exclude_self)
+    for include_self in (False, True):
+        hits = any_kind.query(picture(500), k=1000, include_self=include_self)
         assert len({hit.id for hit in hits}) == len(hits) == images
     arrays = any_kind.query_many([picture(500)], k=1000, arrays=True)
     assert arrays.ids.shape == (1, images)
@@ -149,35 +155,68 @@ def test_no_more_hits_than_images(any_kind: Collection) -> None:
 def test_k_hits_are_found_even_if_the_lists_probed_hold_fewer(ivf: Collection) -> None:
     info = ivf.info()
     assert max(info.list_sizes) < 30
-    for exclude_self in (False, True):
-        assert len(ivf.query(picture(500), k=30, exclude_self=exclude_self)) == 30
+    for include_self in (False, True):
+        assert len(ivf.query(picture(500), k=30, include_self=include_self)) == 30
 
 
 def test_an_nprobe_that_was_asked_for_is_kept_to(ivf: Collection, photos: Path) -> None:
     sizes = ivf.info().list_sizes
     for query in (picture(500), photos / "0003.png"):
-        assert len(ivf.query(query, k=40, nprobe=1)) in sizes
-        assert len(ivf.query(query, k=40, nprobe=5)) == 40
-        assert len(ivf.query(query, k=40, nprobe=500)) == 40
+        assert len(ivf.query(query, k=40, nprobe=1, include_self=True)) in sizes
+        assert len(ivf.query(query, k=40, nprobe=5, include_self=True)) == 40
+        assert len(ivf.query(query, k=40, nprobe=500, include_self=True)) == 40
     arrays = ivf.query_many([picture(500)], k=40, nprobe=1, arrays=True)
     missing = arrays.ids[0] < 0
     assert 40 - missing.sum() in sizes
     assert np.isinf(arrays.distances[0, missing]).all()
 
 
-def test_a_query_may_leave_out_its_own_path_but_not_a_copy_of_it(
+def test_an_answer_leaves_out_the_own_path_of_its_query_but_not_a_copy_of_it(
     any_kind: Collection, photos: Path, tmp_path: Path
 ) -> None:
     own = str(photos / "0003.png")
     copy = str(shutil.copy(own, tmp_path / "copy.png"))
     any_kind.index([copy])
-    (before, *rest) = any_kind.query(own, k=5, exclude_self=True)
+    (before, *rest) = any_kind.query(own, k=5)
     assert (before.rank, before.path, before.distance) == (1, copy, 0)
     assert own not in {hit.path for hit in rest}
     assert len(rest) == 4
-    both = any_kind.query_many([own, copy, picture(3)], k=2, exclude_self=True)
+    both = any_kind.query_many([own, copy, picture(3)], k=2)
     assert [hits[0].path for hits in both[:2]] == [copy, own]
     assert {hit.path for hit in both[2]} == {own, copy}
+    arrays = any_kind.query_many([own, picture(3)], k=2, arrays=True)
+    assert arrays.ids.tolist() == [[hit.id for hit in both[row]] for row in (0, 2)]
+
+
+def test_the_own_path_may_be_written_in_any_way(
+    opened: Collection, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = photos / "0003.png"
+    (tmp_path / "folder").symlink_to(photos)
+    (tmp_path / "link.png").symlink_to(own)
+    monkeypatch.chdir(photos.parent)
+    ways: list[str | Path] = [f"{photos.name}/./0003.png"]
+    ways += [tmp_path / "folder" / own.name, tmp_path / "link.png"]
+    for way in ways:
+        assert str(own) not in [hit.path for hit in opened.query(way, k=40)]
+        assert opened.query(way, k=1, include_self=True)[0].path == str(own)
+
+
+def test_exclude_self_is_the_opposite_of_include_self(opened: Collection, photos: Path) -> None:
+    own = photos / "0003.png"
+    assert opened.query(own, exclude_self=True) == opened.query(own)
+    assert opened.query(own, exclude_self=False) == opened.query(own, include_self=True)
+    with pytest.raises(SettingError, match="include_self and exclude_self"):
+        opened.query(own, include_self=True, exclude_self=True)
+
+
+def test_a_collection_of_one_image_finds_nothing_but_it(
+    collection: Collection, tmp_path: Path
+) -> None:
+    (path,) = save_pictures(tmp_path / "one", 1)
+    collection.index(path)
+    assert collection.query(path) == []
+    assert [hit.path for hit in collection.query(path, include_self=True)] == [str(path)]
 
 
 @pytest.mark.parametrize("nprobe", [1, 2, None])
@@ -185,7 +224,7 @@ def test_leaving_oneself_out_works_with_few_lists(
     ivf: Collection, photos: Path, nprobe: int | None
 ) -> None:
     foreign = picture(500)
-    answers = ivf.query_many([photos / "0003.png", foreign], k=40, nprobe=nprobe, exclude_self=True)
+    answers = ivf.query_many([photos / "0003.png", foreign], k=40, nprobe=nprobe)
     assert str(photos / "0003.png") not in {hit.path for hit in answers[0]}
     everything = ivf.query(foreign, k=40, nprobe=nprobe)
     assert [hit.id for hit in answers[1]] == [hit.id for hit in everything]
@@ -207,11 +246,9 @@ def test_an_answer_tells_how_it_was_searched(any_kind: Collection) -> None:
 
 def test_answers_hold_the_hits_of_the_queries(any_kind: Collection, photos: Path) -> None:
     paths = sorted(photos.iterdir())[:7]
-    answers = any_kind.answer(paths, k=4, exclude_self=True)
+    answers = any_kind.answer(paths, k=4)
     assert all(isinstance(answer, Answer) for answer in answers)
-    assert [list(answer.hits) for answer in answers] == any_kind.query_many(
-        paths, k=4, exclude_self=True
-    )
+    assert [list(answer.hits) for answer in answers] == any_kind.query_many(paths, k=4)
 
 
 def test_a_higher_recall_finds_no_less(ivf: Collection) -> None:
@@ -231,9 +268,9 @@ def test_a_higher_recall_finds_no_less(ivf: Collection) -> None:
 
 def test_hits_may_have_to_be_similar(any_kind: Collection, photos: Path) -> None:
     query = photos / "0003.png"
-    everything = any_kind.query(query, k=100, exact=True)
+    everything = any_kind.query(query, k=100, exact=True, include_self=True)
     for least in (-1, 0.3, 1):
-        similar = any_kind.query(query, k=100, exact=True, min_similarity=least)
+        similar = any_kind.query(query, k=100, exact=True, include_self=True, min_similarity=least)
         assert similar == [hit for hit in everything if hit.similarity >= least - 1e-6]
         assert similar[0].path == str(query)
     assert any_kind.query(picture(500), min_similarity=1) == []
@@ -247,7 +284,7 @@ def test_images_may_be_left_out_by_their_paths(any_kind: Collection, photos: Pat
         hit.path for hit in everything if hit.path not in (str(other), str(third))
     ]
     assert [hit.rank for hit in left] == list(range(1, len(everything) - 1))
-    both = any_kind.query_many([one, other], k=100, exclude_self=True, exclude=[[other], []])
+    both = any_kind.query_many([one, other], k=100, exclude=[[other], []])
     assert {str(one), str(other)}.isdisjoint(hit.path for hit in both[0])
     assert str(one) in {hit.path for hit in both[1]}
 
@@ -255,7 +292,7 @@ def test_images_may_be_left_out_by_their_paths(any_kind: Collection, photos: Pat
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_all_images_but_some_may_be_left_out(any_kind: Collection, photos: Path, k: int) -> None:
     some, *most = sorted(photos.iterdir())
-    hits = any_kind.query(most[0], k=k, exclude=[most], exclude_self=True)
+    hits = any_kind.query(most[0], k=k, exclude=[most])
     assert hits[0].rank == 1
     assert {str(path) for path in most}.isdisjoint(hit.path for hit in hits)
     if k > 1:

@@ -230,7 +230,7 @@ class Searching(RuleBasedStateMachine):
         files = sorted(self.files)
         paths, excluded = ([*chance.sample(files, min(len(files), 3))] for _ in range(2))
         way = self.sure_way(chance)
-        way["exclude_self"], way["exclude"] = True, [excluded] * len(paths)
+        way["exclude"] = [excluded] * len(paths)
         found = self.collection.query_many(list[Query](paths), **way)
         for path, hits in zip(paths, found, strict=True):
             query = embedding_of(self.files[path])

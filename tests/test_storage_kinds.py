@@ -157,7 +157,8 @@ def test_index_makes_a_compact_index_and_info_tells_its_size(
     assert type(faiss.read_index(str(segment))) is faiss.IndexPreTransform
     image = sorted(photos.iterdir())[7]
     for options in ([], ["--nprobe", "2"], ["--exact"]):
-        answer = json.loads(invoke("-c", indexed, "query", image, "--json", *options).stdout)
+        ended = invoke("-c", indexed, "query", image, "--json", "--include-self", *options)
+        answer = json.loads(ended.stdout)
         assert answer["hits"][0]["path"] == str(image)
         assert answer["hits"][0]["distance"] == 0
     invoke("-c", indexed, "index")

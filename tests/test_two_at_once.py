@@ -136,6 +136,7 @@ class Soak:
             "-k",
             "10000",
             "--json",
+            "--include-self",
             *how,
         ]
         ended = run_python(imgsearch_command(*arguments), cwd=ROOT)
@@ -296,7 +297,7 @@ def test_an_image_is_left_out_by_its_path_though_a_writer_has_just_replaced_it(
         return id_
 
     monkeypatch.setattr(Catalog, "id_at", then_replace)
-    hits = opened.query(path, k=100, exclude_self=True)
+    hits = opened.query(path, k=100)
     assert len(hits) == 41
     assert str(path) not in {hit.path for hit in hits}
     assert len(set(looked)) > 1

@@ -26,7 +26,7 @@ from tests.small_network import make_small_collection
 def test_each_image_is_found_first_by_itself(collection: Collection, tree: Path) -> None:
     assert did(collection.index([tree])) == {"indexed": 12}
     for path in tree.rglob("*.*g"):
-        best = collection.query(path, k=1)[0]
+        best = collection.query(path, k=1, include_self=True)[0]
         assert (best.path, best.distance, best.similarity) == (str(path), 0.0, 1.0)
 
 
@@ -73,11 +73,11 @@ def test_a_changed_image_gets_a_new_id_and_the_old_one_is_gone(
 ) -> None:
     collection.index([tree], nlist=2)
     path = tree / "0001.png"
-    (old,) = collection.query(path, k=1)
+    (old,) = collection.query(path, k=1, include_self=True)
     before = collection.embed([path])[0]
     picture(500, width=60).save(path)
     assert did(collection.index([tree])) == {"indexed": 1, "unchanged": 11}
-    (new,) = collection.query(path, k=1)
+    (new,) = collection.query(path, k=1, include_self=True)
     assert (new.path, new.distance) == (str(path), 0)
     assert new.id > old.id
     for exact in (False, True):
@@ -164,7 +164,7 @@ def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
     collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection.index([tree])
-    (old,) = collection.query(tree / "0001.png", k=1)
+    (old,) = collection.query(tree / "0001.png", k=1, include_self=True)
     picture(500).save(tree / "0001.png")
     with monkeypatch.context() as context:
         refused = Refused("cannot be read: Input/output error", transient=True)
@@ -333,8 +333,8 @@ def test_a_file_behind_a_linked_folder_is_one_image_however_it_is_named(
     collection.index(tree)
     linked = tree / "link" / elsewhere.name
     assert did(collection.index(linked)) == {"unchanged": 1}
-    assert collection.query(linked, k=1)[0].path == str(linked)
-    assert collection.query(linked, k=1, exclude_self=True)[0].path != str(linked)
+    assert collection.query(linked, k=1, include_self=True)[0].path == str(linked)
+    assert collection.query(linked, k=1)[0].path != str(linked)
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])

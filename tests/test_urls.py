@@ -56,8 +56,8 @@ def test_hits_have_urls(collection: Collection, indexed: Bucket) -> None:
     assert _holds(collection, indexed, NAMES)
     assert collection.info().roots == (indexed.url,)
     url = indexed.at("3.png")
-    assert collection.query(url, k=1)[0].path == url
-    assert url not in [hit.path for hit in collection.query(url, k=12, exclude_self=True)]
+    assert collection.query(url, k=1, include_self=True)[0].path == url
+    assert url not in [hit.path for hit in collection.query(url, k=12)]
 
 
 @pytest.mark.usefixtures("here", "indexed")

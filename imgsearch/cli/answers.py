@@ -35,7 +35,7 @@ class Request:
         combine: search once for all images, not for each.
         crop: the part of each image that is meant; None for all of it.
         max_pixels: an image of more is refused.
-        exclude_self: leave the images that are asked with out of the hits.
+        include_self: images that are asked with may be hits, too.
         options: how to search.
     """
 
@@ -44,7 +44,7 @@ class Request:
     combine: bool
     crop: Crop | None
     max_pixels: int
-    exclude_self: bool
+    include_self: bool
     options: QueryOptions
 
 
@@ -91,10 +91,14 @@ def answers(collection: AnyCollection, request: Request, outcome: Outcome) -> It
         groups = iter([like_all] if like_all else [])
     else:
         groups = ([one] for one in like)
+    told_empty = False
     while block := list(islice(groups, BLOCK)):
         for answered in _search(collection, request, _combine(collection, block, unlike, outcome)):
             if not answered.answer.hits:
-                outcome.miss(_why_nothing(answered, request))
+                empty = not collection.entries.after(0, 1)
+                if not (empty and told_empty):
+                    outcome.miss(_why_nothing(collection, answered, request))
+                told_empty = empty
             yield answered
 
 
@@ -149,7 +153,7 @@ def _search(
 ) -> Iterator[Answered]:
     queries = list(queries)
     options = request.options.copy()
-    if request.exclude_self:
+    if not request.include_self:
         options["exclude"] = [
             [picture.path for picture in query.like + query.unlike if picture.path != STDIN]
             for query in queries
@@ -170,8 +174,17 @@ def _names(pictures: Sequence[Picture]) -> list[str]:
     return names
 
 
-def _why_nothing(answered: Answered, request: Request) -> str:
+def _why_nothing(collection: AnyCollection, answered: Answered, request: Request) -> str:
+    asked = len(answered.like) + len(answered.unlike)
+    images = len(collection.entries.after(0, asked + 1))  # or fewer than that
+    if not images:
+        return "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
+    other = "image" if request.include_self else "other image"
     least = request.options.get("min_similarity")
-    if least is None:
-        return "nothing found: there is no other image in the collection"
-    return f"nothing found: no image has a similarity of {least:g} or more to {answered.title}"
+    if least is not None:
+        why = f"no {other} has a similarity of {least:.15g} or more"
+    elif images <= asked:
+        why = f"the collection holds no {other}"
+    else:
+        why = f"the inverted lists that were searched hold no {other}; --exact compares with all"
+    return f"nothing found for {answered.title}: {why}"

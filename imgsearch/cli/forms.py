@@ -20,8 +20,8 @@ Form: TypeAlias = Callable[[Iterable[Answered]], Iterator[str | bytes]]
 
 
 def as_table(answers: Iterable[Answered]) -> Iterator[str]:
-    """Yield a table for each answer."""
-    for number, answered in enumerate(answers):
+    """Yield a table for each answer with a hit."""
+    for number, answered in enumerate(one for one in answers if one.answer.hits):
         lines = [shown(answered.title), "   #  similarity  distance  path"]
         lines += [
             f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}  {shown(hit.path)}"

@@ -32,6 +32,7 @@ __all__ = [
     "exclude_self_option",
     "gpus_option",
     "html_option",
+    "include_self_option",
     "json_option",
     "k_option",
     "max_pixels_option",
@@ -122,7 +123,7 @@ device_option = option(
 )
 exact_option = switch("--exact", help="Compare with every image.")
 exclude_self_option = switch(
-    "--exclude-self", help="Leave the images that are searched for out of the answer."
+    "--exclude-self", help="Leave the images that are searched for out of the answer (the default)."
 )
 gpus_option = option(
     "--gpus",
@@ -135,6 +136,10 @@ html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a page with thumbnails to this file instead.",
+)
+include_self_option = switch(
+    "--include-self",
+    help="Show images of the collection that are searched for among their own hits, too.",
 )
 json_option = switch("--json", "as_json", help="Print JSON.")
 k_option = option("-k", type=_positive, metavar="N", default=10, help="How many images to show.")

@@ -66,7 +66,7 @@ def _hit(hit: Hit, of: Thumbnailer) -> str:
 
 
 def _how(search: Search, count: int) -> str:
-    images = "1 image" if count == 1 else f"{count:,} images"
+    images = {0: "nothing found", 1: "1 image"}.get(count, f"{count:,} images")
     if search.kind == "exact":
         return f"{images}, compared with every image of the collection"
     recall = f", recall@10 {search.recall:.3f} expected" if search.recall is not None else ""

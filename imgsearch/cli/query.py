@@ -41,6 +41,7 @@ __all__ = ["query"]
 @options.unlike_option
 @options.crop_option
 @options.min_similarity_option
+@options.include_self_option
 @options.exclude_self_option
 @options.max_pixels_option
 @options.nprobe_option
@@ -59,7 +60,6 @@ def query(
     crop: Crop | None,
     max_pixels: int,
     min_similarity: float | None,
-    exclude_self: bool,
     device: str,
     **_: object,  # those that exclude each other: see choose
 ) -> None:
@@ -78,7 +78,7 @@ def query(
         combine=combine,
         crop=crop,
         max_pixels=max_pixels,
-        exclude_self=exclude_self,
+        include_self=choose(ctx, ("include_self",), ("exclude_self",)) == "include_self",
         options=_search_options(ctx, k, min_similarity),
     )
     outcome = Outcome()

@@ -29,9 +29,9 @@ from imgsearch.milvus.store import MOST_LISTS, Store
 from imgsearch.milvus.viewing import MilvusView
 from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
 from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.roots import plain_path, real_path
-from imgsearch.search.vectors import Vectors, combine
-from imgsearch.searching import left_out, search
+from imgsearch.roots import plain_path, real_path, resolved_path
+from imgsearch.search.vectors import Ids, Vectors, combine
+from imgsearch.searching import left_out, names_left_out, search
 
 __all__ = ["MilvusCollection"]
 
@@ -153,7 +153,7 @@ class MilvusCollection:
         settings = SearchOptions(**options)
         if settings.min_similarity is not None:
             raise SettingError("arrays hold all hits: compare their similarities yourself")
-        without = left_out(queries, settings, self._ids_at)
+        without = self._left_out(queries, settings)
         return search(self.view(), self._embedder.embed(queries), settings, without)[0]
 
     def answer(
@@ -162,7 +162,7 @@ class MilvusCollection:
         """Answer several queries at once, and tell how each was searched."""
         settings = SearchOptions(**options)
         embeddings = self._embedder.embed(queries)
-        without = left_out(queries, settings, self._ids_at)
+        without = self._left_out(queries, settings)
         while True:
             found, searches = search(self.view(), embeddings, settings, without)
             ids = np.unique(found.ids[found.ids >= 0]).tolist()
@@ -223,9 +223,15 @@ class MilvusCollection:
             faiss=f"not used: Milvus {self.store.version()} searches",
         )
 
+    def _left_out(self, queries: Sequence[Query] | Vectors, options: SearchOptions) -> Ids | None:
+        named = names_left_out(queries, options)
+        return left_out(named, self._ids_at) if named else None
+
     def _ids_at(self, path: PathLike) -> list[int]:
-        places = dict.fromkeys((plain_path(path), real_path(path)))
-        return [id_ for place in places for id_ in self.store.ids_at(place)]
+        for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
+            if found := self.store.ids_at(absolute):
+                return found
+        return []
 
 
 def _listed(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:

@@ -49,7 +49,7 @@ def test_csv_has_a_header_and_a_row_for_each_hit(
     invoke: Invoke, indexed: Path, photos: Path
 ) -> None:
     images = [str(photos / "0003.png"), str(photos / "0004.jpg")]
-    ended = invoke("-c", indexed, "query", *images, "--csv", "-k", "3")
+    ended = invoke("-c", indexed, "query", *images, "--csv", "-k", "3", "--include-self")
     text = ended.stdout_bytes.decode()
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert header == ["query", "rank", "id", "path", "distance", "similarity"]
@@ -65,9 +65,8 @@ def test_csv_holds_hostile_names_as_json_does(
     run: Run, hostile: Path, tmp_path: Path, encoding: str
 ) -> None:
     environment = {"PYTHONIOENCODING": encoding}
-    ended = run(
-        "-c", hostile, "query", "hostile", "--csv", "-k", str(len(HOSTILE)), env=environment
-    )
+    flags = ["--csv", "--include-self", "-k", str(len(HOSTILE))]
+    ended = run("-c", hostile, "query", "hostile", *flags, env=environment)
     assert (ended.code, ended.err) == (0, "")
     rows = list(csv.reader(io.StringIO(ended.out, newline=""), strict=True))
     names = {str(tmp_path / "hostile" / name.decode(errors="replace")) for name in HOSTILE}
@@ -149,7 +148,9 @@ class Page(HTMLParser):
 
 def test_a_page_shows_the_query_and_its_hits(invoke: Invoke, indexed: Path, photos: Path) -> None:
     images = [photos / "0003.png", photos / "0004.jpg"]
-    ended = invoke("-c", indexed, "query", *images, "--html", "page.html", "-k", "3")
+    ended = invoke(
+        "-c", indexed, "query", *images, "--html", "page.html", "-k", "3", "--include-self"
+    )
     assert (ended.exit_code, ended.stdout) == (0, "")
     assert ended.stderr == "wrote page.html\n"
     page = Page(Path("page.html"))
@@ -214,10 +215,11 @@ def test_a_hit_that_is_gone_or_broken_has_a_placeholder(
         collection.index(tree)
     (tree / "0001.png").unlink()
     (tree / "0002.jpg").write_bytes(b"<script>")
-    ended = invoke("-c", empty, "query", tree / "0003.png", "--html", "page.html", "-k", "12")
+    command = ["-c", empty, "query", tree / "0003.png", "--html", "page.html", "-k", "12"]
+    ended = invoke(*command)
     assert ended.exit_code == 0
     page = Page(Path("page.html"))
-    assert len(page.pictures()) == 11
+    assert len(page.pictures()) == 10
     assert "no picture: cannot be read: No such file or directory" in page.text
     assert "no picture: is named like an image but holds no image" in page.text
 
@@ -241,7 +243,7 @@ def test_a_page_of_combined_images_shows_some_of_them(
     invoke: Invoke, indexed: Path, photos: Path
 ) -> None:
     command = ["-c", indexed, "query", photos, "--unlike", photos / "0001.png", "--combine"]
-    ended = invoke(*command, "--html", "page.html", "-k", "2")
+    ended = invoke(*command, "--html", "page.html", "-k", "2", "--include-self")
     assert ended.exit_code == 0
     page = Page(Path("page.html"))
     assert len(page.pictures()) == 12 + 1 + 2

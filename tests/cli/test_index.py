@@ -44,13 +44,14 @@ def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: P
     assert first == f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
     assert last.startswith("40 found: 40 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
     assert len(ended.err.splitlines()) == 2
-    ended = run("query", photos / "0003.png", "-k", "1", "--paths")
+    ended = run("query", photos / "0003.png", "-k", "1", "--paths", "--include-self")
     assert (ended.code, ended.out, ended.err) == (0, f"{photos / '0003.png'}\n", "")
 
 
 def test_cli_py_works_from_anywhere(indexed: Path, photos: Path) -> None:
     command = [sys.executable, str(ROOT / "cli.py"), "-c", str(indexed)]
-    ended = run_python([*command, "query", str(photos / "0003.png"), "--paths"], cwd=Path("/"))
+    query = ["query", str(photos / "0003.png"), "--paths", "--include-self"]
+    ended = run_python([*command, *query], cwd=Path("/"))
     assert ended.code == 0
     assert ended.out.splitlines()[0] == str(photos / "0003.png")
 
@@ -175,7 +176,8 @@ def test_a_folder_that_was_moved_is_not_embedded_again(
     ended = invoke("index", "--moved", few, "elsewhere", "--json")
     assert ended.exit_code == 0
     assert json.loads(ended.stdout)["indexed"] == 0
-    found = invoke("query", tmp_path / "elsewhere" / "0001.png", "--paths", "-k", "1")
+    moved = tmp_path / "elsewhere" / "0001.png"
+    found = invoke("query", moved, "--paths", "-k", "1", "--include-self")
     assert found.stdout == f"{tmp_path / 'elsewhere' / '0001.png'}\n"
 
 

@@ -107,8 +107,9 @@ def test_every_kind_of_option_has_its_variable(invoke: Invoke, photos: Path) -> 
     base = ["-c", "indexed", "query", str(photos / "0003.png")]
     assert json.loads(invoke(*base, env={"IMGSEARCH_JSON": "1"}).stdout)["hits"]
     assert hits(invoke(*base, env={"IMGSEARCH_PATHS": "1"})) == 10
-    own = {"IMGSEARCH_EXCLUDE_SELF": "1", "IMGSEARCH_PATHS": "1", "IMGSEARCH_K": "99"}
-    assert hits(invoke(*base, env=own)) == 39
+    for name, count in (("EXCLUDE", 39), ("INCLUDE", 40)):
+        own = {f"IMGSEARCH_{name}_SELF": "1", "IMGSEARCH_PATHS": "1", "IMGSEARCH_K": "99"}
+        assert hits(invoke(*base, env=own)) == count
     assert invoke("-c", "indexed", "index", env={"IMGSEARCH_NLIST": "4"}).exit_code == 0
     info = json.loads(invoke("-c", "indexed", "info", "--json").stdout)
     assert info["ivf"]["nlist"] == 4

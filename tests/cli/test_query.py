@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from tests.pictures import picture
+from tests.pictures import picture, save_pictures
 from tests.running import Run, run_python
 
 Invoke = Callable[..., Result]
@@ -40,8 +40,10 @@ def odd_names(empty: Path, tmp_path: Path) -> Path:
     return empty
 
 
-def test_the_image_itself_comes_first(invoke: Invoke, indexed: Path, photos: Path) -> None:
-    ended = invoke("-c", indexed, "query", photos / "0003.png", "-k", "3")
+def test_the_image_itself_comes_first_where_it_is_included(
+    invoke: Invoke, indexed: Path, photos: Path
+) -> None:
+    ended = invoke("-c", indexed, "query", photos / "0003.png", "-k", "3", "--include-self")
     lines = ended.stdout.splitlines()
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert lines[0] == str(photos / "0003.png")
@@ -84,7 +86,8 @@ def test_a_name_that_is_not_utf_8_has_its_bytes_in_json(
     run: Run, odd_names: Path, tmp_path: Path
 ) -> None:
     path = os.fsencode(tmp_path / "odd") + b"/\xff\xfe.png"
-    ended = run("-c", odd_names, "query", os.fsdecode(path), "--json", "-k", "1")
+    path_text = os.fsdecode(path)
+    ended = run("-c", odd_names, "query", path_text, "--json", "-k", "1", "--include-self")
     (answer,) = answers(ended.out)
     for fields, name in ((answer, "query"), (answer["hits"][0], "path")):
         assert base64.b64decode(fields[f"{name}_bytes"]) == path
@@ -96,7 +99,7 @@ def test_what_a_terminal_would_obey_is_escaped_in_the_table(
     invoke: Invoke, odd_names: Path, tmp_path: Path
 ) -> None:
     for query in (tmp_path / "odd" / "red\x1b[31m.png", tmp_path / "odd" / "left\u202egnp.png"):
-        ended = invoke("-c", odd_names, "query", query)
+        ended = invoke("-c", odd_names, "query", query, "--include-self")
         assert "red\\x1b[31m.png" in ended.stdout
         assert "left\\u202egnp.png" in ended.stdout
         assert "new\\nline.png" in ended.stdout
@@ -118,7 +121,8 @@ def test_paths_are_printed_as_they_are(
 ) -> None:
     query = tmp_path / "odd" / "red\x1b[31m.png"
     environment = {"PYTHONIOENCODING": encoding}  # strict, as in most locales
-    ended = run("-c", odd_names, "query", query, "--paths", env=environment)
+    flags = ["--paths", "--include-self"]
+    ended = run("-c", odd_names, "query", query, *flags, env=environment)
     assert (ended.code, ended.err) == (0, "")
     printed = ended.out.removesuffix("\n").replace("new\nline", "newline").split("\n")
     assert printed[0] == str(query)
@@ -127,11 +131,34 @@ def test_paths_are_printed_as_they_are(
     assert names == expected
 
 
-def test_the_own_path_can_be_left_out(invoke: Invoke, indexed: Path, photos: Path) -> None:
+@pytest.mark.parametrize("flags", [[], ["--exclude-self"], ["--no-include-self"]])
+def test_the_image_at_the_own_path_is_no_hit_and_a_copy_of_it_is(
+    invoke: Invoke, indexed: Path, photos: Path, flags: list[str]
+) -> None:
+    own, copy = photos / "0003.png", shutil.copy(photos / "0003.png", "copy.png")
+    invoke("-c", indexed, "index", copy)
+    ended = invoke("-c", indexed, "query", own, "--paths", "-k", "100", *flags)
+    found = ended.stdout.splitlines()
+    assert (found[0], len(found)) == (str(Path(copy).absolute()), 40)
+    assert str(own) not in found
+
+
+def test_the_image_at_the_own_path_may_be_brought_in(
+    invoke: Invoke, indexed: Path, photos: Path
+) -> None:
     own = photos / "0003.png"
-    ended = invoke("-c", indexed, "query", own, "--paths", "-k", "100", "--exclude-self")
-    assert len(ended.stdout.splitlines()) == 39
-    assert str(own) not in ended.stdout
+    command = ["-c", indexed, "query", own, "--paths", "-k", "1"]
+    for flags, env in (
+        (["--include-self"], {}),
+        ([], {"IMGSEARCH_INCLUDE_SELF": "1"}),
+        (["--include-self"], {"IMGSEARCH_EXCLUDE_SELF": "1"}),
+    ):
+        assert invoke(*command, *flags, env=env).stdout == f"{own}\n"
+    nearer = invoke(*command, "--exclude-self", env={"IMGSEARCH_INCLUDE_SELF": "1"})
+    assert nearer.stdout != f"{own}\n"
+    both = invoke(*command, "--exclude-self", "--include-self")
+    assert both.exit_code == 2
+    assert "exclude each other" in both.stderr
 
 
 def test_all_lists_or_exact_search_find_the_same(
@@ -151,9 +178,46 @@ def test_an_empty_collection_ends_with_1_and_says_so(
 ) -> None:
     ended = invoke("-c", empty, "query", photos / "0003.png", "--json")
     assert ended.exit_code == 1
-    assert ended.stderr == "imgsearch: nothing found: there is no other image in the collection\n"
+    line = "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
+    assert ended.stderr == f"imgsearch: {line}\n"
     (answer,) = answers(ended.stdout)
     assert (answer["query"], answer["hits"]) == (str(photos / "0003.png"), [])
+    table = invoke("-c", empty, "query", photos)  # 40 images, one line
+    assert (table.exit_code, table.stdout, table.stderr) == (1, "", ended.stderr)
+
+
+def test_a_collection_without_another_image_ends_with_1_and_without_an_empty_table(
+    invoke: Invoke, empty: Path, tmp_path: Path
+) -> None:
+    one, other = save_pictures(tmp_path / "two", 2)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([one])
+    ended = invoke("-c", empty, "query", one, other)
+    assert ended.exit_code == 1
+    assert ended.stderr == (
+        f"imgsearch: nothing found for {one}: the collection holds no other image\n"
+    )
+    title, _, hit = ended.stdout.splitlines()
+    assert (title, hit.split()[-1]) == (str(other), str(one))
+    alone = invoke("-c", empty, "query", one, "--csv")
+    assert (alone.exit_code, len(alone.stdout.splitlines())) == (1, 1)
+    invoke("-c", empty, "query", one, "--html", "page.html")
+    assert "<p>nothing found, compared with" in Path("page.html").read_text()
+
+
+def test_lists_without_another_image_are_told_apart_from_such_a_collection(
+    invoke: Invoke, empty: Path, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "few", 12)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "few"], nlist=12)
+    ended = invoke("-c", empty, "query", tmp_path / "few", "--nprobe", "1")
+    assert ended.exit_code == 1
+    for line in ended.stderr.splitlines():
+        assert line.endswith(
+            ": the inverted lists that were searched hold no other image; --exact compares with all"
+        )
+    assert invoke("-c", empty, "query", tmp_path / "few", "--exact").exit_code == 0
 
 
 @pytest.mark.parametrize("bad", ["missing.jpg", "text.jpg", "~nobody-of-that-name/a.jpg"])

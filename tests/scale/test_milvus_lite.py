@@ -46,7 +46,7 @@ def test_the_command_line_works_on_a_url(
     results = [
         invoke("-c", indexed, "export", "--to", to),
         invoke("-c", indexed, "export", "--to", to, "--verify", "--json"),
-        invoke("query", first, "-c", to, "--paths"),
+        invoke("query", first, "-c", to, "--paths", "--include-self"),
         invoke("index", photos, "-c", to),
         invoke("info", "-c", to),
         invoke("remove", first, "-c", to),
@@ -68,7 +68,7 @@ def test_another_process_finds_it_and_adds_to_it(
     to = f"milvus:{tmp_path / 'lite.db'}"
     assert run("-c", indexed, "export", "--to", to).code == 0
     first = sorted(photos.iterdir())[0]
-    asked = run("query", first, "-c", to, "--paths")
+    asked = run("query", first, "-c", to, "--paths", "--include-self")
     assert (asked.code, asked.out.splitlines()[0]) == (0, str(first)), asked.err
     save_pictures(tmp_path / "more", 3, first=90)
     added = run("index", tmp_path / "more", "-c", to, "--workers", "1")

@@ -92,7 +92,8 @@ def test_a_bucket_is_indexed_searched_and_followed(
 ) -> None:
     done = _index(run, empty, "s3://photos/all/")
     assert (done["indexed"], done["failed"], done["skipped"]) == (PICTURES, 1, 1)
-    ended = run("-c", str(empty), "query", "s3://photos/all/deep/0007.png", "-k", "2", "--json")
+    asked: tuple[str, ...] = ("query", "s3://photos/all/deep/0007.png", "-k", "2", "--json")
+    ended = run("-c", str(empty), *asked, "--include-self")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["hits"][0]["path"] == "s3://photos/all/deep/0007.png"
     ended = run("-c", str(empty), "query", tmp_path / "pictures" / "0008.jpg", "--paths")

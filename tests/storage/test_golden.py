@@ -134,8 +134,8 @@ def test_a_golden_collection_can_be_updated(golden: Collection, tmp_path: Path) 
     report = golden.index(tmp_path / "new")
     assert (report.indexed, report.copied) == (1, 2)  # 50 and 52 are known: nobody changed them
     assert (golden.info().images, golden.info().tail) == (74, 41)
-    assert golden.query(paths[1], k=1)[0].path == str(paths[1])
-    assert {hit.path for hit in golden.query(paths[0], k=2)} == {
+    assert golden.query(paths[1], k=1, include_self=True)[0].path == str(paths[1])
+    assert {hit.path for hit in golden.query(paths[0], k=2, include_self=True)} == {
         str(paths[0]),
         "/tmp/golden/photos/0050.jpg",
     }

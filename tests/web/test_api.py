@@ -61,7 +61,7 @@ def test_a_query_answers_with_the_json_of_the_command_line(
 ) -> None:
     query = photos / "0004.jpg"
     answered = ask(client, query, k=5).json()
-    line = invoke("-c", indexed, "query", query, "-k", "5", "--json").stdout
+    line = invoke("-c", indexed, "query", query, "-k", "5", "--json", "--include-self").stdout
     expected = json.loads(line)
     assert answered.pop("query") == query.name
     assert len(answered.pop("embedding")) == 32
