@@ -72,8 +72,8 @@ class Collection:
             progress: show a download of weights on stderr.
 
         Raises:
-            SettingError: there is no such model, or there are no such weights.
-            ModelError: the weights cannot be had.
+            SettingError: there is no such model.
+            ModelError: there are no such weights, or they cannot be had.
             InputError: there is a collection already, or something else.
             StorageError: the disk cannot be written.
         """

@@ -30,7 +30,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         progress: show a download of weights on stderr.
 
     Raises:
-        SettingError: there is no such model, or there are no such weights.
+        SettingError: there is no such model.
         ModelError: the weights cannot be had.
         InputError: there is a collection already, or something else.
         StorageError: the disk cannot be written.

@@ -12,16 +12,18 @@
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
     ├── ModelError          6  the model, its weights or its device cannot be had
+    ├── PackageError        6  a package is not installed
     └── StorageError        7  the disk cannot be read or written
 """
 
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "MEND",
+    "UPDATE",
     "BusyError",
     "DamagedError",
     "GoneError",
@@ -31,18 +33,41 @@ __all__ = [
     "ModelError",
     "NoCollectionError",
     "NoImageError",
+    "PackageError",
+    "PicklableError",
     "SettingError",
     "StorageError",
     "missing",
     "reason_of",
+    "url_package_error",
 ]
 
 
 #: What to do about damage.
 MEND = "`imgsearch verify --repair` may mend it, or restore it from a copy"
 
+#: How a newer imgsearch is installed.
+UPDATE = "update imgsearch: `git pull`, then `pip install .`, in its checkout"
 
-class ImgsearchError(Exception):
+
+class PicklableError(Exception):
+    """An exception that a process can send to another, whatever its constructor takes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make it again; an exception by itself would be called with its message."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[PicklableError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> PicklableError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class ImgsearchError(PicklableError):
     """Say what failed, where, and the remedy, in one line."""
 
     exit_code: ClassVar[int] = 1
@@ -129,10 +154,34 @@ class ModelError(ImgsearchError):
     exit_code = 6
 
 
+class PackageError(ImgsearchError):
+    """Report that a package is not installed.
+
+    Attributes:
+        extra: the extra of imgsearch that brings it, as in pyproject.toml; None if none does.
+    """
+
+    exit_code = 6
+
+    def __init__(self, what: str, extra: str | None) -> None:
+        """Say in `what` what needs which package, and how to install it where no extra does."""
+        how = f"; install it with `pip install '.[{extra}]'` in a checkout of imgsearch"
+        super().__init__(what + how if extra else what)
+        self.extra = extra
+
+
 class StorageError(ImgsearchError):
     """Report that the disk cannot be read or written."""
 
     exit_code = 7
+
+
+def url_package_error(url: str, error: ImportError) -> PackageError:
+    """Return which package a kind of URL lacks: fsspec, or the one that fsspec names."""
+    if str(error.name).partition(".")[0] == "fsspec":
+        return PackageError(f"{url} needs fsspec, which is not installed", "fsspec")
+    reason = reason_of(error).rstrip(".")
+    return PackageError(f"{url} needs a package that is not installed: {reason}", None)
 
 
 def missing(error: FileNotFoundError) -> DamagedError:

@@ -131,7 +131,8 @@ def existing(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         InputError: there is none, or it cannot be reached.
-        SettingError: it is a URL, and a package for its kind is missing.
+        PackageError: it is a URL, and a package for its kind is not installed.
+        SettingError: it is a URL of no kind that is known.
     """
     real = real_path(path)
     if is_url(real):

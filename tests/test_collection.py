@@ -16,6 +16,7 @@ from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import (
     DamagedError,
     InputError,
+    ModelError,
     NoCollectionError,
     SettingError,
     StorageError,
@@ -60,7 +61,7 @@ def test_a_collection_is_made_where_nothing_is(photos_indexed: Path, tmp_path: P
         Collection.create(tmp_path)
     with pytest.raises(SettingError, match=r"no model 'resnet'; there are mobilenet_v2"):
         Collection.create(tmp_path / "new", model="resnet")
-    with pytest.raises(SettingError, match="no weights 'IMAGENET22K' for mobilenet_v2"):
+    with pytest.raises(ModelError, match="no weights 'IMAGENET22K' for mobilenet_v2"):
         Collection.create(tmp_path / "new", weights="IMAGENET22K")
     assert not (tmp_path / "new").exists()
 

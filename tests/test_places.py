@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.errors import SettingError
+from imgsearch.errors import PackageError, SettingError
 from imgsearch.milvus.rows import Address, Row
 from imgsearch.places import opened
 from tests.contract import Contract
@@ -21,7 +21,7 @@ class TestDirectory(Contract):
 
 def test_without_pymilvus_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(SettingError, match=r"pip install 'imgsearch-faiss\[milvus\]'$"):
+    with pytest.raises(PackageError, match=r"`pip install '\.\[milvus\]'` in a checkout"):
         opened("milvus://127.0.0.1:19530/photos")
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from imgsearch.cli.output import shown
 from imgsearch.embedding.sources import is_url
-from imgsearch.errors import ImageError, StorageError, reason_of
+from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
 from imgsearch.storage.files import Sink, write_atomically
 
 __all__ = ["EDGE", "Thumbnailer", "figure", "link", "picture", "text", "write_document"]
@@ -68,7 +68,7 @@ _FOOT = "</main>\n</body>\n</html>\n"
 Thumbnailer: TypeAlias = Callable[[str | bytes], bytes]
 
 
-class _NothingToShowError(Exception):
+class _NothingToShowError(PicklableError):
     """Leave the page that was there."""
 
 

@@ -97,7 +97,8 @@ def _fill_standard_streams() -> None:
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 nothing found, 2 usage, 3 bad input, 4 damaged collection, "
-    "5 busy, 6 model or weights missing, 7 cannot read or write, 8 repaired, 130 interrupted.",
+    "5 busy, 6 model, weights or package missing, 7 cannot read or write, 8 repaired, "
+    "130 interrupted.",
 )
 @collection_option
 @config_option(load_config)

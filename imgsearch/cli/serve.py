@@ -10,7 +10,7 @@ from imgsearch.cli import options, server_options
 from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
-from imgsearch.errors import SettingError
+from imgsearch.errors import PackageError
 
 __all__ = ["serve"]
 
@@ -53,9 +53,8 @@ def serve(
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in _OF_THE_EXTRA:
             raise
-        raise SettingError(
-            f"serve needs {error.name}, which is not installed; pip install 'imgsearch-faiss[web]'"
-        ) from error
+        what = f"`imgsearch serve` needs {error.name}, which is not installed"
+        raise PackageError(what, "web") from error
     served = ServerOptions(
         host=host,
         port=port,

@@ -20,7 +20,7 @@ from imgsearch.cluster.extraction import Extraction, Job
 from imgsearch.cluster.parts import Recipe
 from imgsearch.cluster.staging import Staging
 from imgsearch.embedding.pipeline import Outcome, cores
-from imgsearch.errors import ModelError, SettingError, reason_of
+from imgsearch.errors import ModelError, PackageError, SettingError, reason_of
 from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.records import ModelRecord
@@ -60,10 +60,11 @@ class RayEngine:
             gpus: how many GPUs each worker has, or what share of one; 0 runs models on CPUs.
 
         Raises:
-            SettingError: Ray is not installed, or an argument makes no sense.
+            PackageError: Ray is not installed.
+            SettingError: an argument makes no sense.
         """
         if find_spec("ray") is None or find_spec("pyarrow") is None:
-            raise SettingError("Ray is not installed: pip install 'imgsearch-faiss[ray]'")
+            raise PackageError("--ray needs Ray, which is not installed", "ray")
         if address.startswith("ray://"):
             raise SettingError(
                 f"{address} is for remote clients, which a run cannot be: start it on a machine "

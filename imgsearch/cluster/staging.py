@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
-from imgsearch.errors import SettingError, StorageError, reason_of
+from imgsearch.errors import SettingError, StorageError, reason_of, url_package_error
 
 __all__ = ["StagedFile", "Staging"]
 
@@ -54,13 +54,16 @@ class Staging:
             url: a path, or a URL such as `s3://bucket/folder`.
 
         Raises:
-            SettingError: there is no such kind of URL, or its package is not installed.
+            PackageError: the package for this kind of URL is not installed.
+            SettingError: there is no such kind of URL.
         """
-        from fsspec.core import url_to_fs
-
         try:
+            from fsspec.core import url_to_fs
+
             self._files, self._root = url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            raise url_package_error(url, error) from error
+        except ValueError as error:
             raise SettingError(f"cannot use {url} for staging: {reason_of(error)}") from error
         self.url = url
 

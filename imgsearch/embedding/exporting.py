@@ -41,7 +41,6 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
         progress: show a download on stderr.
 
     Raises:
-        SettingError: there are no such weights.
         ModelError: they cannot be had, or they do not fit.
     """
     arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]

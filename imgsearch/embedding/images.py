@@ -22,7 +22,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.listing import trusted_time
 from imgsearch.embedding.raw import NO_PREVIEW, is_raw, previews
 from imgsearch.embedding.sources import open_source, open_timed
-from imgsearch.errors import ImageError, SettingError, reason_of
+from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 
 __all__ = [
     "DECODER",
@@ -144,7 +144,7 @@ def _reading(path: str) -> Iterator[None]:
     """Turn what the operating system says about a file into an `ImageError`."""
     try:
         yield
-    except (OSError, SettingError) as error:
+    except (OSError, PackageError, SettingError) as error:
         raise ImageError(path, f"cannot be read: {reason_of(error)}", transient=True) from error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, started
-from imgsearch.errors import ModelError, reason_of
+from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["Decoded", "Known", "Pool", "Refused", "Reply"]
 
@@ -226,7 +226,7 @@ class Pool:
             raise _StoppedError
 
 
-class _StoppedError(Exception):
+class _StoppedError(PicklableError):
     """The pool was closed while a worker started."""
 
 

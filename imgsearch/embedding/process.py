@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from imgsearch.embedding.wire import raise_error, receive, send
-from imgsearch.errors import ModelError, reason_of
+from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment", "started"]
 
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-class WorkerDiedError(Exception):
+class WorkerDiedError(PicklableError):
     """A worker is gone.
 
     Attributes:

@@ -21,7 +21,13 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from imgsearch.embedding.walking import Unreadable
-from imgsearch.errors import ImgsearchError, InputError, SettingError, reason_of
+from imgsearch.errors import (
+    ImgsearchError,
+    InputError,
+    SettingError,
+    reason_of,
+    url_package_error,
+)
 
 __all__ = [
     "RemoteFile",
@@ -99,7 +105,8 @@ def status_of(url: str) -> RemoteFile:
     Raises:
         FileNotFoundError: nothing.
         OSError: that cannot be told.
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     files, path = _open(url)
     with _speaking_plainly():
@@ -120,7 +127,8 @@ def is_folder(url: bytes) -> bool:
 
     Raises:
         OSError: that cannot be told.
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     files, path = _open(os.fsdecode(url))
     with _speaking_plainly():
@@ -145,7 +153,8 @@ def walk_urls(
         skipped: URLs of folders that are passed over, unless they are of `tops`.
 
     Raises:
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     folders = [*tops][::-1]
     fresh = frozenset(folders)
@@ -181,7 +190,8 @@ def fetch(
     Raises:
         FileNotFoundError: there is nothing.
         OSError: it cannot be read, or the temporary folder is full.
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     files, path = _open(url)
     with _speaking_plainly(), files.open(path, "rb") as source:
@@ -204,11 +214,7 @@ def _open(url: str) -> tuple[Any, str]:
 
         files, path = url_to_fs(url)
     except ImportError as error:
-        reason = reason_of(error).rstrip(".")
-        raise SettingError(
-            f"{url} needs a package that is not installed ({reason}); pip install "
-            "'imgsearch-faiss[fsspec]', and the one that it names, if it does"
-        ) from error
+        raise url_package_error(url, error) from error
     except ValueError as error:
         raise SettingError(f"cannot use {url}: {reason_of(error)}") from error
     except Exception as error:  # some connect at once

@@ -50,7 +50,8 @@ def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -
         ImageError: it is no regular file (not `recognised`).
         FileNotFoundError: it is not there.
         OSError: it cannot be read.
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     return open_timed(path, accept).file
 
@@ -76,7 +77,8 @@ def status_of(path: str) -> tuple[int, int | None]:
     Raises:
         FileNotFoundError: it is not there.
         OSError: it cannot be looked at.
-        SettingError: a package for this kind of URL is missing.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
     """
     if is_url(path):
         found = remote.status_of(path)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.embedding.models import Network
-from imgsearch.errors import ModelError, SettingError, reason_of
+from imgsearch.errors import ModelError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +58,8 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
         progress: show a download on stderr.
 
     Raises:
-        SettingError: there are no weights of that name for this network.
-        ModelError: they are not there and cannot be fetched, or their hash is wrong.
+        ModelError: there are no weights of that name for this network, they cannot be fetched, or
+            their hash is wrong.
     """
     name = name or network.weights
     if name == _PACKAGE and network.name == "mobilenet_v2":
@@ -69,7 +69,7 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if not os.path.isfile(path):  # unlike Path.is_file, it raises for no name
         names = [_PACKAGE] if network.name == "mobilenet_v2" else []
-        raise SettingError(
+        raise ModelError(
             f"there are no weights {name!r} for {network.name}: no such file, "
             f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
         )

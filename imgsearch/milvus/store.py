@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from imgsearch.errors import DamagedError, InputError, SettingError, StorageError, reason_of
+from imgsearch.errors import DamagedError, InputError, PackageError, StorageError, reason_of
 from imgsearch.milvus.rows import Address, Row, quoted
 from imgsearch.search.vectors import Ids, Vectors
 
@@ -36,16 +36,14 @@ class Store:
         """Connect.
 
         Raises:
-            SettingError: pymilvus is not installed.
+            PackageError: pymilvus is not installed.
             StorageError: there is no server.
         """
         try:
             from pymilvus import MilvusClient, MilvusException
         except ImportError as error:
-            raise SettingError(
-                f"{address.location} needs pymilvus, which is not installed; "
-                "pip install 'imgsearch-faiss[milvus]'"
-            ) from error
+            what = f"{address.location} needs pymilvus, which is not installed"
+            raise PackageError(what, "milvus") from error
         # Each error is logged before it is raised, with its traceback.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self.address = address

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imgsearch.errors import (
     MEND,
+    UPDATE,
     DamagedError,
     InputError,
     NoCollectionError,
@@ -204,7 +205,7 @@ class Layout:
         if version > FORMAT_VERSION:
             raise DamagedError(
                 f"{self.directory} has format version {version}, this imgsearch reads "
-                f"{FORMAT_VERSION}; update imgsearch (pip install -U imgsearch-faiss)"
+                f"{FORMAT_VERSION}; {UPDATE}"
             )
         return version
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from imgsearch.embedding.formats import media_type, recognise
 from imgsearch.embedding.sources import open_source
-from imgsearch.errors import ImageError, SettingError, reason_of
+from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 from imgsearch.storage.records import Entry
 from imgsearch.web.problems import LostFileError
 
@@ -34,7 +34,7 @@ class Original:
         self._path = entry.path
         try:
             self._file = open_source(entry.path)
-        except (OSError, SettingError) as error:
+        except (OSError, PackageError, SettingError) as error:
             raise self._lost(error) from error
         except ImageError as error:
             raise self._changed() from error

