@@ -77,7 +77,7 @@ def index(
     """
     if moved and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
-    directory = locate_any(ctx, collection)
+    directory = locate_any(ctx, collection, make=True)
     cluster = _cluster(ray, staging, directory, workers, gpus)
     with _open(directory, paths, model, weights, device) as found:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from imgsearch.errors import SettingError
+from imgsearch.errors import ImgsearchError, NoCollectionError, SettingError
 from imgsearch.storage.layout import Layout
 
 __all__ = ["locate", "locate_any"]
@@ -30,11 +30,21 @@ def locate(ctx: click.Context, collection: Path | str | None) -> Path:
     )
 
 
-def locate_any(ctx: click.Context, collection: Path | str | None) -> Path | str:
+def locate_any(
+    ctx: click.Context, collection: Path | str | None, *, make: bool = False
+) -> Path | str:
     """Return the collection's directory, or the URL of what is elsewhere.
 
     The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
     `./.imgsearch`.
+
+    Args:
+        ctx: of the command.
+        collection: that it was given.
+        make: there need not be one: the command makes it.
+
+    Raises:
+        NoCollectionError: none is given, and there is none here nor in a folder above.
     """
     # What is given before the command comes before a variable or a file, which stand for both.
     after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
@@ -43,4 +53,20 @@ def locate_any(ctx: click.Context, collection: Path | str | None) -> Path | str:
         return given
     here = Path.cwd()
     near = (folder / HIDDEN for folder in (here, *here.parents))
-    return next((path for path in near if Layout(path).exists()), here / HIDDEN)
+    found = next((path for path in near if Layout(path).exists()), None)
+    if found is None and not make:
+        _check_none(here)
+    return found or here / HIDDEN
+
+
+def _check_none(here: Path) -> None:
+    """Raise `NoCollectionError`, unless there is a damaged collection, about which others raise."""
+    try:
+        Layout(here / HIDDEN).version()
+    except NoCollectionError as error:
+        raise NoCollectionError(
+            f"there is no collection at {here / HIDDEN}, nor in any folder above; make one with "
+            "`imgsearch index FOLDER`, or name one with -c DIR or IMGSEARCH_COLLECTION"
+        ) from error
+    except ImgsearchError:
+        return

@@ -37,12 +37,19 @@ INTERRUPTED = 130
 class _Group(click.Group):
     """A group that ends with the exit code of the exception that it is left by.
 
-    Its help lists the commands in the order in which people need them.
+    Its help, which is shown without any argument, too, lists the commands in the order in which
+    people need them.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _exit_codes():

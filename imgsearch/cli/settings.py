@@ -80,7 +80,7 @@ def _settings(ctx: click.Context, group: click.Context) -> Iterator[Setting]:
         name = str(option.name)
         value, source = ctx.params[name], _source(ctx, name)
         if name == "collection":
-            value = locate_any(ctx, value)
+            value = locate_any(ctx, value, make=True)
             if source != "flag" and group.obj is not None:  # given before the command
                 source = _source(group, name)
         flag = max(option.opts, key=len)

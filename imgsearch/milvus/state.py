@@ -65,7 +65,7 @@ def read_state(store: Store) -> State:
     written = store.get(_NAME) if store.exists() else None
     if written is None:
         raise NoCollectionError(
-            f"there is no collection at {where}; make one with `imgsearch index FOLDER`, or copy "
+            f"there is no collection at {where}; make it with `imgsearch index FOLDER`, or copy "
             "one there with `imgsearch export`"
         )
     try:

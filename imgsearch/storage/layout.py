@@ -189,7 +189,8 @@ class Layout:
             self._check_lost()
             raise NoCollectionError(
                 f"there is no collection at {self.directory}; "
-                "make one with `imgsearch index FOLDER`, or name another with -c"
+                "make it with `imgsearch index FOLDER`, or name another with -c DIR or "
+                "IMGSEARCH_COLLECTION"
             ) from None
         except OSError as error:
             raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error

@@ -20,6 +20,15 @@ def options_of(help_text: str) -> list[str]:
     return [row.split(", ")[-1] for row in rows]
 
 
+def test_without_arguments_the_help_is_shown(invoke: Invoke) -> None:
+    bare = invoke()
+    assert (bare.exit_code, bare.stderr) == (0, "")
+    assert bare.stdout == invoke("--help").stdout
+    without_a_command = invoke("-c", "somewhere")
+    assert (without_a_command.exit_code, without_a_command.stdout) == (2, "")
+    assert "Missing command" in without_a_command.stderr
+
+
 def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invoke: Invoke) -> None:
     text = invoke("--help").stdout
     rows = re.findall(r"^  (\w+)  +(.+)", text.partition("\nCommands:")[2], re.M)

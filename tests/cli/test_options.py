@@ -67,7 +67,14 @@ def test_otherwise_it_is_the_nearest_one_upwards(
     monkeypatch.chdir(tmp_path / "a" / "b")
     ended = invoke(*query)
     assert ended.exit_code == 3
-    assert f"there is no collection at {tmp_path / 'a' / 'b' / '.imgsearch'}" in ended.stderr
+    assert ended.stderr == (
+        f"imgsearch: there is no collection at {tmp_path / 'a' / 'b' / '.imgsearch'}, nor in any "
+        "folder above; make one with `imgsearch index FOLDER`, or name one with -c DIR or "
+        "IMGSEARCH_COLLECTION\n"
+    )
+    for command in (["info"], ["verify"], ["duplicates"], ["tune"], ["remove", "a.jpg"]):
+        other = invoke(*command)
+        assert (other.exit_code, other.stderr) == (3, ended.stderr)
     indexed.rename(tmp_path / ".imgsearch")
     assert hits(invoke(*query)) == 10
     make_small_collection(tmp_path / "a" / ".imgsearch")
