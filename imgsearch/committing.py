@@ -21,6 +21,7 @@ COMMIT_SECONDS = 0.5
 COMMIT_SECONDS_MOST = 5.0
 COMMIT_SHARE = 1 / 20
 COMMIT_FILES = 4_096
+COMMIT_LEARNT = 65_536  # files of which no more is new than their ctime and inode
 
 
 class Committer:
@@ -36,6 +37,7 @@ class Committer:
         self._images: list[tuple[NewImage, Embeddings]] = []
         self._seen: list[Seen] = []
         self._failures: list[NewFailure] = []
+        self._learnt: list[tuple[int, int, int | None]] = []
         self._started = self._committed = time.monotonic()
 
     def add(self, image: NewImage, embedding: Embeddings) -> None:
@@ -45,6 +47,12 @@ class Committer:
     def see(self, seen: Seen) -> None:
         """Note that an image has another time, or is elsewhere now."""
         self._seen.append(seen)
+
+    def learn(self, id_: int, ctime_ns: int, inode: int | None) -> None:
+        """Note what was not known of an image's file, which has not changed."""
+        self._learnt.append((id_, ctime_ns, inode))
+        if len(self._learnt) >= COMMIT_LEARNT:
+            self.commit()
 
     def refuse(self, failure: NewFailure) -> None:
         """Note a file that is no image, or not one that can be used."""
@@ -68,12 +76,15 @@ class Committer:
         images, self._images = self._images, []
         seen, self._seen = self._seen, []
         failures, self._failures = self._failures, []
+        learnt, self._learnt = self._learnt, []
         shard = None
         if images:
             number, first_id = self._catalog.next_shard()
             ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
             vectors = np.stack([embedding for _, embedding in images])
             shard = write_shard(self._layout.vectors, number, ids, vectors)
+        if learnt:
+            self._catalog.learn(learnt)
         if images or seen or failures:
             news = tuple(new for new, _ in images)
             self._catalog.commit(Commit(shard, news, tuple(seen), tuple(failures)))

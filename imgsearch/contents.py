@@ -1,22 +1,62 @@
-"""Which contents need no embedding, because they have one: moved and copied files."""
+"""Which files need no embedding, because their contents have one: unchanged, moved, copied ones."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from imgsearch.drives import is_gone, may_be_unplugged
+from imgsearch.embedding.listing import File
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.roots import Roots
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Holder
+from imgsearch.storage.records import Holder, Known
 from imgsearch.storage.shards import open_ids, open_shard
 
-__all__ = ["Contents"]
+__all__ = ["Changes", "Contents"]
 
+MANY = 8  # files of a folder with other inode numbers, for the file system to have changed them
 FEW = 8  # copies of a content whose files are looked for; with more, one of them is as good
+
+
+class Changes:
+    """Which of the files of a folder may have changed since they were indexed."""
+
+    def __init__(
+        self, files: Sequence[File], known: Mapping[bytes, Known], *, rehash: bool
+    ) -> None:
+        """Compare files with what is known of them; with `rehash`, all may have changed."""
+        self._rehash = rehash
+        # exFAT, FAT and many a network drive number their files at each mount. Where times are kept
+        # and most numbers are not, it was that: nobody replaces files without a trace in the ctime.
+        pairs = [
+            (file.inode, old.inode)
+            for file in files
+            if (old := known.get(file.name))
+            and old.inode is not None
+            and _has_same_times(file, old)
+        ]
+        renumbered = sum(now != before for now, before in pairs)
+        self._has_inodes = renumbered < MANY or 2 * renumbered <= len(pairs)
+
+    def are_possible(self, file: File, old: Known) -> bool:
+        """Tell whether a file may have changed."""
+        if old.excluded:
+            return False
+        if self._rehash or not _has_same_times(file, old):
+            return True
+        return self._has_inodes and old.inode not in (None, file.inode)
+
+
+def _has_same_times(file: File, old: Known) -> bool:
+    return (
+        file.mtime_ns is not None
+        and (file.size, file.mtime_ns) == (old.size, old.mtime_ns)
+        and old.ctime_ns in (None, file.ctime_ns)
+    )
 
 
 class Contents:

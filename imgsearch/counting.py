@@ -1,16 +1,77 @@
-"""Count the files ahead of a run, for its progress only."""
+"""Count the files of a run: what became of them, and how many are ahead."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from imgsearch.reports import Failure, IndexReport
+from imgsearch.roots import upwards
 from imgsearch.tops import Tops, count_tops
 
-__all__ = ["Ahead"]
+__all__ = ["Ahead", "Tally"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the files of a run so far; see `imgsearch.reports.IndexReport`."""
+
+    found: int = 0
+    indexed: int = 0
+    copied: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    excluded: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # by kind
+    failures: list[Failure] = field(default_factory=list)
+    unreadable: list[Failure] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """The number of files that are accounted for."""
+        images = self.indexed + self.copied + self.moved + self.unchanged
+        return images + self.skipped.total() + self.excluded + len(self.failures)
+
+    def unread(self) -> list[bytes]:
+        """Return the files that failed, and the folders that could not be listed."""
+        return [os.fsencode(each.path) for each in [*self.failures, *self.unreadable]]
+
+    def leave_out(self, places: Iterable[bytes]) -> None:
+        """Account no more for what could not be read in folders that are not there any more."""
+        gone = frozenset(places)
+
+        def kept(rows: list[Failure]) -> list[Failure]:
+            return [row for row in rows if gone.isdisjoint(upwards(os.fsencode(row.path)))]
+
+        failures, self.failures = self.failures, kept(self.failures)
+        self.found -= len(failures) - len(self.failures)
+        self.unreadable = kept(self.unreadable)
+
+    def report(self, *, removed: int, left_out: int, seconds: float) -> IndexReport:
+        """Return what the run did."""
+        return IndexReport(
+            found=self.found,
+            indexed=self.indexed,
+            copied=self.copied,
+            moved=self.moved,
+            unchanged=self.unchanged,
+            failed=len(self.failures),
+            skipped=self.skipped.total(),
+            skipped_kinds=tuple(self.skipped.most_common()),
+            excluded=self.excluded,
+            removed=removed,
+            left_out=left_out,
+            failures=tuple(self.failures),
+            unreadable=tuple(self.unreadable),
+            seconds=seconds,
+        )
 
 
 class Ahead:

@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from imgsearch.embedding.exporting import export
+from imgsearch.embedding.images import DECODER
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import BusyError, InputError, SettingError
@@ -53,6 +54,7 @@ def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[Mode
         weights=exported.weights,
         weights_sha256=exported.weights_sha256,
         onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
+        decoder=DECODER,
     )
     return record, exported.onnx
 

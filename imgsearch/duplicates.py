@@ -253,7 +253,7 @@ def _mtime(entry: Entry) -> float | None:
     if entry.mtime_ns is not None:
         return entry.mtime_ns / 1e9
     try:
-        mtime_ns = status_of(entry.path)[1]
+        mtime_ns = status_of(entry.path).mtime_ns
     except OSError:
         return None
     return None if mtime_ns is None else mtime_ns / 1e9

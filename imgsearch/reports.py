@@ -30,9 +30,11 @@ class IndexReport:
         moved: images that were at another path before, where there is no file any more.
         unchanged: images that were there already, with the same content.
         failed: files that are or should be images and could not be used; see `failures`.
-        skipped: files that are plainly no images.
+        skipped: files that are plainly no images, and those that a pattern leaves out.
+        skipped_kinds: of what kinds these are, and how many of each, most first.
         excluded: files that were taken out, and are kept out.
         removed: images that left the collection because their files are gone.
+        left_out: images that left the collection because a pattern leaves them out now.
         failures: the failed files, those of earlier runs that have not changed included.
         unreadable: folders that could not be listed.
         seconds: the run took.
@@ -45,8 +47,10 @@ class IndexReport:
     unchanged: int
     failed: int
     skipped: int
+    skipped_kinds: tuple[tuple[str, int], ...]
     excluded: int
     removed: int
+    left_out: int
     failures: tuple[Failure, ...]
     unreadable: tuple[Failure, ...]
     seconds: float

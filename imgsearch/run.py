@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from imgsearch.committing import Committer
-from imgsearch.contents import Contents
-from imgsearch.counting import Ahead
+from imgsearch.contents import Changes, Contents
+from imgsearch.counting import Ahead, Tally
 from imgsearch.drives import is_gone
+from imgsearch.embedding.kinds import SPECIAL, kind_of
 from imgsearch.embedding.listing import File, Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.errors import reason_of
-from imgsearch.reports import Failure, IndexReport, Progress
-from imgsearch.roots import Place, Roots, upwards
+from imgsearch.reports import Failure, Progress
+from imgsearch.roots import Place, Roots
 from imgsearch.storage import records
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
@@ -54,7 +55,7 @@ class _Candidate:
 
 
 class Run:
-    """The state of a run: its counts, and what is to be committed next.
+    """The state of a run: what is to be committed next, and what became of its files, the `tally`.
 
     `moved` are the ids of images that were found at another path.
     """
@@ -67,8 +68,14 @@ class Run:
         absence: Absence,
         progress: Callable[[Progress], None] | None,
         after_commit: Callable[[int], None],
+        *,
+        rehash: bool = False,
     ) -> None:
-        """Begin a run; `after_commit` is told the number of new images after each commit."""
+        """Begin a run; `after_commit` is told the number of new images after each commit.
+
+        With `rehash`, every file counts as one that may have changed.
+        """
+        self._rehash = rehash
         self.moved: set[int] = set()
         self._settled: set[int] = set()
         self._layout = layout
@@ -78,54 +85,13 @@ class Run:
         self._progress = progress
         self._roots = Roots.of(catalog)
         self._contents = Contents(layout, catalog, catalog.snapshot().model.dim)
-        self._found = self._indexed = self._copied = self._unchanged = 0
-        self._skipped = self._excluded = 0
-        self._failures: list[Failure] = []
-        self._unreadable: list[Failure] = []
+        self.tally = Tally()
         self._waiting: deque[_Candidate] = deque()
         self._copies: dict[bytes, list[tuple[_Candidate, Known]]] = {}  # of what is being embedded
         self._again: list[_Candidate] = []
         self._committer = Committer(layout, catalog, self._committed)
         self._after_commit = after_commit
         self._ahead = Ahead(tops, layout.directory)
-
-    @property
-    def done(self) -> int:
-        """The number of files that are accounted for."""
-        images = self._indexed + self._copied + len(self.moved) + self._unchanged
-        return images + self._skipped + self._excluded + len(self._failures)
-
-    def unread(self) -> list[bytes]:
-        """Return the files that failed, and the folders that could not be listed."""
-        return [os.fsencode(each.path) for each in [*self._failures, *self._unreadable]]
-
-    def leave_out(self, places: Iterable[bytes]) -> None:
-        """Account no more for what could not be read in folders that are not there any more."""
-        gone = frozenset(places)
-
-        def kept(rows: list[Failure]) -> list[Failure]:
-            return [row for row in rows if gone.isdisjoint(upwards(os.fsencode(row.path)))]
-
-        failures, self._failures = self._failures, kept(self._failures)
-        self._found -= len(failures) - len(self._failures)
-        self._unreadable = kept(self._unreadable)
-
-    def report(self, removed: int, seconds: float) -> IndexReport:
-        """Return what the run did."""
-        return IndexReport(
-            found=self._found,
-            indexed=self._indexed,
-            copied=self._copied,
-            moved=len(self.moved),
-            unchanged=self._unchanged,
-            failed=len(self._failures),
-            skipped=self._skipped,
-            excluded=self._excluded,
-            removed=removed,
-            failures=tuple(self._failures),
-            unreadable=tuple(self._unreadable),
-            seconds=seconds,
-        )
 
     def embed(self, embed: Embed) -> None:
         """Embed and commit all that is new or changed."""
@@ -189,52 +155,52 @@ class Run:
             known = {}
             if folder is not None:
                 known = self._catalog.known(folder, listing.first, listing.upto)
-            self._found += len(listing.files)
+            self.tally.found += len(listing.files)
+            changes = Changes(listing.files, known, rehash=self._rehash)
             for file in listing.files:
-                old = known.get(file.name)
                 if file.kind is Kind.REGULAR:
-                    known.pop(file.name, None)
-                    if old is None or not self._account_for(listing.folder, file, old):
+                    old = known.pop(file.name, None)
+                    if old is None or changes.are_possible(file, old):
                         replaces = old.id if old else None
                         yield _Candidate(place, listing.folder, file, replaces)
+                    else:
+                        self._account_for(listing.folder, file, old)
                 elif not self._account_for_special(listing.folder, file):
                     known.pop(file.name, None)
             if folder is not None:
                 self._absence.see(listing.folder, folder, known)
             self._tell()
 
-    def _account_for(self, folder: bytes, file: File, old: records.Known) -> bool:
-        """Account for a file that is as it was; tell whether it is."""
-        if old.excluded:
-            self._excluded += 1
-            return True
-        if file.mtime_ns is None or (old.size, old.mtime_ns) != (file.size, file.mtime_ns):
-            return False
+    def _account_for(self, folder: bytes, file: File, old: records.Known) -> None:
+        """Account for a file that is as it was."""
         if old.id is not None:
-            self._unchanged += 1
+            self.tally.unchanged += 1
+            if old.ctime_ns is None and file.ctime_ns is not None:
+                self._committer.learn(old.id, file.ctime_ns, file.inode)
+        elif old.excluded:
+            self.tally.excluded += 1
         elif old.reason is not None:
             path = os.fsdecode(os.path.join(folder, file.name))
-            self._failures.append(Failure(path, old.reason))
+            self.tally.failures.append(Failure(path, old.reason))
         else:
-            self._skipped += 1
-        return True
+            self.tally.skipped[old.kind or kind_of(file.name)] += 1
 
     def _account_for_special(self, folder: bytes, file: File) -> bool:
         """Account for what is no file, or cannot be looked at; tell whether a file is gone."""
         if file.kind is not Kind.BROKEN:
-            self._skipped += 1
+            self.tally.skipped[SPECIAL] += 1
             return True
         path = os.path.join(folder, file.name)
         if not os.path.lexists(path) and is_gone(path):
-            self._found -= 1
+            self.tally.found -= 1
             return True
-        self._failures.append(Failure(os.fsdecode(path), _why_broken(path)))
+        self.tally.failures.append(Failure(os.fsdecode(path), _why_broken(path)))
         self._absence.cannot_see(path)  # the link may lead to a folder on a drive
         return is_gone(path)
 
     def _note_unreadable(self, listing: Unreadable) -> None:
         folder = listing.folder
-        self._unreadable.append(Failure(os.fsdecode(folder), listing.reason))
+        self.tally.unreadable.append(Failure(os.fsdecode(folder), listing.reason))
         if os.path.lexists(folder) or not is_gone(folder):
             self._absence.cannot_see(folder)
 
@@ -247,7 +213,7 @@ class Run:
         elif isinstance(outcome, Known):
             self._reuse(candidate, outcome)
         else:
-            self._indexed += 1
+            self.tally.indexed += 1
             self._contents.add(outcome.digest, outcome.embedding)
             self._add(candidate, outcome, outcome.embedding)
             for copy, known in self._copies.pop(outcome.digest, ()):
@@ -257,44 +223,54 @@ class Run:
         digest = self._contents.give_up(candidate.path)
         if digest is not None:
             self._again += [copy for copy, _ in self._copies.pop(digest, ())]
+        file = candidate.file
         reason = outcome.reason if outcome.recognised else None
-        if reason is None:
-            self._skipped += 1
+        kind = None if outcome.recognised else kind_of(file.name, outcome.reason)
+        if kind is None:
+            self.tally.failures.append(Failure(candidate.path, outcome.reason))
         else:
-            self._failures.append(Failure(candidate.path, reason))
+            self.tally.skipped[kind] += 1
         if not outcome.transient:  # else it is tried again next time, and its image is kept
-            file, replaces = candidate.file, self._replaced(candidate)
+            replaces = self._replaced(candidate)
             # Without a time it counts as changed: the limit may be another one next time.
             mtime_ns = None if outcome.limited else file.mtime_ns
             self._settle(replaces)
+            found = file.ctime_ns, file.inode
             self._committer.refuse(
-                NewFailure(candidate.spot, file.size, mtime_ns, reason, replaces)
+                NewFailure(candidate.spot, file.size, mtime_ns, reason, replaces, *found, kind)
             )
 
     def _reuse(self, candidate: _Candidate, known: Known) -> None:
         """Give a file the embedding that its content has already."""
         replaces = self._replaced(candidate)
+        found = candidate.file.ctime_ns, candidate.file.inode
+        content = known.size, known.mtime_ns
         if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
-            self._unchanged += 1
-            self._committer.see(Seen(replaces, candidate.spot, known.size, known.mtime_ns))
+            self.tally.unchanged += 1
+            self._committer.see(Seen(replaces, candidate.spot, *content, None, *found))
             return
         moved = self._contents.moved_from(known.digest, self._settled)
         if moved is not None:
             self.moved.add(moved)
+            self.tally.moved += 1
             self._settle(moved, replaces)
-            self._committer.see(Seen(moved, candidate.spot, known.size, known.mtime_ns, replaces))
+            self._committer.see(Seen(moved, candidate.spot, *content, replaces, *found))
             return
         embedding = self._contents.find(known.digest)
         if embedding is None:
             self._copies.setdefault(known.digest, []).append((candidate, known))
             return
-        self._copied += 1
+        self.tally.copied += 1
         self._add(candidate, known, embedding)
 
     def _add(self, candidate: _Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
         replaces = self._replaced(candidate)
         self._settle(replaces)
-        new = NewImage(candidate.spot, content.size, content.mtime_ns, content.digest, replaces)
+        # Its ctime and inode as they were when it was listed: what changes it later changes these.
+        found = candidate.file.ctime_ns, candidate.file.inode
+        new = NewImage(
+            candidate.spot, content.size, content.mtime_ns, content.digest, replaces, *found
+        )
         self._committer.add(new, embedding)
 
     def _replaced(self, candidate: _Candidate) -> int | None:
@@ -309,7 +285,7 @@ class Run:
 
     def _tell(self) -> None:
         if self._progress:
-            self._progress(Progress(self.done, self._ahead.total))
+            self._progress(Progress(self.tally.done, self._ahead.total))
 
 
 def _why_broken(path: bytes) -> str:

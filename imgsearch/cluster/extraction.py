@@ -154,4 +154,9 @@ def _is_unchanged(path: str, staged: StagedFile) -> bool:
         status = status_of(path)
     except OSError:
         return False
-    return staged.mtime_ns is not None and status == (staged.size, staged.mtime_ns)
+    as_it_was = staged.size, staged.mtime_ns, staged.ctime_ns
+    return staged.mtime_ns is not None and as_it_was == (
+        status.size,
+        status.mtime_ns,
+        status.ctime_ns,
+    )

@@ -18,6 +18,7 @@ from imgsearch.cluster.staging import Staging
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Extractor, cores
 from imgsearch.embedding.runtime import TorchRuntime
+from imgsearch.embedding.sources import is_url, status_of
 from imgsearch.embedding.weights import file_digest
 from imgsearch.errors import ModelError, StorageError, reason_of
 from imgsearch.storage.files import write_atomically
@@ -88,8 +89,16 @@ class PartEmbedder:
     def _stage(self, paths: list[str]) -> str:
         if not paths:  # asked for again, although it is done: see `imgsearch.cluster.feed.Feed.get`
             return ""
+        ctimes = {path: _ctime_of(path) for path in paths}
         outcomes = list(self._extractor.embed(paths, _everything))
-        return self._staging.add(self._sha256, list(zip(paths, outcomes, strict=True)))
+        return self._staging.add(self._sha256, list(zip(paths, outcomes, strict=True)), ctimes)
+
+
+def _ctime_of(path: str) -> int | None:
+    try:
+        return None if is_url(path) else status_of(path).ctime_ns
+    except OSError:  # which will be said of it when it is read
+        return None
 
 
 def _everything(_: str, __: bytes) -> bool:

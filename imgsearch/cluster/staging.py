@@ -14,8 +14,9 @@ import io
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from imgsearch.errors import SettingError, StorageError, reason_of, url_package_
 
 __all__ = ["StagedFile", "Staging"]
 
-_FORMAT = {"format": "imgsearch staged shard", "version": 1}
+_FORMAT = {"format": "imgsearch staged shard", "version": 2}
 _OURS = re.compile(r"[0-9a-f]{32}\.(npy|json)|[0-9a-f]{64}\.onnx")
 
 T = TypeVar("T")
@@ -35,13 +36,15 @@ T = TypeVar("T")
 class StagedFile:
     """Where the outcome of a file is: its shard, and its place there.
 
-    `size` and `mtime_ns` are those of the file when it was embedded, as of `Embedded`.
+    `size` and `mtime_ns` are those of the file when it was embedded, as of `Embedded`; `ctime_ns`
+    is that of just before, None at URLs.
     """
 
     shard: str
     place: int
     size: int
     mtime_ns: int | None
+    ctime_ns: int | None
 
 
 class Staging:
@@ -67,12 +70,18 @@ class Staging:
             raise SettingError(f"cannot use {url} for staging: {reason_of(error)}") from error
         self.url = url
 
-    def add(self, model: str, outcomes: Sequence[tuple[str, Outcome]]) -> str:
+    def add(
+        self,
+        model: str,
+        outcomes: Sequence[tuple[str, Outcome]],
+        ctimes: Mapping[str, int | None] = MappingProxyType({}),
+    ) -> str:
         """Write the outcomes of some files as a shard; return its name.
 
         Args:
             model: the SHA-256 (hex) of the ONNX file that embedded them.
             outcomes: of each path, either `Embedded` or `Refused`.
+            ctimes: of each path, as of `StagedFile`.
 
         Raises:
             StorageError: it cannot be written.
@@ -85,7 +94,7 @@ class Staging:
             **_FORMAT,
             "model": model,
             "sha256": hashlib.sha256(data.getvalue()).hexdigest(),
-            "files": [_entry(path, outcome) for path, outcome in outcomes],
+            "files": [_entry(path, outcome, ctimes.get(path)) for path, outcome in outcomes],
         }
         self._write(f"{name}.npy", data.getvalue())
         self._write(f"{name}.json", json.dumps(manifest).encode("ascii"))
@@ -120,8 +129,8 @@ class Staging:
             whole.add(name)
             for place, entry in enumerate(manifest["files"]):
                 if "digest" in entry:
-                    staged = StagedFile(name, place, entry["size"], entry["mtime_ns"])
-                    found[entry["path"]] = staged
+                    times = entry["mtime_ns"], entry["ctime_ns"]
+                    found[entry["path"]] = StagedFile(name, place, entry["size"], *times)
         self._drop(name for name in names if name.partition(".")[0] not in whole)
         return found
 
@@ -195,7 +204,7 @@ def _manifests_first(name: str) -> tuple[bool, str]:
     return not name.endswith(".json"), name
 
 
-def _entry(path: str, outcome: Outcome) -> dict[str, Any]:
+def _entry(path: str, outcome: Outcome, ctime_ns: int | None) -> dict[str, Any]:
     if isinstance(outcome, Refused):
         return {
             "path": path,
@@ -209,6 +218,7 @@ def _entry(path: str, outcome: Outcome) -> dict[str, Any]:
         "digest": outcome.digest.hex(),
         "size": outcome.size,
         "mtime_ns": outcome.mtime_ns,
+        "ctime_ns": ctime_ns,
     }
 
 

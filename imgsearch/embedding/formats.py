@@ -12,6 +12,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from imgsearch.embedding.kinds import APPLE_DOUBLE, NO_IMAGE
 from imgsearch.embedding.raw import signed_raw
 from imgsearch.errors import ImageError, reason_of
 
@@ -46,6 +47,8 @@ RAW = "RAW"
 
 _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
 
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740, appendix B
+
 # A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
 _WEAKLY_SIGNED = {"BMP", "PPM"}
 
@@ -59,6 +62,8 @@ def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
         ImageError: there are none; not `recognised`, unless it is named like an image.
     """
     prefix = file.read(16)
+    if prefix.startswith(_APPLE_DOUBLE):  # whatever it is named like
+        raise ImageError(path, APPLE_DOUBLE, recognised=False)
     if signed_raw(prefix):
         return (RAW,)
     formats = _formats_of(prefix)
@@ -104,7 +109,7 @@ def _is_named_like_an_image(path: str) -> bool:
 
 def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
     if not _is_named_like_an_image(path):
-        return ImageError(path, "is not an image of a supported format", recognised=False)
+        return ImageError(path, NO_IMAGE, recognised=False)
     named = "is empty" if empty else "holds no image of a supported format"
     return ImageError(path, f"is named like an image but {named}")
 

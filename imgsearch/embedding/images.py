@@ -19,9 +19,9 @@ from PIL import ExifTags, Image
 from imgsearch.embedding.cropping import TURNED, WHOLE, Part, pixel_box, stored_part
 from imgsearch.embedding.formats import RAW, cannot_decode, open_as, recognise
 from imgsearch.embedding.limits import MAX_PIXELS
-from imgsearch.embedding.listing import trusted_time
 from imgsearch.embedding.raw import NO_PREVIEW, is_raw, previews
 from imgsearch.embedding.sources import open_source, open_timed
+from imgsearch.embedding.stamps import bounded_size, trusted_time
 from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 
 __all__ = [
@@ -98,7 +98,7 @@ class ImageFile:
             self.digest = hashlib.file_digest(self._file, "sha256").digest()
             self._check_unchanged()
             opened.pop_all()  # it stays open, for decode
-        self.size = self._status.st_size
+        self.size = bounded_size(self._status.st_size)
         time_ns = found.mtime_ns
         self.mtime_ns = None if time_ns is None else trusted_time(time_ns, found.asked_ns)
 

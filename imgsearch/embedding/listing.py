@@ -15,6 +15,7 @@ from typing import Self
 
 from imgsearch.embedding.remote import RemoteFile, is_url, walk_urls
 from imgsearch.embedding.sources import status_of
+from imgsearch.embedding.stamps import stamp_of, trusted_time
 from imgsearch.embedding.walking import Unreadable, walk
 
 __all__ = [
@@ -25,11 +26,9 @@ __all__ = [
     "list_files",
     "list_one",
     "list_urls",
-    "trusted_time",
 ]
 
 BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
-UNTRUSTED_NS = 2_000_000_000  # the coarsest clock of a file system in use, that of FAT
 
 # On a network drive the status of each file is a round trip, so that many are asked for at once; on
 # a local disk that would be slower than one after another.
@@ -50,12 +49,18 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a folder: its name, its size in bytes and its `trusted_time`."""
+    """One file of a folder: its name, its size in bytes and its `trusted_time`.
+
+    `ctime_ns` is the time of its last change, of content or metadata, and `inode` its number on its
+    file system; both are None at URLs.
+    """
 
     name: bytes
     size: int
     mtime_ns: int | None
     kind: Kind = Kind.REGULAR
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +74,6 @@ class Listing:
     files: tuple[File, ...]
     first: bytes = b""
     upto: bytes | None = None
-
-
-def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
-    """Return a file's modification time, None where it says nothing about the file's content.
-
-    Args:
-        mtime_ns: the time, in nanoseconds.
-        now_ns: `time.time_ns()` as it was just before the file was asked for its time.
-    """
-    # A file that is changed twice while the clock of its file system stands still keeps one time
-    # for two contents, and this may be between the two. A time ahead of that is not the clock's:
-    # somebody has set it, and the next change sets another.
-    recent = -UNTRUSTED_NS <= now_ns - mtime_ns < UNTRUSTED_NS
-    return None if recent else mtime_ns
 
 
 def list_one(path: bytes) -> Listing:
@@ -138,10 +129,10 @@ def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | No
 def _remote(url: bytes, name: bytes) -> File:
     now = time.time_ns()
     try:
-        size, mtime_ns = status_of(os.fsdecode(url))
+        stamp = status_of(os.fsdecode(url))
     except OSError:
         return File(name, 0, 0, Kind.BROKEN)
-    return _as_file(RemoteFile(name, size, mtime_ns), now)
+    return _as_file(RemoteFile(name, stamp.size, stamp.mtime_ns), now)
 
 
 def _as_file(file: RemoteFile, now: int) -> File:
@@ -221,4 +212,6 @@ def _stat(above: bytes, name: bytes) -> File:
     except OSError:
         return File(name, 0, 0, Kind.BROKEN)
     kind = Kind.REGULAR if stat.S_ISREG(status.st_mode) else Kind.SPECIAL
-    return File(name, status.st_size, trusted_time(status.st_mtime_ns, now), kind)
+    stamp = stamp_of(status)
+    mtime_ns = trusted_time(status.st_mtime_ns, now)
+    return File(name, stamp.size, mtime_ns, kind, stamp.ctime_ns, stamp.inode)

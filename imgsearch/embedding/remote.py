@@ -20,6 +20,7 @@ from io import BufferedReader, BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from imgsearch.embedding.stamps import bounded_size, bounded_time
 from imgsearch.embedding.walking import Unreadable
 from imgsearch.errors import (
     ImgsearchError,
@@ -232,26 +233,41 @@ def _entries(folder: bytes) -> Iterator[tuple[bool, RemoteFile]]:
         name = info["name"].rstrip("/")
         # An object store may list the folder itself, a web page may link to elsewhere.
         if name.startswith(above) and "/" not in name[len(above) :]:
-            yield info["type"] == "directory", _file(info)
+            yield info.get("type") == "directory", _file(info)
 
 
 def _file(info: dict[str, Any]) -> RemoteFile:
-    name = os.fsencode(info["name"].rstrip("/").rpartition("/")[2])
+    name = _encoded(info["name"].rstrip("/").rpartition("/")[2])
     times = (_nanoseconds(info.get(key)) for key in _TIMES)
     mtime_ns = next((time for time in times if time is not None), None)
-    return RemoteFile(name, info.get("size") or 0, mtime_ns, info.get("type", "file") == "file")
+    return RemoteFile(name, _bytes(info.get("size")), mtime_ns, info.get("type", "file") == "file")
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair: nothing will be found there
+        return name.encode("utf-8", "surrogatepass")
+
+
+def _bytes(size: object) -> int:
+    """Return a size, 0 if it is none that a file can have."""
+    try:
+        return bounded_size(int(size)) if isinstance(size, str | int | float) else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _nanoseconds(time: object) -> int | None:
     """Return a time in nanoseconds since 1970, None if it is none; each storage has its own."""
-    if isinstance(time, str):
-        try:
+    try:
+        if isinstance(time, str):
             time = datetime.fromisoformat(time)
-        except ValueError:
-            return None
-    if isinstance(time, datetime):
-        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    return round(time * 1e9) if isinstance(time, int | float) else None
+        if isinstance(time, datetime):
+            time = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        return bounded_time(round(time * 1e9)) if isinstance(time, int | float) else None
+    except (ValueError, OverflowError):  # not a number, or no end of it
+        return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from imgsearch.embedding import remote
 from imgsearch.embedding.remote import is_url
+from imgsearch.embedding.stamps import Stamp, stamp_of
 from imgsearch.errors import ImageError
 
 __all__ = [
@@ -71,8 +72,8 @@ def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) ->
     return TimedFile(file, status.st_mtime_ns, now)
 
 
-def status_of(path: str) -> tuple[int, int | None]:
-    """Return the size of a file in bytes, and its time in nanoseconds, None if it has none.
+def status_of(path: str) -> Stamp:
+    """Return size, times and inode of a file; at a URL there is no more than size and mtime.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -82,9 +83,8 @@ def status_of(path: str) -> tuple[int, int | None]:
     """
     if is_url(path):
         found = remote.status_of(path)
-        return found.size, found.mtime_ns
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+        return Stamp(found.size, found.mtime_ns)
+    return stamp_of(os.stat(path))
 
 
 def exists(path: bytes) -> bool:

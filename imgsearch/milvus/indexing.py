@@ -14,7 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imgsearch.counting import Tally
 from imgsearch.drives import is_gone, is_lost, unanswered
+from imgsearch.embedding.kinds import SPECIAL, kind_of
 from imgsearch.embedding.listing import Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.sources import is_folder
@@ -63,9 +65,10 @@ def index(
     run.embed()
     reasons = run.drop_gone()
     if options.progress:
-        options.progress(Progress(run.done, run.done, training=True))
+        options.progress(Progress(run.tally.done, run.tally.done, training=True))
     finish(store, run.state, run.sink)
-    report = run.report(time.monotonic() - started)
+    seconds = time.monotonic() - started
+    report = run.tally.report(removed=run.removed, left_out=0, seconds=seconds)
     if reasons:
         raise GoneError(
             f"{'; '.join(reasons)}, in case a drive is not there: plug it in, or drop them with "
@@ -114,28 +117,8 @@ class _Run:
         self._waiting: deque[bytes] = deque()
         self._seen: set[bytes] = set()
         self._moved: set[bytes] = set()
-        self._counts = dict.fromkeys(
-            ("found", "indexed", "copied", "unchanged", "skipped", "excluded", "removed"), 0
-        )
-        self._failures: list[Failure] = []
-        self._unreadable: list[Failure] = []
-
-    @property
-    def done(self) -> int:
-        """The number of files that are accounted for."""
-        counted = ("indexed", "copied", "unchanged", "skipped", "excluded")
-        return sum(self._counts[name] for name in counted) + len(self._moved) + len(self._failures)
-
-    def report(self, seconds: float) -> IndexReport:
-        """Return what the run did."""
-        return IndexReport(
-            **self._counts,
-            moved=len(self._moved),
-            failed=len(self._failures),
-            failures=tuple(self._failures),
-            unreadable=tuple(self._unreadable),
-            seconds=seconds,
-        )
+        self.tally = Tally()
+        self.removed = 0
 
     def embed(self) -> None:
         """Embed and send what is new or changed."""
@@ -144,7 +127,7 @@ class _Run:
                 for outcome in outcomes:
                     self._take(self._waiting.popleft(), outcome)
                     if self._options.progress:
-                        self._options.progress(Progress(self.done, None))
+                        self._options.progress(Progress(self.tally.done, None))
         except KeyboardInterrupt:
             self.sink.release()
             raise
@@ -156,20 +139,20 @@ class _Run:
         out = frozenset(self.state.excluded)
         for listing in list_tops(self._tops, self._options.own):
             if isinstance(listing, Unreadable):
-                self._unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
+                self.tally.unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
                 continue
             for file in listing.files:
                 path = os.path.join(listing.folder, file.name)
-                self._counts["found"] += 1
+                self.tally.found += 1
                 if path in out:
-                    self._counts["excluded"] += 1
+                    self.tally.excluded += 1
                 elif file.kind is Kind.SPECIAL:
-                    self._counts["skipped"] += 1
+                    self.tally.skipped[SPECIAL] += 1
                 elif file.kind is Kind.BROKEN:
                     reason = "cannot be read, or is a link to nowhere"
-                    self._failures.append(Failure(os.fsdecode(path), reason))
+                    self.tally.failures.append(Failure(os.fsdecode(path), reason))
                 elif self._is_as_it_was(path, file.size, file.mtime_ns):
-                    self._counts["unchanged"] += 1
+                    self.tally.unchanged += 1
                 else:
                     self._waiting.append(path)
                     self._seen.add(path)
@@ -191,32 +174,33 @@ class _Run:
         old = self._known.get(path, [])
         if isinstance(outcome, Refused):
             if outcome.recognised:
-                self._failures.append(Failure(os.fsdecode(path), outcome.reason))
+                self.tally.failures.append(Failure(os.fsdecode(path), outcome.reason))
             else:
-                self._counts["skipped"] += 1
+                self.tally.skipped[kind_of(os.path.basename(path), outcome.reason)] += 1
             if not outcome.transient:  # else the image is kept, and tried again
                 self._store.delete(row.id for row in old)
             return
         row = Row.of(path, outcome.digest, outcome.size, outcome.mtime_ns)
         replaces = [each.id for each in old]
         if isinstance(outcome, Embedded):
-            self._counts["indexed"] += 1
+            self.tally.indexed += 1
             self.sink.add(New(row, outcome.embedding, replaces))
             return
         holder = self._holders[outcome.digest]
         if any(each.digest == row.digest for each in old):
-            self._counts["unchanged"] += 1
+            self.tally.unchanged += 1
         elif holder.path not in self._moved and is_gone(holder.path):
             self._moved.add(holder.path)
+            self.tally.moved += 1
             replaces.append(holder.id)
         else:
-            self._counts["copied"] += 1
+            self.tally.copied += 1
         self.sink.add(New(row, self._store.vectors([holder.id])[holder.id], replaces))
 
     def drop_gone(self) -> list[str]:
         """Drop the images whose files are gone; return why others are kept."""
         folders, files = frozenset(self._tops.folders), frozenset(self._tops.files)
-        unread = frozenset(os.fsencode(each.path) for each in self._unreadable)
+        unread = frozenset(os.fsencode(each.path) for each in self.tally.unreadable)
         out = frozenset(self.state.excluded)
         gone: dict[bytes, list[bytes]] = {}
         for path in self._known:
@@ -233,7 +217,7 @@ class _Run:
         if not self._options.prune:
             reasons += self._reasons(gone)
         for paths in gone.values():
-            self._counts["removed"] += len(paths)
+            self.removed += len(paths)
             self._forget(paths)
         return reasons
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from imgsearch.errors import MEND, DamagedError
 from imgsearch.storage.database import Database
+from imgsearch.storage.patterns import patterns_of
 from imgsearch.storage.records import (
     Counts,
     CurveStep,
@@ -90,8 +91,8 @@ class Catalog:
             segments = self._records(Segment, "SELECT * FROM segments ORDER BY first_id")
             removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
             ivf = self._ivf()
-            settings = self._records(Settings, "SELECT * FROM settings")
-        if model is None or not settings:
+            settings = self._settings()
+        if model is None or settings is None:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
         return Snapshot(
             model,
@@ -100,7 +101,7 @@ class Catalog:
             removed=tuple(id_ for id_, _ in removed),
             stale=tuple(id_ for id_, stale in removed if stale),
             ivf=ivf,
-            settings=settings[0],
+            settings=settings,
         )
 
     def model(self) -> ModelRecord | None:
@@ -162,11 +163,9 @@ class Catalog:
     def counts(self) -> Counts:
         """Count images, failed, skipped and excluded files."""
         (images,) = self._rows("SELECT count(*) FROM images")[0]
-        failed, skipped = self._rows(
-            "SELECT count(reason), count(*) - count(reason) FROM failures"
-        )[0]
+        tried = self._rows("SELECT count(*), count(reason) FROM failures")[0]
         (excluded,) = self._rows("SELECT count(*) FROM excluded")[0]
-        return Counts(images, failed, skipped, excluded)
+        return Counts(images, tried[1], tried[0] - tried[1], excluded)
 
     def folder(self, root: int, path: bytes) -> int | None:
         """Return the id of a folder that files are known of, None if there are none."""
@@ -192,11 +191,12 @@ class Catalog:
     ) -> dict[bytes, Known]:
         """Return the known files of a folder from `first` to `upto` (None: to the end)."""
         rows = self._rows(
-            "SELECT name, size, mtime_ns, id, NULL, 0 FROM images "
+            "SELECT name, size, mtime_ns, id, NULL, 0, ctime_ns, inode, NULL FROM images "
             "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) "
-            "UNION ALL SELECT name, size, mtime_ns, NULL, reason, 0 FROM failures "
+            "UNION ALL SELECT name, size, mtime_ns, NULL, reason, 0, ctime_ns, inode, kind "
+            "FROM failures "
             "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) "
-            "UNION ALL SELECT name, 0, NULL, NULL, NULL, 1 FROM excluded "
+            "UNION ALL SELECT name, 0, NULL, NULL, NULL, 1, NULL, NULL, NULL FROM excluded "
             "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) AND name > x''",
             folder,
             first,
@@ -251,8 +251,7 @@ class Catalog:
             root,
             limit,
         )
-        for *spot, digest in rows:
-            yield Spot(*spot), digest
+        yield from ((Spot(*spot), digest) for *spot, digest in rows)
 
     def entries(self, first: int, last: int) -> dict[int, tuple[int, int | None, bytes]]:
         """Return size, time and digest of the images with ids from `first` to `last`."""
@@ -290,8 +289,8 @@ class Catalog:
 
     def ids_after(self, id_: int, limit: int) -> list[int]:
         """Return up to `limit` ids higher than one, ascending."""
-        rows = self._rows("SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?", id_, limit)
-        return [after for (after,) in rows]
+        statement = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?"
+        return [after for (after,) in self._rows(statement, id_, limit)]
 
     def id_at(self, spot: Spot) -> int | None:
         """Return the id of the image at a spot, None if there is none."""
@@ -303,6 +302,11 @@ class Catalog:
             spot.name,
         )
         return int(rows[0][0]) if rows else None
+
+    def _settings(self) -> Settings | None:
+        written = self._rows("SELECT * FROM settings")
+        rows = [(*facts, patterns_of(out), patterns_of(kept)) for *facts, out, kept in written]
+        return next(iter(self._made(Settings, rows)), None)
 
     def _ivf(self) -> IvfRecord | None:
         rows = self._rows("SELECT * FROM ivf")

@@ -22,7 +22,7 @@ from imgsearch.storage.files import make_folder, sha256_of, write_atomically
 
 __all__ = ["FORMAT_VERSION", "OLDEST", "Layout", "manifest_of", "segment_name"]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 OLDEST = 2  # format version that `imgsearch.storage.migrations` can bring up to date
 _FORMAT = "imgsearch collection"
 

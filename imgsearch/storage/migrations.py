@@ -61,6 +61,19 @@ def _from_3(_: Layout, catalog: Database) -> None:
     catalog.run("ALTER TABLE ivf ADD COLUMN pca INTEGER")
 
 
+def _from_4(_: Layout, catalog: Database) -> None:
+    catalog.run("ALTER TABLE model ADD COLUMN decoder INTEGER NOT NULL DEFAULT 1")
+    for column in ("exclude", "include"):
+        catalog.run(f"ALTER TABLE settings ADD COLUMN {column} TEXT NOT NULL DEFAULT '[]'")
+    for table in ("images", "failures"):
+        for column in ("ctime_ns", "inode"):
+            catalog.run(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
+    catalog.run("ALTER TABLE failures ADD COLUMN kind TEXT")
+    # What an older decoder could not read is tried once more.
+    catalog.run("UPDATE failures SET mtime_ns = NULL")
+    catalog.run("UPDATE failures SET kind = 'other' WHERE reason IS NULL")
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -69,4 +82,8 @@ def _size(path: Path) -> int:
 
 
 #: By the version that each makes one of the next.
-_STEPS: dict[int, Callable[[Layout, Database], None]] = {2: _from_2, 3: _from_3}
+_STEPS: dict[int, Callable[[Layout, Database], None]] = {
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+}

@@ -37,7 +37,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """The model that made a collection; `weights` as `imgsearch.embedding.weights` names them."""
+    """The model that made a collection; `weights` as `imgsearch.embedding.weights` names them.
+
+    `decoder` is the version of what turned the files into pixels: 1 up to format 4, and then the
+    `imgsearch.embedding.images.DECODER` of the time.
+    """
 
     name: str
     dim: int
@@ -45,6 +49,7 @@ class ModelRecord:
     weights: str
     weights_sha256: str
     onnx_sha256: str
+    decoder: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +101,16 @@ class Settings:
         storage: what the lists hold: "flat", the embeddings, or "compact", a byte for each value
             that PCA leaves of them.
         pca: values that PCA is to leave, if they are compact.
+        exclude: patterns whose files are left out, beyond those that are left out by default.
+        include: those of the default patterns that are not in force.
     """
 
     nlist: int | None
     recall: float
     storage: Storage = "flat"
     pca: int = 256
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +175,9 @@ class Snapshot:
 class Known:
     """A file as the catalog has it.
 
-    An image (`id`), or a failure (`reason`) or a skipped file, or one that was taken out
-    (`excluded`). `mtime_ns` is None where it was too recent to be trusted.
+    An image (`id`), or a failure (`reason`) or a skipped file (`kind`), or one that was taken out
+    (`excluded`). `mtime_ns` is None where it was too recent to be trusted; `ctime_ns` and `inode`
+    are None where they are not known.
     """
 
     size: int
@@ -175,6 +185,9 @@ class Known:
     id: int | None
     reason: str | None
     excluded: bool
+    ctime_ns: int | None = None
+    inode: int | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +209,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An image's file as it was found: `spot`, size in bytes and time, under the image's `id`.
+    """An image's file as it was found: `spot`, size in bytes and times, under the image's `id`.
 
-    `replaces` is the id of another image that the spot had before.
+    `replaces` is the id of another image that the spot had before. `ctime_ns` and `inode`, here and
+    below, are None where they are not known.
     """
 
     id: int
@@ -206,6 +220,8 @@ class Seen:
     size: int
     mtime_ns: int | None
     replaces: int | None = None
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,17 +233,22 @@ class NewImage:
     mtime_ns: int | None
     digest: bytes
     replaces: int | None
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewFailure:
-    """A file to be remembered as failed, or as skipped where `reason` is None."""
+    """A file to be remembered as failed, or as skipped where `reason` is None: as its `kind`."""
 
     spot: Spot
     size: int
     mtime_ns: int | None
     reason: str | None
     replaces: int | None
+    ctime_ns: int | None = None
+    inode: int | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

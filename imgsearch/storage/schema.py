@@ -1,28 +1,34 @@
-"""The tables of the catalog, format version 4."""
+"""The tables of the catalog, format version 5."""
 
 from __future__ import annotations
 
 __all__ = ["SCHEMA"]
 
 SCHEMA = """
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 
+-- decoder is the version of what turned files into pixels: see DECODER in embedding/images.py.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
     input_size INTEGER NOT NULL,
     weights TEXT NOT NULL,
     weights_sha256 TEXT NOT NULL,
-    onnx_sha256 TEXT NOT NULL
+    onnx_sha256 TEXT NOT NULL,
+    decoder INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 -- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
--- 'flat' or 'compact', and pca the values that are left of an embedding in a compact index.
+-- 'flat' or 'compact', and pca the values that are left of an embedding in a compact index; exclude
+-- and include are JSON lists of text: patterns whose files are left out besides those that are left
+-- out by default, and those of the default patterns that are not in force.
 CREATE TABLE settings (
     nlist INTEGER,
     recall REAL NOT NULL,
     storage TEXT NOT NULL DEFAULT 'flat',
-    pca INTEGER NOT NULL DEFAULT 256
+    pca INTEGER NOT NULL DEFAULT 256,
+    exclude TEXT NOT NULL DEFAULT '[]',
+    include TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 
 CREATE TABLE roots (
@@ -46,7 +52,8 @@ CREATE TABLE folders (
 ) STRICT;
 
 -- AUTOINCREMENT: an id is never used twice, so that a stale index entry names no other image.
--- mtime_ns is NULL where the time was too recent to tell a later change.
+-- mtime_ns is NULL where the time was too recent to tell a later change; ctime_ns and inode are
+-- NULL where they are not known: at URLs, and where no run has looked since format 4.
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     folder INTEGER NOT NULL REFERENCES folders,
@@ -54,18 +61,24 @@ CREATE TABLE images (
     size INTEGER NOT NULL,
     mtime_ns INTEGER,
     digest BLOB NOT NULL,
+    ctime_ns INTEGER,
+    inode INTEGER,
     UNIQUE (folder, name)
 ) STRICT;
 
 CREATE INDEX images_by_digest ON images (digest);
 
--- Files that are not tried again until they change; reason is NULL for what is plainly no image.
+-- Files that are not tried again until they change; reason is NULL for what is plainly no image, of
+-- which kind says what it is.
 CREATE TABLE failures (
     folder INTEGER NOT NULL REFERENCES folders,
     name BLOB NOT NULL,
     size INTEGER NOT NULL,
     mtime_ns INTEGER,
     reason TEXT,
+    ctime_ns INTEGER,
+    inode INTEGER,
+    kind TEXT,
     PRIMARY KEY (folder, name)
 ) STRICT, WITHOUT ROWID;
 

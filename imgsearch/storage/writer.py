@@ -8,6 +8,7 @@ from dataclasses import astuple
 
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
+from imgsearch.storage.patterns import text_of
 from imgsearch.storage.records import (
     Commit,
     IvfRecord,
@@ -31,16 +32,9 @@ class CatalogWriter(Catalog):
     def begin(self, model: ModelRecord, settings: Settings) -> None:
         """Record the model that makes this collection, and what its index is to be like."""
         with self._database.transaction():
-            self._insert("settings", *astuple(settings))
-            self._insert(
-                "model",
-                model.name,
-                model.dim,
-                model.input_size,
-                model.weights,
-                model.weights_sha256,
-                model.onnx_sha256,
-            )
+            *facts, exclude, include = astuple(settings)
+            self._insert("settings", *facts, text_of(exclude), text_of(include))
+            self._insert("model", *astuple(model))
 
     # Where to look
 
@@ -104,8 +98,10 @@ class CatalogWriter(Catalog):
             for seen in new.seen:
                 folder = folders[seen.spot.root, seen.spot.folder]
                 self._run(
-                    "UPDATE images SET folder = ?, name = ?, size = ?, mtime_ns = ? WHERE id = ?",
-                    *(folder, seen.spot.name, seen.size, seen.mtime_ns, seen.id),
+                    "UPDATE images SET folder = ?, name = ?, size = ?, mtime_ns = ?, ctime_ns = ?, "
+                    "inode = ? WHERE id = ?",
+                    *(folder, seen.spot.name, seen.size, seen.mtime_ns),
+                    *(seen.ctime_ns, seen.inode, seen.id),
                 )
             if new.shard is not None:
                 self._insert_shard(new.shard)
@@ -115,13 +111,21 @@ class CatalogWriter(Catalog):
                     self._insert(
                         "images",
                         *(id_, folder, name, image.size, image.mtime_ns, image.digest),
+                        *(image.ctime_ns, image.inode),
                     )
             for failure in new.failures:
                 folder = folders[failure.spot.root, failure.spot.folder]
                 self._insert(
                     "failures",
                     *(folder, failure.spot.name, failure.size, failure.mtime_ns, failure.reason),
+                    *(failure.ctime_ns, failure.inode, failure.kind),
                 )
+
+    def learn(self, stamps: Iterable[tuple[int, int, int | None]]) -> None:
+        """Note the ctime and the inode of images' files, each behind the image's id."""
+        rows = [(ctime_ns, inode, id_) for id_, ctime_ns, inode in stamps]
+        with self._database.transaction():
+            self._database.run_many("UPDATE images SET ctime_ns = ?, inode = ? WHERE id = ?", rows)
 
     def forget(
         self,
@@ -205,6 +209,10 @@ class CatalogWriter(Catalog):
             *(nlist, recall, storage, pca),
         )
 
+    def change_patterns(self, exclude: Sequence[str], include: Sequence[str]) -> None:
+        """Record which files are left out from now on: see `Settings`."""
+        self._run("UPDATE settings SET exclude = ?, include = ?", *map(text_of, (exclude, include)))
+
     def replace_segments(self, gone: Sequence[int], new: Sequence[Segment], ivf: IvfRecord) -> None:
         """Put new segments, written and synced, in the place of others.
 
@@ -216,11 +224,7 @@ class CatalogWriter(Catalog):
         with self._database.transaction():
             self._drop_segments(gone)
             for segment in new:
-                self._insert(
-                    "segments",
-                    *(segment.number, segment.first_id, segment.last_id),
-                    *(segment.count, segment.sha256, segment.size),
-                )
+                self._insert("segments", *astuple(segment))
                 self._run(
                     "UPDATE removed SET stale = 0 WHERE id BETWEEN ? AND ?",
                     *(segment.first_id, segment.last_id),

@@ -56,10 +56,10 @@ def test_a_shard_of_failures_only_is_read_back(staging: Staging) -> None:
 
 
 def test_what_was_embedded_is_found_and_what_failed_is_not(staging: Staging) -> None:
-    name = staging.add("m", _outcomes())
+    name = staging.add("m", _outcomes(), {"/photos/a.jpg": 2_000})
     assert staging.find("m") == {
-        "/photos/a.jpg": StagedFile(name, 0, 10, 1_000),
-        ODD: StagedFile(name, 2, 20, None),
+        "/photos/a.jpg": StagedFile(name, 0, 10, 1_000, 2_000),
+        ODD: StagedFile(name, 2, 20, None, None),
     }
 
 

@@ -23,8 +23,8 @@ from imgsearch.embedding.listing import (
     Unreadable,
     list_files,
     list_one,
-    trusted_time,
 )
+from imgsearch.embedding.stamps import trusted_time
 from tests.privileges import ordinary_folder, ordinary_user
 
 NOW = 1_700_000_000_123_456_789
@@ -74,7 +74,9 @@ def test_a_file_is_listed_with_its_size_and_time(tmp_path: Path) -> None:
     path.write_bytes(b"12345")
     os.utime(path, ns=(1, 1_700_000_000_123_456_789))
     (each,) = list_files([os.fsencode(tmp_path)], set())
-    assert each == Listing(os.fsencode(tmp_path), (File(b"a.jpg", 5, path.stat().st_mtime_ns),))
+    status = path.stat()
+    facts = Kind.REGULAR, status.st_ctime_ns, status.st_ino
+    assert each == Listing(os.fsencode(tmp_path), (File(b"a.jpg", 5, status.st_mtime_ns, *facts),))
 
 
 def test_an_empty_folder_has_no_listing(tmp_path: Path) -> None:

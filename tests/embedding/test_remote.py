@@ -16,6 +16,7 @@ from imgsearch.embedding import remote
 from imgsearch.embedding.images import ImageFile
 from imgsearch.embedding.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.embedding.sources import exists, is_folder, is_url, open_source, status_of
+from imgsearch.embedding.stamps import Stamp
 from imgsearch.errors import ImageError, InputError, PackageError, SettingError
 from tests.urls import Bucket, bucket, image_of
 
@@ -80,7 +81,7 @@ def test_size_and_time_come_with_the_listing(files: Bucket) -> None:
     assert isinstance(listing, Listing)
     (file,) = listing.files
     assert file.size == 5
-    assert status_of(files.at("a.png")) == (5, file.mtime_ns)
+    assert status_of(files.at("a.png")) == Stamp(5, file.mtime_ns)
     assert list_one(files.at("a.png").encode()).files == (file,)
     assert file.mtime_ns is not None
     assert datetime.fromtimestamp(file.mtime_ns / 1e9, UTC).date() <= datetime.now(UTC).date()
@@ -156,7 +157,7 @@ def test_each_storage_has_its_own_word_for_time(
     whole = {"name": "/x/a.png", "size": None, "type": "file", **info}
     with monkeypatch.context() as patched:
         patched.setattr(MemoryFileSystem, "info", lambda *_, **__: whole)
-        assert status_of(files.at("a.png")) == (0, expected)
+        assert status_of(files.at("a.png")) == Stamp(0, expected)
 
 
 def test_a_folder_that_lists_itself_and_others_is_seen_through(
@@ -196,7 +197,7 @@ def test_a_file_is_read_as_one_on_a_disk_is(files: Bucket, tmp_path: Path) -> No
         ImageFile(files.put("a.png", content)) as there,
     ):
         assert (here.digest, here.size) == (there.digest, there.size)
-        assert there.mtime_ns == status_of(files.at("a.png"))[1]
+        assert there.mtime_ns == status_of(files.at("a.png")).mtime_ns
         assert (here.decode(32) == there.decode(32)).all()
     with open_source(files.at("a.png")) as file:
         assert file.read() == content
