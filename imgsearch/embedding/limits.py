@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["MAX_PIXELS", "limit_log", "limit_memory", "memory_of", "pillow_allows"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "MAX_PIXELS",
+    "decoding_bytes",
+    "limit_log",
+    "limit_memory",
+    "memory_in_use",
+    "memory_limited",
+    "memory_of",
+    "pillow_allows",
+    "seconds_limited",
+]
 
 #: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
 #: have 200 million, those of cameras 151 million.
@@ -23,6 +38,15 @@ BYTES = 17
 ELSE = 256 << 20
 
 LOG = 1 << 20  # bytes
+
+_PLAIN, _CLEAR = 4, 8  # of BYTES, for formats that are not below
+_BYTES_OF = {"AVIF": 12, "HEIF": 12, "WEBP": 17}
+_FLOATS = 25  # of BYTES
+_STARTING = 16 << 20  # bytes that any image takes
+
+# Bytes beyond those of the pixels that a process may use: its libraries, the stacks of threads.
+_SLACK = 48 << 20
+_SLACK_OF = {"AVIF": 256 << 20, "HEIF": 256 << 20}
 
 
 def memory_of(max_pixels: int, workers: int) -> int:
@@ -43,6 +67,74 @@ def limit_memory(more: int) -> None:
     if sys.platform == "linux":
         # Not the limit of the address space (RLIMIT_AS): threads reserve much that they never use.
         _lower(resource.RLIMIT_DATA, _data() + more)
+
+
+def decoding_bytes(image: Image.Image, edge: int) -> int:
+    """Return about how many bytes it takes to decode an image that is open, but not decoded yet.
+
+    Args:
+        image: as it was opened.
+        edge: pixels of what is to be made of it: a JPEG is decoded at reduced scale.
+    """
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        # Twice the edge is kept, and libjpeg divides by 8, 4, 2 or 1.
+        scale = min(image.width, image.height) // max(1, 2 * edge)
+        scale = next((each for each in (8, 4, 2) if each <= scale), 1)
+        return _STARTING + _PLAIN * pixels // scale**2 + _coefficients(image)
+    if image.mode in ("F", "I"):
+        return _STARTING + _FLOATS * pixels
+    clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    plain = _CLEAR if clear or image.mode in ("P", "CMYK") else _PLAIN
+    return _STARTING + _BYTES_OF.get(image.format or "", plain) * pixels
+
+
+def _coefficients(image: Image.Image) -> int:
+    """Return the bytes of the coefficients of a JPEG: a progressive one keeps them all at once."""
+    if not (image.info.get("progressive") or image.info.get("progression")):
+        return 0
+    layers = getattr(image, "layer", None) or [(0, 1, 1, 0)] * 4
+    widest, highest = (max(max(1, layer[at]) for layer in layers) for at in (1, 2))
+    share = sum(layer[1] * layer[2] for layer in layers) / (widest * highest)
+    return int(2 * share * image.width * image.height)
+
+
+@contextmanager
+def memory_limited(more: int, format_: str | None = None) -> Iterator[None]:
+    """Let this process use so many bytes more than now, until the context ends; only on Linux.
+
+    Args:
+        more: for the pixels.
+        format_: Pillow's name of the format, as some decoders need more memory for themselves.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    _lower(resource.RLIMIT_DATA, _data() + more + _SLACK_OF.get(format_ or "", _SLACK))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextmanager
+def seconds_limited(seconds: float) -> Iterator[None]:
+    """Let this process compute for so long until the context ends; then the kernel kills it.
+
+    What it waits for does not count. The signal is SIGPROF, which no decoder catches.
+    """
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def memory_in_use() -> int:
+    """Return the bytes of memory that this process has for itself; 0 where that is not told."""
+    return _data() if sys.platform == "linux" else 0
 
 
 def limit_log() -> None:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Box, Part, stored_part
-from imgsearch.embedding.images import Pixels, open_image, orientation_of, picture_of, pixels_of
+from imgsearch.embedding.images import (
+    ImageFile,
+    Pixels,
+    Readable,
+    open_image,
+    orientation_of,
+    picture_of,
+    pixels_of,
+)
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
@@ -19,8 +27,8 @@ __all__ = [
     "glance",
     "part_of",
     "pixels_from",
-    "quick_size",
     "render",
+    "size_of",
     "thumbnail",
 ]
 
@@ -39,12 +47,12 @@ class Thumbnail:
 
 
 def pixels_from(
-    source: str | bytes, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: Readable, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """Return the pixels of an image file for a network: uint8 `[input_size, input_size, 3]`, RGB.
 
     Args:
-        source: the path of the file, or its content.
+        source: the path of the file, its content, or the open file.
         input_size: edge of the network's input.
         crop: the part of the image to be used; None for all of it.
         max_pixels: an image of more is refused.
@@ -60,12 +68,12 @@ def pixels_from(
 
 
 def thumbnail(
-    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: Readable, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> bytes:
     """Return a small upright JPEG of an image file, without its metadata.
 
     Args:
-        source: the path of the file, or its content.
+        source: the path of the file, its content, or the open file.
         longest: the longer edge in pixels; a smaller image is not enlarged.
         crop: the part of the image to be shown; None for all of it.
         max_pixels: an image of more is refused.
@@ -77,7 +85,7 @@ def thumbnail(
 
 
 def render(
-    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: Readable, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> Thumbnail:
     """Do as `thumbnail`, and tell the size of the image."""
     with open_image(source, max_pixels) as image:
@@ -103,7 +111,7 @@ class Glance:
     height: int
 
 
-def glance(source: str | bytes, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+def glance(source: Readable, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
     """Return an image squashed to `edge` x `edge` pixels, and its size.
 
     Raises:
@@ -115,14 +123,14 @@ def glance(source: str | bytes, edge: int, max_pixels: int = MAX_PIXELS) -> Glan
         return Glance(pixels_of(image, edge), *size)
 
 
-def quick_size(source: str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
-    """Return the upright width and height of a JPEG; None where they take decoding the image.
+def size_of(source: Readable, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return the upright width and height of an image, which may take decoding it.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
     with open_image(source, max_pixels) as image:
-        return _upright_size(image) if image.format in _JPEG else None
+        return _upright_size(image)
 
 
 def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
@@ -158,5 +166,7 @@ def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
     )
 
 
-def _name(source: str | bytes) -> str:
+def _name(source: Readable) -> str:
+    if isinstance(source, ImageFile):
+        return source.path
     return source if isinstance(source, str) else "image"

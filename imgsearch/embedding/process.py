@@ -10,9 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
-from imgsearch.embedding.wire import raise_error, receive, send
+from imgsearch.embedding.wire import raise_error, receive, send, send_file
 from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment", "started"]
@@ -38,13 +38,17 @@ class WorkerDiedError(PicklableError):
         reason: how it ended.
         index: of the file of its request that it was at, None if at none of them.
         transient: whether the file may have had no part in it.
+        late: whether its time was up.
     """
 
-    def __init__(self, reason: str, index: int | None, *, transient: bool) -> None:
+    def __init__(
+        self, reason: str, index: int | None, *, transient: bool, late: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.index = index
         self.transient = transient
+        self.late = late
 
 
 class WorkerProcess:
@@ -64,8 +68,8 @@ class WorkerProcess:
             ModelError: there is no such program, or no process or temporary file to be had.
         """
         self._time_limit = time_limit
-        self._start_limit = start_limit
-        self._deadline = time.monotonic() + start_limit
+        self.start_limit = start_limit
+        self._deadline = float("inf")
         self._overdue = False
         try:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -88,13 +92,14 @@ class WorkerProcess:
             WorkerDiedError: it was killed, or was not ready in time: the next one may be.
         """
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        self._deadline = time.monotonic() + self.start_limit
         try:
             raise_error(receive(self._process.stdout)[0])
         except EOFError:
             self._await_end()
             status = self._process.returncode
             if self._overdue:
-                reason = f"it was not ready after {self._start_limit:g} s"
+                reason = f"it was not ready after {self.start_limit:g} s"
                 raise WorkerDiedError(reason, None, transient=True) from None
             if status < 0:
                 killed = f"it was killed (signal {-status})"
@@ -116,8 +121,7 @@ class WorkerProcess:
         Raises:
             WorkerDiedError: it died, or was stopped because a file took too long.
         """
-        self._log.seek(0)  # the worker writes where this is: it is one open file to both
-        self._log.truncate()  # what was said of files that are done is of no more interest
+        self._forget_words()
         message, data = self._ask({"paths": paths})
         if "digests" in message:
             digests = zip(paths, message["digests"], strict=True)
@@ -127,13 +131,35 @@ class WorkerProcess:
             message, data = self._ask({"wanted": answer})
         return message["replies"], data
 
-    def _ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def look(
+        self, wanted: dict[str, Any], content: BinaryIO | None, size: int
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return the answer about one image, and its bytes; see `imgsearch.embedding.wire`.
+
+        Args:
+            wanted: the fields of a `Look`.
+            content: of the image file, unless there is a path.
+            size: of the content in bytes.
+
+        Raises:
+            WorkerDiedError: it died, or was stopped because it took too long.
+        """
+        self._forget_words()
+        return self._ask({"look": wanted}, content, size)
+
+    def _ask(
+        self, question: dict[str, Any], content: BinaryIO | None = None, size: int = 0
+    ) -> tuple[dict[str, Any], bytes]:
         """Return the next message that does not merely tell where it is."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         index: int | None = None
+        self._deadline = time.monotonic() + self._time_limit
         try:
-            send(self._process.stdin, question)
+            if content is None:
+                send(self._process.stdin, question)
+            else:
+                send_file(self._process.stdin, question, content, size)
             while True:
                 self._deadline = time.monotonic() + self._time_limit
                 message, data = receive(self._process.stdout)
@@ -153,11 +179,19 @@ class WorkerProcess:
     def check_clock(self) -> None:
         """Kill it if its file takes too long: the thread that waits for it then sees its end."""
         if time.monotonic() > self._deadline:
-            self._overdue = True
-            self._process.kill()
+            self.expire()
+
+    def expire(self) -> None:
+        """Kill it, as its time is up."""
+        self._overdue = True
+        self._process.kill()
+
+    def kill(self) -> None:
+        """Kill it, whatever it is at; harmless if it is gone. The thread that asks it sees it."""
+        self._process.kill()
 
     def stop(self) -> None:
-        """Kill it, whatever it is at; harmless if it is gone."""
+        """Kill it, and wait for its end."""
         self._process.kill()
         self._process.wait()
 
@@ -181,13 +215,20 @@ class WorkerProcess:
     def _obituary(self, index: int | None) -> WorkerDiedError:
         if self._overdue:
             reason = f"took longer than {self._time_limit:g} s"
-            return WorkerDiedError(reason, index, transient=False)
+            return WorkerDiedError(reason, index, transient=False, late=True)
         status = self._process.returncode
+        if status == -signal.SIGPROF:  # see imgsearch.embedding.limits.seconds_limited
+            return WorkerDiedError("took too long", index, transient=False, late=True)
         if status == -signal.SIGKILL:  # no decoder crashes like that: somebody did it
             reason = "its worker was killed; memory may have run out"
             return WorkerDiedError(reason, index, transient=True)
         how = f"signal {-status}" if status < 0 else self._last_words() or f"exit status {status}"
         return WorkerDiedError(f"made its worker crash ({how})", index, transient=False)
+
+    def _forget_words(self) -> None:
+        """Drop what was said of files that are done: it is of no more interest."""
+        self._log.seek(0)  # the worker writes where this is: it is one open file to both
+        self._log.truncate()
 
     def _last_words(self) -> str:
         self._log.seek(0)
@@ -196,7 +237,10 @@ class WorkerProcess:
 
 
 def started(
-    command: list[str], time_limit: float, note: Callable[[WorkerProcess], object]
+    command: list[str],
+    time_limit: float,
+    note: Callable[[WorkerProcess], object],
+    begun: WorkerProcess | None = None,
 ) -> WorkerProcess:
     """Start a worker process and wait until it is ready; try again if it is killed, or hangs.
 
@@ -205,6 +249,7 @@ def started(
         time_limit: Seconds that it may spend on one file.
         note: is given each process before it is waited for, so that its clock is checked; what it
             raises ends the attempts.
+        begun: the process of the first attempt, if there is one already.
 
     Raises:
         DamagedError: it cannot load its model.
@@ -212,7 +257,7 @@ def started(
     """
     reasons: list[str] = []
     for limit in START_LIMITS:
-        worker = WorkerProcess(command, time_limit, limit)
+        worker, begun = begun or WorkerProcess(command, time_limit, limit), None
         try:
             note(worker)
             worker.start()

@@ -13,22 +13,35 @@ request,
 A reply holds `reason`, `recognised`, `transient` and `limited` of a refusal; or `digest`, `size`,
 `mtime_ns` (null if it is not to be trusted) and `wanted`, which tells whether there is an array for
 it.
+
+A worker that is started to look at single images is sent `{"look": {...}}` instead, with the fields
+of `imgsearch.embedding.looking.Look`, and the content of the image as bytes unless there is a path.
+It says `{"looked": {...}}`, with the bytes of what was asked for or with a refusal.
 """
 
 from __future__ import annotations
 
 import json
-from typing import IO, Any
+import shutil
+from typing import IO, Any, BinaryIO
 
 from imgsearch import errors
 
-__all__ = ["raise_error", "receive", "send", "send_error"]
+__all__ = ["raise_error", "receive", "send", "send_error", "send_file"]
 
 
 def send(stream: IO[bytes], message: dict[str, Any], data: bytes | memoryview = b"") -> None:
     """Write one message. File names that are not UTF-8 travel as `os.fsdecode` made them."""
     stream.write(json.dumps({**message, "bytes": len(data)}).encode("ascii") + b"\n")
     stream.write(data)
+    stream.flush()
+
+
+def send_file(stream: IO[bytes], message: dict[str, Any], file: BinaryIO, size: int) -> None:
+    """Write one message whose bytes are those of an open file, from its beginning to its end."""
+    file.seek(0)
+    stream.write(json.dumps({**message, "bytes": size}).encode("ascii") + b"\n")
+    shutil.copyfileobj(file, stream, 1 << 18)
     stream.flush()
 
 

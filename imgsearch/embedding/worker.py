@@ -3,7 +3,8 @@
 Started by `imgsearch.embedding.pipeline` as
 ``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL]``: the edge of the network's
 input, the pixels that an image may have, and the bytes that its decoding may take. Without MODEL it
-answers with pixels instead of embeddings, for a pipeline that runs a GPU.
+answers with pixels instead of embeddings, for a pipeline that runs a GPU. With nothing but a number
+it looks at single images, at a priority lower by that (`nice`): see `imgsearch.embedding.decoder`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.embedding.images import ImageFile, Pixels
-from imgsearch.embedding.limits import limit_log, limit_memory, pillow_allows
+from imgsearch.embedding.limits import limit_log, limit_memory, memory_in_use, pillow_allows
+from imgsearch.embedding.looking import look, look_of
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
 
 __all__ = ["main"]
+
+KEPT = 96 << 20  # bytes that a process that looks at single images may keep
 
 RUN = 2  # images a run of the model: more was slower on one thread (docs/performance.md)
 
@@ -42,14 +46,17 @@ def main() -> None:
     warnings.simplefilter("ignore")  # decoders warn about odd files, which are accepted or refused
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not end up among the answers
+    if len(sys.argv) == 2:
+        os.nice(int(sys.argv[1]))
+        _look_on(requests, answers)
+        return
     input_size, max_pixels, memory = map(int, sys.argv[1:4])
     try:
         runtime = OnnxRuntime(Path(sys.argv[4]), threads=1) if len(sys.argv) > 4 else None
     except ImgsearchError as error:
         send_error(answers, error)
         return
-    messages: Messages = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
+    messages = _messages_of(requests)
     send(answers, {"ready": True})
     limit_memory(memory)
     limit_log()
@@ -59,11 +66,34 @@ def main() -> None:
             _answer(messages.get()["paths"], decode, runtime, messages, answers)
 
 
+def _look_on(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Look at one image after another; leave once a decoder has kept much memory for itself."""
+    messages = _messages_of(requests)
+    send(answers, {"ready": True})
+    limit_log()
+    most = memory_in_use() + KEPT
+    last = False
+    while not last:
+        message = messages.get()
+        facts, data = look(look_of(message["look"]), message.pop("data"))
+        last = memory_in_use() > most
+        send(answers, {"looked": facts, "last": last}, data)
+
+
+def _messages_of(requests: BinaryIO) -> Messages:
+    """Return a queue of what is sent from now on, with what is sent as bytes as `data`."""
+    messages: Messages = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
+    return messages
+
+
 def _listen(requests: BinaryIO, messages: Messages) -> None:
     """Pass messages on; when the parent is gone, leave at once, even in the middle of a file."""
     try:
         while True:
-            messages.put(receive(requests)[0])
+            message, data = receive(requests)
+            messages.put({**message, "data": data})
+            del message, data
     except EOFError:
         os._exit(0)
 

@@ -1,0 +1,265 @@
+"""A worker process that looks at single images for somebody who waits, and lives no longer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+
+from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.images import Pixels
+from imgsearch.embedding.limits import MAX_PIXELS
+from imgsearch.embedding.looking import Look, Side
+from imgsearch.embedding.pictures import Glance, Thumbnail
+from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
+from imgsearch.errors import ImageError, ModelError
+
+__all__ = ["Allowance", "BeyondError", "Content", "Decoder", "Origin", "Stored"]
+
+ATTEMPTS = 2  # at an image whose worker was killed by somebody else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What looking at one image may take.
+
+    Attributes:
+        bytes: of memory for its pixels.
+        seconds: of computing.
+        patience: seconds that may pass altogether.
+    """
+
+    bytes: int
+    seconds: float
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An image file of `size` bytes that somebody sent; `name` is for people."""
+
+    file: BinaryIO
+    size: int
+    name: str = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image file at a path; it is refused if its SHA-256 is not the one that is given."""
+
+    path: str
+    digest: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path
+
+
+Origin: TypeAlias = Content | Stored
+
+
+class BeyondError(Exception):
+    """An image takes more than was allowed.
+
+    Attributes:
+        needs: bytes that decoding it takes, None if it is time that it takes.
+    """
+
+    def __init__(self, needs: int | None) -> None:
+        super().__init__(needs)
+        self.needs = needs
+
+
+class Decoder:
+    """A worker process, started when it is needed, and replaced when it dies.
+
+    It is used by one thread at a time; `cancel` and `close` may be called by any.
+
+    Attributes:
+        allowance: what an image may take.
+    """
+
+    def __init__(self, allowance: Allowance, nice: int = 0) -> None:
+        """Start nothing yet.
+
+        Args:
+            allowance: what an image may take.
+            nice: by how much the process gives way to others.
+        """
+        self.allowance = allowance
+        self._command = command("worker", str(nice))
+        self._worker: WorkerProcess | None = None
+        self._ready = False
+        self._cancelled = False
+        self._closed = False
+
+    def pixels(
+        self,
+        origin: Origin,
+        input_size: int,
+        crop: Side | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Pixels:
+        """Return the pixels of an image for a network: uint8 `[input_size, input_size, 3]`.
+
+        Raises:
+            BeyondError: it takes more than is allowed.
+            ImageError: as `imgsearch.embedding.pictures.pixels_from`; or its worker crashed, or was
+                killed or cancelled (`transient`).
+            ModelError: no worker can be started.
+        """
+        _, data = self._look("pixels", origin, input_size, max_pixels, crop)
+        return np.frombuffer(data, np.uint8).reshape(input_size, input_size, 3)
+
+    def thumbnail(self, origin: Origin, longest: int, max_pixels: int = MAX_PIXELS) -> Thumbnail:
+        """Return a small upright JPEG, as `imgsearch.embedding.pictures.render` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: as `pixels`.
+        """
+        facts, data = self._look("thumbnail", origin, longest, max_pixels)
+        return Thumbnail(data, facts["width"], facts["height"])
+
+    def glance(self, origin: Origin, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+        """Return an image squashed to a square, as `imgsearch.embedding.pictures.glance` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: as `pixels`.
+        """
+        facts, data = self._look("glance", origin, edge, max_pixels)
+        pixels = np.frombuffer(data, np.uint8).reshape(edge, edge, 3)
+        return Glance(pixels, facts["width"], facts["height"])
+
+    def size(self, origin: Origin, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+        """Return the upright width and height of an image.
+
+        Raises:
+            BeyondError, ImageError, ModelError: as `pixels`.
+        """
+        facts, _ = self._look("size", origin, 1, max_pixels)
+        return facts["width"], facts["height"]
+
+    def begin(self, allowance: Allowance) -> None:
+        """Take up a new image, with a new allowance."""
+        self.allowance = allowance
+        self._cancelled = self._closed
+
+    def warm_up(self) -> None:
+        """Start the process, if it is not there, and do not wait until it is ready."""
+        if self._worker is None and not self._closed:
+            with suppress(ModelError):  # whoever needs it sees to it
+                self._worker = WorkerProcess(self._command, self.allowance.patience)
+
+    def cancel(self) -> None:
+        """Give up what is being looked at: whoever waits for it gets an `ImageError`."""
+        self._cancelled = True
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
+
+    def close(self) -> None:
+        """End the process, whatever it is at; no other is started."""
+        self._closed = True
+        self.cancel()
+
+    def drop(self) -> None:
+        """End the process while nothing is looked at."""
+        worker, self._worker, self._ready = self._worker, None, False
+        if worker is not None:
+            worker.kill()
+            worker.close()
+
+    def _look(
+        self, kind: str, origin: Origin, edge: int, max_pixels: int, crop: Side | None = None
+    ) -> tuple[dict[str, Any], bytes]:
+        path, digest = None, None
+        if isinstance(origin, Stored):
+            path, digest = origin.path, origin.digest.hex() if origin.digest else None
+        wanted = Look(
+            kind=kind,
+            edge=edge,
+            max_pixels=max_pixels,
+            bytes=self.allowance.bytes,
+            seconds=self.allowance.seconds,
+            crop=crop,
+            path=path,
+            digest=digest,
+        )
+        for attempt in count(1):
+            try:
+                facts, data = self._ask(wanted, origin)
+                break
+            except (WorkerDiedError, _GivenUpError) as death:
+                self.drop()
+                self.warm_up()  # it loads while nobody waits for it
+                if self._cancelled or isinstance(death, _GivenUpError):
+                    raise ImageError(origin.name, "was given up", transient=True) from None
+                if death.late:
+                    raise BeyondError(None) from None
+                if attempt == ATTEMPTS or not death.transient:
+                    reason = death.reason
+                    raise ImageError(origin.name, reason, transient=death.transient) from None
+        if "needs" in facts:
+            raise BeyondError(facts["needs"])
+        if "changed" in facts:
+            raise ImageError(origin.name, "has changed since it was indexed", transient=True)
+        if "reason" in facts:
+            raise ImageError(origin.name, facts.pop("reason"), **facts)
+        return facts, data
+
+    def _ask(self, wanted: Look, origin: Origin) -> tuple[dict[str, Any], bytes]:
+        """Return the facts and the bytes that the worker finds."""
+        with ExitStack() as timers:
+            worker = self._started(timers)
+            timers.enter_context(_clocked(worker, self.allowance.patience))
+            fields = wanted.fields()
+            if isinstance(origin, Content):
+                message, data = worker.look(fields, origin.file, origin.size)
+            else:
+                message, data = worker.look(fields, None, 0)
+        if message["last"]:
+            self.drop()
+            self.warm_up()
+        facts: dict[str, Any] = message["looked"]
+        return facts, data
+
+    def _started(self, timers: ExitStack) -> WorkerProcess:
+        """Return the worker, once it is ready."""
+
+        def note(worker: WorkerProcess) -> None:
+            self._worker = worker
+            if self._cancelled:  # set before a worker is killed: none is missed
+                worker.kill()
+                raise _GivenUpError
+            timers.enter_context(_clocked(worker, worker.start_limit))
+
+        worker = self._worker
+        if worker is not None and not worker.is_alive():
+            self.drop()
+            worker = None
+        if worker is None or not self._ready:
+            worker = started(self._command, self.allowance.patience, note, worker)
+            self._ready = True
+        return worker
+
+
+class _GivenUpError(Exception):
+    """What was looked at is of interest no more."""
+
+
+@contextmanager
+def _clocked(worker: WorkerProcess, seconds: float) -> Iterator[None]:
+    """Stop a worker once its time is up."""
+    timer = threading.Timer(seconds, worker.expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

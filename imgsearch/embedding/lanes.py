@@ -1,0 +1,221 @@
+"""Decoders that many share: a quick lane for most images, and a slow one for what takes more.
+
+Every image is tried in the quick lane, where it may take little memory and little time. What is
+beyond that goes to the slow lane, so that nobody with an ordinary image waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Self
+
+from imgsearch.embedding.decoder import Allowance, BeyondError, Decoder
+from imgsearch.embedding.limits import MAX_PIXELS, memory_of
+from imgsearch.errors import ImageError
+
+__all__ = ["FullError", "Lane", "Rules", "Turn", "decoders", "too_much"]
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a lane allows.
+
+    Attributes:
+        places: images that are looked at at once.
+        bytes: of memory for the pixels of all of them.
+        most: of these bytes for one image.
+        seconds: of computing for one image.
+        patience: seconds that may pass while it is looked at.
+        waiting: images that may wait.
+        nice: by how much the workers give way to others.
+    """
+
+    places: int
+    bytes: int
+    most: int
+    seconds: float
+    patience: float
+    waiting: int
+    nice: int = 0
+
+
+class FullError(Exception):
+    """Too many are waiting already."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A place in a lane, or in the queue for one; `decoder` is there once it is its turn."""
+
+    bytes: int
+    peer: str
+    decoder: Future[Decoder] = field(default_factory=Future)
+    held: Decoder | None = None
+
+
+class Lane:
+    """Decoders for as many images at once as there are places; a context manager.
+
+    Who waits gets the next one in turns: first one image of each peer, then the next of each.
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        """Start nothing yet."""
+        self.rules = rules
+        self._free = [self._decoder() for _ in range(rules.places)]
+        self._all = list(self._free)
+        self._left = rules.bytes
+        self._count = 0
+        self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def warm_up(self) -> None:
+        """Start the workers, and do not wait until they are ready."""
+        for decoder in self._all:
+            decoder.warm_up()
+
+    def enter(self, bytes_: int, peer: str = "") -> Turn:
+        """Queue up for a place; `leave` it in any case.
+
+        Args:
+            bytes_: that the image may take, at most `rules.most`.
+            peer: who asks.
+
+        Raises:
+            FullError: too many are waiting.
+        """
+        turn = Turn(min(bytes_, self.rules.most), peer)
+        with self._lock:
+            if self._closed or self._count >= self.rules.waiting + len(self._free):
+                raise FullError
+            self._waiting.setdefault(peer, deque()).append(turn)
+            self._count += 1
+            self._hand_out()
+        return turn
+
+    def leave(self, turn: Turn) -> None:
+        """Give a place back, or leave the queue; harmless if that was done."""
+        with self._lock:
+            held, turn.held = turn.held, None
+            if held is not None:
+                if self._closed:
+                    held.drop()
+                self._free.append(held)
+                self._left += turn.bytes
+            elif turn.decoder.cancel():
+                self._withdraw(turn)
+            self._hand_out()
+
+    def cancel(self, turn: Turn) -> None:
+        """Give up what is looked at in a place: its worker is killed. It is to be left all the same."""
+        with self._lock:
+            if turn.held is not None:
+                turn.held.cancel()
+
+    def close(self) -> None:
+        """End all workers, whatever they are at, and take on nothing more."""
+        with self._lock:
+            self._closed = True
+            for decoder in self._all:
+                decoder.close()
+            for decoder in self._free:
+                decoder.drop()
+            for turns in self._waiting.values():
+                for turn in turns:
+                    turn.decoder.cancel()
+            self._waiting.clear()
+            self._count = 0
+
+    @contextmanager
+    def decoder(self, peer: str = "") -> Iterator[Decoder]:
+        """Wait for a place with all that the lane allows for one image, and keep it for a while.
+
+        Raises:
+            ImageError: an image takes more than that (`limited`).
+        """
+        turn = self.enter(self.rules.most, peer)
+        try:
+            yield turn.decoder.result()
+        except BeyondError as beyond:
+            raise too_much("image", beyond, self.rules) from beyond
+        finally:
+            self.leave(turn)
+
+    def _decoder(self) -> Decoder:
+        return Decoder(self._allowance(self.rules.most), self.rules.nice)
+
+    def _allowance(self, bytes_: int) -> Allowance:
+        return Allowance(bytes=bytes_, seconds=self.rules.seconds, patience=self.rules.patience)
+
+    def _withdraw(self, turn: Turn) -> None:
+        turns = self._waiting.get(turn.peer)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            self._count -= 1
+            if not turns:
+                del self._waiting[turn.peer]
+
+    def _hand_out(self) -> None:
+        """Give free places to those who are next, as long as there is memory for them."""
+        while self._free and self._waiting and not self._closed:
+            peer, turns = next(iter(self._waiting.items()))
+            turn = turns[0]
+            if turn.bytes > self._left:
+                return
+            self._withdraw(turn)
+            if peer in self._waiting:
+                self._waiting.move_to_end(peer)
+            if not turn.decoder.set_running_or_notify_cancel():
+                continue
+            turn.held = self._free.pop()
+            turn.held.begin(self._allowance(turn.bytes))
+            self._left -= turn.bytes
+            turn.decoder.set_result(turn.held)
+
+
+def too_much(name: str, beyond: BeyondError, rules: Rules) -> ImageError:
+    """Return what is to be said of an image that takes more than a lane allows."""
+    if beyond.needs is None:
+        return ImageError(name, f"takes longer than {rules.seconds:g} s to decode", limited=True)
+    needs, most = beyond.needs / MEGABYTE, rules.most / MEGABYTE
+    reason = f"takes {needs:,.0f} MB of memory to decode, and the limit is {most:,.0f} MB"
+    return ImageError(name, f"{reason}: make it smaller", limited=True)
+
+
+def decoders(count: int, seconds: float, max_pixels: int = MAX_PIXELS) -> Lane:
+    """Return decoders for a run over the images of a collection, with the limits of `index`.
+
+    Args:
+        count: images at once.
+        seconds: for one of them.
+        max_pixels: of an image: what a worker may use of the memory follows.
+    """
+    most = memory_of(max_pixels, count)
+    patience = 2 * seconds
+    waiting = 1_000_000  # they are asked for by a few threads
+    return Lane(
+        Rules(
+            places=count,
+            bytes=count * most,
+            most=most,
+            seconds=seconds,
+            patience=patience,
+            waiting=waiting,
+        )
+    )
