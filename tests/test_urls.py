@@ -19,7 +19,7 @@ from imgsearch.errors import GoneError, InputError
 from imgsearch.evaluating import evaluate
 from imgsearch.storage.records import Entry
 from imgsearch.verifying import verify
-from imgsearch.web.originals import read_original
+from imgsearch.web.originals import Original
 from imgsearch.web.problems import LostFileError
 from tests.accounts import did, holds, ids_in
 from tests.pictures import save_pictures
@@ -220,13 +220,13 @@ def test_labels_may_name_urls(indexed: Bucket, empty: Path, tmp_path: Path) -> N
 def test_originals_are_delivered_while_they_are_what_was_indexed(files: Bucket) -> None:
     content = image_of(3)
     entry = Entry(1, files.at("3.png"), len(content), 0, sha256(content).digest())
-    assert read_original(entry) == content
+    assert Original(entry).read() == content
     files.put("3.png", 4)
     with pytest.raises(LostFileError, match=re.escape(f"{entry.path} has changed")):
-        read_original(entry)
+        Original(entry)
     files.drop("3.png")
     with pytest.raises(LostFileError, match=re.escape(f"{entry.path} is gone")):
-        read_original(entry)
+        Original(entry)
 
 
 @pytest.mark.usefixtures("here", "collection", "indexed")

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.looking import Look, Side
@@ -19,7 +18,7 @@ from imgsearch.embedding.pictures import Glance, Thumbnail
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError
 
-__all__ = ["Allowance", "BeyondError", "Content", "Decoder", "Origin", "Stored"]
+__all__ = ["Allowance", "BeyondError", "Content", "Decoder", "GivenUpError", "Origin", "Stored"]
 
 ATTEMPTS = 2  # at an image whose worker was killed by somebody else
 
@@ -76,6 +75,10 @@ class BeyondError(Exception):
         self.needs = needs
 
 
+class GivenUpError(ImageError):
+    """Report that the worker was killed, or that what it looked at was given up."""
+
+
 class Decoder:
     """A worker process, started when it is needed, and replaced when it dies.
 
@@ -111,7 +114,7 @@ class Decoder:
         Raises:
             BeyondError: it takes more than is allowed.
             ImageError: as `imgsearch.embedding.pictures.pixels_from`; or its worker crashed, or was
-                killed or cancelled (`transient`).
+                killed (`GivenUpError`).
             ModelError: no worker can be started.
         """
         _, data = self._look("pixels", origin, input_size, max_pixels, crop)
@@ -191,20 +194,7 @@ class Decoder:
             path=path,
             digest=digest,
         )
-        for attempt in count(1):
-            try:
-                facts, data = self._ask(wanted, origin)
-                break
-            except (WorkerDiedError, _GivenUpError) as death:
-                self.drop()
-                self.warm_up()  # it loads while nobody waits for it
-                if self._cancelled or isinstance(death, _GivenUpError):
-                    raise ImageError(origin.name, "was given up", transient=True) from None
-                if death.late:
-                    raise BeyondError(None) from None
-                if attempt == ATTEMPTS or not death.transient:
-                    reason = death.reason
-                    raise ImageError(origin.name, reason, transient=death.transient) from None
+        facts, data = self._try(wanted, origin)
         if "needs" in facts:
             raise BeyondError(facts["needs"])
         if "changed" in facts:
@@ -212,6 +202,27 @@ class Decoder:
         if "reason" in facts:
             raise ImageError(origin.name, facts.pop("reason"), **facts)
         return facts, data
+
+    def _try(self, wanted: Look, origin: Origin) -> tuple[dict[str, Any], bytes]:
+        """Ask the worker; once more if somebody else killed it."""
+        for attempt in count(1):
+            try:
+                return self._ask(wanted, origin)
+            except (WorkerDiedError, _CancelledError) as death:
+                self.drop()
+                self.warm_up()  # it loads while nobody waits for it
+                if self._cancelled or isinstance(death, _CancelledError):
+                    raise GivenUpError(origin.name, "was given up", transient=True) from None
+                if death.late:
+                    raise BeyondError(None) from None
+                if not death.transient:
+                    raise ImageError(origin.name, death.reason) from None
+                if attempt == ATTEMPTS:
+                    raise GivenUpError(origin.name, death.reason, transient=True) from None
+            except BaseException:
+                self.drop()  # it may have been sent a part of its question
+                raise
+        raise AssertionError  # the last attempt has an end
 
     def _ask(self, wanted: Look, origin: Origin) -> tuple[dict[str, Any], bytes]:
         """Return the facts and the bytes that the worker finds."""
@@ -236,7 +247,7 @@ class Decoder:
             self._worker = worker
             if self._cancelled:  # set before a worker is killed: none is missed
                 worker.kill()
-                raise _GivenUpError
+                raise _CancelledError
             timers.enter_context(_clocked(worker, worker.start_limit))
 
         worker = self._worker
@@ -249,7 +260,7 @@ class Decoder:
         return worker
 
 
-class _GivenUpError(Exception):
+class _CancelledError(Exception):
     """What was looked at is of interest no more."""
 
 

@@ -6,10 +6,9 @@ beyond that goes to the slow lane, so that nobody with an ordinary image waits f
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +122,7 @@ class Lane:
             self._hand_out()
 
     def cancel(self, turn: Turn) -> None:
-        """Give up what is looked at in a place: its worker is killed. It is to be left all the same."""
+        """Give up what is looked at: its worker is killed. The place is to be left all the same."""
         with self._lock:
             if turn.held is not None:
                 turn.held.cancel()

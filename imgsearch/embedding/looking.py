@@ -18,7 +18,7 @@ from imgsearch.embedding.limits import (
     pillow_allows,
     seconds_limited,
 )
-from imgsearch.embedding.pictures import glance, pixels_from, render, size_of
+from imgsearch.embedding.pictures import JPEG, glance, pixels_from, render, size_of
 from imgsearch.errors import ImageError, InputError
 
 __all__ = ["Look", "look", "look_of"]
@@ -106,6 +106,8 @@ def _look(wanted: Look, source: Readable) -> Found:
     with memory_limited(HEADER), open_image(source, wanted.max_pixels) as image:
         edge = wanted.edge if wanted.crop is None else max(image.size)
         needs, format_ = decoding_bytes(image, edge), image.format
+        if wanted.kind == "size" and format_ in JPEG:
+            needs = 0  # its header tells it
     if needs > wanted.bytes:
         raise _BeyondError(needs)
     crop = None if wanted.crop is None else Box(*wanted.crop)

@@ -22,6 +22,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
 __all__ = [
+    "JPEG",
     "Glance",
     "Thumbnail",
     "glance",
@@ -34,7 +35,8 @@ __all__ = [
 
 QUALITY = 80  # of a thumbnail: some 12 KB
 
-_JPEG = ("JPEG", "MPO")  # of Pillow's formats, those that can be decoded at reduced scale
+#: Of Pillow's formats, those that can be decoded at reduced scale.
+JPEG = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    if image.format not in _JPEG:
+    if image.format not in JPEG:
         image.load()  # other plug-ins may turn the image while they load it
     turned = orientation_of(image) in TURNED
     return image.size[::-1] if turned else image.size
@@ -156,7 +158,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
     """Have a JPEG decoded at reduced scale, so that the part keeps twice `size` where it has it."""
-    if image.format not in _JPEG:
+    if image.format not in JPEG:
         return
     orientation = orientation_of(image)
     left, top, right, bottom = stored_part(part, orientation)

@@ -25,6 +25,7 @@ class ServerOptions:
         upload_seconds: that a request's body may take.
         idle_seconds: that may pass until more of a request is there.
         answer_seconds: that an answer may take.
+        decode_seconds: of computing that decoding an image may take.
         max_uploads: requests with a body that are dealt with at once; others are sent away.
         thumbnails: bytes of thumbnails that are kept.
         cache: the folder for these; None for the user's.
@@ -42,6 +43,7 @@ class ServerOptions:
     upload_seconds: float = 60.0
     idle_seconds: float = 10.0
     answer_seconds: float = 60.0
+    decode_seconds: float = 10.0
     max_uploads: int = 64
     thumbnails: int = 1_000_000_000
     cache: Path | None = None

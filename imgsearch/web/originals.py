@@ -12,7 +12,7 @@ from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 from imgsearch.storage.records import Entry
 from imgsearch.web.problems import LostFileError
 
-__all__ = ["Original", "read_original"]
+__all__ = ["Original", "check_original"]
 
 CHUNK = 1 << 18  # bytes
 
@@ -85,13 +85,6 @@ class Original:
         return LostFileError(f"{self._path} cannot be read: {reason_of(error)}")
 
 
-def read_original(entry: Entry) -> bytes:
-    """Return the content of the file of an image, if it is what was indexed.
-
-    Raises:
-        LostFileError: it is gone, cannot be read, or is not what was indexed.
-    """
-    content = Original(entry).read()
-    if hashlib.sha256(content).digest() != entry.digest:
-        raise LostFileError(f"{entry.path} changes while it is read; try again")
-    return content
+def check_original(entry: Entry) -> None:
+    """Raise `LostFileError` if the file of an image is gone, or is not what was indexed."""
+    Original(entry).close()

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from imgsearch.web.asking import FORM, MAX_ID, read_form
+from imgsearch.web.leaving import peer_of, while_there
 from imgsearch.web.problems import PROBLEMS
 from imgsearch.web.schemas import Edge, Found, Health, ImageFacts, Images, Information
 from imgsearch.web.service import Service
@@ -53,7 +54,8 @@ async def query(request: Request) -> Response:
     """
     uploads: Uploads = request.app.state.uploads
     async with uploads.form_of(request) as form:
-        return JSONResponse(await _service(request).query(read_form(form)))
+        answering = _service(request).query(read_form(form), peer_of(request))
+        return JSONResponse(await while_there(request, answering))
 
 
 @api.get("/images", response_model=Images, responses=_refusals(422, 503))
@@ -69,7 +71,8 @@ async def browse(
 @api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
 async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the address has it
     """Return what is known of an image."""
-    return JSONResponse(await _service(request).facts(id))
+    answering = _service(request).facts(id, peer_of(request))
+    return JSONResponse(await while_there(request, answering))
 
 
 @api.get(
@@ -110,7 +113,8 @@ async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Respon
     headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
     if _is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    jpeg = await _service(request).thumbnail(entry, int(size))
+    making = _service(request).thumbnail(entry, int(size), peer_of(request))
+    jpeg = await while_there(request, making)
     return Response(jpeg, headers=headers, media_type="image/jpeg")
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import asynccontextmanager
+from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import platformdirs
 from starlette.exceptions import HTTPException
 
-from imgsearch.embedding.images import open_image
-from imgsearch.embedding.pictures import Thumbnail, quick_size, render
-from imgsearch.embedding.pipeline import cores
+from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Origin, Stored
+from imgsearch.embedding.limits import MAX_PIXELS
+from imgsearch.embedding.pictures import Thumbnail
 from imgsearch.errors import ImageError, InputError
 from imgsearch.forms import answer_fields, info_fields, path_fields
 from imgsearch.hits import Answer
@@ -24,8 +24,9 @@ from imgsearch.places import AnyCollection
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.records import Entry
 from imgsearch.web.asking import Ask, Crop
+from imgsearch.web.decoding import Decoding
 from imgsearch.web.options import ServerOptions
-from imgsearch.web.originals import Original, read_original
+from imgsearch.web.originals import Original, check_original
 from imgsearch.web.problems import ForgottenError, LostFileError
 from imgsearch.web.remembering import Remembered
 from imgsearch.web.thumbnails import Thumbnails
@@ -38,7 +39,7 @@ T = TypeVar("T")
 UPLOADS = 1_000  # that are remembered: 5 KB each
 SIZES = 200_000  # of images, that are remembered
 READERS = 8  # threads for what waits for the disk more than it computes
-LARGE = 16_000_000  # pixels; of larger uploads, one is decoded at a time
+CHUNK = 1 << 18  # bytes
 PROBE = np.zeros((8, 8, 3), np.uint8)  # what warms the model up
 
 
@@ -53,106 +54,150 @@ class Service:
         self._thumbnails = Thumbnails(cache, options.thumbnails)
         self._uploads: Remembered[str, Vectors] = Remembered(UPLOADS)
         self._sizes: Remembered[bytes, tuple[int, int]] = Remembered(SIZES)
-        self._large = threading.Lock()
-        # One more than there are cores: now and then each waits for another to leave Python.
-        self._workers = ThreadPoolExecutor(cores() + 1, "imgsearch-worker")
+        self._decoding = Decoding(options)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
-        """Load the model, open the index."""
+        """Load the model, open the index, start the workers."""
+        self._decoding.warm_up()
         self._collection.answer([PROBE], k=1)
         self._collection.info()
 
     def close(self) -> None:
-        """Take on nothing more."""
-        for pool in (self._workers, self._readers):
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Take on nothing more, and end the workers, whatever they are at."""
+        self._decoding.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
 
-    async def query(self, ask: Ask) -> dict[str, Any]:
-        """Answer a query."""
-        embeds = ask.image is not None or ask.crop is not None
-        return await self._run(self._workers if embeds else self._readers, self._query, ask)
+    async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
+        """Answer a query of a peer."""
+        if ask.image is not None:
+            name = await self._run(_name_of, ask)
+            asked = partial(self._query_upload, ask=ask, name=name)
+            try:
+                return await self._decode(asked, name, peer)
+            except ImageError as error:
+                title = ask.image.filename or "image"
+                raise InputError(f"{title}: {error.reason}") from error
+        if ask.crop is not None:
+            entry = await self.entry(ask.like[0].id)
+            asked = partial(self._query_part, ask=ask, entry=entry)
+            return await self._decode_stored(asked, entry, f"part {ask.crop}", peer)
+        return await self._run(self._query, ask)
 
     async def entry(self, id_: int) -> Entry:
         """Return what is known of an image."""
-        return await self._run(self._readers, self._entries.get, id_)
+        return await self._run(self._entries.get, id_)
 
-    async def facts(self, id_: int) -> dict[str, Any]:
+    async def facts(self, id_: int, peer: str = "") -> dict[str, Any]:
         """Return what is known of an image, and how large it is."""
-        return await self._run(self._workers, self._facts, id_)
+        entry = await self.entry(id_)
+        size = self._sizes.get(entry.digest)
+        if size is None:
+            try:
+                asked = partial(_size_of, entry=entry)
+                size = await self._decode_stored(asked, entry, "size", peer)
+            except (ImageError, LostFileError):
+                return _facts_of(entry, None)
+            self._sizes.put(entry.digest, size)
+        return _facts_of(entry, size)
 
     async def browse(self, after: int, limit: int) -> list[dict[str, Any]]:
         """Return images after an id, in the order in which they came."""
-        return await self._run(self._readers, self._browse, after, limit)
+        return await self._run(self._browse, after, limit)
 
-    async def thumbnail(self, entry: Entry, size: int) -> bytes:
+    async def thumbnail(self, entry: Entry, size: int, peer: str = "") -> bytes:
         """Return a JPEG of an image whose longer edge has `size` pixels."""
-        made = await self._run(self._readers, self._thumbnails.get, entry.digest, size)
+        made = await self._run(self._thumbnails.get, entry.digest, size)
         if made is None:
-            made = await self._run(self._workers, self._make_thumbnail, entry, size)
+            asked = partial(_thumbnail_of, entry=entry, size=size)
+            made = await self._decode_stored(asked, entry, f"thumbnail {size}", peer)
+            await self._run(self._thumbnails.put, entry.digest, size, made)
         self._sizes.put(entry.digest, (made.width, made.height))
         return made.jpeg
 
     async def original(self, entry: Entry) -> Original:
         """Open the file of an image."""
-        return await self._run(self._readers, Original, entry)
+        return await self._run(Original, entry)
 
     async def info(self) -> dict[str, Any]:
         """Return what the collection holds, and whether it is being indexed."""
-        return await self._run(self._readers, self._info)
+        return await self._run(self._info)
 
-    async def _run(
-        self,
-        pool: ThreadPoolExecutor,
-        function: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
+    @cached_property
+    def _input_size(self) -> int:
+        return self._collection.info().model.input_size
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function that may wait for the disk."""
+        async with self._in_time():
+            return await asyncio.wrap_future(self._readers.submit(function, *args, **kwargs))
+
+    async def _decode(self, function: Callable[[Decoder], T], key: str, peer: str) -> T:
+        """Run a function with a decoder; see `Decoding.run`."""
+        async with self._in_time():
+            return await self._decoding.run(function, key=key, peer=peer)
+
+    async def _decode_stored(
+        self, function: Callable[[Decoder], T], entry: Entry, what: str, peer: str
     ) -> T:
-        """Run a function in a pool."""
-        future = pool.submit(function, *args, **kwargs)
+        """Run a function with a decoder, which looks at an image of the collection."""
+        try:
+            return await self._decode(function, f"{entry.digest.hex()} {what}", peer)
+        except GivenUpError:
+            raise
+        except ImageError as error:
+            if not error.limited:
+                await self._run(check_original, entry)
+            if error.transient:
+                raise LostFileError(f"{entry.path} changes while it is read; try again") from error
+            raise
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._options.answer_seconds):
-                return await asyncio.wrap_future(future)
+                yield
         except TimeoutError as error:
-            raise HTTPException(503, "this takes too long at present; try again") from error
+            late = "this takes too long at present; try again"
+            raise HTTPException(503, late, {"Retry-After": "5"}) from error
 
     def _info(self) -> dict[str, Any]:
         indexing = self._entries.are_changing()
         return {**info_fields(self._collection.info()), "indexing": indexing}
 
-    def _facts(self, id_: int) -> dict[str, Any]:
-        entry = self._entries.get(id_)
-        try:
-            size = self._size_of(entry) or self._render(entry, 1)
-        except (ImageError, LostFileError):
-            size = None
-        return _facts_of(entry, size)
-
     def _browse(self, after: int, limit: int) -> list[dict[str, Any]]:
         entries = self._entries.after(after, limit)
         return [_facts_of(entry, self._sizes.get(entry.digest)) for entry in entries]
 
-    def _size_of(self, entry: Entry) -> tuple[int, int] | None:
-        """Return the upright width and height of an image, None if that takes decoding it."""
-        known = self._sizes.get(entry.digest)
-        if known is None:
-            known = quick_size(read_original(entry))
-            if known is not None:
-                self._sizes.put(entry.digest, known)
-        return known
+    def _query_upload(self, decoder: Decoder, *, ask: Ask, name: str) -> dict[str, Any]:
+        assert ask.image is not None  # noqa: S101 - for the type checker
+        content = Content(ask.image.file, ask.image.size or 0)
+        embedding = self._embed(decoder, content, ask.crop, self._options.max_pixels)
+        self._uploads.put(name, embedding)
+        return self._answer(ask, name, embedding)
 
-    def _render(self, entry: Entry, longest: int) -> tuple[int, int]:
-        made = render(read_original(entry), longest)
-        self._sizes.put(entry.digest, (made.width, made.height))
-        return made.width, made.height
-
-    def _make_thumbnail(self, entry: Entry, size: int) -> Thumbnail:
-        made = render(read_original(entry), size)
-        self._thumbnails.put(entry.digest, size, made)
-        return made
+    def _query_part(self, decoder: Decoder, *, ask: Ask, entry: Entry) -> dict[str, Any]:
+        most = max(MAX_PIXELS, self._options.max_pixels)
+        embedding = self._embed(decoder, Stored(entry.path, entry.digest), ask.crop, most)
+        return self._answer(ask, None, embedding)
 
     def _query(self, ask: Ask) -> dict[str, Any]:
-        name, embedding = self._upload(ask)
+        if ask.embedding is None:
+            return self._answer(ask, None, None)
+        remembered = self._uploads.get(ask.embedding)
+        if remembered is None:
+            raise ForgottenError("that image is remembered no more: send it again")
+        return self._answer(ask, ask.embedding, remembered)
+
+    def _embed(
+        self, decoder: Decoder, origin: Origin, crop: Crop | None, max_pixels: int
+    ) -> Vectors:
+        pixels = decoder.pixels(origin, self._input_size, crop, max_pixels)
+        embedding: Vectors = self._collection.embed([pixels])[0]
+        return embedding
+
+    def _answer(self, ask: Ask, name: str | None, embedding: Vectors | None) -> dict[str, Any]:
+        """Answer a query, one of whose images is that of an embedding, which has a name."""
         combined = self._combine(ask, embedding)
         options = ask.options.copy()
         if ask.exclude_self:
@@ -168,42 +213,12 @@ class Service:
         title = ask.image.filename if ask.image is not None else None
         return {"query": title, **fields, "embedding": name}
 
-    def _upload(self, ask: Ask) -> tuple[str | None, Vectors | None]:
-        """Return the name and the embedding of an upload; None if none is asked with."""
-        if ask.image is not None:
-            content = ask.image.file.read()
-            embedding = self._embed(content, ask.crop, ask.image.filename or "image")
-            name = hashlib.sha256(repr(ask.crop).encode() + content).hexdigest()[:32]
-            self._uploads.put(name, embedding)
-            return name, embedding
-        if ask.embedding is not None:
-            remembered = self._uploads.get(ask.embedding)
-            if remembered is None:
-                raise ForgottenError("that image is remembered no more: send it again")
-            return ask.embedding, remembered
-        return None, None
-
-    def _embed(self, content: bytes, crop: Crop | None, name: str) -> Vectors:
-        most = self._options.max_pixels
-        try:
-            with open_image(content, most) as image:
-                large = image.width * image.height > LARGE
-            with self._large if large else nullcontext():
-                embedding: Vectors = self._collection.embed([content], crop=crop, max_pixels=most)[
-                    0
-                ]
-        except ImageError as error:
-            raise InputError(f"{name}: {error.reason}") from error
-        return embedding
-
     def _combine(self, ask: Ask, embedding: Vectors | None) -> Vectors:
         """Return one embedding for all that is asked with."""
         likes = [like for like in ask.like if like.weight > 0]
         unlikes = [like for like in ask.like if like.weight < 0]
-        if ask.crop is not None and ask.image is None:
-            entry = self._entries.get(likes[0].id)
-            return self._embed(read_original(entry), ask.crop, entry.path)
-        if embedding is not None and not ask.like:
+        part = ask.crop is not None and ask.image is None  # of the only one of these
+        if embedding is not None and (part or not ask.like):
             return embedding
         wanted = self._entries.embeddings([like.id for like in likes])
         weights = [like.weight for like in likes]
@@ -215,6 +230,24 @@ class Service:
         unwanted = self._entries.embeddings([unlike.id for unlike in unlikes])
         weights += [-unlike.weight for unlike in unlikes]
         return self._collection.combine(wanted, unlike=unwanted, weights=weights)
+
+
+def _name_of(ask: Ask) -> str:
+    """Return the name of an upload: it tells its content and the part that is meant."""
+    assert ask.image is not None  # noqa: S101 - for the type checker
+    hashed = hashlib.sha256(repr(ask.crop).encode())
+    ask.image.file.seek(0)
+    while chunk := ask.image.file.read(CHUNK):
+        hashed.update(chunk)
+    return hashed.hexdigest()[:32]
+
+
+def _size_of(decoder: Decoder, *, entry: Entry) -> tuple[int, int]:
+    return decoder.size(Stored(entry.path, entry.digest))
+
+
+def _thumbnail_of(decoder: Decoder, *, entry: Entry, size: int) -> Thumbnail:
+    return decoder.thumbnail(Stored(entry.path, entry.digest), size)
 
 
 def _facts_of(entry: Entry, size: Sequence[int] | None) -> dict[str, Any]:

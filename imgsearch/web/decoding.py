@@ -1,0 +1,142 @@
+"""Have images decoded by worker processes, for many who ask at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.exceptions import HTTPException
+
+from imgsearch.embedding.decoder import BeyondError, Decoder, GivenUpError
+from imgsearch.embedding.lanes import FullError, Lane, Rules, too_much
+from imgsearch.embedding.pipeline import cores
+from imgsearch.errors import ImageError
+from imgsearch.web.options import ServerOptions
+from imgsearch.web.remembering import Remembered
+
+__all__ = ["Decoding"]
+
+T = TypeVar("T")
+
+FIRST = 32_000_000  # bytes that an image is tried with: its header tells whether it takes more
+QUICK_MOST = 128_000_000  # bytes of an image in the quick lane
+QUICK_BYTES = 400_000_000  # of all of them, or FIRST for each
+QUICK_SECONDS = 1.0  # of computing
+QUICK_PATIENCE = 5.0
+QUICK_WAITING = 256
+SLOW_WAITING = 32
+NICE = 5  # of the slow lane
+BYTES = 17  # that decoding a pixel may take: see imgsearch.embedding.limits
+REFUSED = 10_000  # images that are remembered to be too much
+
+
+class Decoding:
+    """A quick lane, where every image is tried, and a slow one for what takes more."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        """Start nothing yet."""
+        # One place more than there are cores: now and then each waits for another to leave Python.
+        places = cores() + 1
+        self._quick = Lane(
+            Rules(
+                places=places,
+                bytes=max(QUICK_BYTES, FIRST * places),
+                most=QUICK_MOST,
+                seconds=QUICK_SECONDS,
+                patience=QUICK_PATIENCE,
+                waiting=QUICK_WAITING,
+            )
+        )
+        memory = min(FIRST + BYTES * options.max_pixels, _memory_of_the_machine() // 2)
+        slow = max(1, cores() // 4)
+        self._slow = Lane(
+            Rules(
+                places=slow,
+                bytes=memory,
+                most=memory,
+                seconds=options.decode_seconds,
+                patience=3 * options.decode_seconds,
+                waiting=SLOW_WAITING,
+                nice=NICE,
+            )
+        )
+        self._threads = ThreadPoolExecutor(places + slow, "imgsearch-decoding")
+        self._refused: Remembered[str, ImageError] = Remembered(REFUSED)
+
+    def warm_up(self) -> None:
+        """Start the workers of the quick lane, and do not wait until they are ready."""
+        self._quick.warm_up()
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        for lane in (self._quick, self._slow):
+            lane.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, function: Callable[[Decoder], T], *, key: str, peer: str) -> T:
+        """Return what a function returns that is given a decoder, and runs in a thread.
+
+        If whoever awaits it is cancelled, the decoder's worker is killed.
+
+        Args:
+            function: is called again, with a decoder that may do more, if an image takes more.
+            key: of the image: what takes too much is not tried twice.
+            peer: who asks.
+
+        Raises:
+            ImageError: an image cannot be decoded, or takes too much.
+            HTTPException: 503, too many are waiting, or a worker was killed.
+        """
+        refused = self._refused.get(key)
+        if refused is not None:
+            raise refused
+        try:
+            return await self._run(function, peer)
+        except FullError as error:
+            busy = "too many images are being decoded; try again in a moment"
+            raise HTTPException(503, busy, {"Retry-After": "5"}) from error
+        except GivenUpError as error:
+            lost = f"decoding was cut off ({error.reason}); try again"
+            raise HTTPException(503, lost, {"Retry-After": "1"}) from error
+        except ImageError as error:
+            if error.limited:
+                self._refused.put(key, error)
+            raise
+
+    async def _run(self, function: Callable[[Decoder], T], peer: str) -> T:
+        lane, given = self._quick, FIRST
+        while True:
+            try:
+                return await self._at(lane, given, function, peer)
+            except BeyondError as beyond:
+                needs = beyond.needs
+                if lane is self._quick and (needs is None or needs > lane.rules.most):
+                    lane, given = self._slow, max(lane.rules.most, needs or 0)
+                elif needs is not None and needs > given:
+                    given = needs
+                else:
+                    raise too_much("image", beyond, lane.rules) from beyond
+                if given > lane.rules.most:
+                    raise too_much("image", beyond, lane.rules) from beyond
+
+    async def _at(self, lane: Lane, given: int, function: Callable[[Decoder], T], peer: str) -> T:
+        turn = lane.enter(given, peer)
+        try:
+            decoder = await asyncio.wrap_future(turn.decoder)
+            job = self._threads.submit(function, decoder)
+        except BaseException:
+            lane.leave(turn)
+            raise
+        job.add_done_callback(lambda _: lane.leave(turn))
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            lane.cancel(turn)
+            raise
+
+
+def _memory_of_the_machine() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

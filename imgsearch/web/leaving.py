@@ -1,0 +1,43 @@
+"""Give up an answer once nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+__all__ = ["peer_of", "while_there"]
+
+T = TypeVar("T")
+
+
+def peer_of(request: Request) -> str:
+    """Return the address of who asks, the same for all connections of a machine."""
+    return request.client.host if request.client else ""
+
+
+async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
+    """Await an answer, and cancel it if the client leaves; the request's body has been read.
+
+    Raises:
+        HTTPException: 400, it left.
+    """
+    answer = asyncio.ensure_future(answering)
+    leaving = asyncio.ensure_future(_leaving(request))
+    try:
+        await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(400, "the client left before it was answered")
+        return answer.result()
+    finally:
+        for task in (answer, leaving):
+            task.cancel()
+        await asyncio.gather(answer, leaving, return_exceptions=True)
+
+
+async def _leaving(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
