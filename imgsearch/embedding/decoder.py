@@ -16,7 +16,7 @@ from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.looking import Look, Side
 from imgsearch.embedding.pictures import Glance, Thumbnail
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
-from imgsearch.errors import ImageError, ModelError
+from imgsearch.errors import ImageError, ModelError, PicklableError
 
 __all__ = ["Allowance", "BeyondError", "Content", "Decoder", "GivenUpError", "Origin", "Stored"]
 
@@ -63,7 +63,7 @@ class Stored:
 Origin: TypeAlias = Content | Stored
 
 
-class BeyondError(Exception):
+class BeyondError(PicklableError):
     """An image takes more than was allowed.
 
     Attributes:

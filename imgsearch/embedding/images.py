@@ -28,7 +28,6 @@ __all__ = [
     "DECODER",
     "ImageFile",
     "Pixels",
-    "Readable",
     "Source",
     "decode",
     "open_image",
@@ -78,7 +77,6 @@ class ImageFile:
     """An open image file whose content is known, but not decoded yet; a context manager.
 
     Attributes:
-        path: of the file.
         digest: SHA-256 of the file, 32 bytes.
         size: in bytes.
         mtime_ns: its modification time, None where `trusted_time` does not trust it.
@@ -90,7 +88,7 @@ class ImageFile:
         Raises:
             ImageError: it cannot be read (`transient`), or it is no image (not `recognised`).
         """
-        self.path = path
+        self._path = path
         with _reading(path), ExitStack() as opened:
             found = open_timed(path, partial(recognise, path=path))
             self._file = opened.enter_context(found.file)
@@ -117,34 +115,17 @@ class ImageFile:
             ImageError: it cannot be read or has changed (`transient`), it is too large (`limited`),
                 it cannot be decoded, or it is no image (not `recognised`).
         """
-        with _reading(self.path):
+        with _reading(self._path):
             self._file.seek(0)
-            pixels = decode(self._file, input_size, self.path, max_pixels)
+            pixels = decode(self._file, input_size, self._path, max_pixels)
             self._check_unchanged()
         return pixels
-
-    @contextmanager
-    def opened(self, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-        """Open it as an image, as `open_image` does.
-
-        Raises:
-            ImageError: as for `decode`.
-        """
-        with _reading(self.path):
-            self._file.seek(0)
-            with _opened(self._file, self.path, max_pixels) as image:
-                yield image
-            self._check_unchanged()
 
     def _check_unchanged(self) -> None:
         before, after = self._status, os.fstat(self._file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             reason = "changed while it was read; index again"
-            raise ImageError(self.path, reason, transient=True)
-
-
-#: The path of an image file, its content, or the file when it is open already.
-Readable: TypeAlias = str | bytes | ImageFile
+            raise ImageError(self._path, reason, transient=True)
 
 
 def read(path: str, input_size: int) -> Source:
@@ -199,17 +180,13 @@ def decode(
 
 
 @contextmanager
-def open_image(source: Readable, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(source: str | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image file, given by its path or its content; nothing is decoded yet.
 
     Raises:
         ImageError: it cannot be read, it is no image, it has more than `max_pixels`, or what was
             done with it failed.
     """
-    if isinstance(source, ImageFile):
-        with source.opened(max_pixels) as image:
-            yield image
-        return
     if isinstance(source, bytes):
         with _opened(io.BytesIO(source), "image", max_pixels) as image:
             yield image

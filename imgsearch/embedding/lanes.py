@@ -16,7 +16,7 @@ from typing import Self
 
 from imgsearch.embedding.decoder import Allowance, BeyondError, Decoder
 from imgsearch.embedding.limits import MAX_PIXELS, memory_of
-from imgsearch.errors import ImageError
+from imgsearch.errors import ImageError, PicklableError
 
 __all__ = ["FullError", "Lane", "Rules", "Turn", "decoders", "too_much"]
 
@@ -46,7 +46,7 @@ class Rules:
     nice: int = 0
 
 
-class FullError(Exception):
+class FullError(PicklableError):
     """Too many are waiting already."""
 
 

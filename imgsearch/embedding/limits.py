@@ -24,6 +24,7 @@ __all__ = [
     "memory_of",
     "pillow_allows",
     "seconds_limited",
+    "webp_bytes",
 ]
 
 #: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
@@ -46,7 +47,7 @@ _STARTING = 16 << 20  # bytes that any image takes
 
 # Bytes beyond those of the pixels that a process may use: its libraries, the stacks of threads.
 _SLACK = 48 << 20
-_SLACK_OF = {"AVIF": 256 << 20, "HEIF": 256 << 20}
+_THREADS = 256 << 20
 
 
 def memory_of(max_pixels: int, workers: int) -> int:
@@ -89,6 +90,20 @@ def decoding_bytes(image: Image.Image, edge: int) -> int:
     return _STARTING + _BYTES_OF.get(image.format or "", plain) * pixels
 
 
+def webp_bytes(content: bytes) -> int:
+    """Return the same of a WebP file, from its first chunk; 0 if it has none."""
+    kind, rest = content[12:16], content[20:30].ljust(10, b"\0")
+    width, height = (int.from_bytes(rest[at : at + 3], "little") + 1 for at in (4, 7))
+    if kind == b"VP8L":
+        bits = int.from_bytes(rest[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(rest[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    elif kind != b"VP8X":
+        return 0
+    return _STARTING + _BYTES_OF["WEBP"] * width * height
+
+
 def _coefficients(image: Image.Image) -> int:
     """Return the bytes of the coefficients of a JPEG: a progressive one keeps them all at once."""
     if not (image.info.get("progressive") or image.info.get("progression")):
@@ -100,18 +115,18 @@ def _coefficients(image: Image.Image) -> int:
 
 
 @contextmanager
-def memory_limited(more: int, format_: str | None = None) -> Iterator[None]:
+def memory_limited(more: int, *, threads: bool = False) -> Iterator[None]:
     """Let this process use so many bytes more than now, until the context ends; only on Linux.
 
     Args:
         more: for the pixels.
-        format_: Pillow's name of the format, as some decoders need more memory for themselves.
+        threads: whether the decoder has threads, which reserve memory for their stacks.
     """
     if sys.platform != "linux":
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    _lower(resource.RLIMIT_DATA, _data() + more + _SLACK_OF.get(format_ or "", _SLACK))
+    _lower(resource.RLIMIT_DATA, _data() + more + (_THREADS if threads else _SLACK))
     try:
         yield
     finally:

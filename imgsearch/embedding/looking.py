@@ -6,20 +6,24 @@ given is it decoded, with exactly that much.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.images import ImageFile, Readable, open_image
+from imgsearch.embedding.images import open_image
 from imgsearch.embedding.limits import (
     decoding_bytes,
     memory_limited,
     pillow_allows,
     seconds_limited,
+    webp_bytes,
 )
-from imgsearch.embedding.pictures import JPEG, glance, pixels_from, render, size_of
-from imgsearch.errors import ImageError, InputError
+from imgsearch.embedding.pictures import glance, pixels_from, render, size_of
+from imgsearch.embedding.sources import open_source
+from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 
 __all__ = ["Look", "look", "look_of"]
 
@@ -63,6 +67,10 @@ def look_of(fields: dict[str, Any]) -> Look:
     return Look(**fields)
 
 
+class _ChangedError(Exception):
+    """The file at a path is not what is wanted."""
+
+
 class _BeyondError(Exception):
     """Decoding takes more memory than was given."""
 
@@ -80,61 +88,75 @@ def look(wanted: Look, content: bytes) -> Found:
     """
     try:
         with pillow_allows(wanted.max_pixels), seconds_limited(wanted.seconds):
-            if wanted.path is None:
-                return _look(wanted, content)
-            with memory_limited(HEADER):
-                file = ImageFile(wanted.path)
-            with file:
-                if wanted.digest not in (None, file.digest.hex()):
-                    return {"changed": True}, b""
-                return _look(wanted, file)
+            return _look(wanted, content if wanted.path is None else _content_of(wanted))
     except _BeyondError as beyond:
         return {"needs": beyond.needs}, b""
-    except InputError as error:
-        reason = error.reason if isinstance(error, ImageError) else str(error)
-        refusal = {"reason": reason, "transient": False, "limited": False, "recognised": True}
-        if isinstance(error, ImageError):
-            refusal |= {
-                "transient": error.transient,
-                "limited": error.limited,
-                "recognised": error.recognised,
-            }
-        return refusal, b""
+    except _ChangedError:
+        return {"changed": True}, b""
+    except ImageError as error:
+        return {
+            "reason": error.reason,
+            "transient": error.transient,
+            "limited": error.limited,
+            "recognised": error.recognised,
+        }, b""
 
 
-def _look(wanted: Look, source: Readable) -> Found:
-    with memory_limited(HEADER), open_image(source, wanted.max_pixels) as image:
-        edge = wanted.edge if wanted.crop is None else max(image.size)
-        needs, format_ = decoding_bytes(image, edge), image.format
-        if wanted.kind == "size" and format_ in JPEG:
-            needs = 0  # its header tells it
+def _content_of(wanted: Look) -> bytes:
+    """Return the content of the file at a path, if it is what is wanted."""
+    path = wanted.path or ""
+    try:
+        with open_source(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > wanted.bytes:
+                raise _BeyondError(size + HEADER)
+            content = file.read(size)
+    except (OSError, PackageError, SettingError) as error:
+        raise ImageError(path, f"cannot be read: {reason_of(error)}", transient=True) from error
+    if wanted.digest is not None and hashlib.sha256(content).hexdigest() != wanted.digest:
+        raise _ChangedError
+    return content
+
+
+def _look(wanted: Look, content: bytes) -> Found:
+    needs = _bytes_for(wanted, content)
     if needs > wanted.bytes:
         raise _BeyondError(needs)
     crop = None if wanted.crop is None else Box(*wanted.crop)
-    with memory_limited(wanted.bytes, format_):
-        return _KINDS[wanted.kind](source, wanted, crop)
+    with memory_limited(wanted.bytes, threads=content[4:8] == b"ftyp"):
+        return _KINDS[wanted.kind](content, wanted, crop)
 
 
-def _pixels(source: Readable, wanted: Look, crop: Box | None) -> Found:
-    return {}, pixels_from(source, wanted.edge, crop, wanted.max_pixels).tobytes()
+def _bytes_for(wanted: Look, content: bytes) -> int:
+    """Return about how many bytes it takes to decode an image, by its header."""
+    if content.startswith(b"RIFF"):  # its decoder takes them as soon as it is opened
+        return webp_bytes(content)
+    with memory_limited(HEADER), open_image(content, wanted.max_pixels) as image:
+        if wanted.kind == "size" and image.format in ("JPEG", "MPO"):
+            return 0  # its header tells it
+        return decoding_bytes(image, wanted.edge if wanted.crop is None else max(image.size))
 
 
-def _thumbnail(source: Readable, wanted: Look, crop: Box | None) -> Found:
-    made = render(source, wanted.edge, crop, wanted.max_pixels)
+def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
+    return {}, pixels_from(content, wanted.edge, crop, wanted.max_pixels).tobytes()
+
+
+def _thumbnail(content: bytes, wanted: Look, _: Box | None) -> Found:
+    made = render(content, wanted.edge, max_pixels=wanted.max_pixels)
     return {"width": made.width, "height": made.height}, made.jpeg
 
 
-def _glance(source: Readable, wanted: Look, _: Box | None) -> Found:
-    seen = glance(source, wanted.edge, wanted.max_pixels)
+def _glance(content: bytes, wanted: Look, _: Box | None) -> Found:
+    seen = glance(content, wanted.edge, wanted.max_pixels)
     return {"width": seen.width, "height": seen.height}, seen.pixels.tobytes()
 
 
-def _size(source: Readable, wanted: Look, _: Box | None) -> Found:
-    width, height = size_of(source, wanted.max_pixels)
+def _size(content: bytes, wanted: Look, _: Box | None) -> Found:
+    width, height = size_of(content, wanted.max_pixels)
     return {"width": width, "height": height}, b""
 
 
-_KINDS: dict[str, Callable[[Readable, Look, Box | None], Found]] = {
+_KINDS: dict[str, Callable[[bytes, Look, Box | None], Found]] = {
     "pixels": _pixels,
     "thumbnail": _thumbnail,
     "glance": _glance,

@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgsearch.embedding.cropping import TURNED, WHOLE, Box, Part, stored_part
-from imgsearch.embedding.images import (
-    ImageFile,
-    Pixels,
-    Readable,
-    open_image,
-    orientation_of,
-    picture_of,
-    pixels_of,
-)
+from imgsearch.embedding.images import Pixels, open_image, orientation_of, picture_of, pixels_of
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.errors import ImageError, InputError
 
 __all__ = [
-    "JPEG",
     "Glance",
     "Thumbnail",
     "glance",
@@ -35,8 +26,7 @@ __all__ = [
 
 QUALITY = 80  # of a thumbnail: some 12 KB
 
-#: Of Pillow's formats, those that can be decoded at reduced scale.
-JPEG = ("JPEG", "MPO")
+_JPEG = ("JPEG", "MPO")  # of Pillow's formats, those that can be decoded at reduced scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +39,12 @@ class Thumbnail:
 
 
 def pixels_from(
-    source: Readable, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """Return the pixels of an image file for a network: uint8 `[input_size, input_size, 3]`, RGB.
 
     Args:
-        source: the path of the file, its content, or the open file.
+        source: the path of the file, or its content.
         input_size: edge of the network's input.
         crop: the part of the image to be used; None for all of it.
         max_pixels: an image of more is refused.
@@ -70,12 +60,12 @@ def pixels_from(
 
 
 def thumbnail(
-    source: Readable, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> bytes:
     """Return a small upright JPEG of an image file, without its metadata.
 
     Args:
-        source: the path of the file, its content, or the open file.
+        source: the path of the file, or its content.
         longest: the longer edge in pixels; a smaller image is not enlarged.
         crop: the part of the image to be shown; None for all of it.
         max_pixels: an image of more is refused.
@@ -87,7 +77,7 @@ def thumbnail(
 
 
 def render(
-    source: Readable, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
 ) -> Thumbnail:
     """Do as `thumbnail`, and tell the size of the image."""
     with open_image(source, max_pixels) as image:
@@ -113,7 +103,7 @@ class Glance:
     height: int
 
 
-def glance(source: Readable, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+def glance(source: str | bytes, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
     """Return an image squashed to `edge` x `edge` pixels, and its size.
 
     Raises:
@@ -125,8 +115,8 @@ def glance(source: Readable, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
         return Glance(pixels_of(image, edge), *size)
 
 
-def size_of(source: Readable, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return the upright width and height of an image, which may take decoding it.
+def size_of(source: str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return the upright width and height of an image, which takes decoding it unless it is a JPEG.
 
     Raises:
         ImageError: as for `pixels_from`.
@@ -150,7 +140,7 @@ def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    if image.format not in JPEG:
+    if image.format not in _JPEG:
         image.load()  # other plug-ins may turn the image while they load it
     turned = orientation_of(image) in TURNED
     return image.size[::-1] if turned else image.size
@@ -158,7 +148,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
     """Have a JPEG decoded at reduced scale, so that the part keeps twice `size` where it has it."""
-    if image.format not in JPEG:
+    if image.format not in _JPEG:
         return
     orientation = orientation_of(image)
     left, top, right, bottom = stored_part(part, orientation)
@@ -168,7 +158,5 @@ def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
     )
 
 
-def _name(source: Readable) -> str:
-    if isinstance(source, ImageFile):
-        return source.path
+def _name(source: str | bytes) -> str:
     return source if isinstance(source, str) else "image"
