@@ -18,7 +18,7 @@ export PIP_CONSTRAINT = $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-scale test-slow test-latest test-lowest test-in lint constraints bench bench-peers bench-ray clean
+.PHONY: help venv demo test test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,13 +45,13 @@ test-latest:  ## run the tests on the newest release of every package, in .venv-
 	@$(MAKE) --no-print-directory test-in VENV=.venv-latest CONSTRAINTS=
 
 test-lowest:  ## run the tests on the oldest releases that are allowed, in .venv-lowest (about 20 minutes)
-	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST)
+	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST) WARNINGS='-W default'
 
 test-in:
 	@echo "Installing into $(VENV), then running the tests: about 20 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(WARNINGS)
 
 # The oldest release allowed of what imgsearch itself imports; of its tools, the newest.
 PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproject.toml \
@@ -69,6 +69,10 @@ lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+audit: $(STAMP)  ## look up the pinned releases in the OSV database of known vulnerabilities
+	@$(BIN)/python -m pip install -qq --editable '.[audit]'
+	@$(BIN)/pip-audit --vulnerability-service osv --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
 bench: $(STAMP)  ## measure all that this machine can do by itself (about 60 minutes)
 	@echo "Measuring: about 60 minutes; leave the machine alone meanwhile."
