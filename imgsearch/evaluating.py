@@ -131,6 +131,7 @@ def judge(
         searched=_searched(ways),
         worst=tuple(_worst(truth, asked, values[:, _MEASURES - 1], options.k)),
         seconds=time.monotonic() - started,
+        warnings=tuple(truth.warnings),
     )
 
 

@@ -92,6 +92,7 @@ class Evaluation:
         worst: up to ten queries, the lowest average precision by exact search first; only such that
             it is less than 1.
         seconds: it took.
+        warnings: about labels that are nearly the same, and paths that nearly are those of images.
     """
 
     labelled: int
@@ -107,3 +108,4 @@ class Evaluation:
     searched: Searched
     worst: tuple[WorstQuery, ...]
     seconds: float
+    warnings: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 
 from imgsearch.errors import InputError
 from imgsearch.hits import Search
-from imgsearch.labels import Labelled
+from imgsearch.labels import Labelled, difference, near_labels, near_miss
 from imgsearch.roots import real_path
 from imgsearch.search.metrics import Flags, Values
 from imgsearch.search.ranking import ranking, squared_distances
@@ -41,6 +41,7 @@ class GroundTruth:
         totals: other images of the class, int64 `[m]`.
         reach: tells which of them each search has come across.
         missing: labelled paths that are not in the view.
+        warnings: about labels and paths that are nearly the same.
     """
 
     view: Searchable
@@ -51,6 +52,7 @@ class GroundTruth:
     totals: Ids
     reach: Reach
     missing: Sequence[str]
+    warnings: Sequence[str]
 
     def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[tuple[Ids, Vectors]]:
         """Yield the embeddings of some images, up to `size` at a time."""
@@ -131,10 +133,11 @@ def ground_truth(
                 f"{row.where}: {row.path} is {row.label!r} here, and the same image is "
                 f"{found[id_].label!r} in {found[id_].where}; keep one of them"
             )
+    near = _near_paths(unknown, paths.values())
     if not found:
         raise InputError(
-            f"none of the {len(unknown):,} files of {given} is in the collection; index them, or "
-            "check the paths"
+            f"none of the {len(unknown):,} files of {given} is in the collection: "
+            + (near[0] if near else f"{unknown[0]} was looked for; index them, or check the paths")
         )
     ids = np.array(sorted(found), np.int64)
     names = sorted({row.label for row in found.values()})
@@ -148,4 +151,29 @@ def ground_truth(
         )
     own = [paths[id_] for id_ in ids.tolist()]
     searched, reach = view(ids)
-    return GroundTruth(searched, ids, own, names, classes, totals, reach, unknown)
+    warnings = [*near_labels(names), *near]
+    return GroundTruth(searched, ids, own, names, classes, totals, reach, unknown, warnings)
+
+
+def _near_paths(unknown: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Say which unknown paths are nearly those of images: one example for each difference."""
+    if not unknown:
+        return []
+    near = {near_miss(path): path for path in known}
+    named = {os.path.basename(key): path for key, path in near.items()}
+    examples: dict[str, list[str]] = {}
+    for path in unknown:
+        key = near_miss(path)
+        how = "they have the same name"
+        there = near.get(key)
+        if there is not None:
+            how = f"they differ by {difference(path, there)}"
+        else:
+            there = named.get(os.path.basename(key))
+        if there is not None:
+            text = f"{path} is not in the collection, while {there} is"
+            examples.setdefault(how, []).append(text)
+    return [
+        f"{texts[0]}: {how}" + (f" ({len(texts) - 1:,} more like this)" if texts[1:] else "")
+        for how, texts in examples.items()
+    ]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsearch.embedding.sources import is_url
+from imgsearch.embedding.sources import is_url, located
 from imgsearch.embedding.walking import Unreadable, walk
 from imgsearch.errors import InputError, reason_of
 
-__all__ = ["Labelled", "read_labels"]
+__all__ = ["Labelled", "difference", "near_labels", "near_miss", "read_labels"]
 
 COLUMNS = ("path", "label")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,59 @@ def read_labels(labels: str | os.PathLike[str]) -> list[Labelled]:
 
     Args:
         labels: a CSV file (RFC 4180, UTF-8) whose first line names its columns, `path` and `label`
-            among them; a relative path is looked for from the folder of the file. Or a folder with
-            a sub-folder for each class, whose name is the label of all files below it; what is
-            hidden is left out.
+            among them; a relative path is looked for from the folder of the file, `~` is the home
+            directory, and a URL may be given. Or a folder with a sub-folder for each class, whose
+            name is the label of all files below it; what is hidden is left out.
 
     Raises:
         InputError: it cannot be read, is neither, labels nothing, or gives a path two labels.
     """
-    path = Path(os.path.abspath(os.path.expanduser(os.fsdecode(labels))))
+    path = Path(os.path.abspath(os.fsdecode(located(labels))))
     found = _distinct(_of_folder(path) if path.is_dir() else _of_file(path))
     if not found:
         raise InputError(f"{path} labels no image; give each a line, or a sub-folder for its class")
     return found
+
+
+def near_miss(text: str) -> str:
+    """Return what two texts have in common that people take for the same path or label."""
+    plain = unicodedata.normalize("NFKC", text).replace("\\", "/").casefold()
+    parts = (part.strip(_QUOTES + " \t\r\n\ufeff") for part in plain.split("/"))
+    return os.path.normpath("/".join(" ".join(part.split()) for part in parts))
+
+
+def difference(one: str, other: str) -> str:
+    """Say by what two texts differ whose `near_miss` is the same."""
+    unify = unicodedata.normalize
+    if unify("NFC", one) == unify("NFC", other):
+        return "the Unicode form of its letters (NFC or NFD)"
+    if ("\\" in one) != ("\\" in other):
+        return "backslashes in place of slashes"
+    if _without(_QUOTES, one) == _without(_QUOTES, other):
+        return "quotation marks"
+    if one.casefold() == other.casefold():
+        return "upper and lower case"
+    if "".join(one.split()) == "".join(other.split()):
+        return "spaces"
+    return "spaces, case or the form of its letters"
+
+
+def _without(signs: str, text: str) -> str:
+    return "".join(character for character in text if character not in signs)
+
+
+def near_labels(labels: Iterable[str]) -> list[str]:
+    """Return a warning for each two labels that are nearly the same, and so two classes."""
+    first: dict[str, str] = {}
+    warnings = []
+    for label in sorted(set(labels)):
+        other = first.setdefault(near_miss(label), label)
+        if other != label:
+            warnings.append(
+                f"{other!r} and {label!r} count as two classes, and differ only by "
+                f"{difference(other, label).replace(' its ', ' their ')}"
+            )
+    return warnings
 
 
 def _distinct(rows: Iterable[Labelled]) -> list[Labelled]:
@@ -71,18 +115,44 @@ def _of_file(path: Path) -> Iterator[Labelled]:
         if header.count(name) != 1:
             raise InputError(
                 f"{path}, line {line}: there has to be one column {name!r}, in {','.join(header)!r}"
-                "; the first line is to be: path,label"
+                f"; {_header_hint(header, name)}the first line is to be: path,label"
             )
     columns = [header.index(name) for name in COLUMNS]
     for line, row in rows:
         where = f"{path}, line {line}"
         if len(row) <= max(columns):
-            raise InputError(f"{where}: has {len(row)} of the {len(header)} columns; add the rest")
+            raise InputError(
+                f"{where}: has {len(row)} of the {len(header)} columns; "
+                f"{_separator_hint(','.join(row))}add the rest"
+            )
         image, label = (row[column] for column in columns)
         if not image or not label or "\0" in image:
             raise InputError(f"{where}: has no usable path, or no label; complete or delete it")
-        absolute = image if is_url(image) else os.path.abspath(path.parent / image)
-        yield Labelled(absolute, label, where)
+        yield Labelled(_absolute(image, path.parent, where), label, where)
+
+
+def _absolute(image: str, folder: Path, where: str) -> str:
+    try:
+        there = os.fsdecode(located(image))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return there if is_url(there) else os.path.abspath(folder / there)
+
+
+def _header_hint(header: list[str], name: str) -> str:
+    near = [column for column in header if near_miss(column) == name and column != name]
+    if near:
+        return f"{near[0]!r} differs by {difference(near[0], name)}; "
+    return _separator_hint(",".join(header))
+
+
+def _separator_hint(line: str) -> str:
+    """Say which sign separates the columns, if it is no comma."""
+    if "," not in line:
+        for sign, name in _SEPARATORS.items():
+            if sign in line:
+                return f"separate the columns by commas, not by {name}; "
+    return ""
 
 
 def _text(path: Path) -> str:

@@ -16,6 +16,7 @@ from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.images import Pixels, pixels_of
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pictures import part_of, pixels_from
+from imgsearch.embedding.sources import located
 from imgsearch.errors import ImageError, InputError, SettingError, reason_of
 
 __all__ = ["PathLike", "Query", "QueryOptions", "SearchOptions", "pixels_of_query"]
@@ -107,7 +108,7 @@ def pixels_of_query(
         InputError: it is no query.
     """
     if isinstance(query, str | os.PathLike):
-        return pixels_from(os.path.expanduser(query), input_size, crop, max_pixels)
+        return pixels_from(os.fsdecode(located(query)), input_size, crop, max_pixels)
     if isinstance(query, bytes):
         return pixels_from(query, input_size, crop, max_pixels)
     if isinstance(query, Image.Image):

@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imgsearch.embedding.remote import plain_url, without_scheme
-from imgsearch.embedding.sources import is_url, status_of
+from imgsearch.embedding.sources import is_url, located, status_of
 from imgsearch.errors import InputError, reason_of
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Root, Spot
@@ -115,15 +114,9 @@ def resolved_path(path: str | os.PathLike[str]) -> bytes:
 
 
 def plain_path(path: str | os.PathLike[str]) -> bytes:
-    """Return an absolute path as it is written, `~` expanded, or a URL.
-
-    Raises:
-        InputError: it is a URL that cannot be indexed.
-    """
-    raw = os.fsencode(path)
-    if is_url(raw):
-        return plain_url(raw)
-    return os.path.abspath(os.path.expanduser(without_scheme(raw)))
+    """Return an absolute path as it is written, `~` expanded, or a URL; raises as `located`."""
+    there = located(path)
+    return there if is_url(there) else os.path.abspath(there)
 
 
 def existing(path: str | os.PathLike[str]) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.errors import InputError
-from imgsearch.labels import read_labels
+from imgsearch.labels import near_labels, read_labels
 from tests.privileges import ordinary_folder, ordinary_user
 
 
@@ -36,6 +36,42 @@ def test_relative_paths_begin_at_the_folder_of_the_file(labels: Path, tmp_path: 
     labels.write_text("path,label\na/1.jpg,cat\n../2.jpg,dog\n/x/3.jpg,dog\n")
     expected = {f"{tmp_path}/a/1.jpg": "cat", f"{tmp_path.parent}/2.jpg": "dog"}
     assert read(labels) == expected | {"/x/3.jpg": "dog"}
+
+
+def test_paths_may_be_urls_and_begin_with_the_home_directory(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ana")
+    labels.write_text(
+        "path,label\nfile:///a%20b/%C3%BC.jpg,x\nFILE:/2.jpg,x\nS3://b/3.jpg,x\n~/4.jpg,x\n"
+        "file.jpg,x\n"
+    )
+    assert list(read(labels)) == [
+        "/a b/ü.jpg", "/2.jpg", "s3://b/3.jpg", "/home/ana/4.jpg", f"{tmp_path}/file.jpg"
+    ]  # fmt: skip
+    assert read(Path(f"file:{labels}")) == read(labels)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "by"),
+    [
+        ("cat", "Cat", "upper and lower case"),
+        ("cat", "cat ", "spaces"),
+        ("two cats", "two  cats", "spaces"),
+        ("B\u00e4r", "Ba\u0308r", "the Unicode form of their letters (NFC or NFD)"),
+        ("cat", "'cat'", "quotation marks"),
+        ("cat", " CAT", "spaces, case or the form of their letters"),
+    ],
+)
+def test_labels_that_are_nearly_the_same_are_told(one: str, other: str, by: str) -> None:
+    first, second = sorted((one, other))
+    assert near_labels([one, "dog", other, one]) == [
+        f"{first!r} and {second!r} count as two classes, and differ only by {by}"
+    ]
+
+
+def test_labels_that_differ_are_not_told() -> None:
+    assert near_labels(["cat", "cats", "c at", "1", "01", "a-b", "a_b"]) == []
 
 
 def test_columns_may_be_in_any_order_among_others(labels: Path, tmp_path: Path) -> None:
@@ -68,7 +104,26 @@ def test_a_path_with_two_labels_is_refused_with_both_lines(labels: Path) -> None
     ("content", "message"),
     [
         ("", "line 1: there has to be one column 'path', in ''; the first line is to be"),
-        ("path;label\n1;x\n", "line 1: there has to be one column 'path', in 'path;label'; "),
+        (
+            "path;label\n1;x\n",
+            "line 1: there has to be one column 'path', in 'path;label'; "
+            "separate the columns by commas, not by semicolons; the first line is to be",
+        ),
+        (
+            "path\tlabel\n1\tx\n",
+            "line 1: there has to be one column 'path', in 'path\\tlabel'; sep",
+        ),
+        (
+            "path,label\n1;x\n",
+            "line 2: has 1 of the 2 columns; separate the columns by commas",
+        ),
+        (
+            "Path , label\n1.jpg,x\n",
+            "line 1: there has to be one column 'path', in 'Path , label'; "
+            "'Path ' differs by spaces, case or the form of its letters; the first line",
+        ),
+        ("path,Label\n1,x\n", "line 1: there has to be one column 'label', in 'path,Label'; 'La"),
+        ("path,label\nfile://server/a.jpg,x\n", "line 2: file://server/a.jpg: names a file of the"),
         ("path,class\n1,x\n", "line 1: there has to be one column 'label', in 'path,class'; "),
         ("path,label,label\n1,x,y\n", "line 1: there has to be one column 'label'"),
         ("path,label\n1.jpg,x\n2.jpg\n", "line 3: has 1 of the 2 columns; add the rest"),

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -181,10 +183,25 @@ def test_a_folder_may_move_to_a_url_and_back(
         collection.index(moved=(tmp_path / "photos", files.at("below")))
 
 
-def test_a_url_of_a_file_is_its_path(collection: Collection, tmp_path: Path) -> None:
-    (path,) = save_pictures(tmp_path / "photos", 1)
-    assert did(collection.index([f"file://{tmp_path}/photos"])) == {"indexed": 1}
-    assert holds(collection, [path])
+@pytest.mark.parametrize("scheme", ["file:", "file://", "FILE://localhost", "file:///"])
+def test_a_url_of_a_file_is_its_path_wherever_it_is_given(
+    collection: Collection, tmp_path: Path, scheme: str
+) -> None:
+    def url(path: Path) -> str:
+        return scheme + quote(str(path))
+
+    one, other = save_pictures(tmp_path / "with space & %", 2)
+    assert did(collection.index([url(one.parent)])) == {"indexed": 2}
+    assert holds(collection, [one, other])
+    assert [hit.path for hit in collection.query(url(one))] == [str(other)]
+    left = collection.query(url(one), include_self=True, exclude=[[url(other)]])
+    assert [hit.path for hit in left] == [str(one)]
+    assert np.array_equal(collection.embed([url(one)]), collection.embed([one]))
+    new = one.parent.rename(tmp_path / "neu ü")
+    assert did(collection.index(moved=(url(one.parent), url(new)))) == {"unchanged": 2}
+    assert collection.remove(url(new / one.name)) == 1
+    with pytest.raises(InputError, match="a file of the host 'server'"):
+        collection.index("file://server/photos")
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing/3.png"])

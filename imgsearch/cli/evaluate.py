@@ -11,7 +11,7 @@ from imgsearch.cli.choice import choose
 from imgsearch.cli.evaluation import as_json as evaluation_as_json
 from imgsearch.cli.evaluation import as_text as evaluation_as_text
 from imgsearch.cli.locating import locate_any
-from imgsearch.cli.output import where
+from imgsearch.cli.output import complain, where
 from imgsearch.cli.progress import CountBar
 
 __all__ = ["evaluate"]
@@ -55,6 +55,8 @@ def evaluate(
             nprobe=nprobe if chosen == "nprobe" else None,
             progress=bar,
         )
+    for warning in found.warnings:
+        complain(f"warning: {warning}")
     place = where(directory)
     click.echo(
         evaluation_as_json(place, found) if as_json else evaluation_as_text(place, labels, found)

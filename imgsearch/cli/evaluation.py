@@ -35,6 +35,7 @@ def as_json(collection: str, found: Evaluation) -> str:
             "searched": asdict(found.searched),
             "worst": [_worst(query) for query in found.worst],
             "seconds": found.seconds,
+            "warnings": [path_fields(text, "warning")["warning"] for text in found.warnings],
         }
     )
 

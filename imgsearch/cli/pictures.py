@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imgsearch.embedding.listing import Unreadable, list_files
-from imgsearch.embedding.remote import without_scheme
-from imgsearch.embedding.sources import is_folder
+from imgsearch.embedding.sources import is_folder, located
 from imgsearch.errors import InputError
 
 __all__ = ["STDIN", "Picture", "pictures"]
@@ -41,12 +40,15 @@ def pictures(argument: str) -> Iterator[Picture | InputError]:
     if argument == STDIN:
         yield _on_stdin()
         return
-    path = plain_path(argument)
-    if is_folder(path):
-        yield from _under(argument, os.fsdecode(path))
+    try:
+        source, path = located(argument), os.fsdecode(plain_path(argument))
+    except InputError as error:
+        yield error
+        return
+    if is_folder(os.fsencode(path)):
+        yield from _under(argument, path)
     else:
-        source = os.fsencode(os.path.expanduser(argument))
-        yield Picture(argument, os.fsdecode(path), os.fsdecode(without_scheme(source)))
+        yield Picture(argument, path, os.fsdecode(source))
 
 
 def _on_stdin() -> Picture | InputError:

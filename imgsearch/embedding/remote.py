@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader, BytesIO
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from imgsearch.embedding.stamps import bounded_size, bounded_time
 from imgsearch.embedding.walking import Unreadable
@@ -38,16 +39,16 @@ __all__ = [
     "is_empty",
     "is_folder",
     "is_url",
+    "local_path",
     "plain_url",
     "status_of",
     "walk_urls",
-    "without_scheme",
 ]
 
 HEAD = 4_096  # bytes by which it is told whether the rest is worth fetching
 
-_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.DOTALL)
-_LOCAL = re.compile(rb"(file|local)://")  # a path in other words
+_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_FILE = re.compile(rb"(?:file|local)://([^/]*)(.*)|file:(?=/)()(.*)", re.DOTALL | re.IGNORECASE)
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
@@ -73,16 +74,36 @@ class RemoteFolder:
 def is_url(path: str | bytes | os.PathLike[str]) -> bool:
     """Tell whether a path is a URL of something that is elsewhere."""
     raw = os.fsencode(path)
-    return _URL.match(raw) is not None and _LOCAL.match(raw) is None
+    return _URL.match(raw) is not None and _FILE.match(raw) is None
 
 
-def without_scheme(path: bytes) -> bytes:
-    """Return the path that a `file://` URL stands for, any other path as it is."""
-    return _LOCAL.sub(b"", path, count=1) if _LOCAL.match(path) else path
+def local_path(path: bytes) -> bytes:
+    """Return the path that a `file:` URL stands for (RFC 8089), any other path or URL as it is.
+
+    `file:/a%20b`, `file:///a%20b` and `file://localhost/a%20b` are `/a b`; such a URL has no query
+    and no fragment: `?` and `#` are part of a name.
+
+    Raises:
+        InputError: it names a file of another machine, or none.
+    """
+    found = _FILE.fullmatch(path)
+    if found is None:
+        return path
+    text = os.fsdecode(path)
+    host = os.fsdecode(unquote_to_bytes(found[1] or b"")).lower()
+    if host not in ("", "localhost", "127.0.0.1", "::1", "[::1]", socket.gethostname().lower()):
+        raise InputError(
+            f"{text}: names a file of the host {host!r}; a local one has no host, as in "
+            "file:///home/ana/cat.jpg: give its path as it is mounted here"
+        )
+    name = unquote_to_bytes(found[2] or found[4] or b"")
+    if not name or b"\0" in name:
+        raise InputError(f"{text}: names no file; give one, as in file:///home/ana/cat.jpg")
+    return b"/" + name.lstrip(b"/")  # more slashes at the beginning may mean something else
 
 
 def plain_url(url: bytes) -> bytes:
-    """Return a URL as it is indexed: without slashes at its end.
+    """Return a URL as it is indexed: its scheme in lower case, without slashes at its end.
 
     Raises:
         InputError: it is several URLs in one, names nothing, or has a password.
@@ -97,7 +118,8 @@ def plain_url(url: bytes) -> bytes:
             "a URL with a password would be kept with it in the collection; leave it out, and give "
             "it in the environment or in the configuration of fsspec"
         )
-    return url.rstrip(b"/")
+    scheme, colon, rest = url.partition(b":")
+    return (scheme.lower() + colon + rest).rstrip(b"/")
 
 
 def status_of(url: str) -> RemoteFile:

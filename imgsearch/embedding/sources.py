@@ -13,13 +13,14 @@ from typing import BinaryIO
 from imgsearch.embedding import remote
 from imgsearch.embedding.remote import is_url
 from imgsearch.embedding.stamps import Stamp, stamp_of
-from imgsearch.errors import ImageError
+from imgsearch.errors import ImageError, InputError
 
 __all__ = [
     "TimedFile",
     "exists",
     "is_folder",
     "is_url",
+    "located",
     "open_source",
     "open_timed",
     "says",
@@ -37,6 +38,21 @@ class TimedFile:
     file: BufferedReader
     mtime_ns: int | None
     asked_ns: int
+
+
+def located(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Return a path as it can be opened, `~` expanded and a `file:` URL resolved, or a URL.
+
+    Raises:
+        InputError: it is empty, holds a NUL, or is a URL that cannot be used.
+    """
+    raw = os.fsencode(path)
+    if is_url(raw):
+        return remote.plain_url(raw)
+    if not raw or b"\0" in raw:
+        raise InputError(f"{os.fsdecode(raw)!r} is not a path: it is empty, or holds a NUL")
+    local = remote.local_path(raw)
+    return os.path.expanduser(raw) if local is raw else local
 
 
 def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:

@@ -113,7 +113,7 @@ def test_the_nearer_of_recall_and_nprobe_is_heeded(
     ("content", "reason"),
     [
         ("path,class\n1.jpg,x\n", ", line 1: there has to be one column 'label'"),
-        ("path,label\n1.jpg,x\n", " is in the collection; index them, or check the paths"),
+        ("path,label\n1.jpg,x\n", "/1.jpg was looked for; index them, or check the paths"),
     ],
 )
 def test_labels_that_cannot_be_used_end_with_3_and_one_line(
@@ -126,6 +126,62 @@ def test_labels_that_cannot_be_used_end_with_3_and_one_line(
     assert ended.stderr.count("\n") == 1
     assert str(labels) in ended.stderr
     assert reason in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "by"),
+    [
+        ("{folder}\\0003.png", "backslashes in place of slashes"),
+        ("{folder}/0003.PNG", "upper and lower case"),
+        ("{folder}/0003.png ", "spaces"),
+        (" {folder}/0003.png", None),
+        ('"{folder}/""0003.png"""', "quotation marks"),
+        ("elsewhere/0003.png", None),
+    ],
+)
+def test_a_path_that_is_nearly_that_of_an_image_is_told(
+    invoke: Invoke, indexed: Path, labels: Path, photos: Path, written: str, by: str | None
+) -> None:
+    there = photos / "0003.png"
+    text = labels.read_text().replace(str(there), written.format(folder=photos))
+    labels.write_text(text)
+    ended = invoke("-c", indexed, "evaluate", labels, "--json")
+    assert ended.exit_code == 0
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("imgsearch: warning: ")
+    how = f"they differ by {by}" if by else "they have the same name"
+    assert line.endswith(f" is not in the collection, while {there} is: {how}")
+    assert f"imgsearch: warning: {json.loads(ended.stdout)['warnings'][0]}" == line
+    labels.write_text("\n".join(row for row in text.splitlines() if "/00" not in row or "3" in row))
+    if str(there) in labels.read_text():
+        return
+    alone = invoke("-c", indexed, "evaluate", labels)
+    assert (alone.exit_code, alone.stderr.count("\n")) == (3, 1)
+
+
+def test_names_whose_unicode_form_differs_are_told(
+    invoke: Invoke, empty: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    paths = save_pictures(folder, 4)
+    paths[0].rename(folder / "Ba\u0308r.jpg")
+    invoke("-c", empty, "index", folder)
+    rows = ["path,label", f"{folder}/B\u00e4r.jpg,x", *(f"{path},x" for path in paths[1:])]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    ended = invoke("-c", empty, "evaluate", "labels.csv")
+    assert ended.exit_code == 0
+    assert "they differ by the Unicode form of its letters" in ended.stderr
+
+
+def test_labels_that_are_nearly_the_same_are_told(
+    invoke: Invoke, indexed: Path, labels: Path
+) -> None:
+    labels.write_text(labels.read_text().replace("0003.png,class 0", "0003.png,Class 0 "))
+    ended = invoke("-c", indexed, "evaluate", labels)
+    assert ended.stderr == (
+        "imgsearch: warning: 'Class 0 ' and 'class 0' count as two classes, and differ only by "
+        "spaces, case or the form of their letters\n"
+    )
 
 
 def test_what_a_terminal_would_obey_is_escaped(invoke: Invoke, indexed: Path, labels: Path) -> None:

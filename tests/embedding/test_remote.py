@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import pytest
 from click.testing import Result
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgsearch.embedding import remote
 from imgsearch.embedding.images import ImageFile
 from imgsearch.embedding.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
-from imgsearch.embedding.sources import exists, is_folder, is_url, open_source, status_of
+from imgsearch.embedding.sources import exists, is_folder, is_url, located, open_source, status_of
 from imgsearch.embedding.stamps import Stamp
 from imgsearch.errors import ImageError, InputError, PackageError, SettingError
 from tests.urls import Bucket, bucket, image_of
@@ -51,6 +54,52 @@ def test_a_url_that_cannot_be_indexed_is_refused(url: bytes, why: str) -> None:
     with pytest.raises(InputError, match=why) as caught:
         remote.plain_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///a/b.jpg", "/a/b.jpg"),
+        ("file:/a/b.jpg", "/a/b.jpg"),
+        ("file://localhost/a/b.jpg", "/a/b.jpg"),
+        ("File://LOCALHOST/a/b.jpg", "/a/b.jpg"),
+        ("file:////a/b.jpg", "/a/b.jpg"),
+        ("file:///a%20b/%C3%BC%2fc.jpg", "/a b/ü/c.jpg"),
+        ("file:///100%.jpg", "/100%.jpg"),
+        ("file:///a b?c#d.jpg", "/a b?c#d.jpg"),
+        ("file:///%7E/a.jpg", "/~/a.jpg"),
+        ("local:///a/b.jpg", "/a/b.jpg"),
+        ("file:a.jpg", "file:a.jpg"),
+        ("./file:/a.jpg", "./file:/a.jpg"),
+        ("a%20b.jpg", "a%20b.jpg"),
+        ("S3://Bucket/A%20b/", "s3://Bucket/A%20b"),
+    ],
+)
+def test_every_form_of_a_file_url_is_the_path_it_stands_for(url: str, path: str) -> None:
+    assert located(url) == located(url.encode()) == path.encode()
+    assert is_url(url) == path.startswith("s3:")
+
+
+@given(st.binary(min_size=1).filter(lambda name: b"\0" not in name and not name.startswith(b"/")))
+def test_a_path_survives_being_a_file_url(name: bytes) -> None:
+    for scheme in ("file://", "file:", "FILE://localhost"):
+        assert located(scheme + quote(b"/" + name)) == b"/" + name
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("file://server/share/a.jpg", "a file of the host 'server'"),
+        ("file://photos", "a file of the host 'photos'"),
+        ("file://", "names no file"),
+        ("file:///a%00b.jpg", "names no file"),
+        ("", "is not a path"),
+        ("a\0b", "is not a path"),
+    ],
+)
+def test_what_names_no_file_of_this_machine_is_refused(url: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        located(url)
 
 
 def test_slashes_at_the_end_are_left_out() -> None:
