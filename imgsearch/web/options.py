@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch.errors import SettingError
+from imgsearch.web.hosts import MalformedError, is_loopback, name_in
+from imgsearch.web.sessions import LEAST_TOKEN, fault_of_token, new_token
 
-__all__ = ["ServerOptions", "address_of", "is_loopback"]
+__all__ = ["ServerOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +17,14 @@ class ServerOptions:
     """How to serve.
 
     Attributes:
-        host: address or name to listen at.
-        port: 0 for any that is free.
-        token: what a client has to know; None if nothing.
-        insecure: others than this machine may ask without a token.
+        host: Address or name to listen at.
+        port: Port to listen at; 0 for any that is free.
+        allowed_hosts: Further hosts, perhaps with ports, that requests may be addressed to: the
+            public names that a reverse proxy answers to.
+        token: What a client has to know; None if nothing.
+        insecure: Whether others than this machine may ask without a token.
+        guesses: Wrong tokens of one address that are answered at once.
+        guess_seconds: Seconds between further ones.
         max_upload: bytes of a request.
         max_pixels: of an image that is uploaded.
         upload_seconds: that a request's body may take.
@@ -31,13 +36,17 @@ class ServerOptions:
         cache: the folder for these; None for the user's.
 
     Raises:
-        SettingError: it would let others in without a token.
+        SettingError: It would let others in without a token, the token is easily guessed, or an
+            allowed host is malformed.
     """
 
     host: str = "127.0.0.1"
     port: int = 8765
+    allowed_hosts: tuple[str, ...] = ()
     token: str | None = None
     insecure: bool = False
+    guesses: int = 10
+    guess_seconds: float = 0.5
     max_upload: int = 64_000_000
     max_pixels: int = 100_000_000
     upload_seconds: float = 60.0
@@ -49,26 +58,22 @@ class ServerOptions:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if not (self.token or self.insecure or is_loopback(self.host)):
+        outside = [] if is_loopback(self.host) else [self.host]
+        for host in self.allowed_hosts:
+            try:
+                outside += [] if is_loopback(name_in(host)) else [host]
+            except MalformedError as error:
+                raise SettingError(
+                    f"{host[:100]!r} is not a host; give a name as photos.example, or NAME:PORT"
+                ) from error
+        if outside and not (self.token or self.insecure):
             raise SettingError(
-                f"{self.host} can be reached from other machines: give a --token that they have to "
-                "know, or say --insecure"
+                f"{outside[0]} can be reached from other machines: give a --token that they have "
+                "to know, or say --insecure"
             )
-        if self.token is not None and not self.token.isascii():
-            raise SettingError("a token is made of ASCII characters")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address is this machine's own, which no other can reach."""
-    if host == "localhost":
-        return True
-    address = address_of(host)
-    return address is not None and address.is_loopback
-
-
-def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is given by; None if it is given by a name."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+        fault = None if self.token is None else fault_of_token(self.token)
+        if fault is not None:
+            raise SettingError(
+                f"the token is too easy to guess or cannot be sent: {fault}; it needs at least "
+                f"{LEAST_TOKEN} visible ASCII characters, such as {new_token()} (or --token auto)"
+            )

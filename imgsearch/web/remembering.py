@@ -38,3 +38,8 @@ class Remembered(Generic[K, V]):
             self._values.move_to_end(key)
             if len(self._values) > self._count:
                 self._values.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        """Forget a value, if it is there."""
+        with self._lock:
+            self._values.pop(key, None)

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from imgsearch.embedding.limits import MAX_PIXELS, pillow_allows
 from imgsearch.errors import StorageError, reason_of
 from imgsearch.places import Location, opened
 from imgsearch.web.app import create_app
-from imgsearch.web.options import ServerOptions, address_of
+from imgsearch.web.connections import Limits, protocol
+from imgsearch.web.hosts import address_of
+from imgsearch.web.options import ServerOptions
 from imgsearch.web.service import Service
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from starlette.types import ASGIApp
 
 __all__ = ["listen", "make_server", "serve"]
 
 CONNECTIONS = 256
+BACKLOG = 128  # connections that wait to be accepted
 HEADER_SECONDS = 10.0  # that the head of a request may take
-MOST_HEAD = 65_536  # bytes of it
 GRACE = 2  # seconds that requests under way are given at the end
+LAST = 4.0  # seconds after which it ends in any case
+
+# What uvicorn logs as errors, and is none of the server.
+_EXPECTED = ("ASGI callable returned without completing response", "Cancel %s running task")
 
 
 def serve(
@@ -78,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(128)
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         reason = f"{reason_of(error)}; choose another --port, or 0 for any that is free"
@@ -86,11 +97,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
+def make_server(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Server:
     """Return the server of an application; `run` it with a socket."""
+    limits = limits or Limits(connections=CONNECTIONS, head_seconds=HEADER_SECONDS)
     config = uvicorn.Config(
         app,
-        http=_Patient,
+        http=protocol(limits),
         ws="none",
         lifespan="off",
         loop="auto",
@@ -98,50 +110,28 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )
-    return uvicorn.Server(config)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
+    return _Server(config)
 
 
-class _Patient(HttpToolsProtocol):
-    """A connection that is closed if the head of a request is too long, or takes too long."""
+class _Server(uvicorn.Server):
+    """A server that ends when it is told to, whatever is under way."""
 
-    _impatience: asyncio.TimerHandle | None = None
-    _head = 0  # bytes, of a head that is not there in full
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            last = threading.Timer(LAST, os._exit, [0 if sig == signal.SIGINT else 128 + sig])
+            last.daemon = True  # there is nothing to wait for if all ends by itself
+            last.start()
+        super().handle_exit(sig, frame)
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._wait()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._impatience is not None:
-            self._head += len(data)
-            if self._head > MOST_HEAD:
-                self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _wait(self) -> None:
-        self._stop_waiting()
-        self._impatience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        self._head = 0
-        if self._impatience is not None:
-            self._impatience.cancel()
-            self._impatience = None
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Tell a fault from a client that left, or was told to."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not (cut_off or str(record.msg).startswith(_EXPECTED))
 
 
 def _address(options: ServerOptions) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imgsearch.collection import Collection
 from imgsearch.web.app import create_app
+from imgsearch.web.connections import Limits
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.server import listen, make_server
 from imgsearch.web.service import Service
@@ -18,7 +19,9 @@ __all__ = ["listening"]
 
 
 @contextmanager
-def listening(directory: Path, options: ServerOptions) -> Iterator[int]:
+def listening(
+    directory: Path, options: ServerOptions, limits: Limits | None = None
+) -> Iterator[int]:
     """Serve at any port that is free, and yield its number."""
     with (
         Collection.open(directory, device="cpu", threads=1) as collection,
@@ -27,7 +30,7 @@ def listening(directory: Path, options: ServerOptions) -> Iterator[int]:
         port: int = socket.getsockname()[1]
         options = replace(options, port=port)
         with closing(Service(collection, options)) as service:
-            server = make_server(create_app(service, options))
+            server = make_server(create_app(service, options), limits)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
             thread.start()
             try:

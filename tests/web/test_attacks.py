@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from imgsearch.web import server
+from imgsearch.web.connections import Limits
 from imgsearch.web.options import ServerOptions
 from tests.hostile_files import png
 from tests.web.serving import listening
@@ -162,11 +162,8 @@ def test_a_slow_upload_is_cut_off(port: int, pause: float) -> None:
     assert "too long" in problem["detail"]
 
 
-def test_a_head_that_never_ends_is_cut_off(
-    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "HEADER_SECONDS", 1.0)
-    with listening(indexed, options(tmp_path)) as port:
+def test_a_head_that_never_ends_is_cut_off(indexed: Path, tmp_path: Path) -> None:
+    with listening(indexed, options(tmp_path), Limits(head_seconds=1.0)) as port:
         with connected(port) as idle, connected(port) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
             started = time.monotonic()

@@ -1,0 +1,88 @@
+"""Tell by the Host and Origin headers whether a request is meant for this server.
+
+A name that is not ours may have been rebound by an attacker to our address. An address cannot be.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+
+__all__ = ["MalformedError", "Names", "address_of", "is_loopback", "name_in"]
+
+# RFC 9112, 3.2, without user information and percent-encoding, which no client sends.
+_AUTHORITY = re.compile(
+    r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{0,5}))?"
+)
+_ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@\s]+)", re.IGNORECASE)
+_MOST_PORT = 65_535
+
+
+class MalformedError(ValueError):
+    """Report a header that does not follow its grammar."""
+
+
+class Names:
+    """The names of one server."""
+
+    def __init__(self, host: str, allowed: Iterable[str]) -> None:
+        """Take the host that the server listens at, and further hosts, perhaps with ports."""
+        self._pages = frozenset(each.lower() for each in allowed)
+        self._names = {host.lower(), *map(name_in, self._pages)}
+        wildcard = address_of(host)
+        self._anywhere = wildcard is not None and wildcard.is_unspecified
+        if self._anywhere:
+            machine = socket.gethostname().lower()
+            self._names |= {machine, f"{machine}.local"}
+
+    def has(self, host: str) -> bool:
+        """Tell whether a Host header names this server.
+
+        The port may be another, where it is forwarded.
+
+        Raises:
+            MalformedError: The header is not a host, perhaps with a port.
+        """
+        name = name_in(host) if host else ""
+        if is_loopback(name) or name in self._names:
+            return True
+        return self._anywhere and address_of(name) is not None
+
+    def has_page(self, origin: str, host: str) -> bool:
+        """Tell whether an Origin header names a page of this server, which was asked as `host`.
+
+        A reverse proxy may have replaced the Host header, but not that of its own origin.
+        """
+        found = _ORIGIN.fullmatch(origin)
+        return found is not None and found["authority"].lower() in (host.lower(), *self._pages)
+
+
+def name_in(authority: str) -> str:
+    """Return the host of a HOST or HOST:PORT, in lower case and without brackets.
+
+    Raises:
+        MalformedError: It is neither.
+    """
+    found = _AUTHORITY.fullmatch(authority)
+    if not found or int(found["port"] or 0) > _MOST_PORT:
+        raise MalformedError(authority)
+    return found["host"].lower().strip("[]")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address is this machine's own, which no other can reach."""
+    if host == "localhost":
+        return True
+    address = address_of(host)
+    return address is not None and address.is_loopback
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host is given by; None if it is given by a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
