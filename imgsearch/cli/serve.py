@@ -14,6 +14,7 @@ from imgsearch.errors import PackageError
 
 __all__ = ["serve"]
 
+AUTO = "auto"  # as a token: make one up
 _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "starlette", "uvicorn")
 
 
@@ -21,6 +22,7 @@ _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "st
 @server_options.open_option
 @server_options.port_option
 @server_options.host_option
+@server_options.allow_host_option
 @server_options.token_option
 @server_options.insecure_option
 @server_options.max_upload_option
@@ -34,6 +36,7 @@ def serve(
     open: bool,  # noqa: A002 - the name of the option
     port: int,
     host: str,
+    allow_host: tuple[str, ...],
     token: str | None,
     insecure: bool,
     max_upload: int,
@@ -44,21 +47,24 @@ def serve(
 ) -> None:
     """Serve a page to look through the collection and to search it, and a REST API.
 
-    It is for this machine only, unless --host says otherwise, which takes a --token. The API is
-    described at /openapi.json. Ctrl-C ends it, with exit code 0.
+    It is for this machine only, unless --host or --allow-host says otherwise, which needs a
+    --token. The API is described at /openapi.json. Ctrl-C ends it, with exit code 0.
     """
     try:
         from imgsearch.web.options import ServerOptions
         from imgsearch.web.server import serve
+        from imgsearch.web.sessions import new_token
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in _OF_THE_EXTRA:
             raise
         what = f"`imgsearch serve` needs {error.name}, which is not installed"
         raise PackageError(what, "web") from error
+    made = new_token() if token == AUTO else None
     served = ServerOptions(
         host=host,
         port=port,
-        token=token or None,
+        allowed_hosts=allow_host,
+        token=made or token or None,
         insecure=insecure,
         max_upload=max_upload * 1_000_000,
         max_pixels=max_pixels,
@@ -68,6 +74,8 @@ def serve(
 
     def ready(address: str) -> None:
         click.echo(f"serving {shown(where(location))} at {address}; Ctrl-C ends it", err=True)
+        if made:
+            click.echo(f"the token is {made}", err=True)
         if open:
             click.launch(address)
 

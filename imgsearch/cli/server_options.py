@@ -7,6 +7,7 @@ import click
 from imgsearch.cli.kinds import option, switch
 
 __all__ = [
+    "allow_host_option",
     "host_option",
     "insecure_option",
     "max_upload_option",
@@ -19,11 +20,17 @@ __all__ = [
 
 _positive = click.IntRange(min=1)
 
+allow_host_option = option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests for this host, too, as a reverse proxy passes them on; repeatable.",
+)
 host_option = option(
-    "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all."
+    "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all addresses."
 )
 insecure_option = switch(
-    "--insecure", help="Let everybody in who can reach --host: ask for no token."
+    "--insecure", help="Ask for no token, even if others can reach the server."
 )
 max_upload_option = option(
     "--max-upload",
@@ -48,7 +55,9 @@ thumbnails_option = option(
     help="Keep up to so many megabytes of thumbnails in your cache folder.",
 )
 token_option = option(
-    "--token", help="Let in who knows this word; better given as IMGSEARCH_TOKEN, unseen by others."
+    "--token",
+    help="Require this token, of at least 8 characters; auto makes one up and shows it. Better "
+    "given as IMGSEARCH_TOKEN, which others do not see.",
 )
 upload_pixels_option = option(
     "--max-pixels",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import asyncio
 import html
-import socket
+import re
 from collections.abc import MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imgsearch.web.options import ServerOptions, address_of, is_loopback
+from imgsearch.web.connections import connection_of
+from imgsearch.web.guessing import Guesses, TooManyGuessesError, peer_of
+from imgsearch.web.hosts import MalformedError, Names
+from imgsearch.web.options import ServerOptions
 from imgsearch.web.problems import problem
+from imgsearch.web.sessions import Sessions
 
 __all__ = ["Guard"]
 
@@ -38,11 +40,31 @@ LOGIN = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"></head>
 <body><main><h1>imgsearch</h1><p>{}</p>
-<form action="/" method="get" autocomplete="off">
+<form action="./" method="post" autocomplete="off">
 <label>Token <input type="password" name="token" required autofocus></label>
 <button>Open</button></form></main></body></html>
 """
-YEAR = 365 * 24 * 3600  # seconds that a browser remembers the token
+# Else browsers send "Origin: null" with the form.
+LOGIN_HEADERS = {"Referrer-Policy": "same-origin"}
+MOST_FORM = 4_096  # bytes of the form with the token
+MOST_FIELDS = 100
+FORM_SECONDS = 10.0  # that it may take
+
+#: Headers that make sense once only: of two, a proxy may have looked at the other one.
+ONCE = (
+    "authorization",
+    "content-length",
+    "content-type",
+    "host",
+    "if-range",
+    "origin",
+    "range",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "transfer-encoding",
+)
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Guard:
@@ -50,12 +72,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app = app
-        self._host = options.host.lower()
-        wildcard = address_of(self._host)
-        self._anywhere = wildcard is not None and wildcard.is_unspecified
-        self._name = socket.gethostname().lower()
-        self._token = options.token.encode() if options.token else None
-        self._cookie = f"imgsearch-{options.port}"  # browsers share cookies between ports
+        self._names = Names(options.host, options.allowed_hosts)
+        self._sessions = Sessions(options.token, options.port) if options.token else None
+        self._guesses = Guesses(options.guesses, options.guess_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -70,75 +89,128 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        answer = self._refuse(scope) or self._ask_for_token(scope)
+        answer = _malformed(scope) or self._refuse(scope)
+        if answer is None and self._sessions is not None:
+            answer = await self._ask_for_token(scope, receive, self._sessions)
         await (answer or self._app)(scope, receive, send_safely)
 
     def _refuse(self, scope: Scope) -> Response | None:
         """Return a refusal if a request does not come from a page or a program of this server."""
         headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._is_ours(hosts[0]):
-            return problem(421, "the Host header names another server than this; see --host")
+        host = headers["host"]
+        try:
+            if not self._names.has(host):
+                return problem(421, "the Host header names another server; see --allow-host")
+        except MalformedError:
+            return problem(400, "the Host header is malformed")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if origin is not None and not self._names.has_page(origin, host):
             return problem(403, "pages of other sites may not ask this server")
         site = headers.get("sec-fetch-site", "none")
         if site not in ("none", "same-origin") and not _is_link(scope, headers):
             return problem(403, "pages of other sites may not ask this server")
         return None
 
-    def _is_ours(self, host: str) -> bool:
-        """Tell whether a Host header names this server: another name may be one that was rebound.
-
-        The port may be another, where it is forwarded.
-        """
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if is_loopback(name) or name == self._host:
-            return True
-        literal = address_of(name) is not None  # which cannot be rebound
-        return self._anywhere and (literal or name in (self._name, f"{self._name}.local"))
-
-    def _ask_for_token(self, scope: Scope) -> Response | None:
-        """Return what is to be answered to who has no token."""
-        if self._token is None:
-            return None
+    async def _ask_for_token(
+        self, scope: Scope, receive: Receive, sessions: Sessions
+    ) -> Response | None:
+        """Return the answer to who has not shown the token, None if somebody has."""
         headers = Headers(scope=scope)
-        is_page = scope["path"] == "/" and scope["method"] == "GET"
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token") if is_page else None
-        if given:
-            return self._log_in(given[0])
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and _equal(token.strip(), self._token):
-            return None
-        if _equal(_cookies(headers).get(self._cookie, ""), self._proof()):
+        connection = connection_of(scope)
+        connection.known = bool(connection.known)
+        if scope["path"] == "/logout" and scope["method"] == "POST":
+            connection.known = False
+            return Response(status_code=204, headers={"Set-Cookie": sessions.end(headers)})
+        is_page = scope["path"] == "/"
+        given = await _token_in_form(scope, receive) if is_page else None
+        if isinstance(given, Response):
+            return given
+        try:
+            if given is not None:
+                return await self._log_in(scope, given, sessions)
+            connection.known = sessions.knows(headers) or await self._has_token(scope, sessions)
+        except TooManyGuessesError as error:
+            connection.known = False
+            wait = {"Retry-After": str(int(error.seconds) + 1)}
+            said = (
+                f"too many wrong tokens came from your address; try again in {error.seconds:.0f} s"
+            )
+            if is_page:
+                return HTMLResponse(LOGIN.format(said), 429, LOGIN_HEADERS | wait)
+            return problem(429, said, wait)
+        if connection.known:
             return None
         if is_page:
-            return HTMLResponse(LOGIN.format("A token is needed to see this collection."), 401)
+            text = "A token is needed to see this collection."
+            return HTMLResponse(LOGIN.format(text), 401, LOGIN_HEADERS)
         return problem(
             401,
             "a token is needed: send it as Authorization: Bearer",
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def _log_in(self, token: str) -> Response:
-        if self._token is None or not _equal(token, self._token):
-            return HTMLResponse(LOGIN.format(html.escape("That is not the token.")), 401)
-        response = RedirectResponse("/", 303)  # so that the token is in no history
-        response.set_cookie(
-            self._cookie,
-            self._proof().decode(),
-            max_age=YEAR,
-            httponly=True,
-            samesite="strict",
-        )
-        return response
+    async def _has_token(self, scope: Scope, sessions: Sessions) -> bool:
+        kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        token = token.strip()
+        if kind.lower() != "bearer" or not token:
+            return False
+        return await self._look(scope, token, sessions)
 
-    def _proof(self) -> bytes:
-        """Return what a browser is given to show that it knew the token."""
-        return hmac.new(self._token or b"", b"imgsearch", hashlib.sha256).hexdigest().encode()
+    async def _look(self, scope: Scope, token: str, sessions: Sessions) -> bool:
+        """Tell whether this is the token, as soon as it is this client's turn to be told."""
+        if connection_of(scope).known and sessions.is_token(token):
+            return True  # it has shown it before: nobody who guesses can keep it waiting
+        host = (scope.get("client") or ("", 0))[0]
+        return await self._guesses.look(peer_of(host), lambda: sessions.is_token(token))
+
+    async def _log_in(self, scope: Scope, token: str, sessions: Sessions) -> Response:
+        if not await self._look(scope, token, sessions):
+            text = html.escape("That is not the token.")
+            return HTMLResponse(LOGIN.format(text), 401, LOGIN_HEADERS)
+        connection_of(scope).known = True
+        # Relative, so that it leads to the page below whatever path a proxy has put it.
+        return RedirectResponse("./", 303, {"Set-Cookie": sessions.start()})
+
+
+async def _token_in_form(scope: Scope, receive: Receive) -> str | Response | None:
+    """Return the token that a browser sends to the page, None if it sends none."""
+    if scope["method"] == "GET":
+        form = scope["query_string"]
+    elif scope["method"] == "POST":
+        form = b""
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                more = True
+                while more and len(form) <= MOST_FORM:
+                    message = await receive()
+                    form += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            return problem(408, "the request took too long to arrive")
+        if len(form) > MOST_FORM:
+            return problem(413, f"the form has more than {MOST_FORM:,} bytes")
+    else:
+        return None
+    try:
+        given = parse_qs(form.decode("latin-1"), max_num_fields=MOST_FIELDS).get("token", [])
+    except ValueError:
+        return problem(400, f"the form has more than {MOST_FIELDS} fields")
+    return given[0] if given else None
+
+
+def _malformed(scope: Scope) -> Response | None:
+    """Return a refusal if what others may read in another way is in a request."""
+    headers = Headers(scope=scope)
+    if connection_of(scope).malformed:
+        return problem(400, connection_of(scope).malformed)
+    for name in ONCE:
+        if len(headers.getlist(name)) > 1:
+            return problem(400, f"the {name.title()} header is given more than once")
+    if "host" not in headers:
+        return problem(400, "there is no Host header")
+    if not _LENGTH.fullmatch(headers.get("content-length", "0")):
+        return problem(400, "the Content-Length header is malformed")
+    return None
 
 
 def _is_link(scope: MutableMapping[str, Any], headers: Headers) -> bool:
@@ -149,16 +221,3 @@ def _is_link(scope: MutableMapping[str, Any], headers: Headers) -> bool:
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
     )
-
-
-def _cookies(headers: Headers) -> dict[str, str]:
-    try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in cookies.items()}
-
-
-def _equal(given: str, expected: bytes) -> bool:
-    """Compare in a time that does not tell how much of it is right."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from imgsearch.errors import (
@@ -29,14 +29,16 @@ PROBLEMS = {
     400: "The request is malformed.",
     401: "A token is missing, or it is wrong.",
     403: "The request comes from a page of another site.",
-    404: "There is no such image, or an upload is remembered no more.",
-    405: "This cannot be done here.",
+    404: "There is no such image, or the server no longer has that upload.",
+    405: "The method is not allowed here.",
     408: "The request took too long to arrive.",
     410: "The file of the image is gone, or has changed since it was indexed.",
     413: "The request is too large.",
-    415: "The body is no multipart/form-data.",
+    415: "The body is not multipart/form-data.",
+    416: "The file has no such range of bytes.",
     421: "The Host header names another server.",
     422: "A value makes no sense, or an image cannot be used.",
+    429: "Too many wrong tokens came from this address; try again later.",
     500: "The collection is damaged, or cannot be read.",
     503: "Too much is asked at once, or the collection cannot be read at present; try again.",
 }
@@ -78,14 +80,21 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_a_bug)
 
 
-def _of_http(_: Request, error: Any) -> Response:
-    return problem(error.status_code, str(error.detail), error.headers)
+def _of_http(request: Request, error: Any) -> Response:
+    path = request.url.path
+    if error.status_code == 404 and path.startswith("/api/") and path.endswith("/"):
+        # Relative, as a reverse proxy may have put the server below a path.
+        return RedirectResponse(f"../{path.rstrip('/').rpartition('/')[2]}", 308)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return problem(error.status_code, str(error.detail), headers)
 
 
 def _of_validation(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     name = first["loc"][-1]
-    return problem(422, f"{name}: {first['msg']}")
+    return problem(422, f"{name}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def _of_imgsearch(_: Request, error: Any) -> Response:

@@ -81,14 +81,16 @@ def test_a_token_may_come_from_the_environment(
     start: Callable[..., Serving], indexed: Path
 ) -> None:
     server = start(
-        "-c", indexed, "serve", "--port", "0", "--host", "0.0.0.0", IMGSEARCH_TOKEN="sesame"
+        "-c", indexed, "serve", "--port", "0", "--host", "0.0.0.0", IMGSEARCH_TOKEN="open-sesame"
     )
     assert server.get("api/v1/info").status_code == 401
     found = httpx2.get(
-        server.address + "api/v1/info", headers={"Authorization": "Bearer sesame"}, timeout=PATIENCE
+        server.address + "api/v1/info",
+        headers={"Authorization": "Bearer open-sesame"},
+        timeout=PATIENCE,
     )
     assert found.json()["images"] == 40
-    assert "sesame" not in server.said
+    assert "open-sesame" not in server.said
 
 
 def test_others_are_not_let_in_without_a_token(
