@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import TypeAdapter
 from starlette.types import ASGIApp
 
+from imgsearch.web.delivery import is_known
 from imgsearch.web.guard import Guard
+from imgsearch.web.heads import Heads
 from imgsearch.web.lingering import Lingering
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.problems import MEDIA_TYPE, PROBLEMS, handle_errors
@@ -39,21 +43,36 @@ class _Static(StaticFiles):
 def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     """Return the application that serves a collection."""
     app = FastAPI(
-        title="imgsearch", version=version("imgsearch-faiss"), docs_url=None, redoc_url=None
+        title="imgsearch",
+        version=version("imgsearch-faiss"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # by absolute addresses, which are wrong behind a reverse proxy
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
     handle_errors(app)
     app.include_router(api)
-    app.add_api_route("/", _page, include_in_schema=False, response_class=Response)
+    app.add_api_route("/", _page_of(options), include_in_schema=False, response_class=Response)
     app.mount("/static", _Static(directory=STATIC, check_dir=False))
     described = openapi(app, token=options.token is not None)
     app.openapi = lambda: described  # type: ignore[method-assign]  # as FastAPI's manual has it
-    return Lingering(Guard(app, options))
+    return Heads(Lingering(Guard(app, options)))
 
 
-async def _page() -> Response:
-    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+def _page_of(options: ServerOptions) -> Callable[[Request], Awaitable[Response]]:
+    """Return the route of the page, in which one can log out if one has logged in."""
+    content = (STATIC / "index.html").read_bytes()
+    if options.token is not None:
+        content = content.replace(b'id="logout" hidden', b'id="logout"')
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+
+    async def page(request: Request) -> Response:
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return HTMLResponse(content, headers=headers)
+
+    return page
 
 
 def openapi(app: FastAPI, *, token: bool) -> dict[str, Any]:
@@ -62,7 +81,7 @@ def openapi(app: FastAPI, *, token: bool) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     schemas["Problem"] = TypeAdapter(Problem).json_schema()
     body = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    everywhere = (403, 421, 500, *([401] if token else []))
+    everywhere = (400, 403, 421, 500, *([401, 429] if token else []))
     for operations in document["paths"].values():
         for operation in operations.values():
             answers = operation["responses"]

@@ -69,10 +69,15 @@ FORM: dict[str, Any] = {
         },
         "exact": {"type": "boolean", "default": False, "description": "Compare with every image."},
         "min_similarity": {"type": "number", "minimum": -1, "maximum": 1},
-        "exclude_self": {
+        "include_self": {
             "type": "boolean",
             "default": False,
-            "description": "Leave the images of `like` out of the hits.",
+            "description": "Let the images of `like` be hits, too; they are left out otherwise.",
+        },
+        "exclude_self": {
+            "type": "boolean",
+            "deprecated": True,
+            "description": "The opposite of `include_self`, from when that was the default.",
         },
     },
 }
@@ -96,7 +101,7 @@ class Ask:
         like: images of the collection.
         crop: the part of the upload, or of the only one of these, that is meant.
         offset: hits to be passed over.
-        exclude_self: leave the images of `like` out of the hits.
+        exclude_self: Whether the images of `like` are left out of the hits.
         options: how to search, for `k` hits beyond the offset.
     """
 
@@ -151,7 +156,7 @@ def read_form(form: FormData) -> Ask:
         like=tuple(map(_weighted, fields.get("like", []))),
         crop=_crop(single),
         offset=offset,
-        exclude_self=_flag(single, "exclude_self"),
+        exclude_self=_excludes_self(single),
         options=options,
     )
 
@@ -167,6 +172,13 @@ def _number(
         kind = "a whole number" if whole else "a number"
         raise SettingError(f"{name} is {text[:40]!r}; it must be {kind} from {least:g} to {most:g}")
     return value
+
+
+def _excludes_self(fields: dict[str, str]) -> bool:
+    included, excluded = _flag(fields, "include_self"), _flag(fields, "exclude_self")
+    if included and excluded:
+        raise SettingError("include_self and exclude_self exclude each other: give one of them")
+    return not included and (excluded or "exclude_self" not in fields)
 
 
 def _flag(fields: dict[str, str], name: str) -> bool:

@@ -21,17 +21,18 @@ class Original:
     """An open file that has the digest of an image. Close it, or read it to its end.
 
     Attributes:
-        size: in bytes.
-        media_type: by its content.
+        size: Its size in bytes.
+        media_type: Its type, by its content.
     """
 
     def __init__(self, entry: Entry) -> None:
         """Open the file of an image.
 
         Raises:
-            LostFileError: it is gone, cannot be read, or is not what was indexed.
+            LostFileError: It is gone, cannot be read, or is not what was indexed.
         """
         self._path = entry.path
+        self._digest = entry.digest
         try:
             self._file = open_source(entry.path)
         except (OSError, PackageError, SettingError) as error:
@@ -46,42 +47,63 @@ class Original:
 
     def _check(self, entry: Entry) -> None:
         try:
-            status = os.fstat(self._file.fileno())
-            same = status.st_size == entry.size
-            if not same or hashlib.file_digest(self._file, "sha256").digest() != entry.digest:
+            self._version = self._version_now()
+            self.size = entry.size
+            if self._version[0] != entry.size:
+                raise self._changed()
+            if hashlib.file_digest(self._file, "sha256").digest() != entry.digest:
                 raise self._changed()
             self._file.seek(0)
             self.media_type = media_type(recognise(self._file, self._path))
-            self._file.seek(0)
         except OSError as error:
             raise self._lost(error) from error
         except ImageError as error:  # of a format that an older or newer imgsearch knows
             raise LostFileError(str(error)) from error
-        self.size = status.st_size
+
+    def _version_now(self) -> tuple[int, int, int]:
+        """Return what differs once somebody has written to the file."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def close(self) -> None:
         """Close it."""
         self._file.close()
 
-    def read(self) -> bytes:
-        """Return all of it, and close it."""
-        with self._file:
-            return self._file.read(self.size)
+    def chunks(self, part: range | None = None) -> Iterator[bytes]:
+        """Yield all of it, or a part of its bytes, and close it.
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield all of it, and close it."""
+        Raises:
+            LostFileError: It has changed since it was opened; not all of it was yielded.
+        """
+        part = range(self.size) if part is None else part
+        digest = hashlib.sha256()
         with self._file:
-            while chunk := self._file.read(CHUNK):
-                yield chunk
+            try:
+                self._file.seek(part.start)
+                for at in range(part.start, part.stop, CHUNK):
+                    chunk = self._file.read(min(CHUNK, part.stop - at))
+                    digest.update(chunk)
+                    # Times may be set back, but not the content: of all of it, the last chunk is
+                    # yielded only if the whole is what was asked for.
+                    ends_wrong = at + CHUNK >= self.size == len(part) and (
+                        digest.digest() != self._digest
+                    )
+                    if ends_wrong or self._version_now() != self._version:
+                        raise self._changed()
+                    yield chunk
+            except OSError as error:
+                raise self._lost(error) from error
 
     def _changed(self) -> LostFileError:
         return LostFileError(
-            f"{self._path} has changed since it was indexed; `imgsearch index` takes it in"
+            f"{self._path} has changed since it was indexed; run `imgsearch index` to update it"
         )
 
     def _lost(self, error: Exception) -> LostFileError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return LostFileError(f"{self._path} is gone; `imgsearch index` takes note of it")
+            return LostFileError(
+                f"{self._path} is gone; run `imgsearch index` to remove it from the collection"
+            )
         return LostFileError(f"{self._path} cannot be read: {reason_of(error)}")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.background import BackgroundTask
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
+from starlette.exceptions import HTTPException
 
 from imgsearch.web.asking import FORM, MAX_ID, read_form
+from imgsearch.web.delivery import deliver, is_known
 from imgsearch.web.leaving import peer_of, while_there
 from imgsearch.web.problems import PROBLEMS
 from imgsearch.web.schemas import Edge, Found, Health, ImageFacts, Images, Information
@@ -23,9 +26,29 @@ __all__ = ["api"]
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
 
-api = APIRouter(prefix="/api/v1")
+_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 
-Id = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+def _digits(given: Any) -> Any:
+    """Refuse what Python takes for a number and nobody else does: `+1`, `1_0`, ` 1`, `０`."""
+    if isinstance(given, str) and not _NUMBER.fullmatch(given):
+        raise ValueError("give a whole number in digits, without zeros before it")
+    return given
+
+
+Number = Annotated[int, BeforeValidator(_digits)]
+Id = Annotated[Number, Path(ge=1, le=MAX_ID)]
+
+
+def _once(request: Request) -> None:
+    """Refuse a parameter that is given more than once: which one counts is anybody's guess."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise HTTPException(400, f"{name[:40]!r} is given more than once")
+
+
+api = APIRouter(prefix="/api/v1", dependencies=[Depends(_once)])
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -37,7 +60,7 @@ def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
     etag = {"ETag": {"schema": {"type": "string"}}}
     return {
         200: {"description": what, "content": dict.fromkeys(types, binary), "headers": etag},
-        304: {"description": "What the client has is still true.", "headers": etag},
+        304: {"description": "What the client has is up to date.", "headers": etag},
     }
 
 
@@ -61,8 +84,8 @@ async def query(request: Request) -> Response:
 @api.get("/images", response_model=Images, responses=_refusals(422, 503))
 async def browse(
     request: Request,
-    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[Number, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[Number, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Return images in the order in which they came, those after an id."""
     return JSONResponse({"images": await _service(request).browse(after, limit)})
@@ -78,7 +101,11 @@ async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the ad
 @api.get(
     "/images/{id}/original",
     response_class=Response,
-    responses={**_pictures("The file.", "image/*"), **_refusals(404, 410, 422, 503)},
+    responses={
+        **_pictures("The file.", "image/*"),
+        206: {**_pictures("A range of its bytes.", "image/*")[200]},
+        **_refusals(404, 410, 416, 422, 503),
+    },
 )
 async def original(request: Request, id: Id) -> Response:  # noqa: A002
     """Deliver the file of an image, if it is still what was indexed."""
@@ -89,14 +116,9 @@ async def original(request: Request, id: Id) -> Response:  # noqa: A002
         "Content-Security-Policy": SANDBOX,
         "Content-Disposition": f"inline; filename*=UTF-8''{_name(entry.path)}",
     }
-    if _is_known(request, headers["ETag"]):
+    if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    opened = await _service(request).original(entry)
-    headers["Content-Length"] = str(opened.size)
-    closing = BackgroundTask(opened.close)
-    return StreamingResponse(
-        opened.chunks(), headers=headers, media_type=opened.media_type, background=closing
-    )
+    return deliver(request, await _service(request).original(entry), headers)
 
 
 @api.get(
@@ -111,7 +133,7 @@ async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Respon
     """
     entry = await _service(request).entry(id)
     headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
-    if _is_known(request, headers["ETag"]):
+    if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     making = _service(request).thumbnail(entry, int(size), peer_of(request))
     jpeg = await while_there(request, making)
@@ -133,12 +155,6 @@ async def health() -> Response:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
-
-
-def _is_known(request: Request, etag: str) -> bool:
-    """Tell whether a client has what has this ETag (RFC 9110, 13.1.2)."""
-    given = request.headers.get("if-none-match", "")
-    return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
 
 
 def _name(path: str) -> str:

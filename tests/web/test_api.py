@@ -88,16 +88,69 @@ def test_images_of_the_collection_are_combined_by_their_weights(
 ) -> None:
     ids = {Path(each["path"]).name: each["id"] for each in browse(client)}
     one, two, three = (ids[name] for name in ("0000.jpg", "0001.png", "0002.jpg"))
-    answered = ask(client, like=[one, f"{two}:2.5", f"{three}:-1"], k=40)
+    answered = ask(client, like=[one, f"{two}:2.5", f"{three}:-1"], include_self="true", k=40)
     with Collection.open(indexed, device="cpu") as collection:
         files = [photos / name for name in ("0000.jpg", "0001.png")]
         embedding = collection.combine(files, unlike=[photos / "0002.jpg"], weights=[1, 2.5, 1])
         expected = [hit.path for hit in collection.query(embedding, k=40)]
     assert paths(answered) == expected
     assert answered.json()["query"] is answered.json()["embedding"] is None
-    without = paths(ask(client, like=[one, f"{two}:2.5"], exclude_self="true", k=40))
-    assert len(without) == 38
-    assert str(photos / "0000.jpg") not in without
+
+
+def test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_for(
+    client: TestClient, photos: Path
+) -> None:
+    ids = {Path(each["path"]).name: each["id"] for each in browse(client)}
+    one, two = str(photos / "0000.jpg"), str(photos / "0001.png")
+    likes: dict[str, Any] = {"like": [ids["0000.jpg"], f"{ids['0001.png']}:2.5"], "k": 40}
+    everything = {str(path) for path in photos.iterdir()}
+    left_out: dict[str, Any]
+    for left_out in ({}, {"include_self": "false"}, {"exclude_self": "true"}):
+        assert set(paths(ask(client, None, **likes, **left_out))) == everything - {one, two}
+    brought_in: dict[str, Any]
+    for brought_in in (
+        {"include_self": "true"},
+        {"exclude_self": "false"},
+        {"include_self": "true", "exclude_self": "false"},
+    ):
+        assert set(paths(ask(client, None, **likes, **brought_in))) == everything
+    both = ask(client, **likes, include_self="true", exclude_self="true")
+    assert_problem(both, 422, "exclude each other")
+
+
+def test_an_upload_is_found_where_it_is_in_the_collection(client: TestClient, photos: Path) -> None:
+    sent = ask(client, photos / "0004.jpg")
+    assert paths(sent)[0] == str(photos / "0004.jpg")
+    assert paths(ask(client, embedding=sent.json()["embedding"])) == paths(sent)
+
+
+def test_exact_copies_of_an_image_elsewhere_are_its_hits(
+    client: TestClient, indexed: Path, photos: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy" / "copy.jpg"
+    copy.parent.mkdir()
+    shutil.copy(photos / "0004.jpg", copy)
+    with Collection.open(indexed, device="cpu") as collection:
+        collection.index([copy.parent])
+    ids = {each["path"]: each["id"] for each in browse(client)}
+    assert paths(ask(client, like=ids[str(copy)]))[0] == str(photos / "0004.jpg")
+    assert paths(ask(client, like=ids[str(photos / "0004.jpg")]))[0] == str(copy)
+
+
+def test_pages_of_hits_do_not_repeat_without_the_image_itself(client: TestClient) -> None:
+    whole = ask(client, like=4, k=40).json()["hits"]
+    pages = [ask(client, like=4, k=15, offset=offset).json()["hits"] for offset in (0, 15, 30)]
+    assert [hit["id"] for page in pages for hit in page] == [hit["id"] for hit in whole]
+    assert [hit["rank"] for page in pages for hit in page] == list(range(1, 40))
+
+
+def test_an_image_that_is_alone_finds_nothing(served: Served, empty: Path, tmp_path: Path) -> None:
+    save_pictures(tmp_path / "one", 1)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "one"])
+    client = served(empty)
+    assert paths(ask(client, like=1)) == []
+    assert len(paths(ask(client, like=1, include_self="true"))) == 1
 
 
 def test_an_upload_and_images_of_the_collection_are_combined(
@@ -119,7 +172,7 @@ def test_a_part_of_an_image_is_searched_for(
     with Collection.open(indexed, device="cpu") as collection:
         expected = [hit.path for hit in collection.query(collection.embed([path], crop=box)[0])]
     assert paths(ask(client, path, crop=crop)) == expected
-    assert paths(ask(client, like=id_, crop=crop)) == expected
+    assert paths(ask(client, like=id_, crop=crop, include_self="true")) == expected
 
 
 def test_hits_may_be_left_out_and_lists_probed_as_is_asked(
@@ -368,7 +421,7 @@ def test_a_name_that_is_not_utf8_comes_with_its_bytes(
     client = served(empty)
     (listed,) = browse(client)
     assert base64.b64decode(listed["path_bytes"]) == path
-    (hit,) = ask(client, like="1").json()["hits"]
+    (hit,) = ask(client, like="1", include_self="true").json()["hits"]
     assert base64.b64decode(hit["path_bytes"]) == path
     original = client.get("/api/v1/images/1/original")
     assert original.content == buffer.getvalue()

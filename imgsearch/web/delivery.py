@@ -1,0 +1,95 @@
+"""Deliver a file, or a part of it, with the means of HTTP to ask for no more than is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from imgsearch.web.heads import is_head
+from imgsearch.web.originals import Original
+from imgsearch.web.problems import LostFileError
+
+__all__ = ["deliver", "is_known"]
+
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
+
+
+class _Delivery(StreamingResponse):
+    """Sends an original. If it changes meanwhile, the client sees the connection end too early."""
+
+    def __init__(
+        self, original: Original, part: range | None, status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(original.chunks(part), status, headers, original.media_type)
+        self._original = original
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        except LostFileError:
+            return  # without an end, so that the server hangs up
+        finally:
+            self._original.close()
+
+
+def deliver(request: Request, original: Original, headers: Mapping[str, str]) -> Response:
+    """Return the answer to a request for a file, which is closed once it is sent.
+
+    Args:
+        request: What may ask for a range of bytes (RFC 9110, 14), or for the headers only.
+        original: The file.
+        headers: What to send with it; an ETag among them.
+
+    Raises:
+        HTTPException: 416, the file has no such range.
+    """
+    try:
+        part = _part(request, original.size, headers["ETag"])
+    except HTTPException:
+        original.close()
+        raise
+    length = original.size if part is None else len(part)
+    fields = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(length)}
+    if is_head(request.scope):
+        original.close()
+        return Response(headers=fields, media_type=original.media_type)
+    if part is None:
+        return _Delivery(original, None, 200, fields)
+    fields["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{original.size}"
+    return _Delivery(original, part, 206, fields)
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Tell whether a client has what has this ETag (RFC 9110, 13.1.2)."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
+
+
+def _part(request: Request, size: int, etag: str) -> range | None:
+    """Return the bytes that are asked for, None for all of them.
+
+    More than one range, and what is not a range, is answered with all, as it may be.
+    """
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if not found or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = found.groups()
+    if not first and not last:
+        return None
+    if first and last and int(last) < int(first):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(size, int(last) + 1) if first and last else size
+    if start >= stop:
+        raise HTTPException(
+            416,
+            f"the file has {size:,} bytes, and none in that range",
+            {"Content-Range": f"bytes */{size}"},
+        )
+    return range(start, stop)

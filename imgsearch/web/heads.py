@@ -1,0 +1,38 @@
+"""Answer HEAD wherever GET is answered, with the same headers."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Heads", "is_head"]
+
+_KEY = "imgsearch.head"
+
+
+class Heads:
+    """An ASGI application around another, which need not know of HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not message.get("more_body"):
+                await send({"type": "http.response.body"})
+
+        # Ranges are defined for GET only (RFC 9110, 14.2).
+        headers = [each for each in scope["headers"] if each[0] != b"range"]
+        asked = {**scope, "method": "GET", "headers": headers, _KEY: True}
+        await self._app(asked, receive, send_head)
+
+
+def is_head(scope: Scope) -> bool:
+    """Tell whether only the headers of an answer are asked for."""
+    return _KEY in scope
