@@ -1,6 +1,6 @@
 /** Talk to the server; see /openapi.json. */
 
-const API = "/api/v1";
+const API = "api/v1"; // relative: a reverse proxy may serve the page below a path
 
 /** Ids are text here: those of Milvus are larger than the numbers of JavaScript. */
 const ID = /"id": ?(\d+)/g;
@@ -47,6 +47,9 @@ export function query(state, { file = null, k, offset = 0, signal }) {
   form.append("offset", offset);
   return ask("/query", { method: "POST", body: form, signal });
 }
+
+/** Make the server forget that this browser has shown the token. */
+export const logOut = () => fetch("logout", { method: "POST" });
 
 /** Return why the server does not give what stands at an address, in a sentence. */
 export async function whyNot(address) {

@@ -5,7 +5,7 @@ import { element } from "./elements.js";
 const LEAST = 0.05; // of width and height
 const STEP = 0.02;
 const PAUSE = 600; // milliseconds after the last key until the part is searched for
-const HELP = "Part to search. Arrow keys move it, with Shift they size it, Escape takes it away.";
+const HELP = "Part to search. Arrow keys move it, Shift with arrow keys resizes it, Escape removes it.";
 
 export class Crop {
   /** `changed(box)` is called with [left, top, right, bottom] in fractions, null for all. */

@@ -19,7 +19,9 @@ export class Grid {
     list.addEventListener("keydown", (event) => this.#move(event));
     new ResizeObserver(() => list.clientWidth !== this.width && this.#lay()).observe(list);
     this.near = new IntersectionObserver(
-      ([entry]) => entry.isIntersecting && !further.hidden && next(), { rootMargin: AHEAD });
+      // Several entries may arrive at once, oldest first: the last one says how things stand.
+      (entries) => entries.at(-1).isIntersecting && !further.hidden && next(),
+      { rootMargin: AHEAD });
   }
 
   /** Take all images away. */

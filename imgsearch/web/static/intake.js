@@ -1,6 +1,6 @@
 /** Take a picture in: chosen, photographed, dropped or pasted. */
 
-/** Have `take(file)` called with each picture, `refuse(reason)` with what is none. */
+/** Have `take(file)` called with each picture, `refuse(reason)` with what is not one. */
 export function listen({ take, refuse }) {
   const $ = (id) => document.getElementById(id);
   for (const [button, input] of [["choose", "file"], ["photograph", "camera"]]) {
@@ -35,6 +35,6 @@ export function listen({ take, refuse }) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     shade.hidden = true;
-    receive(event.dataTransfer, "That was no image file. Save the image first, then drop its file.");
+    receive(event.dataTransfer, "That is not an image file. Save the image first, then drop the file.");
   });
 }

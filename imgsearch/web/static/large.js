@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
+import { rounded } from "./numbers.js";
 import { lost } from "./tile.js";
 
 export class Large {
@@ -82,7 +83,7 @@ export class Large {
   }
 
   #do(what, image) {
-    this.image = null; // the focus is to go where that leads
+    this.image = null; // the focus goes where that leads
     this.dialog.close();
     this.act(what, image);
   }
@@ -94,13 +95,13 @@ export class Large {
       getSelection().selectAllChildren(path);
       document.execCommand("copy");
     }
-    this.say("The path is on the clipboard.");
+    this.say("The path was copied to the clipboard.");
   }
 
   async #tell(image, numbers) {
     const parts = [];
     if (image.similarity !== undefined) {
-      parts.push(`similarity ${image.similarity.toFixed(4)}`, `distance ${image.distance.toFixed(4)}`);
+      parts.push(`similarity ${rounded(image.similarity, 4)}`, `distance ${image.distance.toFixed(4)}`);
     }
     numbers.textContent = parts.join(" · ");
     try {

@@ -1,11 +1,12 @@
 /** The page: from the address to what is shown, from what people do to the address. */
 
-import { query, Refused, Unreachable } from "./api.js";
+import { logOut, query, Refused, Unreachable } from "./api.js";
 import { nameOf, remember } from "./collection.js";
 import { Grid } from "./grid.js";
 import { listen } from "./intake.js";
 import { Large } from "./large.js";
 import { explain, images, say, summary, warn } from "./notices.js";
+import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { find, keep } from "./pictures.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
@@ -21,9 +22,10 @@ let source = null; // of the images that are shown
 let list = { shown: 0, done: true, search: null };
 let running = new AbortController(); // whatever belongs to this state
 let loading = false;
+let failed = false; // what was asked for could not be searched for
 let answered = null; // {address, answer}: the first page, which came with the name of an upload
-let facts = { images: 0, indexing: false };
-let away = false; // the server is
+let facts = null; // what the collection says about itself, once it has
+let away = false; // the server is not responding
 
 const grid = new Grid($("grid"), $("further"), { act, next: () => load() });
 const panel = new Panel(change);
@@ -43,6 +45,7 @@ async function show() {
   source = isBrowsing(state) ? browsing() : asking(state, first);
   list = { shown: 0, done: false, search: null };
   loading = false;
+  failed = false;
   warn("");
   if (large.dialog.open) large.dialog.close();
   panel.show(state);
@@ -87,7 +90,7 @@ function add({ images: found, done, search }) {
 }
 
 function tell() {
-  $("count").textContent = list.shown ? summary({ ...list, total: facts.images }) : "";
+  $("count").textContent = list.shown ? summary({ ...list, total: facts?.images ?? 0 }) : "";
 }
 
 async function head() {
@@ -99,33 +102,40 @@ async function head() {
   document.title = isBrowsing(state) ? "imgsearch" : `${title} – imgsearch`;
 }
 
-async function similarTo({ image, like, crop }, others) {
+async function similarTo({ image, like, unlike, crop }, others) {
   const name = image ? (await find(image))?.name ?? "your image" : await nameOf(like[0]);
-  const more = others > 0 ? ` and ${others} more` : "";
-  return `Similar to ${crop ? "a part of " : ""}${name}${more}`;
+  const title = `Similar to ${crop ? "a part of " : ""}${name}${andMore(others)}`;
+  if (!unlike.length) return title;
+  return `${title}, less like ${await nameOf(unlike[0])}${andMore(unlike.length - 1)}`;
+}
+
+function andMore(others) {
+  return others > 0 ? ` and ${others} more` : "";
 }
 
 function nothing() {
   if (!isBrowsing(state)) {
-    const relax = () => change(stateOf({ ...state, min: null }), { replace: true });
-    return state.min === null
-      ? { title: "Nothing found", text: "There is no other image in the collection." }
-      : {
-        title: "Nothing found",
-        text: `No image has a similarity of ${state.min} or more.`,
-        action: ["Show less similar ones", relax],
-      };
+    const title = "Nothing found";
+    if (facts?.images === 0) return { title, text: "There are no images in the collection." };
+    const other = state.like.length || state.unlike.length ? "other " : "";
+    if (state.min === null) return { title, text: `There are no ${other}images in the collection.` };
+    return {
+      title,
+      text: `No ${other}image has a similarity of ${limit(state.min)} or more.`,
+      action: ["Show less similar images",
+        () => change(stateOf({ ...state, min: null }), { replace: true })],
+    };
   }
-  return facts.indexing
-    ? { title: "The first images are on their way", text: "Each one appears here as soon as it is indexed." }
+  return facts?.indexing
+    ? { title: "The first images are on their way", text: "Each image appears here as soon as it is indexed." }
     : {
       title: "There are no images yet",
-      text: "Put your pictures in, and they appear here:",
+      text: "Index your pictures, and they appear here:",
       command: "imgsearch index ~/Pictures",
     };
 }
 
-/** Show what went wrong with the question. */
+/** Show what went wrong with the search. */
 async function fail(error) {
   if (error instanceof Unreachable) {
     look(); // and go on once it answers
@@ -139,12 +149,13 @@ async function fail(error) {
   }
   grid.clear();
   list = { shown: 0, done: true, search: null };
+  failed = true;
   tell();
   const browse = ["Show all images", () => change(stateOf())];
   if (unknown && state.image) {
     explain({
       title: "That image is no longer here",
-      text: "The server has forgotten the image of this search. Give it again to repeat it.",
+      text: "The server no longer has the image of this search. Choose it again to repeat the search.",
       action: ["Choose the image again", () => $("file").click()],
     });
   } else if (unknown) {
@@ -173,7 +184,7 @@ async function ask(file, wanted, { replace = false } = {}) {
   }
 }
 
-/** Go to another question. */
+/** Go to another search. */
 async function change(next, { replace = false } = {}) {
   const anotherPart = next.image && String(next.crop) !== String(state.crop);
   const file = anotherPart ? await find(next.image) : null;
@@ -211,7 +222,7 @@ function act(what, image) {
 
 function lose() {
   away = true;
-  warn("The server does not answer. Start it again with “imgsearch serve”: this page then goes on by itself.");
+  warn("The server does not answer. Start it again with “imgsearch serve”; this page then continues by itself.");
 }
 
 /** Take in what the collection says about itself. */
@@ -221,7 +232,7 @@ function seen(now) {
   $("total").textContent = images(now.images);
   $("indexing").hidden = !now.indexing;
   $("indexing").textContent = `Indexing: ${images(now.images)} so far`;
-  if (before.indexing && !now.indexing) say(`Indexing has ended: ${images(now.images)}.`);
+  if (before?.indexing && !now.indexing) say(`Indexing has finished: ${images(now.images)}.`);
   panel.promised(now.settings.recall);
   if (away) {
     away = false;
@@ -230,12 +241,16 @@ function seen(now) {
   } else if (isBrowsing(state) && list.done && now.images > list.shown && !loading) {
     list.done = false; // more have come
     load();
-  } else if (!list.shown && list.done && isBrowsing(state)) {
+  } else if (!list.shown && list.done && !failed) {
     explain(nothing());
   }
   tell();
 }
 
+$("logout").addEventListener("click", async () => {
+  await logOut().catch(() => {}); // whether it answers or not: the page asks for the token again
+  location.reload();
+});
 $("skip").addEventListener("click", () => grid.focus() || $("heading").focus());
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -1,6 +1,7 @@
 /** What the page says besides showing images. */
 
 import { element } from "./elements.js";
+import { rounded } from "./numbers.js";
 
 const $ = (id) => document.getElementById(id);
 const SHORT = 3_000; // milliseconds that a word about what was done stays
@@ -42,8 +43,8 @@ export function images(count) {
 /** Return in words what is shown: `shown` images, and how the answer was searched. */
 export function summary({ shown, search, done, total }) {
   if (!search) return total > shown ? `${shown.toLocaleString("en")} of ${images(total)}` : images(shown);
-  const number = done ? images(shown) : `the nearest ${images(shown)}`;
+  const number = done ? images(shown) : `the nearest ${shown === 1 ? "image" : images(shown)}`;
   if (search.search === "exact") return `${number}, compared with every image`;
-  const recall = search.recall ? `, recall ${search.recall.toFixed(2)} expected` : "";
+  const recall = search.recall ? `, expected recall ${rounded(search.recall)}` : "";
   return `${number}${recall}`;
 }

@@ -1,9 +1,10 @@
-/** The question at the side: the picture, its part, further images, and how to search. */
+/** The search at the side: the picture, its part, further images, and how to search. */
 
 import { thumbnail, whyNot } from "./api.js";
 import { nameOf } from "./collection.js";
 import { Crop } from "./crop.js";
 import { element, iconButton } from "./elements.js";
+import { limit, percent } from "./numbers.js";
 import { find } from "./pictures.js";
 import { isBrowsing, mayCrop, stateOf, withoutImage, withoutUpload } from "./state.js";
 import { lost } from "./tile.js";
@@ -12,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const PAUSE = 250; // milliseconds without a change of the slider until it is searched
 
 export class Panel {
-  /** `changed(state, {replace})` is called when the question is another. */
+  /** `changed(state, {replace})` is called when the search changes. */
   constructor(changed) {
     this.changed = changed;
     this.subject = null;
@@ -29,7 +30,7 @@ export class Panel {
     unfold();
   }
 
-  /** Show the question of a state. */
+  /** Show the search of a state. */
   async show(state) {
     this.state = state;
     $("panel").hidden = isBrowsing(state);
@@ -92,13 +93,13 @@ export class Panel {
   }
 
   #chip(kind, id) {
-    const take = iconButton("close", "Take away", {
+    const take = iconButton("close", "Remove", {
       onclick: () => this.changed(withoutImage(this.state, id)),
     });
     const image = element("img", { src: thumbnail(id, 256), alt: "" });
     nameOf(id).then((name) => {
       image.alt = name;
-      take.title = `Take away ${name}`;
+      take.title = `Remove ${name}`;
       take.setAttribute("aria-label", take.title);
     });
     return element("li", { className: `chip ${kind}` }, image, take);
@@ -111,13 +112,13 @@ export class Panel {
 
   #settings({ min, recall }) {
     $("least").value = min ?? 0;
-    this.#least();
+    this.#least(min);
     document.querySelector(`[name=recall][value=${recall}]`).checked = true;
     this.#note(recall);
   }
 
   #note(recall) {
-    const promise = this.promise === null ? "" : `: on average at least ${Math.round(this.promise * 100)} % of the nearest ten`;
+    const promise = this.promise === null ? "" : `: on average at least ${percent(this.promise)} of the nearest ten`;
     $("recall-note").textContent = {
       fast: "On average at least 80 % of the nearest ten, in the shortest time.",
       promised: `What the collection promises${promise}.`,
@@ -125,16 +126,15 @@ export class Panel {
     }[recall];
   }
 
-  #least() {
-    const least = Number($("least").value);
-    $("least-shown").textContent = least ? `${least.toFixed(2)} or more` : "any";
+  #least(min) {
+    $("least-shown").textContent = min === null ? "any" : `${limit(min)} or more`;
   }
 
   #slide() {
-    this.#least();
+    const min = Number($("least").value) || null;
+    this.#least(min);
     clearTimeout(this.pause);
-    this.pause = setTimeout(
-      () => this.#change({ min: Number($("least").value) || null }, true), PAUSE);
+    this.pause = setTimeout(() => this.#change({ min }, true), PAUSE);
   }
 
   #change(facts, replace) {

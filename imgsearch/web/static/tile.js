@@ -2,6 +2,7 @@
 
 import { thumbnail, whyNot } from "./api.js";
 import { element, fileName, iconButton } from "./elements.js";
+import { rounded } from "./numbers.js";
 import { hashOf, stateOf } from "./state.js";
 
 const HOLD = 500; // milliseconds
@@ -21,7 +22,7 @@ export function makeTile(image, { act, measured, mayLess }) {
     href: hashOf(stateOf({ like: [image.id] })),
     title: image.path,
     draggable: false,
-    "aria-label": `Search from ${name}${known ? `, similarity ${image.similarity.toFixed(2)}` : ""}`,
+    "aria-label": `Search from ${name}${known ? `, similarity ${rounded(image.similarity)}` : ""}`,
     onkeydown: (event) => {
       const what = KEYS[event.key];
       if (!what || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -33,7 +34,7 @@ export function makeTile(image, { act, measured, mayLess }) {
   tile.dataset.id = image.id;
   if (known) {
     tile.append(element("span", { className: "similarity", "aria-hidden": "true" },
-      image.similarity.toFixed(2)));
+      rounded(image.similarity)));
   }
   const actions = element("div", { className: "actions" });
   actions.append(iconButton("more", `More like ${name}`, { onclick: () => act("more", image) }));

@@ -119,15 +119,15 @@ def test_more_and_less_like_this_are_chips_that_can_be_taken_away(
     assert album_page.url.count("&like=") == 2
     assert album_page.url.count("&unlike=") == 1
     expect(album_page.get_by_role("heading", level=1)).to_have_text(
-        "Similar to chelsea.jpg and 2 more"
+        f"Similar to chelsea.jpg and 2 more, less like {unliked}"
     )
     for name in (liked, unliked):
-        album_page.get_by_role("button", name=f"Take away {name}").click()
+        album_page.get_by_role("button", name=f"Remove {name}").click()
         expect(album_page.get_by_role("img", name=name, exact=True)).to_have_count(0)
     assert album_page.url.count("like=") == 1
-    album_page.get_by_role("button", name="Take away", exact=True).click()
+    album_page.get_by_role("button", name="Remove", exact=True).click()
     expect(album_page.get_by_role("heading", level=1)).to_have_text(f"Similar to {other}")
-    album_page.get_by_role("button", name="Take away", exact=True).click()
+    album_page.get_by_role("button", name="Remove", exact=True).click()
     expect(album_page.get_by_role("heading", level=1)).to_have_text("All images")
 
 
@@ -156,7 +156,7 @@ def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Pat
     choose(album_page, album / "chelsea.jpg")
     count = hits(album_page).count()
     unfold(album_page)
-    slider = album_page.get_by_label("Minimal similarity")
+    slider = album_page.get_by_label("Minimum similarity")
     slider.fill("0.8")
     album_page.wait_for_url("**min=0.8")
     expect(album_page.locator("#count")).not_to_contain_text("nearest")
@@ -184,7 +184,7 @@ def test_nothing_found_says_so_and_offers_the_way_out(album_page: Page, tmp_path
     picture(7).save(tmp_path / "blobs.jpg")
     choose(album_page, tmp_path / "blobs.jpg")
     unfold(album_page)
-    album_page.get_by_label("Minimal similarity").fill("1")
+    album_page.get_by_label("Minimum similarity").fill("1")
     expect(album_page.get_by_role("heading", name="Nothing found")).to_be_visible()
-    album_page.get_by_role("button", name="Show less similar ones").click()
+    album_page.get_by_role("button", name="Show less similar images").click()
     hits(album_page)

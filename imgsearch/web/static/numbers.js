@@ -1,0 +1,20 @@
+/** Numbers in words that never claim more than is true. */
+
+/** Return a number that is at most 1, rounded: with more decimals where it would become 1. */
+export function rounded(value, decimals = 2) {
+  for (let more = decimals; more < 7; more += 1) {
+    const text = value.toFixed(more);
+    if (Number(text) !== 1) return text;
+  }
+  return value.toFixed(decimals);
+}
+
+/** Return a limit exactly, with at least two decimals. */
+export function limit(value) {
+  return Number(value.toFixed(2)) === value ? value.toFixed(2) : String(value);
+}
+
+/** Return a share as a percentage. */
+export function percent(share) {
+  return `${Number((share * 100).toFixed(6))} %`;
+}
