@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Literal, Unpack, overload
+from typing import Literal, TypeAlias, Unpack, overload
 
 from imgsearch.creating import check_model, create
 from imgsearch.describing import describe
@@ -20,7 +20,7 @@ from imgsearch.engines import Engine
 from imgsearch.entries import Entries
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
-from imgsearch.queries import Query, QueryOptions, SearchOptions
+from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
 from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
@@ -34,6 +34,8 @@ from imgsearch.updating import UpdateOptions, update
 
 __all__ = ["Collection"]
 
+Queries: TypeAlias = Sequence[Query] | Vectors
+
 
 class Collection:
     """A collection of images, opened for indexing and querying.
@@ -42,13 +44,16 @@ class Collection:
     next query. A context manager. `entries` has what is known of each image.
     """
 
-    def __init__(self, layout: Layout, device: str, threads: int = 0) -> None:
+    def __init__(self, layout: Layout, device: str, threads: int, trust_model: bool) -> None:
         """Use `create` or `open`."""
         self._layout = layout
         self._device = device
+        self._trust_model = trust_model
         self._catalog = Catalog(layout.catalog)
         self._model = self._catalog.snapshot().model
-        self._searcher = Searcher(layout, self._catalog, self._model, device, threads)
+        self._searcher = Searcher(
+            layout, self._catalog, self._model, device, threads, trust_model=trust_model
+        )
         self.entries = Entries(layout, self._catalog, self._searcher.view)
 
     @classmethod
@@ -82,7 +87,12 @@ class Collection:
 
     @classmethod
     def open(
-        cls, directory: str | os.PathLike[str], *, device: str = "auto", threads: int = 0
+        cls,
+        directory: PathLike,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        trust_model: bool = False,
     ) -> Collection:
         """Open the collection in `directory`; one of an older format is brought up to date first.
 
@@ -91,6 +101,7 @@ class Collection:
             device: where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that is
                 there and embeds single queries on the CPU.
             threads: that embed one query on the CPU; 0 for one a core.
+            trust_model: Run even a model that imgsearch did not export (docs/security.md).
 
         Raises:
             NoCollectionError: there is none.
@@ -98,10 +109,11 @@ class Collection:
         """
         layout = Layout.at(directory)
         migrate(layout)
-        return cls(layout, device, threads)
+        return cls(layout, device, threads, trust_model)
 
     def close(self) -> None:
         """Close it; no other method may be called then."""
+        self._searcher.close()
         self._catalog.close()
 
     def __enter__(self) -> Collection:
@@ -176,6 +188,7 @@ class Collection:
                 max_pixels=max_pixels,
                 device=device,
                 gpu=None if device == "cpu" or engine else open_on_gpus(self._model, device),
+                trust_model=self._trust_model,
                 engine=engine,
                 progress=progress,
             )
@@ -229,28 +242,16 @@ class Collection:
 
     @overload
     def query_many(
-        self,
-        queries: Sequence[Query] | Vectors,
-        *,
-        arrays: Literal[False] = ...,
-        **options: Unpack[QueryOptions],
+        self, queries: Queries, *, arrays: Literal[False] = ..., **options: Unpack[QueryOptions]
     ) -> list[list[Hit]]: ...
 
     @overload
     def query_many(
-        self,
-        queries: Sequence[Query] | Vectors,
-        *,
-        arrays: Literal[True],
-        **options: Unpack[QueryOptions],
+        self, queries: Queries, *, arrays: Literal[True], **options: Unpack[QueryOptions]
     ) -> HitArrays: ...
 
     def query_many(
-        self,
-        queries: Sequence[Query] | Vectors,
-        *,
-        arrays: bool = False,
-        **options: Unpack[QueryOptions],
+        self, queries: Queries, *, arrays: bool = False, **options: Unpack[QueryOptions]
     ) -> list[list[Hit]] | HitArrays:
         """Answer several queries at once; see `query`.
 
@@ -267,9 +268,7 @@ class Collection:
             raise SettingError("arrays hold all hits: compare their similarities yourself")
         return self._searcher.find(queries, self._searcher.embed(queries), settings)
 
-    def answer(
-        self, queries: Sequence[Query] | Vectors, **options: Unpack[QueryOptions]
-    ) -> list[Answer]:
+    def answer(self, queries: Queries, **options: Unpack[QueryOptions]) -> list[Answer]:
         """Answer several queries at once, and tell how each was searched; see `query`.
 
         Args:
@@ -281,7 +280,7 @@ class Collection:
 
     def embed(
         self,
-        queries: Sequence[Query] | Vectors,
+        queries: Queries,
         *,
         crop: tuple[float, float, float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -305,9 +304,9 @@ class Collection:
 
     def combine(
         self,
-        queries: Sequence[Query] | Vectors,
+        queries: Queries,
         *,
-        unlike: Sequence[Query] | Vectors = (),
+        unlike: Queries = (),
         weights: Sequence[float] | None = None,
     ) -> Vectors:
         """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.

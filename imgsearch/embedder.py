@@ -13,14 +13,15 @@ from PIL import Image
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
+from imgsearch.embedding.onnx_check import Shapes
 from imgsearch.embedding.runtime import (
-    OnnxRuntime,
     ParallelRuntime,
     Runtime,
     TorchRuntime,
     pick_device,
     torch_devices,
 )
+from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import InputError
 from imgsearch.queries import Query, pixels_of_query
 from imgsearch.search.vectors import Vectors, as_queries
@@ -33,7 +34,13 @@ class Embedder:
     """Embeds queries; the model is opened by the first image. Safe for concurrent use."""
 
     def __init__(
-        self, record: ModelRecord, device: str, model: Callable[[], Path], threads: int = 0
+        self,
+        record: ModelRecord,
+        device: str,
+        model: Callable[[], Path],
+        threads: int = 0,
+        *,
+        trust_model: bool = False,
     ) -> None:
         """Open nothing yet.
 
@@ -42,11 +49,13 @@ class Embedder:
             device: "auto" embeds on the CPU, as a query is a handful of images.
             model: returns the path of the ONNX file, checked to be what was recorded.
             threads: how many embed one image on the CPU; 0 for one a core.
+            trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._record = record
         self._device = device
         self._path = model
         self._threads = threads
+        self._trust_model = trust_model
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
 
@@ -64,6 +73,12 @@ class Embedder:
         rows = [self._embed_one(query, crop, max_pixels) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
+    def close(self) -> None:
+        """End the process of a foreign model, whatever it is at."""
+        close = getattr(self._runtime, "close", None)
+        if close is not None:
+            close()
+
     def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
         pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
         if pixels is None:
@@ -75,7 +90,12 @@ class Embedder:
             if self._runtime is None:
                 device = "cpu" if self._device == "auto" else pick_device(self._device)
                 if device == "cpu":
-                    self._runtime = OnnxRuntime(self._path(), threads=self._threads)
+                    self._runtime = open_model(
+                        self._path(),
+                        Shapes(self._record.input_size, self._record.dim),
+                        threads=self._threads,
+                        trust=self._trust_model,
+                    )
                 else:
                     self._runtime = _open_torch(self._record, device)
             return self._runtime

@@ -26,6 +26,7 @@ class Engine(Protocol):
         record: ModelRecord,
         time_limit: float,
         max_pixels: int,
+        trust_model: bool,
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `imgsearch.embedding.pipeline.embed_files`.
 
@@ -36,6 +37,7 @@ class Engine(Protocol):
             record: what the catalog says of it.
             time_limit: seconds that a file may take.
             max_pixels: an image of more is refused.
+            trust_model: Whether a model that imgsearch did not export may be run.
         """
         ...
 

@@ -12,6 +12,7 @@
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
     ├── ModelError          6  the model, its weights or its device cannot be had
+    │   └── UntrustedModelError a model that imgsearch did not export
     ├── PackageError        6  a package is not installed
     └── StorageError        7  the disk cannot be read or written
 """
@@ -37,6 +38,7 @@ __all__ = [
     "PicklableError",
     "SettingError",
     "StorageError",
+    "UntrustedModelError",
     "missing",
     "reason_of",
     "url_package_error",
@@ -168,6 +170,10 @@ class PackageError(ImgsearchError):
         how = f"; install it with `pip install '.[{extra}]'` in a checkout of imgsearch"
         super().__init__(what + how if extra else what)
         self.extra = extra
+
+
+class UntrustedModelError(ModelError):
+    """Refuse to run a model that imgsearch did not export."""
 
 
 class StorageError(ImgsearchError):

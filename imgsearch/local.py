@@ -28,9 +28,11 @@ def create(
     )
 
 
-def open_at(location: PathLike, *, device: str, threads: int = 0) -> Collection:
+def open_at(
+    location: PathLike, *, device: str, threads: int = 0, trust_model: bool = False
+) -> Collection:
     """Open a collection."""
-    return Collection.open(location, device=device, threads=threads)
+    return Collection.open(location, device=device, threads=threads, trust_model=trust_model)
 
 
 def receive(

@@ -15,7 +15,7 @@ from imgsearch.embedding.exporting import export
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
-from imgsearch.errors import DamagedError, ModelError, SettingError
+from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
 from imgsearch.folding import fold, remove_orphans
 from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.ivf import IvfIndex
@@ -58,12 +58,14 @@ class Mender:
     catalog: CatalogMender
     sound: Sequence[InvertedFile]
     workers: int
+    trust_model: bool = False
 
     def mend(self, damages: Sequence[Damage]) -> Iterator[str]:
         """Repair what can be repaired; yield what was done.
 
         Raises:
             StorageError: the disk cannot be written.
+            UntrustedModelError: imgsearch did not export the model that is to embed again.
         """
         parts = {damage.part for damage in damages}
         if Part.MODEL in parts:
@@ -151,12 +153,18 @@ class Mender:
             workers=self.workers,
             time_limit=TIME_LIMIT,
             max_pixels=MAX_PIXELS,
+            trust_model=self.trust_model,
         )
         found: dict[int, Vectors] = {}
-        with closing(outcomes), suppress(ModelError):  # no worker can start
-            for id_, outcome in zip(places, outcomes, strict=True):
-                if isinstance(outcome, Embedded):
-                    found[id_] = outcome.embedding
+        with closing(outcomes):
+            try:
+                for id_, outcome in zip(places, outcomes, strict=True):
+                    if isinstance(outcome, Embedded):
+                        found[id_] = outcome.embedding
+            except UntrustedModelError:  # rather than drop images that a word could save
+                raise
+            except ModelError:  # no worker can start
+                pass
         return found
 
     def _salvage(self, shard: Shard, ids: Sequence[int]) -> dict[int, Vectors]:

@@ -151,7 +151,9 @@ class Keeper(Protocol):
         """Make an empty collection and open it."""
         ...
 
-    def open_at(self, location: Location, *, device: str, threads: int = ...) -> AnyCollection:
+    def open_at(
+        self, location: Location, *, device: str, threads: int = ..., trust_model: bool = ...
+    ) -> AnyCollection:
         """Open a collection."""
         ...
 
@@ -191,6 +193,9 @@ def keeper_of(location: Location) -> Keeper:
     return cast("Keeper", import_module(_KEEPERS.get(scheme, _LOCAL)))
 
 
-def opened(location: Location, *, device: str = "auto", threads: int = 0) -> AnyCollection:
+def opened(
+    location: Location, *, device: str = "auto", threads: int = 0, trust_model: bool = False
+) -> AnyCollection:
     """Open a collection, wherever it is; see `imgsearch.collection.Collection.open`."""
-    return keeper_of(location).open_at(location, device=device, threads=threads)
+    keeper = keeper_of(location)
+    return keeper.open_at(location, device=device, threads=threads, trust_model=trust_model)

@@ -37,6 +37,8 @@ class Searcher:
         record: ModelRecord,
         device: str,
         threads: int = 0,
+        *,
+        trust_model: bool = False,
     ) -> None:
         """Open nothing yet: the index is opened by the first search, the model by the first image.
 
@@ -46,12 +48,13 @@ class Searcher:
             record: of the model that made the collection.
             device: "auto" embeds on the CPU, as a query is a handful of images.
             threads: that embed one query on the CPU; 0 for one a core.
+            trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._layout = layout
         self._catalog = catalog
         self._record = record
         self._device = device
-        self._embedder = Embedder(record, device, self._model, threads)
+        self._embedder = Embedder(record, device, self._model, threads, trust_model=trust_model)
         self._process = os.getpid()
         self._identity = _identity(layout)
         self._lock = threading.Lock()
@@ -79,6 +82,10 @@ class Searcher:
                 view = open_view(self._layout, self._catalog, device=device, previous=before)
                 self._opened = version, view
             return self._opened[1]
+
+    def close(self) -> None:
+        """End what runs a foreign model, whatever it is at."""
+        self._embedder.close()
 
     def embed(
         self,

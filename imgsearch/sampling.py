@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from imgsearch.damage import Damage, Part
 from imgsearch.embedding.images import ImageFile
-from imgsearch.embedding.runtime import OnnxRuntime
+from imgsearch.embedding.onnx_check import Shapes
+from imgsearch.embedding.runtime import Runtime
+from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import ImageError
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.catalog import Catalog
@@ -33,6 +36,7 @@ class Sample:
     catalog: Catalog
     view: View
     count: int
+    trust_model: bool = False
     sampled: int = 0
     embedded: int = 0
     _wrong: list[str] = field(default_factory=list)
@@ -78,7 +82,12 @@ class Sample:
         return int((~(itself | crowded)).sum())
 
     def _embed(self, ids: Ids, vectors: Vectors) -> None:
-        runtime = OnnxRuntime(self.layout.model)
+        model = self.view.snapshot.model
+        shapes = Shapes(model.input_size, model.dim)
+        with closing(open_model(self.layout.model, shapes, trust=self.trust_model)) as runtime:
+            self._compare(runtime, ids, vectors)
+
+    def _compare(self, runtime: Runtime, ids: Ids, vectors: Vectors) -> None:
         paths = self.catalog.paths(ids.tolist())
         for id_, vector in zip(ids.tolist(), vectors, strict=True):
             path = paths[id_]

@@ -47,6 +47,7 @@ class UpdateOptions:
     max_pixels: int
     device: str
     gpu: Runtime | None
+    trust_model: bool
     engine: Engine | None
     progress: Callable[[Progress], None] | None
 
@@ -157,6 +158,7 @@ def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) ->
                 record=model,
                 time_limit=options.time_limit,
                 max_pixels=options.max_pixels,
+                trust_model=options.trust_model,
             )
         return embed_files(
             paths,
@@ -168,6 +170,7 @@ def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) ->
             time_limit=options.time_limit,
             max_pixels=options.max_pixels,
             gpu=options.gpu,
+            trust_model=options.trust_model,
         )
 
     return embed

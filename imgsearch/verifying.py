@@ -38,12 +38,22 @@ class _Findings:
     sound: list[InvertedFile]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How many images to sample, and by how many processes and which models to embed."""
+
+    sample: int
+    workers: int
+    trust_model: bool
+
+
 def verify(
     directory: str | os.PathLike[str],
     *,
     repair: bool = False,
     sample: int = SAMPLE,
     workers: int | None = None,
+    trust_model: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Check every file of a collection, and its index; repair it if told to.
@@ -58,6 +68,7 @@ def verify(
             make the index anew. An image that none of these has is dropped.
         sample: images that are embedded again.
         workers: processes that embed what was lost; None for one a core.
+        trust_model: Run the collection's model even if imgsearch did not export it.
         progress: called with the bytes that were read, and those that there are.
 
     Raises:
@@ -65,17 +76,19 @@ def verify(
         DamagedError: it is of another format version.
         BusyError: another process is writing to it.
         StorageError: the disk cannot be read, or written.
+        UntrustedModelError: imgsearch did not export the model.
     """
     started = time.monotonic()
     layout = Layout.at(directory)
     if is_older(layout):
         migrate(layout)
     with _held(layout, repair=repair):
-        found = _look(layout, sample, progress)
+        asked = _Asked(sample, workers or cores(), trust_model)
+        found = _look(layout, asked, progress)
         report = found.report
         if repair and report.damages:
-            repairs = tuple(_repair(layout, found, sample, workers or cores()))
-            left = _look(layout, sample, progress).report
+            repairs = tuple(_repair(layout, found, asked))
+            left = _look(layout, asked, progress).report
             report = replace(left, damages=report.damages, repairs=repairs, left=left.damages)
         else:
             report = replace(report, left=report.damages)
@@ -93,7 +106,7 @@ def _held(layout: Layout, *, repair: bool) -> Iterator[None]:
         yield
 
 
-def _look(layout: Layout, sample: int, progress: Callable[[int, int], None] | None) -> _Findings:
+def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | None) -> _Findings:
     damages = check_manifest(layout)
     more, sealed = check_catalog(layout)
     damages += more
@@ -119,20 +132,22 @@ def _look(layout: Layout, sample: int, progress: Callable[[int, int], None] | No
             bytes=checker.size,
             leftovers=checker.leftovers,
         )
-        if sample and not _SEARCHED & {damage.part for damage in damages}:
-            samples = Sample(layout, catalog, open_view(layout, catalog), sample)
+        if asked.sample and not _SEARCHED & {damage.part for damage in damages}:
+            view = open_view(layout, catalog)
+            samples = Sample(layout, catalog, view, asked.sample, asked.trust_model)
             damages += samples.check()
             report = replace(report, sampled=samples.sampled, embedded=samples.embedded)
     return _Findings(replace(report, damages=tuple(damages)), checker.sound)
 
 
-def _repair(layout: Layout, found: _Findings, sample: int, workers: int) -> Iterator[str]:
+def _repair(layout: Layout, found: _Findings, asked: _Asked) -> Iterator[str]:
     layout.make_folders()
     yield from mend_catalog(layout, found.report.damages)
     if _FIRST & {damage.part for damage in found.report.damages}:
-        found = _look(layout, sample, None)
+        found = _look(layout, asked, None)
         if _FIRST & {damage.part for damage in found.report.damages}:
             return
     with closing(CatalogMender(layout.catalog)) as catalog:
-        yield from Mender(layout, catalog, found.sound, workers).mend(found.report.damages)
+        mender = Mender(layout, catalog, found.sound, asked.workers, asked.trust_model)
+        yield from mender.mend(found.report.damages)
     seal(layout)

@@ -39,6 +39,7 @@ __all__ = ["index"]
 @options.weights_option
 @options.collection_option
 @options.device_option
+@options.trust_model_option
 @options.workers_option
 @options.time_limit_option
 @options.max_pixels_option
@@ -60,6 +61,7 @@ def index(
     storage: Storage | None,
     pca: int | None,
     device: str,
+    trust_model: bool,
     workers: int | None,
     time_limit: float,
     max_pixels: int,
@@ -79,7 +81,7 @@ def index(
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = locate_any(ctx, collection, make=True)
     cluster = _cluster(ray, staging, directory, workers, gpus)
-    with _open(directory, paths, model, weights, device) as found:
+    with _open(directory, paths, model, weights, device, trust_model) as found:
         try:
             quiet = libraries_silenced() if ray else nullcontext()  # Ray logs what it raises, too
             with quiet, cluster as engine, ProgressBar() as bar:
@@ -142,6 +144,7 @@ def _open(
     model: str | None,
     weights: str | None,
     device: str,
+    trust_model: bool,
 ) -> AnyCollection:
     """Open the collection, or make it."""
     from imgsearch.places import keeper_of
@@ -149,7 +152,7 @@ def _open(
 
     keeper = keeper_of(directory)
     if keeper.exists(directory):
-        found = keeper.open_at(directory, device=device)
+        found = keeper.open_at(directory, device=device, trust_model=trust_model)
         found.check_model(model, weights)
         return found
     if not paths:

@@ -60,6 +60,7 @@ __all__ = [
     "strict_option",
     "time_limit_option",
     "to_option",
+    "trust_model_option",
     "unlike_option",
     "verify_option",
     "weights_option",
@@ -268,6 +269,10 @@ to_option = option(
     "--to",
     metavar="milvus://HOST:PORT/NAME",
     help="Where to: a collection in Milvus, or milvus:FILE.db for Milvus Lite.",
+)
+trust_model_option = switch(
+    "--trust-model",
+    help="Run the model of the collection even if imgsearch did not export it.",
 )
 unlike_option = option(
     "--unlike",

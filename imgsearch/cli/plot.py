@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.errors import SettingError, StorageError, reason_of
+from imgsearch.storage.files import user_cache
 
 if TYPE_CHECKING:
     from imgsearch.trials import Sweep
@@ -38,6 +40,8 @@ def draw(sweep: Sweep, paths: list[Path]) -> None:
         StorageError: a file cannot be written.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache of fonts
+    # It would make folders of its own below the user's cache and configuration.
+    os.environ.setdefault("MPLCONFIGDIR", str(user_cache("matplotlib")))
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")

@@ -47,6 +47,7 @@ __all__ = ["query"]
 @options.nprobe_option
 @options.collection_option
 @options.device_option
+@options.trust_model_option
 @click.pass_context
 def query(
     ctx: click.Context,
@@ -61,6 +62,7 @@ def query(
     max_pixels: int,
     min_similarity: float | None,
     device: str,
+    trust_model: bool,
     **_: object,  # those that exclude each other: see choose
 ) -> None:
     """Show the images most similar to each IMAGE, best first.
@@ -83,7 +85,7 @@ def query(
     )
     outcome = Outcome()
     directory = locate_any(ctx, collection)
-    found_there = opened(directory, device=device)
+    found_there = opened(directory, device=device, trust_model=trust_model)
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, outcome)
         if form == "html" and html is not None:

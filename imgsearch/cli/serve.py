@@ -30,6 +30,7 @@ _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "st
 @server_options.thumbnails_option
 @options.collection_option
 @options.device_option
+@options.trust_model_option
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -44,6 +45,7 @@ def serve(
     thumbnails: int,
     collection: Path | str | None,
     device: str,
+    trust_model: bool,
 ) -> None:
     """Serve a page to look through the collection and to search it, and a REST API.
 
@@ -80,4 +82,4 @@ def serve(
             click.launch(address)
 
     with libraries_silenced():
-        serve(location, served, device=device, ready=ready)
+        serve(location, served, device=device, trust_model=trust_model, ready=ready)

@@ -26,6 +26,7 @@ REPAIRED = 8
 @options.json_option
 @options.collection_option
 @options.workers_option
+@options.trust_model_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -34,6 +35,7 @@ def verify(
     as_json: bool,
     collection: Path | None,
     workers: int | None,
+    trust_model: bool,
 ) -> None:
     """Check that every file of the collection is as it was written.
 
@@ -44,7 +46,14 @@ def verify(
 
     directory = locate(ctx, collection)
     with ByteBar("verifying") as bar:
-        report = verify(directory, repair=repair, sample=sample, workers=workers, progress=bar)
+        report = verify(
+            directory,
+            repair=repair,
+            sample=sample,
+            workers=workers,
+            trust_model=trust_model,
+            progress=bar,
+        )
     text = verification_as_text(report)
     click.echo(verification_as_json(str(directory.absolute()), report) if as_json else text)
     if report.left:

@@ -107,6 +107,7 @@ class RayEngine:
         record: ModelRecord,
         time_limit: float,
         max_pixels: int,
+        trust_model: bool,
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `imgsearch.engines.Engine`.
 
@@ -117,7 +118,14 @@ class RayEngine:
             ModelError: Ray failed, or a worker cannot have the model.
             StorageError: the staging cannot be read or written.
         """
-        recipe = Recipe(self._staging.url, record, time_limit, max_pixels, gpu=self._gpus > 0)
+        recipe = Recipe(
+            self._staging.url,
+            record,
+            time_limit,
+            max_pixels,
+            gpu=self._gpus > 0,
+            trust_model=trust_model,
+        )
 
         def start() -> Job:
             self._staging.write_model(record.onnx_sha256, model.read_bytes())
@@ -162,8 +170,9 @@ class RayEngine:
                 yield _done(under_way)
 
     def _connect(self) -> None:
-        # Before Ray is imported: it asks for them then.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Before Ray is imported: it asks for them then. Reports go to nobody, whatever the user's
+        # environment says: that nothing leaves these machines is a promise, not a default.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         if self._address == LOCAL:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 only
         import ray

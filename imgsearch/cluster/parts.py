@@ -42,6 +42,7 @@ class Recipe:
     time_limit: float
     max_pixels: int
     gpu: bool
+    trust_model: bool = False
 
 
 class PartEmbedder:
@@ -72,6 +73,7 @@ class PartEmbedder:
             time_limit=recipe.time_limit,
             max_pixels=recipe.max_pixels,
             gpu=runtime,
+            trust_model=recipe.trust_model,
             beside=cores() - 1,
         )
         self._extractor.__enter__()  # for as long as this process is there

@@ -57,6 +57,7 @@ def embed_files(
     time_limit: float,
     max_pixels: int = MAX_PIXELS,
     gpu: Runtime | None = None,
+    trust_model: bool = False,
 ) -> Generator[Outcome, None, None]:
     """Yield the outcome of each path, in order.
 
@@ -73,9 +74,11 @@ def embed_files(
         time_limit: seconds that hashing a file may take, and decoding it, before it is blamed.
         max_pixels: an image of more is refused; what a worker may use of the memory follows.
         gpu: runs the model in this process instead; the workers only decode.
+        trust_model: Whether a model that imgsearch did not export may be run.
 
     Raises:
         DamagedError: `model` cannot be loaded.
+        UntrustedModelError: imgsearch did not export it.
         ModelError: a worker cannot start.
     """
     extractor = Extractor(
@@ -86,6 +89,7 @@ def embed_files(
         time_limit=time_limit,
         max_pixels=max_pixels,
         gpu=gpu,
+        trust_model=trust_model,
     )
     with extractor, closing(extractor.embed(paths, wanted)) as outcomes:
         yield from outcomes
@@ -108,25 +112,27 @@ class Extractor:
         time_limit: float,
         max_pixels: int = MAX_PIXELS,
         gpu: Runtime | None = None,
+        trust_model: bool = False,
         beside: int = 0,
     ) -> None:
         """Start nothing yet.
 
         Args:
-            model: as all up to `gpu`: see `embed_files`.
+            model: as all up to `trust_model`: see `embed_files`.
             input_size: edge of the network's input in pixels.
             dim: length of an embedding.
             workers: number of processes.
             time_limit: seconds.
             max_pixels: of an image.
             gpu: runs the model in this process.
+            trust_model: whether it may be a foreign one.
             beside: processes of others on this machine that need memory for the same work.
         """
         memory = memory_of(max_pixels, workers + beside)
         arguments = [str(input_size), str(max_pixels), str(memory)]
         row = np.dtype((np.uint8, (input_size, input_size, 3)))
         if gpu is None:
-            arguments.append(str(model))
+            arguments += [str(model), str(dim), "any" if trust_model else "own"]
             row = np.dtype((np.float32, (dim,)))
         self._gpu = gpu
         self._pool = Pool(command("worker", *arguments), workers, time_limit, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -146,6 +147,15 @@ class WorkerProcess:
         """
         self._forget_words()
         return self._ask({"look": wanted}, content, size)
+
+    def compute(self, images: int, pixels: bytes) -> tuple[dict[str, Any], bytes]:
+        """Return the answer about some images, and its bytes; see `imgsearch.embedding.confined`.
+
+        Raises:
+            WorkerDiedError: it died, or was stopped because it took too long.
+        """
+        self._forget_words()
+        return self._ask({"images": images}, io.BytesIO(pixels), len(pixels))
 
     def _ask(
         self, question: dict[str, Any], content: BinaryIO | None = None, size: int = 0

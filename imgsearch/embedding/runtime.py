@@ -6,7 +6,10 @@ ONNX Runtime on a CPU, torch on a GPU; torch is imported inside functions only.
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import platform
+import stat
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +20,41 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.embedding.images import Pixels
+from imgsearch.embedding.limits import limit_memory
 from imgsearch.embedding.models import Network, build
+from imgsearch.embedding.onnx_check import MOST_BYTES, Shapes, check_model
+from imgsearch.embedding.onnx_session import SessionError, open_session
+from imgsearch.embedding.onnx_trusted import TRUSTED_BYTES, check_no_files
+from imgsearch.embedding.protobuf import ForeignError, MalformedError
 from imgsearch.embedding.weights import find_weights, read_state
-from imgsearch.errors import MEND, DamagedError, ModelError, StorageError, reason_of
+from imgsearch.errors import (
+    MEND,
+    DamagedError,
+    ModelError,
+    StorageError,
+    UntrustedModelError,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "MODEL_MEMORY",
     "Embeddings",
     "OnnxRuntime",
     "ParallelRuntime",
     "Runtime",
     "TorchRuntime",
+    "open_limited",
     "pick_device",
     "torch_devices",
 ]
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
+
+#: Bytes that a process may use to load and run a foreign model.
+MODEL_MEMORY = 2 << 30
 
 
 class Runtime(Protocol):
@@ -48,45 +68,145 @@ class Runtime(Protocol):
 
 
 class OnnxRuntime:
-    """A model on the CPU. `embed` may be called from several threads at once."""
+    """A model on the CPU. `embed` may be called from several threads at once.
+
+    Attributes:
+        input_size: edge in pixels of the images that it takes.
+        dim: length of the embeddings that it gives.
+    """
 
     devices = 1
 
-    def __init__(self, model: Path, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        threads: int = 0,
+        shapes: Shapes | None = None,
+        trusted: bool = False,
+    ) -> None:
         """Load `model` (an ONNX file of `imgsearch.embedding.models.export_onnx`).
 
         Args:
-            model: the file.
-            threads: how many run one call; 0 for one a core.
+            model: The file.
+            threads: Threads that run one call; 0 for one per core.
+            shapes: What the catalog says of it, if it does.
+            trusted: Load a model of anybody else, too. It may do what it likes with the time and
+                the memory of this process, though not with files: only for a process that is
+                limited and can be killed (`imgsearch.embedding.confined`). It takes `shapes`.
 
         Raises:
-            DamagedError: it is missing or is no ONNX model.
-            StorageError: it cannot be read.
+            DamagedError: It is missing, is not an ONNX model, or not the one of the catalog.
+            StorageError: It cannot be read.
+            UntrustedModelError: imgsearch did not export it.
         """
-        import onnxruntime
-
+        self._model = model
+        serialised = _read(model, TRUSTED_BYTES if trusted else MOST_BYTES)
         try:
-            serialised = model.read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
-        except OSError as error:
-            raise StorageError(f"cannot read {model}: {reason_of(error)}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        # Spinning threads would take the cores from Faiss and from the other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                serialised, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's own exceptions derive from Exception alone
+            if trusted and shapes is not None:
+                check_no_files(serialised)
+                found = shapes
+            else:
+                found = check_model(serialised)
+        except MalformedError as error:
             raise DamagedError(f"{model} is no ONNX model, or is cut off; {MEND}") from error
+        except ForeignError as error:
+            raise _refusal(model, str(error), trusted=trusted) from error
+        if shapes not in (None, found):
+            raise DamagedError(
+                f"{model} maps {_in_words(found)}, and by the catalog it should map "
+                f"{_in_words(shapes)}; {MEND}"
+            )
+        self.input_size, self.dim = found.input_size, found.dim
+        try:
+            self._session = open_session(serialised, threads=threads)
+        except SessionError as error:
+            if trusted:
+                raise ModelError(f"{model} cannot be loaded: {error}") from error
+            raise DamagedError(f"{model} is no ONNX model, or is cut off; {MEND}") from error
+        if trusted:
+            self.embed(np.zeros((1, self.input_size, self.input_size, 3), np.uint8))
+
+    def close(self) -> None:
+        """Do nothing: unlike a foreign model's, there is no process to be ended."""
 
     def embed(self, pixels: Pixels) -> Embeddings:
-        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""
-        result: Embeddings = self._session.run(["embedding"], {"pixels": pixels})[0]
+        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised.
+
+        Raises:
+            ModelError: The model fails, or gives something else.
+        """
+        try:
+            result: Embeddings = self._session.run(["embedding"], {"pixels": pixels})[0]
+        except Exception as error:  # ONNX Runtime's own exceptions derive from Exception alone
+            raise ModelError(f"{self._model} cannot be run: {reason_of(error)[:200]}") from error
+        if (
+            getattr(result, "dtype", None) != np.float32
+            or result.shape != (len(pixels), self.dim)
+            or not np.isfinite(result).all()
+        ):
+            raise ModelError(f"{self._model} does not give embeddings of {self.dim} numbers")
         return result
+
+
+def open_limited(
+    model: Path, shapes: Shapes, *, threads: int, trust: bool, memory: int
+) -> OnnxRuntime:
+    """Open a model, foreign ones only if the user trusts them, in a process that can be killed.
+
+    Args:
+        model: The file.
+        shapes: What the catalog says of it.
+        threads: Threads that run one call; 0 for one per core.
+        trust: Whether a foreign one may be run.
+        memory: Bytes that this process may use from then on if it is one.
+
+    Raises:
+        DamagedError: It is missing, is not an ONNX model, or not the one of the catalog.
+        ModelError: It refers to other files, or cannot be run.
+        StorageError: It cannot be read.
+        UntrustedModelError: It is a foreign one.
+    """
+    try:
+        return OnnxRuntime(model, threads=threads, shapes=shapes)
+    except UntrustedModelError:
+        if not trust:
+            raise
+    limit_memory(memory)
+    return OnnxRuntime(model, threads=threads, shapes=shapes, trusted=True)
+
+
+def _refusal(model: Path, reason: str, *, trusted: bool) -> ModelError:
+    if trusted:
+        return ModelError(f"{model} has {reason}, and no model may read other files than its own")
+    return UntrustedModelError(
+        f"{model} was not exported by imgsearch (it has {reason}); if you trust whoever made it, "
+        "--trust-model runs it in a process of its own, with limits of time and memory"
+    )
+
+
+def _read(model: Path, most: int) -> bytes:
+    """Read a regular file that is no link; a FIFO is not waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(model, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+                raise DamagedError(f"{model} is no regular file, or too large; {MEND}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
+        raise StorageError(f"cannot read {model}: {reason_of(error)}") from error
+
+
+def _in_words(shapes: Shapes | None) -> str:
+    size, dim = (shapes.input_size, shapes.dim) if shapes else (0, 0)
+    return f"images of {size} x {size} pixels to {dim} numbers"
 
 
 class TorchRuntime:

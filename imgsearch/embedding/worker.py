@@ -1,10 +1,12 @@
 """A worker process: hash a few images, decode and embed those that are wanted, answer, repeat.
 
 Started by `imgsearch.embedding.pipeline` as
-``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL]``: the edge of the network's
-input, the pixels that an image may have, and the bytes that its decoding may take. Without MODEL it
-answers with pixels instead of embeddings, for a pipeline that runs a GPU. With nothing but a number
-it looks at single images, at a priority lower by that (`nice`): see `imgsearch.embedding.decoder`.
+``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL DIM TRUST]``: the edge of the
+network's input, the pixels that an image may have, and the bytes that its decoding may take; the
+network, the length of an embedding, and which networks the user trusts: "any", or only our "own".
+Without MODEL it answers with pixels instead of embeddings, for a pipeline that runs a GPU. With
+nothing but a number it looks at single images, at a priority lower by that (`nice`): see
+`imgsearch.embedding.decoder`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ import numpy.typing as npt
 from imgsearch.embedding.images import ImageFile, Pixels
 from imgsearch.embedding.limits import limit_log, limit_memory, memory_in_use, pillow_allows
 from imgsearch.embedding.looking import look, look_of
-from imgsearch.embedding.runtime import OnnxRuntime
+from imgsearch.embedding.onnx_check import Shapes
+from imgsearch.embedding.runtime import MODEL_MEMORY, OnnxRuntime, open_limited
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
 
@@ -52,7 +55,7 @@ def main() -> None:
         return
     input_size, max_pixels, memory = map(int, sys.argv[1:4])
     try:
-        runtime = OnnxRuntime(Path(sys.argv[4]), threads=1) if len(sys.argv) > 4 else None
+        runtime = _open_model(sys.argv[4:], input_size, memory) if len(sys.argv) > 4 else None
     except ImgsearchError as error:
         send_error(answers, error)
         return
@@ -85,6 +88,13 @@ def _messages_of(requests: BinaryIO) -> Messages:
     messages: Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
     return messages
+
+
+def _open_model(arguments: list[str], input_size: int, memory: int) -> OnnxRuntime:
+    model, dim, trust = arguments
+    shapes = Shapes(input_size, int(dim))
+    more = MODEL_MEMORY + memory
+    return open_limited(Path(model), shapes, threads=1, trust=trust == "any", memory=more)
 
 
 def _listen(requests: BinaryIO, messages: Messages) -> None:

@@ -39,18 +39,26 @@ __all__ = ["MilvusCollection"]
 class MilvusCollection:
     """A collection in Milvus, opened; its methods are those of `Collection`. A context manager."""
 
-    def __init__(self, store: Store, device: str, threads: int = 0) -> None:
+    def __init__(
+        self, store: Store, device: str, threads: int = 0, *, trust_model: bool = False
+    ) -> None:
         """Open what is there, or raise `NoCollectionError`."""
         self.store = store
         self._device = device
+        self._trust_model = trust_model
         self._model = read_state(store).model
         self._embedder = Embedder(
-            self._model, device, lambda: local_model(store, self._model), threads
+            self._model,
+            device,
+            lambda: local_model(store, self._model),
+            threads,
+            trust_model=trust_model,
         )
         self.entries = MilvusEntries(store)
 
     def close(self) -> None:
         """Close it; no other method may be called then."""
+        self._embedder.close()
         self.store.close()
 
     def __enter__(self) -> MilvusCollection:
@@ -113,6 +121,7 @@ class MilvusCollection:
                     record=self._model,
                     time_limit=time_limit,
                     max_pixels=max_pixels,
+                    trust_model=self._trust_model,
                 )
             return embed_files(
                 files,
@@ -124,6 +133,7 @@ class MilvusCollection:
                 time_limit=time_limit,
                 max_pixels=max_pixels,
                 gpu=None if device == "cpu" else open_on_gpus(self._model, device),
+                trust_model=self._trust_model,
             )
 
         options = RunOptions(embed=embed, own=model.parent, prune=prune, progress=progress)

@@ -39,9 +39,12 @@ def create(
     return MilvusCollection(store, device)
 
 
-def open_at(location: PathLike, *, device: str, threads: int = 0) -> MilvusCollection:
+def open_at(
+    location: PathLike, *, device: str, threads: int = 0, trust_model: bool = False
+) -> MilvusCollection:
     """Open a collection."""
-    return MilvusCollection(Store(Address.of(location)), device, threads)
+    store = Store(Address.of(location))
+    return MilvusCollection(store, device, threads, trust_model=trust_model)
 
 
 def evaluate(

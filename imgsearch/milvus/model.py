@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from imgsearch.errors import DamagedError
 from imgsearch.milvus.store import Store
-from imgsearch.storage.files import make_folder, sha256_of, write_atomically
+from imgsearch.storage.files import make_folder, sha256_of, user_cache, write_atomically
 from imgsearch.storage.records import ModelRecord
 
 __all__ = ["cache", "local_model", "write_model"]
@@ -18,8 +17,7 @@ _NAME = "model"
 
 def cache() -> Path:
     """Return the folder of this machine's copies; `XDG_CACHE_HOME` moves it."""
-    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(above, "imgsearch", "models")
+    return user_cache("models")
 
 
 def write_model(store: Store, onnx: bytes) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "remove_unnamed",
     "sha256_of",
     "undisturbed",
+    "user_cache",
     "write_atomically",
 ]
 
@@ -204,6 +205,12 @@ def undisturbed(directory: Path) -> Iterator[None]:
                     f"another imgsearch is writing to {directory}; try again when it is done"
                 ) from None
         yield
+
+
+def user_cache(name: str) -> Path:
+    """Return a folder of this user's cache, which `XDG_CACHE_HOME` moves; it need not be there."""
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(above, "imgsearch", name)
 
 
 def _sync(descriptor: int) -> None:

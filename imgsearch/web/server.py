@@ -46,6 +46,7 @@ def serve(
     options: ServerOptions,
     *,
     device: str = "auto",
+    trust_model: bool = False,
     ready: Callable[[str], None],
 ) -> None:
     """Serve a collection until Ctrl-C.
@@ -54,13 +55,14 @@ def serve(
         location: of the collection.
         options: how to serve it.
         device: see `imgsearch.places.opened`.
+        trust_model: as there.
         ready: called with the address of the page once requests are accepted.
 
     Raises:
         StorageError: nobody can listen at that host and port.
     """
     with (
-        opened(location, device=device, threads=1) as collection,
+        opened(location, device=device, threads=1, trust_model=trust_model) as collection,
         listen(options.host, options.port) as listening,
         pillow_allows(max(MAX_PIXELS, options.max_pixels)),
     ):

@@ -76,8 +76,12 @@ class EngineHere:
         record: ModelRecord,
         time_limit: float,
         max_pixels: int,
+        trust_model: bool,
     ) -> Generator[Outcome, None, None]:
-        pickle.dumps(Recipe(self.staging.url, record, time_limit, max_pixels, gpu=False))
+        recipe = Recipe(
+            self.staging.url, record, time_limit, max_pixels, gpu=False, trust_model=trust_model
+        )
+        pickle.dumps(recipe)
         self._extraction = Extraction(
             self.staging,
             record.onnx_sha256,

@@ -33,7 +33,7 @@ def start() -> Iterator[Start]:
     def worker(*model: Path, max_pixels: int = MAX_PIXELS) -> subprocess.Popen[bytes]:
         limits = [str(max_pixels), str(memory_of(max_pixels, workers=1))]
         command = [sys.executable, "-m", "imgsearch.embedding.worker", str(TINY_SIZE), *limits]
-        command += map(str, model)
+        command += [word for path in model for word in (str(path), str(TINY_DIM), "own")]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
