@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,16 @@ from imgsearch.embedding.kinds import APPLE_DOUBLE, NO_IMAGE
 from imgsearch.embedding.raw import signed_raw
 from imgsearch.errors import ImageError, reason_of
 
-__all__ = ["FORMATS", "RAW", "Format", "cannot_decode", "media_type", "open_as", "recognise"]
+__all__ = [
+    "FORMATS",
+    "RAW",
+    "WEAKLY_SIGNED",
+    "Format",
+    "cannot_decode",
+    "media_type",
+    "open_as",
+    "recognise",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +59,8 @@ _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.e
 
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740, appendix B
 
-# A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
-_WEAKLY_SIGNED = {"BMP", "PPM"}
+#: A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
+WEAKLY_SIGNED = {"BMP", "PPM"}
 
 
 def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
@@ -96,7 +106,7 @@ def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:
 
 def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:
     """Return what is to be said of a file with the signature of `formats` that failed."""
-    if _WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
+    if WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
         return _unrecognised(path)
     malformed = isinstance(error, UnidentifiedImageError)
     reason = "its header is malformed" if malformed else reason_of(error)
@@ -123,6 +133,7 @@ def _formats_of(prefix: bytes) -> tuple[str, ...]:
 
 @cache
 def _load_plugins(*, heif: bool) -> None:
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong is in the exception
     # One by one, because Pillow's own way loads every plug-in that it has.
     for row in FORMATS.values():
         if row.module.startswith("PIL."):

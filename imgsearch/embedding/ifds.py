@@ -63,6 +63,11 @@ class Directory:
         entry = self._entries.get(tag)
         return (entry.position, entry.count) if entry and entry.type in (1, 2, 7) else None
 
+    def position(self, tag: int) -> int | None:
+        """Return where in the file the first value of a tag lies."""
+        entry = self._entries.get(tag)
+        return entry.position if entry else None
+
     @property
     def base(self) -> int:
         """Where in the file the offsets that its tags hold are counted from."""

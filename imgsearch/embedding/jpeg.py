@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-__all__ = ["JpegHeader", "end_of", "header_of"]
+__all__ = ["JpegHeader", "end_of", "ends_refined", "header_of"]
 
 _MOST_SEGMENTS = 1000  # in front of the frame header: an ICC profile takes up to 255
 
@@ -34,6 +34,8 @@ class JpegHeader:
         progressive: whether it is refined scan by scan.
         usual: whether it is baseline, extended or progressive, of 8 bits: not one of the lossless
             ones that cameras keep their sensor's values in.
+        scanned: where its first scan begins, None where that was not found.
+        in_scans: whether all scans have to be read before the first row is known.
     """
 
     width: int
@@ -41,6 +43,8 @@ class JpegHeader:
     components: int
     progressive: bool
     usual: bool
+    scanned: int | None = None
+    in_scans: bool = False
 
 
 def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
@@ -61,9 +65,28 @@ def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
                 return None
             height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
             usual = marker in _USUAL_FRAMES and frame[0] == 8
-            return JpegHeader(width, height, frame[5], marker in (0xC2, 0xC6, 0xCA), usual)
+            found = JpegHeader(width, height, frame[5], marker in (0xC2, 0xC6, 0xCA), usual)
+            file.seek(size - 8, 1)
+            return _with_scan(file, found)
         file.seek(size - 2, 1)
     return None
+
+
+def _with_scan(file: BinaryIO, header: JpegHeader) -> JpegHeader:
+    """Add what the header of the first scan says, from behind the frame header on."""
+    for _ in range(_MOST_SEGMENTS):
+        marker = _marker(file)
+        if marker in _ALONE:
+            continue
+        size = int.from_bytes(file.read(2), "big")
+        if marker is None or marker == _EOI or size < 2:
+            break
+        if marker == _SOS:
+            scanned, components = file.tell() - 4, file.read(1)
+            in_scans = header.progressive or components < bytes([header.components])
+            return replace(header, scanned=scanned, in_scans=in_scans)
+        file.seek(size - 2, 1)
+    return header
 
 
 def end_of(data: bytes) -> int | None:
@@ -72,6 +95,25 @@ def end_of(data: bytes) -> int | None:
         if marker == _EOI:
             return at + 2
     return None
+
+
+def ends_refined(data: bytes) -> bool:
+    """Tell whether a progressive JPEG has begun its last scans: those of the lowest bits.
+
+    Each component has one of its first coefficient, and some of the other 63.
+    """
+    wanted: set[tuple[int, int]] = set()
+    for marker, at in _segments(data):
+        body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if marker in _FRAMES and len(body) >= 6:
+            components = body[6 : 6 + 3 * body[5] : 3]
+            wanted = {(each, index) for each in components for index in range(64)}
+        elif marker == _SOS and len(body) >= 4:
+            first, last, bits = body[-3:]
+            if bits & 15 == 0:
+                components = body[1 : 1 + 2 * body[0] : 2]
+                wanted -= {(each, at) for each in components for at in range(first, last + 1)}
+    return not wanted
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

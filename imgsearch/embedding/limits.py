@@ -9,14 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = [
     "MAX_PIXELS",
-    "decoding_bytes",
     "limit_log",
     "limit_memory",
     "memory_in_use",
@@ -24,7 +19,6 @@ __all__ = [
     "memory_of",
     "pillow_allows",
     "seconds_limited",
-    "webp_bytes",
 ]
 
 #: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
@@ -39,11 +33,6 @@ BYTES = 17
 ELSE = 256 << 20
 
 LOG = 1 << 20  # bytes
-
-_PLAIN, _CLEAR = 4, 8  # of BYTES, for formats that are not below
-_BYTES_OF = {"AVIF": 12, "HEIF": 12, "WEBP": 17}
-_FLOATS = 25  # of BYTES
-_STARTING = 16 << 20  # bytes that any image takes
 
 # Bytes beyond those of the pixels that a process may use: its libraries, the stacks of threads.
 _SLACK = 48 << 20
@@ -68,50 +57,6 @@ def limit_memory(more: int) -> None:
     if sys.platform == "linux":
         # Not the limit of the address space (RLIMIT_AS): threads reserve much that they never use.
         _lower(resource.RLIMIT_DATA, _data() + more)
-
-
-def decoding_bytes(image: Image.Image, edge: int) -> int:
-    """Return about how many bytes it takes to decode an image that is open, but not decoded yet.
-
-    Args:
-        image: as it was opened.
-        edge: pixels of what is to be made of it: a JPEG is decoded at reduced scale.
-    """
-    pixels = image.width * image.height
-    if image.format in ("JPEG", "MPO"):
-        # Twice the edge is kept, and libjpeg divides by 8, 4, 2 or 1.
-        scale = min(image.width, image.height) // max(1, 2 * edge)
-        scale = next((each for each in (8, 4, 2) if each <= scale), 1)
-        return _STARTING + _PLAIN * pixels // scale**2 + _coefficients(image)
-    if image.mode in ("F", "I"):
-        return _STARTING + _FLOATS * pixels
-    clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-    plain = _CLEAR if clear or image.mode in ("P", "CMYK") else _PLAIN
-    return _STARTING + _BYTES_OF.get(image.format or "", plain) * pixels
-
-
-def webp_bytes(content: bytes) -> int:
-    """Return the same of a WebP file, from its first chunk; 0 if it has none."""
-    kind, rest = content[12:16], content[20:30].ljust(10, b"\0")
-    width, height = (int.from_bytes(rest[at : at + 3], "little") + 1 for at in (4, 7))
-    if kind == b"VP8L":
-        bits = int.from_bytes(rest[1:5], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width, height = (int.from_bytes(rest[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-    elif kind != b"VP8X":
-        return 0
-    return _STARTING + _BYTES_OF["WEBP"] * width * height
-
-
-def _coefficients(image: Image.Image) -> int:
-    """Return the bytes of the coefficients of a JPEG: a progressive one keeps them all at once."""
-    if not (image.info.get("progressive") or image.info.get("progression")):
-        return 0
-    layers = getattr(image, "layer", None) or [(0, 1, 1, 0)] * 4
-    widest, highest = (max(max(1, layer[at]) for layer in layers) for at in (1, 2))
-    share = sum(layer[1] * layer[2] for layer in layers) / (widest * highest)
-    return int(2 * share * image.width * image.height)
 
 
 @contextmanager

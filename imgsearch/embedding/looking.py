@@ -13,14 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.images import open_image
 from imgsearch.embedding.limits import (
-    decoding_bytes,
     memory_limited,
     pillow_allows,
     seconds_limited,
-    webp_bytes,
 )
+from imgsearch.embedding.opening import bytes_needed
 from imgsearch.embedding.pictures import glance, pixels_from, render, size_of
 from imgsearch.embedding.sources import open_source
 from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
@@ -128,13 +126,10 @@ def _look(wanted: Look, content: bytes) -> Found:
 
 
 def _bytes_for(wanted: Look, content: bytes) -> int:
-    """Return about how many bytes it takes to decode an image, by its header."""
-    if content.startswith(b"RIFF"):  # its decoder takes them as soon as it is opened
-        return webp_bytes(content)
-    with memory_limited(HEADER), open_image(content, wanted.max_pixels) as image:
-        if wanted.kind == "size" and image.format in ("JPEG", "MPO"):
-            return 0  # its header tells it
-        return decoding_bytes(image, wanted.edge if wanted.crop is None else max(image.size))
+    """Return about how many bytes it takes to decode an image, by its header: nothing is opened."""
+    if wanted.kind == "size" and content.startswith(b"\xff\xd8"):
+        return 0  # its header tells it
+    return bytes_needed(content, None if wanted.crop else wanted.edge, wanted.max_pixels)
 
 
 def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:

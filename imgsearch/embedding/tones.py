@@ -1,0 +1,260 @@
+"""From the samples that a file stores to tones of 8 bits, black to white.
+
+A sample of 16 bits need not use them: cameras, microscopes and scanners store 10 to 14 bits as they
+are, elevation models store metres. What is white is what the file says, else what its samples tell
+(docs/decisions/0013).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = ["DEEP", "SIGNIFICANT_BITS", "Samples", "samples_of", "table_of", "to_8_bit", "white_of"]
+
+#: Pillow's modes of more than 8 bits.
+DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+
+#: Key of `Image.info`: how many bits of a sample are used, by the sBIT chunk of a PNG.
+SIGNIFICANT_BITS = "significant bits"
+
+_Values: TypeAlias = npt.NDArray[Any]
+
+# TIFF 6.0, and GeoTIFF.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _NODATA = 258, 262, 339, 42113
+_LOWEST, _HIGHEST = (280, 340), (281, 341)  # of integers, of any kind
+_GEOGRAPHIC = (33550, 33922, 34264, 34735, 42112, _NODATA)
+_SIGNED, _FLOAT = 2, 3
+
+#: Depths in bits that samples of 16 bits are known to have when their largest value is just below.
+_DEPTHS = (8, 10, 11, 12, 13, 14)
+_JUST_BELOW = 0.875  # of what the depth can hold
+
+_BLOCK = 1 << 22  # samples looked at at once
+_ENOUGH = 1 << 21  # samples that tell the range of all
+
+# An extreme that is this many times as far off as all else is wide is no sample of the picture.
+_FAR = 10
+_RARE = 0.001  # at most so many samples, if it is no value that stands for "none"
+
+# A float picture has 0 to 1 for black to white, if it comes near: else it is a measurement.
+_NEAR_WHITE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a file says of its samples.
+
+    Attributes:
+        low: the value of black, None if it is not said.
+        high: the value of white, None if it is not said.
+        inverted: whether the lowest value is white.
+        measured: whether they are measurements rather than light: their range is what they use.
+        unsigned: whether negative values are what Pillow makes of unsigned 32 bits.
+        nodata: the value that stands for none.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    inverted: bool = False
+    measured: bool = False
+    unsigned: bool = False
+    nodata: float | None = None
+
+
+def samples_of(image: Image.Image) -> Samples:
+    """Return what the file that an image was opened from says of its samples."""
+    bits = image.info.get(SIGNIFICANT_BITS)
+    if isinstance(bits, int):
+        return Samples(low=0, high=(1 << bits) - 1)
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return Samples()
+    kind, depth = _number(tags.get(_SAMPLE_FORMAT)) or 1, _number(tags.get(_BITS)) or 1
+    nodata = tags.get(_NODATA)
+    high = next(filter(None, (_number(tags.get(tag)) for tag in _HIGHEST)), None)
+    low = next(filter(None, (_number(tags.get(tag)) for tag in _LOWEST)), None)
+    if high is None and kind == 1 and 8 < depth < 16:
+        high = (1 << int(depth)) - 1
+    return Samples(
+        low=low,
+        high=high,
+        inverted=tags.get(_PHOTOMETRIC) == 0,
+        measured=(kind == _SIGNED and depth < 32) or any(tag in tags for tag in _GEOGRAPHIC),
+        unsigned=kind == 1 and depth == 32,
+        nodata=_parsed(nodata) if isinstance(nodata, str) else None,
+    )
+
+
+def to_8_bit(image: Image.Image, samples: Samples) -> Image.Image:
+    """Return a grey image of one of the modes `DEEP` as mode "L", all of it by the same scale."""
+    if _of_16_bits(image) and not samples.measured:
+        table = _table(_white(image, samples), samples)
+        return _toned(image, samples, lambda values: table[values])
+    low, high = _range_in_use(image, samples)
+    scale = 255 / (high - low) if high > low else 0.0
+
+    def tone(values: _Values) -> _Values:
+        wide = _wide(values)
+        grey = np.clip((wide - low) * scale, 0, 255)
+        return np.where(np.isfinite(wide), 255 - grey if samples.inverted and scale else grey, 0)
+
+    return _toned(image, samples, tone)
+
+
+def table_of(blocks: Iterable[npt.NDArray[np.uint16]], samples: Samples) -> npt.NDArray[np.uint8]:
+    """Return the table from samples of 16 bits to tones, uint8 `[65536]`.
+
+    Args:
+        blocks: all samples, some at a time.
+        samples: what the file says of them.
+    """
+    counts = np.zeros(1 << 16, np.int64)
+    for block in blocks:
+        counts += np.bincount(block.ravel(), minlength=1 << 16)
+    return _table(white_of(counts, samples), samples)
+
+
+def _toned(image: Image.Image, samples: Samples, tone: Callable[[_Values], _Values]) -> Image.Image:
+    grey = Image.new("L", image.size)
+    for top, values in _blocks(image, samples):
+        tones = tone(values).astype(np.uint8)
+        if samples.nodata is not None:
+            tones[_is(values, samples.nodata)] = 0
+        grey.paste(Image.fromarray(tones), (0, top))
+    return grey
+
+
+def _of_16_bits(image: Image.Image) -> bool:
+    if image.mode != "I":
+        return image.mode != "F"
+    least, most = cast("tuple[float, float]", image.getextrema())
+    return least >= 0 and most <= 0xFFFF
+
+
+def _table(white: int, samples: Samples) -> npt.NDArray[np.uint8]:
+    """Return the tone of each sample of 16 bits: its highest 8 bits, if white is 65535."""
+    low = int(samples.low or 0)
+    low = low if 0 <= low < white else 0
+    values = np.arange(1 << 16) - low
+    tones = np.clip(values * 256 // (white - low + 1), 0, 255)
+    return (255 - tones if samples.inverted else tones).astype(np.uint8)
+
+
+def white_of(counts: npt.NDArray[np.int64], samples: Samples) -> int:
+    """Return which value of unsigned samples of up to 16 bits is white.
+
+    Args:
+        counts: how often each value occurs, int64 `[65536]`.
+        samples: what the file says of them.
+    """
+    used = np.flatnonzero(counts)
+    most = int(used[-1]) if len(used) else 0
+    if samples.high is not None and most <= samples.high <= 0xFFFF:
+        return max(int(samples.high), 1)
+    if len(used) > 2 and most == 0xFFFF and used[-2] < 0x4000:
+        most = int(used[-2])  # the largest value there is stands for none, or for a defect
+    for depth in _DEPTHS:
+        if _JUST_BELOW * (1 << depth) <= most < 1 << depth:
+            return (1 << depth) - 1
+    return 0xFFFF
+
+
+def _white(image: Image.Image, samples: Samples) -> int:
+    counts = np.zeros(1 << 16, np.int64)
+    for _, values in _blocks(image, samples):
+        counts += np.bincount(values.ravel().astype(np.int64), minlength=1 << 16)
+    if samples.nodata is not None and 0 <= samples.nodata <= 0xFFFF:
+        counts[int(samples.nodata)] = 0
+    return white_of(counts, samples)
+
+
+def _range_in_use(image: Image.Image, samples: Samples) -> tuple[float, float]:
+    """Return the lowest and the highest sample, without those that are none."""
+    step = max(1, -(-image.width * image.height // _ENOUGH))
+    taken = []
+    for _, values in _blocks(image, samples):
+        some = _wide(values.ravel()[::step])
+        some = some[np.isfinite(some)]
+        taken.append(some if samples.nodata is None else some[~_is(some, samples.nodata)])
+    used = np.sort(np.concatenate(taken))
+    if not len(used):
+        return 0.0, 0.0
+    used = _without_outliers(_without_outliers(used)[::-1] * -1)[::-1] * -1
+    used = _without_outliers(used)  # the lowest ones may have been hidden by the highest
+    low, high = float(used[0]), float(used[-1])
+    if samples.high is not None and samples.high >= high and (samples.low or 0) <= low:
+        said = samples.low or 0, samples.high
+        if said[1] - said[0] <= 16 * (high - low):  # and not merely what the type can hold
+            return float(said[0]), float(said[1])
+    if (
+        image.mode == "F"
+        and low >= 0
+        and _NEAR_WHITE <= high <= 1
+        and high > low
+        and not samples.measured
+    ):
+        return 0.0, 1.0
+    return low, high
+
+
+def _without_outliers(used: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Drop from the lowest of sorted samples what is far from all others."""
+    gaps = np.diff(used)
+    with np.errstate(over="ignore"):
+        rest = used[-1] - used[1:]
+    several = rest > 0
+    for first in np.flatnonzero(several & (gaps > rest))[::-1]:
+        lowest = used[0]
+        none = used[first] == lowest and _stands_for_none(float(lowest))
+        if none or (first + 1 <= _RARE * len(used) and gaps[first] > _FAR * rest[first]):
+            return used[first + 1 :]
+    return used
+
+
+def _stands_for_none(value: float) -> bool:
+    """Tell whether a value is one that people write where they have none."""
+    digits = f"{abs(value):.0f}" if abs(value) < 1e7 else ""
+    powers = {2.0**bits - shift for bits in (15, 16, 31, 32) for shift in (0, 1)}
+    return abs(value) >= 1e19 or abs(value) in powers or (len(digits) > 2 and set(digits) == {"9"})
+
+
+def _blocks(image: Image.Image, samples: Samples) -> Iterator[tuple[int, _Values]]:
+    """Yield the rows of an image, some at a time, each time with where they begin."""
+    rows = max(1, _BLOCK // max(image.width, 1))
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        values = np.asarray(image.crop((0, top, image.width, bottom)))
+        if samples.unsigned and values.dtype == np.int32:
+            values = values.view(np.uint32)
+        yield top, values
+
+
+def _wide(values: _Values) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a NaN that signals is one that does not
+        return values.astype(np.float64)
+
+
+def _is(values: _Values, nodata: float) -> npt.NDArray[np.bool_]:
+    near = np.float32(nodata) if abs(nodata) <= np.finfo(np.float32).max else nodata
+    found: npt.NDArray[np.bool_] = (values == nodata) | (values == near)
+    return found
+
+
+def _number(value: object) -> float | None:
+    first = value[0] if isinstance(value, tuple) and value else value
+    number = isinstance(first, int | float) and math.isfinite(first)
+    return first if number else None  # type: ignore[return-value]
+
+
+def _parsed(text: str) -> float | None:
+    try:
+        return float(text.strip(" \0"))
+    except ValueError:
+        return None
