@@ -16,6 +16,7 @@ from imgsearch.errors import InputError, reason_of
 
 __all__ = ["Labelled", "difference", "near_labels", "near_miss", "read_labels"]
 
+MOST = 256 << 20  # bytes of a file: some three million lines
 COLUMNS = ("path", "label")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
@@ -157,11 +158,14 @@ def _separator_hint(line: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST + 1)  # a device may have no end
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read: {reason_of(error)}; give a CSV file, or a folder"
         ) from error
+    if len(content) > MOST:
+        raise InputError(f"{path}: has more than {MOST:,} bytes; split it, or give a folder")
     try:
         return content.decode("utf-8-sig")  # spreadsheets put a byte order mark before it
     except UnicodeDecodeError as error:

@@ -178,3 +178,11 @@ def test_running_the_module_is_running_the_command() -> None:
         [sys.executable, "-m", "imgsearch", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout == f"imgsearch, version {PROJECT['version']}\n"
+
+
+def test_every_test_that_the_page_on_security_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"

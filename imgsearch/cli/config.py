@@ -13,6 +13,8 @@ from imgsearch.errors import StorageError, reason_of
 
 __all__ = ["config_path", "load_config"]
 
+MOST = 1 << 20  # bytes of a file
+
 _NOT_IN_A_FILE = ("config", "version")
 _PATH = "imgsearch.config"  # in the contexts' common dictionary
 
@@ -27,8 +29,12 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     if path is None:
         return
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(MOST + 1)
+        if len(content) > MOST:
+            raise click.UsageError(f"{path} has more than {MOST:,} bytes: it is no configuration")
+        settings = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # or not UTF-8, too long a number, nested deeply
         raise click.UsageError(f"{path} is no TOML file: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error

@@ -16,6 +16,7 @@ import torchvision
 
 from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import MODELS, build, export_onnx, find_network, load_state
+from imgsearch.embedding.onnx_check import Shapes, check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import ModelError, SettingError
@@ -222,6 +223,11 @@ def test_an_exported_network_takes_uint8_images_in_any_number(model: Model) -> N
         rows = runtime.embed(np.zeros((count, size, size, 3), np.uint8))
         assert rows.shape == (count, dim)
         assert rows.dtype == np.float32
+
+
+def test_an_exported_network_is_run_without_a_question(model: Model) -> None:
+    found = check_model(model.onnx.read_bytes())
+    assert found == Shapes(model.network.input_size, model.network.dim)
 
 
 def test_an_embedding_has_length_one(model: Model, photographs: Callable[[int], Pixels]) -> None:
