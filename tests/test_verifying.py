@@ -268,6 +268,18 @@ def test_an_embedding_that_is_not_what_its_image_gives_is_found(damaged: Path) -
     assert reason.startswith(f"{shard.count} of 70 are not what their images give now")
 
 
+def test_what_an_older_decoder_made_of_an_image_is_no_damage(damaged: Path) -> None:
+    shard = shards_of(damaged)[-1]
+    path = damaged / "vectors" / f"{shard.number:08}.npy"
+    np.save(path, np.eye(shard.count, DIM, dtype=np.float32))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(damaged, f"UPDATE shards SET sha256 = x'{sha256}' WHERE number = {shard.number}")
+    edit(damaged, "UPDATE model SET decoder = 1")
+    report = verify(damaged, sample=70)
+    assert Part.EMBEDDINGS not in {damage.part for damage in report.damages}
+    assert report.embedded > 0
+
+
 def test_a_writer_and_a_verification_keep_each_other_off(damaged: Path) -> None:
     with (
         exclusive(damaged),

@@ -91,12 +91,26 @@ def info_as_text(info: Info, models: list[str]) -> str:
         *(("root", root) for root in info.roots),
         ("model", f"{info.model.name}, {info.model.dim} values an image"),
         ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
+        *_decoder_rows(info),
         *_index_rows(info),
         ("faiss", info.faiss),
         ("device", info.device),
         ("models", ", ".join(models)),
     ]
     return "\n".join(f"{name:<12}{shown(value)}" for name, value in rows)
+
+
+def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
+    """Say what an older decoder means for what it made."""
+    from imgsearch.embedding.images import DECODER  # not above: `imgsearch --help` needs no Pillow
+
+    if info.model.decoder < DECODER:
+        text = (
+            f"{info.model.decoder}, and this imgsearch has {DECODER}: images of more than 8 bits, "
+            "images with an ICC profile, raws and animations may have been read otherwise; "
+            "to embed all alike, index into a new collection"
+        )
+        yield "decoder", text
 
 
 def _index_rows(info: Info) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,9 @@ __all__ = ["JpegHeader", "end_of", "ends_refined", "header_of"]
 
 _MOST_SEGMENTS = 1000  # in front of the frame header: an ICC profile takes up to 255
 
+# Bytes that hold the header of nearly every JPEG, of one with a thumbnail, of one with a profile
+# for print and much else.
+_ENOUGH = (1 << 13, 1 << 17, 32 << 20)
 _MOST_MARKERS = 10_000  # of a whole file: a scan has a few
 
 # A stuffed byte, a restart or a fill byte is none.
@@ -50,43 +53,48 @@ class JpegHeader:
 def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
     """Return what the JPEG that begins at `start` of a file says of itself; None if it is none."""
     file.seek(start)
-    if file.read(2) != b"\xff\xd8":
-        return None
-    for _ in range(_MOST_SEGMENTS):
-        marker = _marker(file)
-        if marker in _ALONE:
-            continue
-        size = int.from_bytes(file.read(2), "big")
-        if marker is None or marker in (_SOS, _EOI) or size < 2:
-            return None
-        if marker in _FRAMES:
-            frame = file.read(6)
-            if len(frame) < 6:
-                return None
-            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-            usual = marker in _USUAL_FRAMES and frame[0] == 8
-            found = JpegHeader(width, height, frame[5], marker in (0xC2, 0xC6, 0xCA), usual)
-            file.seek(size - 8, 1)
-            return _with_scan(file, found)
-        file.seek(size - 2, 1)
-    return None
-
-
-def _with_scan(file: BinaryIO, header: JpegHeader) -> JpegHeader:
-    """Add what the header of the first scan says, from behind the frame header on."""
-    for _ in range(_MOST_SEGMENTS):
-        marker = _marker(file)
-        if marker in _ALONE:
-            continue
-        size = int.from_bytes(file.read(2), "big")
-        if marker is None or marker == _EOI or size < 2:
+    head, header = b"", None
+    for enough in _ENOUGH:
+        head += file.read(enough - len(head))
+        header = _header_in(head)
+        if (header and header.scanned is not None) or len(head) < enough:
             break
-        if marker == _SOS:
-            scanned, components = file.tell() - 4, file.read(1)
-            in_scans = header.progressive or components < bytes([header.components])
-            return replace(header, scanned=scanned, in_scans=in_scans)
-        file.seek(size - 2, 1)
+    if start and header and header.scanned is not None:
+        return replace(header, scanned=start + header.scanned)
     return header
+
+
+def _header_in(data: bytes) -> JpegHeader | None:
+    """Return what the beginning of a JPEG says, as far as it is there."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    found, at = None, 2
+    for _ in range(_MOST_SEGMENTS):
+        while data[at : at + 2] == b"\xff\xff":  # a fill byte
+            at += 1
+        if len(data) < at + 4 or data[at] != 0xFF:
+            return found
+        marker = data[at + 1]
+        if marker in _ALONE:
+            at += 2
+            continue
+        size = data[at + 2] << 8 | data[at + 3]
+        if marker == _EOI or size < 2:
+            return found
+        if marker == _SOS:
+            if found is None or len(data) < at + 5:
+                return found
+            in_scans = found.progressive or data[at + 4] < found.components
+            return replace(found, scanned=at, in_scans=in_scans)
+        if marker in _FRAMES:
+            if len(data) < at + 10:
+                return None
+            height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+            usual = marker in _USUAL_FRAMES and data[at + 4] == 8
+            progressive = marker in (0xC2, 0xC6, 0xCA)
+            found = JpegHeader(width, height, data[at + 9], progressive, usual)
+        at += 2 + size
+    return found
 
 
 def end_of(data: bytes) -> int | None:
@@ -126,14 +134,3 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
         yield data[at + 1], at
         size = int.from_bytes(data[at + 2 : at + 4], "big")
         found = _MARKER.search(data, at + 2 + size)
-
-
-def _marker(file: BinaryIO) -> int | None:
-    byte = file.read(1)
-    if byte != b"\xff":
-        return None
-    for _ in range(_MOST_SEGMENTS):  # fill bytes
-        byte = file.read(1)
-        if byte != b"\xff":
-            break
-    return byte[0] if byte and byte != b"\xff" else None

@@ -138,7 +138,7 @@ def orientation_of(image: Image.Image) -> int:
     nor the text that ImageMagick once put EXIF into, turns an image.
     """
     exif = image.info.get("exif")
-    if image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
+    if not exif or image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
         return 1
     parsed = Image.Exif()
     try:

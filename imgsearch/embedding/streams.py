@@ -50,14 +50,15 @@ def prepared(file: BinaryIO, formats: Sequence[str], path: str) -> BinaryIO:
 
 
 def _jpeg(file: BinaryIO, path: str) -> BinaryIO:
+    size = file.seek(0, 2)
+    file.seek(max(0, size - len(_END)))
+    complete = file.read() == _END
     header = header_of(file)
     if header is None or header.scanned is None:
         return file
     if header.in_scans and _scans(file, header.scanned) > MOST_SCANS:
         raise ImageError(path, f"cannot be decoded: it has more than {MOST_SCANS} scans")
-    size = file.seek(0, 2)
-    file.seek(max(0, size - len(_END)))
-    if file.read() == _END or size > _MOST_BYTES:
+    if complete or size > _MOST_BYTES:
         return file
     file.seek(0)
     data = file.read()

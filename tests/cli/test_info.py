@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,6 +72,17 @@ def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> 
     assert facts["promise"].endswith(" with 95 % confidence)")
     assert "images, median" in facts["lists"]
     assert facts["tail"] == "0 images not in the lists yet, searched exactly"
+
+
+def test_info_says_what_an_older_decoder_means(invoke: Invoke, indexed: Path) -> None:
+    assert "decoder" not in invoke("-c", indexed, "info").stdout
+    with closing(sqlite3.connect(indexed / "catalog.sqlite")) as catalog, catalog:
+        catalog.execute("UPDATE model SET decoder = 1")
+    lines = invoke("-c", indexed, "info").stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("decoder"))
+    assert "with an ICC profile" in line
+    assert line.endswith("to embed all alike, index into a new collection")
+    assert json.loads(invoke("-c", indexed, "info", "--json").stdout)["model"]["decoder"] == 1
 
 
 def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
