@@ -38,7 +38,7 @@ HEADERS = {
 LOGIN = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>imgsearch</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"></head>
+<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"></head>
 <body><main><h1>imgsearch</h1><p>{}</p>
 <form action="./" method="post" autocomplete="off">
 <label>Token <input type="password" name="token" required autofocus></label>

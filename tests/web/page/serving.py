@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 __all__ = ["Server", "command"]
@@ -16,17 +16,18 @@ __all__ = ["Server", "command"]
 STARTING = 60  # seconds
 
 
-def command(directory: Path, port: int) -> list[str]:
+def command(directory: Path, port: int, *options: str) -> list[str]:
     """Return the command that serves a collection."""
-    serve = ["-c", str(directory), "serve", "--port", str(port)]
+    serve = ["-c", str(directory), "serve", "--port", str(port), *options]
     return [sys.executable, "-m", "imgsearch", *serve]
 
 
 class Server:
     """Serves a collection until it is stopped, and again if it is started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
+        self._options = options
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port: int = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}/"
@@ -35,7 +36,7 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
-            command(self.directory, self._port),
+            command(self.directory, self._port, *self._options),
             env=os.environ | {"XDG_CACHE_HOME": str(self.directory.parent / "cache")},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -45,6 +46,8 @@ class Server:
             try:
                 with urlopen(self.address + "api/v1/info", timeout=10):
                     return
+            except HTTPError:  # it wants a token
+                return
             except (URLError, ConnectionError):
                 if self._process.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"no server: {self._process.poll()}") from None

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 
 from imgsearch.collection import Collection
 from tests.pictures import save_pictures
-from tests.web.page.doing import choose, hits, open_large, tile
+from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
 
 NOT_FOUND = "status of 404"
@@ -149,3 +149,63 @@ def test_a_file_name_is_only_ever_text(
     page.locator("#file").set_input_files(evil)
     expect(page.locator("#caption")).to_have_text(EVIL)
     assert page.locator("[onerror]").count() == 0
+
+
+def test_an_image_that_is_alone_finds_no_other(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "one", 1)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "one"])
+    page.goto(serve(empty).address)
+    page.locator(".tile .picture").click()
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    expect(page.get_by_text("There are no other images in the collection.")).to_be_visible()
+    expect(page.locator(".tile")).to_have_count(0)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_search_in_an_empty_collection_says_that_it_is_empty(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
+) -> None:
+    (path,) = save_pictures(tmp_path / "one", 1)
+    page.goto(serve(empty).address)
+    page.locator("#file").set_input_files(path)
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    expect(page.get_by_text("There are no images in the collection.")).to_be_visible()
+    expect(page.get_by_text("other")).to_have_count(0)
+
+
+def test_an_image_of_the_collection_is_not_among_its_own_hits(album_page: Page) -> None:
+    tile(album_page, "coffee.jpg").locator(".picture").click()
+    expect(album_page.get_by_role("heading", level=1)).to_have_text("Similar to coffee.jpg")
+    hits(album_page)
+    assert "coffee.jpg" not in names(album_page)
+
+
+def test_numbers_do_not_claim_more_than_is_true(page: Page, server: Server) -> None:
+    page.goto(server.address)
+    rounded = """async () => {
+      const { rounded, limit, percent } = await import("./static/numbers.js");
+      return [
+        ...[1, 0.99999999, 0.9996, 0.999, 0.996, 0.994, 0.5, 0, -0.25].map((x) => rounded(x)),
+        rounded(0.99999, 4), ...[1, 0.999, 0.8, 0.85, -0.5].map(limit),
+        ...[1, 0.999, 0.985, 0.95, 0.5].map(percent),
+      ];
+    }"""
+    said = ["1.00", "1.00", "0.9996", "0.999", "0.996", "0.99", "0.50", "0.00", "-0.25", "0.99999"]
+    said += ["1.00", "0.999", "0.80", "0.85", "-0.50", "100 %", "99.9 %", "98.5 %", "95 %", "50 %"]
+    assert page.evaluate(rounded) == said
+
+
+@pytest.mark.parametrize("least", ["0.999", "-0.5", "0.8"])
+def test_a_minimum_from_the_address_is_shown_as_it_is(
+    page: Page, server: Server, least: str
+) -> None:
+    page.goto(server.address + f"#like=1&min={least}")
+    shown = {"0.999": "0.999 or more", "-0.5": "-0.50 or more", "0.8": "0.80 or more"}[least]
+    expect(page.locator("#least-shown")).to_have_text(shown)
+    if least == "0.999":
+        expect(
+            page.get_by_text("No other image has a similarity of 0.999 or more.")
+        ).to_be_visible()
