@@ -20,6 +20,15 @@ from tests.running import Run, imgsearch_command
 PATIENCE = 60.0  # seconds
 
 
+STUCK = """
+import sys, time
+from imgsearch.web.service import Service
+Service._info = lambda *_: time.sleep(600)
+from imgsearch.cli import main
+main(sys.argv[1:])
+"""
+
+
 class Serving:
     """A server; `address` as it says it."""
 
@@ -155,3 +164,63 @@ def test_indexing_goes_on_while_it_serves(
         assert time.monotonic() < deadline
     assert run("-c", indexed, "remove", tree).code == 0
     assert server.get("api/v1/info").json()["images"] == 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_within_five_seconds_whoever_is_connected_and_whatever_is_stuck(
+    indexed: Path, tmp_path: Path, number: int
+) -> None:
+    command = [sys.executable, "-c", STUCK, "-c", str(indexed), "serve", "--port", "0"]
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        port = int(process.stderr.readline().rpartition("/;")[0].rpartition(":")[2])
+        host = b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        beginnings = [
+            b"",
+            b"GET / HT",
+            b"GET /api/v1/health" + host + b"\r\n",
+            b"GET /api/v1/info" + host + b"\r\n",
+            b"GET /api/v1/info" + host + b"\r\nGET /api/v1/info" + host + b"\r\n",
+            b"GET /api/v1/images?limit=1000" + host + b"\r\n" * 1_000,
+            b"POST /api/v1/query" + host + b"Content-Type: multipart/form-data; boundary=x\r\n"
+            b"Content-Length: 1000\r\n\r\n--x\r\n",
+        ]
+        clients = []
+        for beginning in beginnings:
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            clients[-1].sendall(beginning)
+        time.sleep(1)
+        started = time.monotonic()
+        process.send_signal(number)
+        process.wait(30)
+        took = time.monotonic() - started
+        for client in clients:
+            client.close()
+        assert took < 5 + 1  # of a machine that does other things, too
+        assert process.returncode in ((0,) if number == signal.SIGINT else (-number, 128 + number))
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("token", [" ", "a", "two words"])
+def test_a_weak_token_is_refused_with_a_better_one(
+    invoke: Callable[..., Result], indexed: Path, token: str
+) -> None:
+    result = invoke("-c", indexed, "serve", "--token", token)
+    assert result.exit_code == 2
+    assert "at least 8 visible ASCII characters, such as " in result.stderr
+    assert "--token auto" in result.stderr
+
+
+def test_a_token_is_made_up_and_shown(start: Callable[..., Serving], indexed: Path) -> None:
+    server = start("-c", indexed, "serve", "--port", "0", "--host", "0.0.0.0", "--token", "auto")
+    assert server.process.stderr is not None
+    token = server.process.stderr.readline().split()[-1]
+    assert len(token) >= 20
+    answered = httpx2.get(
+        server.address + "api/v1/info",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=PATIENCE,
+    )
+    assert answered.json()["images"] == 40
+    assert server.get("api/v1/info").status_code == 401
