@@ -4,11 +4,14 @@ A model is run in this process, without limits, if nothing that it does can take
 memory, or touch a file. So it is gone through as ONNX Runtime would run it, with shapes in place of
 values: each operation has to be one that the exporter writes (`imgsearch.embedding.models`), on
 tensors whose shapes follow from what the file says alone, and what they cost together is bounded.
+
+Every query waits for this: its values are named tuples, as a dataclass takes six times as long to
+define.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imgsearch.embedding.onnx_graph import FLOAT, UINT8, Graph, read_graph
 from imgsearch.embedding.onnx_operators import compute
@@ -25,8 +28,7 @@ OPSETS = (17,)
 NODES = 1_000  # Inception v3 has 333
 
 
-@dataclass(frozen=True, slots=True)
-class Shapes:
+class Shapes(NamedTuple):
     """What a model takes and gives: the edge of its input in pixels, the length of an embedding."""
 
     input_size: int

@@ -8,9 +8,8 @@ whose data is in another file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from imgsearch.embedding.protobuf import (
     Field,
@@ -44,8 +43,7 @@ LONGEST = 1 << 40  # edge of a tensor
 _ITEM = {FLOAT: 4, INT64: 8}  # bytes of an element of a stored tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A stored tensor: its element type, its shape, and its values if they are a few integers."""
 
     kind: int
@@ -56,8 +54,7 @@ class Tensor:
 Attribute: TypeAlias = int | tuple[int, ...] | Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """An operation; an input that is left out has the name ""."""
 
     operator: str
@@ -66,8 +63,7 @@ class Node:
     attributes: dict[str, Attribute]
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """An input or output of the graph; its shape has None for any length."""
 
     name: str
@@ -75,8 +71,7 @@ class Edge:
     shape: tuple[int | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(NamedTuple):
     """What a model computes, with the version of ONNX's operators that it uses."""
 
     opset: int

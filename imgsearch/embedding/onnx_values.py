@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from imgsearch.embedding.onnx_graph import Node, Tensor
 from imgsearch.embedding.protobuf import ForeignError
@@ -20,8 +19,7 @@ WINDOWS = 100_000_000
 Shape: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A tensor while the model runs; `known` are its values where they follow from the file."""
 
     kind: int
@@ -49,8 +47,7 @@ class Cost:
             raise ForeignError(f"more than {PRODUCTS:,} multiplications")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A node with what it is given."""
 
     node: Node
@@ -78,7 +75,7 @@ class Call:
     def numbers(self, name: str, count: int, otherwise: Shape | None = None) -> Shape:
         """Return an attribute that is so many numbers."""
         value = self.node.attributes.get(name, otherwise)
-        if not isinstance(value, tuple) or len(value) != count:
+        if not isinstance(value, tuple) or isinstance(value, Tensor) or len(value) != count:
             raise self.foreign()
         return value
 

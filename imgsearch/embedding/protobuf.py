@@ -8,8 +8,7 @@ bounds time and memory is the number of fields that are read; long contents are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 __all__ = ["Field", "ForeignError", "MalformedError", "Message", "passed_over", "read"]
 
@@ -48,8 +47,7 @@ class Message:
                 self.fields[field.number << 3 | wire] = field.name, field.kind, field.many
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a message, which may come several times if it is `many`."""
 
     number: int
