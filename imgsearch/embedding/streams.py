@@ -23,6 +23,9 @@ __all__ = ["prepared"]
 #: Scans of a JPEG: encoders write ten, the most thorough of them some sixty.
 MOST_SCANS = 100
 
+#: Comments of a PPM file of text.
+MOST_COMMENTS = 10_000
+
 _JPEG = ("JPEG", "MPO")
 _END = b"\xff\xd9"
 _BLOCK = 1 << 20  # bytes
@@ -130,4 +133,7 @@ def _ppm(file: BinaryIO, path: str) -> BinaryIO:
         return file
     file.seek(0)
     data = file.read()
-    return io.BytesIO(_COMMENT.sub(b"", data)) if b"#" in data else file
+    count = data.count(b"#")
+    if count > MOST_COMMENTS:
+        raise ImageError(path, f"cannot be decoded: it has more than {MOST_COMMENTS:,} comments")
+    return io.BytesIO(_COMMENT.sub(b"", data)) if count else file
