@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsearch.damage import Damage, Part
-from imgsearch.embedding.images import DECODER, ImageFile
+from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.images import DECODER, Pixels
+from imgsearch.embedding.lanes import Lane, decoders
 from imgsearch.embedding.onnx_check import Shapes
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.embedding.trusting import open_model
@@ -25,6 +27,7 @@ K = 10
 SAME = 1e-3  # distance: a vector and itself, in float32
 CLOSE = 0.05  # distance: vectors that a compact index may take for one another
 ALIKE = 0.99  # cosine: another release of a decoder or a runtime, or half precision, gives more
+SECONDS = 60.0  # that decoding an image may take
 _SEED = 1234
 
 
@@ -89,16 +92,20 @@ class Sample:
 
     def _compare(self, runtime: Runtime, ids: Ids, vectors: Vectors) -> None:
         paths = self.catalog.paths(ids.tolist())
-        for id_, vector in zip(ids.tolist(), vectors, strict=True):
-            path = paths[id_]
-            try:
-                with ImageFile(path) as file:
-                    if file.digest != self.catalog.digest_of(id_):
-                        continue  # changed since: the next run embeds it again
-                    pixels = file.decode(self.view.snapshot.model.input_size)
-            except ImageError:  # gone, or out of reach, or no decoder for it is installed here
-                continue
-            self.embedded += 1
-            alike = float(runtime.embed(pixels[None])[0] @ vector) >= ALIKE
-            if not alike and self.view.snapshot.model.decoder == DECODER:
-                self._wrong.append(path)  # another decoder may have seen other pixels
+        with decoders(1, SECONDS) as lane:
+            for id_, vector in zip(ids.tolist(), vectors, strict=True):
+                pixels = self._pixels(lane, id_, paths[id_])
+                if pixels is not None:
+                    self.embedded += 1
+                    alike = float(runtime.embed(pixels[None])[0] @ vector) >= ALIKE
+                    if not alike and self.view.snapshot.model.decoder == DECODER:
+                        self._wrong.append(paths[id_])  # another may have seen other pixels
+
+    def _pixels(self, lane: Lane, id_: int, path: str) -> Pixels | None:
+        """Return the pixels of an image, None if its file is not what was indexed, or is gone."""
+        digest = self.catalog.digest_of(id_)
+        try:
+            with lane.decoder() as decoder:
+                return decoder.pixels(Stored(path, digest), self.view.snapshot.model.input_size)
+        except ImageError:  # or it is out of reach, or no decoder for it is installed here
+            return None

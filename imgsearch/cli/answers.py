@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from imgsearch.cli.outcome import Outcome
 from imgsearch.cli.pictures import STDIN, Picture, pictures
+from imgsearch.cli.waiting import waiting_for
 from imgsearch.errors import ImageError, InputError
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _embed(
                 empty = False
                 continue
             try:
-                (embedding,) = collection.embed([picture.source], crop=crop, max_pixels=max_pixels)
+                (embedding,) = waiting_for(
+                    collection.embed, [picture.source], crop=crop, max_pixels=max_pixels
+                )
             except ImageError as error:
                 if picture.listed and not error.recognised:
                     continue

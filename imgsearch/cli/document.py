@@ -13,6 +13,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from imgsearch.cli.output import shown
+from imgsearch.cli.waiting import waiting_for
 from imgsearch.embedding.sources import is_url
 from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
 from imgsearch.storage.files import Sink, write_atomically
@@ -121,7 +122,7 @@ def figure(kind: str, image: str, caption: str, facts: str) -> str:
 def picture(source: str | bytes, name: str, of: Thumbnailer) -> str:
     """Return a thumbnail, or why there is none."""
     try:
-        jpeg = of(source)
+        jpeg = waiting_for(of, source)
     except ImageError as error:  # it has gone or has changed since it was indexed
         return f'<div class="none">no picture: {text(error.reason)}</div>'
     data = base64.b64encode(jpeg).decode("ascii")

@@ -27,6 +27,7 @@ from imgsearch.cli.remove import remove
 from imgsearch.cli.serve import serve
 from imgsearch.cli.tune import tune
 from imgsearch.cli.verify import verify
+from imgsearch.cli.waiting import end_at_once, is_left_behind
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
@@ -83,6 +84,8 @@ def _exit_codes() -> Iterator[None]:
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
         complain("; ".join(["interrupted", *error.args]))
+        if is_left_behind():  # in a decoder, and Python would tidy up around it
+            end_at_once(INTERRUPTED)
         raise click.exceptions.Exit(INTERRUPTED) from error
 
 

@@ -10,9 +10,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any, TypeAlias
 
 from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.images import decode
 from imgsearch.embedding.limits import (
     memory_limited,
     pillow_allows,
@@ -28,7 +30,7 @@ __all__ = ["Look", "look", "look_of"]
 Side: TypeAlias = tuple[float, float, float, float]
 Found: TypeAlias = tuple[dict[str, Any], bytes]
 
-HEADER = 32 << 20  # bytes that reading a header may take
+HEADER = 32 << 20  # bytes that a file takes besides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,8 @@ def _bytes_for(wanted: Look, content: bytes) -> int:
 
 
 def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
+    if crop is None:  # as the index was made
+        return {}, decode(BytesIO(content), wanted.edge, max_pixels=wanted.max_pixels).tobytes()
     return {}, pixels_from(content, wanted.edge, crop, wanted.max_pixels).tobytes()
 
 

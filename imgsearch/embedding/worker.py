@@ -11,6 +11,7 @@ nothing but a number it looks at single images, at a priority lower by that (`ni
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import signal
@@ -36,6 +37,8 @@ from imgsearch.errors import ImageError, ImgsearchError
 
 __all__ = ["main"]
 
+PR_SET_PDEATHSIG = 1  # of Linux: sys/prctl.h
+
 KEPT = 96 << 20  # bytes that a process that looks at single images may keep
 
 RUN = 2  # images a run of the model: more was slower on one thread (docs/performance.md)
@@ -45,6 +48,7 @@ Messages: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 
 def main() -> None:
     """Serve requests from stdin until it closes."""
+    _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
     warnings.simplefilter("ignore")  # decoders warn about odd files, which are accepted or refused
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -67,6 +71,15 @@ def main() -> None:
     with pillow_allows(max_pixels):
         while True:
             _answer(messages.get()["paths"], decode, runtime, messages, answers)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process once the thread that started it is gone; only on Linux.
+
+    A decoder that holds Python's lock, or a process that is stopped, would not notice by itself.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _look_on(requests: BinaryIO, answers: BinaryIO) -> None:

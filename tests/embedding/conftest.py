@@ -193,7 +193,8 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fault:
 
     The code finds `when_opened(name_start, action)`, which calls `action()` when Pillow is given a
     file whose name starts so: a decoder that hangs or crashes; and `when_hashed`, which does it
-    before such a file is hashed.
+    before such a file is hashed; and `when_sent(marker, action)`, which does it when a decoder is
+    given content that ends with these bytes.
     """
     folder = tmp_path / "fault"
     folder.mkdir()
@@ -213,7 +214,18 @@ def when_opened(start, action):
     plain = ImageFile.__init__
 
     def init(self, file, *args, **kwargs):
-        if os.path.basename(file.name).startswith(start):
+        if os.path.basename(getattr(file, "name", "")).startswith(start):
+            action()
+        plain(self, file, *args, **kwargs)
+
+    ImageFile.__init__ = init
+
+def when_sent(marker, action):
+    from PIL.ImageFile import ImageFile
+    plain = ImageFile.__init__
+
+    def init(self, file, *args, **kwargs):
+        if hasattr(file, "getvalue") and file.getvalue().endswith(marker):
             action()
         plain(self, file, *args, **kwargs)
 
