@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
-from imgsearch import updating
+from imgsearch import sampling, updating
 from imgsearch.cli import main
 from imgsearch.collection import Collection
 from tests import harm as harming
 from tests.accounts import age, did
-from tests.embedding_here import embed_here
+from tests.embedding_here import decoders_here, embed_here
 from tests.harm import Harm
 from tests.lived_in import LivedIn, live_in
 from tests.pictures import save_pictures
@@ -187,8 +187,9 @@ def other_tree(collection: Collection, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let indexing embed in this process: no worker has to start."""
+    """Let indexing and verification embed in this process: no worker has to start."""
     monkeypatch.setattr(updating, "embed_files", embed_here())
+    monkeypatch.setattr(sampling, "decoders", decoders_here)
 
 
 @pytest.fixture

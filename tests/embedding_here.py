@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from imgsearch.embedding.images import ImageFile
+from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.images import ImageFile, Pixels
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError
 
-__all__ = ["embed_here"]
+__all__ = ["decoders_here", "embed_here"]
 
 
 def embed_here(
@@ -43,6 +45,28 @@ def embed_here(
                 yield outcomes[place]
 
     return embed
+
+
+class _DecoderHere:
+    """Decodes in this process, as `imgsearch.embedding.decoder.Decoder` has a worker do it."""
+
+    def pixels(self, origin: Stored, input_size: int) -> Pixels:
+        with ImageFile(origin.path) as file:
+            if file.digest != origin.digest:
+                raise ImageError(origin.path, "has changed")
+            return file.decode(input_size)
+
+
+class _LaneHere:
+    @contextmanager
+    def decoder(self) -> Iterator[_DecoderHere]:
+        yield _DecoderHere()
+
+
+@contextmanager
+def decoders_here(*_: object) -> Iterator[_LaneHere]:
+    """Stand in for `imgsearch.embedding.lanes.decoders`, with no worker to wait for."""
+    yield _LaneHere()
 
 
 def _embed(

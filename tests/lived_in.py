@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from imgsearch import committing, folding, mending, updating
+from imgsearch import committing, folding, mending, sampling, updating
 from imgsearch.collection import Collection
 from imgsearch.embedding.exporting import Exported
 from imgsearch.search.vectors import Vectors
@@ -18,7 +18,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.view import open_view
 from tests.accounts import age
-from tests.embedding_here import embed_here
+from tests.embedding_here import decoders_here, embed_here
 from tests.pictures import save_pictures
 from tests.small_network import make_small_collection, random_embeddings, small_network
 
@@ -72,6 +72,7 @@ def in_this_process() -> Iterator[None]:
 
         patch(updating, embed_files=embed_here())
         patch(mending, embed_files=embed_here(), export=_export)
+        patch(sampling, decoders=decoders_here)
         patch(committing, COMMIT_SECONDS=600.0)
         patch(folding, TAIL_LEAST=8, TAIL_MOST=8, MERGE=0)
         yield

@@ -112,6 +112,7 @@ def test_a_sound_collection_is_found_sound_and_is_not_touched(lived_in: Path) ->
     assert content() == before
 
 
+@pytest.mark.usefixtures("here")
 def test_any_damage_to_any_file_is_found_and_repaired_without_a_loss(
     lived_in: Path, tmp_path: Path, harm: Harm
 ) -> None:
