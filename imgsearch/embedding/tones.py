@@ -2,7 +2,7 @@
 
 A sample of 16 bits need not use them: cameras, microscopes and scanners store 10 to 14 bits as they
 are, elevation models store metres. What is white is what the file says, else what its samples tell
-(docs/decisions/0013).
+(docs/decisions/0015).
 """
 
 from __future__ import annotations
