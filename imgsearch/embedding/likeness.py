@@ -1,7 +1,7 @@
-"""How alike two pictures are, pixel by pixel, once one is laid over the other.
+"""How alike two small pictures are, once a part of one is laid over the other.
 
-Copies that were encoded again, resized, brightened or slightly cropped are; other views of the same
-thing are not, however near their embeddings. `docs/decisions/0010-duplicates.md` has the figures.
+That is quick, and tells which pairs are worth a close look (`imgsearch.embedding.agreement`): three
+different invoices on one form are as alike here as copies are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from imgsearch.embedding.images import Pixels
 __all__ = ["ALIKE", "EDGE", "Overlay", "flattened"]
 
 EDGE = 64  # pixels of a picture, squashed to a square
-ALIKE = 0.98  # correlation from which on two pictures are copies
+ALIKE = 0.8  # correlation from which on two pictures are worth a close look
 _SMALL = 32  # pixels of what is compared
-_NEAR = 0.85  # correlation from which on a finer overlay is worth a try
+_NEAR = 0.6  # correlation from which on a finer overlay is worth a try
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _STEP = 1.0  # pixels by which that moves each edge
 
 _Floats = npt.NDArray[np.float32]
@@ -50,9 +51,10 @@ _DOWN, _ACROSS = np.nonzero(np.abs(_SIZES[:, None] - _SIZES) <= 3)
 
 
 def flattened(pixels: Pixels) -> _Floats:
-    """Return a whole picture for comparison: uint8 `[EDGE, EDGE, 3]` to float32 `[3 * 32 * 32]`.
+    """Return a whole picture for comparison: uint8 `[EDGE, EDGE, 3]` to float32 `[32 * 32]`.
 
-    Each colour is centred, and the whole has the length 1: brightness and contrast do not count.
+    That is its luminance, centred and of the length 1: brightness, contrast and colour do not
+    count.
     """
     vector: _Floats = _sampled(pixels, _SAMPLERS[:1], _SAMPLERS[:1])[0, 0]
     return vector
@@ -70,7 +72,7 @@ class Overlay:
         """Return the highest correlation of a part with each of others, -1 to 1, `[n]`.
 
         Args:
-            others: as from `flattened`, float32 `[n, 3 * 32 * 32]`.
+            others: as from `flattened`, float32 `[n, 32 * 32]`.
         """
         found: _Floats = self._parts @ others.T
         best = found.argmax(axis=0)
@@ -80,6 +82,18 @@ class Overlay:
             finer = _sampled(self._pixels, _around(down), _around(across)) @ others[number]
             coarse[number] = max(coarse[number], finer.max())
         return coarse
+
+    def places(self, other: _Floats, count: int) -> list[tuple[float, float, float, float]]:
+        """Return the parts that are most like another picture, the best first.
+
+        Each is left, top, right and bottom, from 0 to 1.
+        """
+        order = np.argsort(-(self._parts @ other))[:count].tolist()
+        return [
+            (_WINDOWS[_ACROSS[number]][0] / EDGE, _WINDOWS[_DOWN[number]][0] / EDGE,
+             _WINDOWS[_ACROSS[number]][1] / EDGE, _WINDOWS[_DOWN[number]][1] / EDGE)
+            for number in order
+        ]  # fmt: skip
 
 
 def _around(window: _Window) -> _Floats:
@@ -95,13 +109,12 @@ def _around(window: _Window) -> _Floats:
 
 
 def _sampled(pixels: Pixels, down: _Floats, across: _Floats) -> _Floats:
-    """Return what samplers make of a picture, as `flattened`: `[down, across, 3 * 32 * 32]`."""
-    rows = down.reshape(-1, EDGE) @ pixels.reshape(EDGE, -1).astype(np.float32)
-    rows = rows.reshape(-1, EDGE, 3).transpose(0, 2, 1).reshape(-1, EDGE)
-    cells = (rows @ across.reshape(-1, EDGE).T).reshape(len(down), _SMALL, 3, len(across), _SMALL)
-    vectors = cells.transpose(0, 3, 2, 1, 4).reshape(len(down), len(across), 3, -1)
-    vectors = vectors - vectors.mean(axis=3, keepdims=True)
-    vectors = vectors.reshape(len(down), len(across), -1)
+    """Return what samplers make of a picture, as `flattened`: `[down, across, 32 * 32]`."""
+    luminance = pixels @ _LUMINANCE
+    rows = down.reshape(-1, EDGE) @ luminance
+    cells = (rows @ across.reshape(-1, EDGE).T).reshape(len(down), _SMALL, len(across), _SMALL)
+    vectors = cells.transpose(0, 2, 1, 3).reshape(len(down), len(across), -1)
+    vectors = vectors - vectors.mean(axis=2, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
     shaped: _Floats = vectors / np.maximum(lengths, 1e-3)
     return shaped

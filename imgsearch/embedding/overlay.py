@@ -1,0 +1,153 @@
+"""Lay a picture over the part of another that it shows: where that is, and in what tones.
+
+The place is looked for at 64 pixels (`imgsearch.embedding.likeness`) and then made finer by
+Gauss and Newton's method: the four edges, contrast and brightness at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgsearch.embedding.likeness import EDGE, Overlay, flattened
+
+__all__ = ["Box", "Tones", "aligned", "fitted", "grid_of", "resampled"]
+
+LEVELS = ((64, 6), (160, 4), (400, 3))  # pixels of the longer edge, and steps
+STARTS = 3  # places to begin at
+LEAST_STEP = 0.02  # pixels
+CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
+
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, 0 to 1
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tones:
+    """How light in one picture became light in another."""
+
+    gain: float
+    offset: float
+
+    def applied(self, values: _Floats) -> _Floats:
+        """Return what becomes of values, 0 to 255."""
+        found: _Floats = np.clip(self.gain * values + self.offset, 0, 255)
+        return found
+
+
+def aligned(keep: Image.Image, copy: Image.Image) -> Iterator[Box]:
+    """Yield where in the kept picture the copy may lie, the likeliest place first."""
+    squashed = [
+        np.asarray(image.resize((EDGE, EDGE), Image.Resampling.BILINEAR)) for image in (keep, copy)
+    ]
+    places = Overlay(squashed[0]).places(flattened(squashed[1]), STARTS)
+    grey = keep.convert("L"), copy.convert("L")
+    seen: list[Box] = []
+    for place in places:
+        box = _refined(*grey, place)
+        if box is None or any(np.allclose(box, other, atol=2e-3) for other in seen):
+            continue
+        seen.append(box)
+        yield box
+
+
+def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
+    """Return the size at which two pictures are compared: that of the copy, or what both have."""
+    across = (box[2] - box[0]) * keep.width / copy.width
+    down = (box[3] - box[1]) * keep.height / copy.height
+    scale = min(1.0, across, down)
+    return max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
+
+
+def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+    """Return part of an image at a size, by the same filter whether it becomes smaller or larger."""
+    if box is None:
+        same = image.size == size
+        return image if same else image.resize(size, Image.Resampling.BILINEAR)
+    left, top, right, bottom = box
+    width, height = image.size
+    place = left * width, top * height, min(right * width, width), min(bottom * height, height)
+    return image.resize(size, Image.Resampling.BILINEAR, box=place)
+
+
+def fitted(expected: _Floats, seen: _Floats) -> Tones:
+    """Return the contrast and brightness that most pixels have in common."""
+    low, high = CUT_OFF
+    usable = (expected > low) & (expected < high) & (seen > low) & (seen < high)
+    before, after = expected[usable], seen[usable]
+    if before.size < 50:
+        return Tones(1.0, 0.0)
+    every = before.size // 20_000 + 1
+    before, after = before[::every], after[::every]
+    weights = np.ones_like(before)
+    gain, offset = 1.0, 0.0
+    for _ in range(4):
+        total = float(weights.sum())
+        centre = float((weights * before).sum()) / total
+        spread = float((weights * (before - centre) ** 2).sum())
+        mean = float((weights * after).sum()) / total
+        product = float((weights * (before - centre) * (after - mean)).sum())
+        gain = product / spread if spread > 4 * total else 1.0  # of one tone nothing is learnt
+        offset = mean - gain * centre
+        weights = _weights(after - gain * before - offset, 1.0)
+    return Tones(gain, offset)
+
+
+def _weights(errors: _Floats, least: float) -> _Floats:
+    """Return weights that are small for what does not fit."""
+    usual = 1.5 * float(np.median(np.abs(errors))) + least
+    weights: _Floats = 1 / (1 + (errors / usual) ** 2)
+    return weights
+
+
+def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> Box | None:
+    """Return a place after its edges were moved to where the copy fits best; None if it is lost."""
+    box = np.array(place)
+    for longest, steps in LEVELS:
+        if longest > LEVELS[0][0] and longest >= 2 * max(grid_of(keep, copy, place)):
+            break
+        scale = min(1.0, longest / max(copy.size))
+        size = max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
+        seen = np.asarray(resampled(copy, size), np.float32)
+        for _ in range(steps):
+            step = _step(keep, seen, box)
+            box = np.clip(box + np.clip(step, -0.03, 0.03), 0, 1)
+            if min(box[2] - box[0], box[3] - box[1]) < 0.5:
+                return None
+            if np.abs(step).max() * max(size) < LEAST_STEP:
+                break
+    left, top, right, bottom = box.tolist()
+    return left, top, right, bottom
+
+
+def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> _Floats:
+    """Return by how much each edge of the box should move."""
+    height, width = seen.shape
+    left, top, right, bottom = box.tolist()
+    part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
+    found = fitted(part, seen)
+    tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # while it is off, it says little
+    error = seen - tones.applied(part)
+    down, across = np.gradient(tones.gain * part)
+    across *= width / (right - left)
+    down *= height / (bottom - top)
+    x = ((np.arange(width) + 0.5) / width).astype(np.float32)[None]
+    y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
+    # Most of a page is blank, and fits anywhere: only what is off by far more than usual is left out.
+    usual = 2 * float(np.quantile(np.abs(error), 0.95)) + 5
+    weights = 1 / (1 + (error / usual) ** 2)
+    weights[(seen <= CUT_OFF[0]) | (seen >= CUT_OFF[1])] *= 0.3
+    moves = np.stack(
+        [across * (1 - x), down * (1 - y), across * x, down * y, part - part.mean(), 1 + 0 * part]
+    ).reshape(6, -1)
+    weighted = moves * weights.ravel()
+    matrix = weighted @ moves.T
+    matrix[np.diag_indices(6)] *= 1.0001
+    matrix[np.diag_indices(6)] += 1e-3
+    step: _Floats = np.linalg.solve(matrix, weighted @ error.ravel())[:4]
+    return step
