@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -18,9 +19,10 @@ __all__ = ["FAMILIES", "cross_fade", "photos"]
 
 _FONTS = ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono")
 _NAMES = ("A. Smith", "B. Lindqvist", "C. Wu", "D. Okafor", "E. Marin", "F. Novak", "G. Rossi")
-_WORDS = "the of and to in is that it was for on are with as his they at be this from".split()
+_WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with")
 _COLOURS = ("#143c78", "#7a1f3d", "#226644", "#444444", "#b5651d", "#5b3a8c")
 
+_Floats = npt.NDArray[np.float64]
 Family = Callable[[random.Random], Iterator[Image.Image]]
 
 
@@ -60,6 +62,7 @@ def forms(draw: random.Random) -> Iterator[Image.Image]:
             on.text((200, top + 12), value, font=font, fill=(10, 10, 90))
         return image
 
+    amount, values = "", [""]
     for name in draw.sample(_NAMES, 3):
         amount = _number(draw)
         street, date = f"Street {draw.randint(1, 99)}", f"2024-{draw.randint(10, 12)}-11"
@@ -202,7 +205,7 @@ def plots(draw: random.Random) -> Iterator[Image.Image]:
     at = draw.randint(60, 300)
     moved[at : at + 40] += draw.choice((-1, 1)) * 25 * np.hanning(40)
 
-    def plot(curve: np.ndarray, colour: str, title: str) -> Image.Image:  # type: ignore[type-arg]
+    def plot(curve: _Floats, colour: str, title: str) -> Image.Image:
         image = Image.new("RGB", (480, 340), "white")
         on = ImageDraw.Draw(image)
         on.rectangle((50, 30, 460, 300), outline="black")

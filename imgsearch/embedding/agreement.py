@@ -1,8 +1,8 @@
 """Whether one picture shows what another does, wherever one looks: compared tile by tile.
 
-A copy is laid over the part of the kept picture that it shows (see `overlay`), the tones of the one
-are fitted to those of the other, and what is left is looked at in tiles of 8 x 8 and 16 x 16 pixels.
-The worst tile decides. `docs/decisions/0010-duplicates.md` has the figures.
+A copy is laid over the part of the kept picture that it shows (see `overlay`), the tones of the
+kept picture are fitted to those of the copy, and the rest is measured in tiles of 8 x 8 and of
+16 x 16 pixels. The worst tile decides. `docs/decisions/0010-duplicates.md` has the figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.embedding.images import Pixels
-from imgsearch.embedding.overlay import Box, Tones, aligned, fitted, grid_of, resampled
+from imgsearch.embedding.overlay import Box, aligned, fitted, grid_of, resampled
 
 __all__ = ["Agreement", "CloseUp", "agreement"]
 
@@ -78,14 +78,13 @@ def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
         same = keep.pixels.shape == copy.pixels.shape and np.array_equal(keep.pixels, copy.pixels)
         return Agreement(box, "" if same and _alpha_agrees(keep, copy, box) else "are too small")
     one, other = keep.image, copy.image
-    reason = "show different things"
-    for start in aligned(one, other):
-        reason = _difference(one, other, start)
-        if not reason:
-            reason = "" if _alpha_agrees(keep, copy, start) else "differ in what is transparent"
-            return Agreement(start, reason)
-        box = start
-    return Agreement(box, reason)
+    place = aligned(one, other)
+    if place is None:
+        return Agreement(box, "show different things")
+    reason = _difference(one, other, place)
+    if not reason and not _alpha_agrees(keep, copy, place):
+        reason = "differ in what is transparent"
+    return Agreement(place, reason)
 
 
 def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
@@ -110,7 +109,9 @@ def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
         return "differ in a detail"
     if _differs_in_tone(error, light):
         return "differ in tone"
-    if not is_grey and _differs_in_colour(seen - light[..., None], expected - expected_light[..., None]):
+    if not is_grey and _differs_in_colour(
+        seen - light[..., None], expected - expected_light[..., None]
+    ):
         return "differ in colour"
     return ""
 

@@ -6,7 +6,6 @@ Gauss and Newton's method: the four edges, contrast and brightness at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +19,7 @@ __all__ = ["Box", "Tones", "aligned", "fitted", "grid_of", "resampled"]
 
 LEVELS = ((64, 6), (160, 4), (400, 3))  # pixels of the longer edge, and steps
 STARTS = 3  # places to begin at
+FITS, MAY_FIT = 0.9, 0.6  # share of the copy's variance: it is there; it may be, but for details
 LEAST_STEP = 0.02  # pixels
 CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
 
@@ -40,20 +40,21 @@ class Tones:
         return found
 
 
-def aligned(keep: Image.Image, copy: Image.Image) -> Iterator[Box]:
-    """Yield where in the kept picture the copy may lie, the likeliest place first."""
+def aligned(keep: Image.Image, copy: Image.Image) -> Box | None:
+    """Return where in the kept picture the copy lies; None if it fits nowhere."""
     squashed = [
         np.asarray(image.resize((EDGE, EDGE), Image.Resampling.BILINEAR)) for image in (keep, copy)
     ]
     places = Overlay(squashed[0]).places(flattened(squashed[1]), STARTS)
     grey = keep.convert("L"), copy.convert("L")
-    seen: list[Box] = []
+    best, fits = None, MAY_FIT
     for place in places:
-        box = _refined(*grey, place)
-        if box is None or any(np.allclose(box, other, atol=2e-3) for other in seen):
-            continue
-        seen.append(box)
-        yield box
+        box, fit = _refined(*grey, place)
+        if fit > fits:
+            best, fits = box, fit
+        if fit > FITS:
+            break
+    return best
 
 
 def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
@@ -65,7 +66,7 @@ def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
 
 
 def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
-    """Return part of an image at a size, by the same filter whether it becomes smaller or larger."""
+    """Return part of an image at a size, by one filter whether it becomes smaller or larger."""
     if box is None:
         same = image.size == size
         return image if same else image.resize(size, Image.Resampling.BILINEAR)
@@ -94,20 +95,22 @@ def fitted(expected: _Floats, seen: _Floats) -> Tones:
         product = float((weights * (before - centre) * (after - mean)).sum())
         gain = product / spread if spread > 4 * total else 1.0  # of one tone nothing is learnt
         offset = mean - gain * centre
-        weights = _weights(after - gain * before - offset, 1.0)
+        weights = _weights(np.asarray(after - gain * before - offset, np.float32), 1.0)
     return Tones(gain, offset)
 
 
 def _weights(errors: _Floats, least: float) -> _Floats:
     """Return weights that are small for what does not fit."""
     usual = 1.5 * float(np.median(np.abs(errors))) + least
-    weights: _Floats = 1 / (1 + (errors / usual) ** 2)
-    return weights
+    return np.asarray(1 / (1 + (errors / usual) ** 2), np.float32)
 
 
-def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> Box | None:
-    """Return a place after its edges were moved to where the copy fits best; None if it is lost."""
-    box = np.array(place)
+def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> tuple[Box, float]:
+    """Return a place after its edges were moved to where the copy fits best, and how well it does.
+
+    That is the share of the copy's variance that the kept picture explains.
+    """
+    box, fit = np.array(place), 0.0
     for longest, steps in LEVELS:
         if longest > LEVELS[0][0] and longest >= 2 * max(grid_of(keep, copy, place)):
             break
@@ -115,18 +118,20 @@ def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> Box | None:
         size = max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
         seen = np.asarray(resampled(copy, size), np.float32)
         for _ in range(steps):
-            step = _step(keep, seen, box)
+            step, fit = _step(keep, seen, box)
             box = np.clip(box + np.clip(step, -0.03, 0.03), 0, 1)
             if min(box[2] - box[0], box[3] - box[1]) < 0.5:
-                return None
+                return place, 0.0
             if np.abs(step).max() * max(size) < LEAST_STEP:
                 break
+        if fit < MAY_FIT:
+            break
     left, top, right, bottom = box.tolist()
-    return left, top, right, bottom
+    return (left, top, right, bottom), fit
 
 
-def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> _Floats:
-    """Return by how much each edge of the box should move."""
+def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tuple[_Floats, float]:
+    """Return by how much each edge of the box should move, and how well the copy fits before."""
     height, width = seen.shape
     left, top, right, bottom = box.tolist()
     part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
@@ -138,7 +143,7 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> _Fl
     down *= height / (bottom - top)
     x = ((np.arange(width) + 0.5) / width).astype(np.float32)[None]
     y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
-    # Most of a page is blank, and fits anywhere: only what is off by far more than usual is left out.
+    # Most of a page is blank and fits anywhere: only what is far off is left out.
     usual = 2 * float(np.quantile(np.abs(error), 0.95)) + 5
     weights = 1 / (1 + (error / usual) ** 2)
     weights[(seen <= CUT_OFF[0]) | (seen >= CUT_OFF[1])] *= 0.3
@@ -150,4 +155,5 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> _Fl
     matrix[np.diag_indices(6)] *= 1.0001
     matrix[np.diag_indices(6)] += 1e-3
     step: _Floats = np.linalg.solve(matrix, weighted @ error.ravel())[:4]
-    return step
+    fit = 1 - float(error.var()) / max(float(seen.var()), 1.0)
+    return step, fit

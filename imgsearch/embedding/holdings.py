@@ -1,0 +1,269 @@
+"""What a file holds beside the picture that it shows: more frames, finer tones, real detail.
+
+What is kept of two copies is what holds more (`worth`), and a copy may only go if it holds nothing
+that the kept file lacks (`lacks`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+__all__ = ["Holdings", "advantage", "holdings_of", "lacks", "true_scale", "worth"]
+
+LARGER = 2.0  # times the edge from which on a lossy picture holds all of a lossless one
+BETTER = 1.5  # times the edge from which on quality does not matter
+ROUNDING = 0.96  # of an edge
+MUCH_BETTER = 15  # of JPEG's quality, 1 to 100
+
+SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7)  # at which a picture may have been before it was enlarged
+DETAIL = 0.15  # of the next octave's energy: less is no detail but what an encoder left
+LEAST_ENERGY = 4.0  # squared levels: with less there is no detail to go by
+REGION = 384  # pixels: the edge of the part that is looked at, the busiest
+
+_LOSSLESS = {"PNG", "BMP", "PPM", "GIF", "ICO"}
+_LOSSY_TIFF = {6, 7, 34892, 50001, 50002, 52546}  # JPEG, WebP, JPEG XL
+_LOSSY_TIFF_NAMES = {"jpeg", "tiff_jpeg", "webp"}
+_WIDE = {"I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16, "I": 16, "F": 32, "1": 1}
+_USUAL_LUMINANCE = 57.6  # mean of JPEG's table at quality 50 (ITU T.81, table K.1)
+_ADVANTAGES = (
+    *("raw file", "more frames", "more parts", "finer tones", "colour", "transparency"),
+    *("resolution", "more pixels", "date or place"),
+)  # in the order of `worth`
+_DATE, _GPS = ExifTags.Base.DateTimeOriginal, ExifTags.IFD.GPSInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a file holds.
+
+    Attributes:
+        width: of the upright picture, in pixels.
+        height: of the upright picture, in pixels.
+        frames: pictures or pages in the file.
+        extras: parts that are not compared, such as layers, depth or other sizes of an icon.
+        bits: of a sample.
+        raw: whether it is a camera's raw file.
+        lossless: whether it holds all that was put into it.
+        colour: whether it is more than shades of grey.
+        alpha: whether part of it is transparent.
+        quality: of a JPEG, estimated from its tables, 1 to 100; None for all else.
+        scale: the share of the width that the true resolution is: less than 1 for a picture that
+            was enlarged.
+        dated: whether it tells when or where it was taken.
+    """
+
+    width: int
+    height: int
+    frames: int = 1
+    extras: int = 0
+    bits: int = 8
+    raw: bool = False
+    lossless: bool = False
+    colour: bool = True
+    alpha: bool = False
+    quality: int | None = None
+    scale: float = 1.0
+    dated: bool = False
+
+    @property
+    def edge(self) -> float:
+        """The true resolution: the geometric mean of the edges, in pixels."""
+        return self.scale * math.sqrt(self.width * self.height)
+
+
+def worth(held: Holdings) -> tuple[float, ...]:
+    """Return by what files are sorted: the one that holds most first."""
+    edge = held.edge * (LARGER if held.lossless else 1)
+    return (
+        -held.raw, -held.frames, -held.extras, -held.bits, -held.colour, -held.alpha, -edge,
+        -held.width * held.height, -held.dated,
+    )  # fmt: skip
+
+
+def advantage(keep: Holdings, copy: Holdings) -> str:
+    """Return what a file has more of than another, by what `worth` looks at first."""
+    for name, one, other in zip(_ADVANTAGES, worth(keep), worth(copy), strict=True):
+        if one < other:
+            lossless = name == "resolution" and keep.lossless and not copy.lossless
+            return "lossless" if lossless else name
+    return ""
+
+
+def lacks(keep: Holdings, copy: Holdings, share: float = 1.0) -> str:
+    """Return what a file lacks that its copy holds; nothing if it holds all of that.
+
+    Args:
+        keep: what the file that is to be kept holds.
+        copy: what the copy holds, whose pixels agree with it.
+        share: of the kept picture's edge that the copy shows.
+    """
+    larger = keep.edge * share / max(copy.edge, 1)
+    reasons = {
+        "the raw": copy.raw,
+        "frames": copy.frames > 1 and copy.frames != keep.frames,
+        "parts that were not compared": copy.extras > 0,
+        "depth of tones": copy.bits > keep.bits,
+        "colour": copy.colour and not keep.colour,
+        "transparency": copy.alpha and not keep.alpha,
+        "date or place": copy.dated and not keep.dated,
+        "resolution": larger < ROUNDING,
+        "lossless pixels": copy.lossless and not keep.lossless and larger < LARGER,
+        "quality": larger < BETTER
+        and not keep.lossless
+        and (keep.quality or 100) < (copy.quality or 0) - MUCH_BETTER,
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
+
+
+def holdings_of(
+    image: Image.Image, content: bytes, size: tuple[int, int], *, raw: bool, grey: bool, alpha: bool
+) -> Holdings:
+    """Return what a file holds.
+
+    Args:
+        image: the file's picture, as `open_image` opens it, and decoded.
+        content: of the file.
+        size: of the upright picture, in pixels.
+        raw: whether it is a camera's raw file.
+        grey: whether its pixels are shades of grey.
+        alpha: whether some of its pixels are transparent.
+    """
+    frames, extras = _parts_of(image)
+    return Holdings(
+        *size,
+        frames=frames,
+        extras=extras,
+        bits=max(_bits_of(image, content), 12 if raw else 0),
+        raw=raw,
+        lossless=not raw and _is_lossless(image, content),
+        colour=not grey,
+        alpha=alpha,
+        quality=_quality_of(image),
+        scale=true_scale(image.convert("L")),
+        dated=_is_dated(image),
+    )
+
+
+def true_scale(grey: Image.Image) -> float:
+    """Return at which scale a picture had the detail that it has; 1 unless it was enlarged."""
+    grey = _busiest(grey)
+    if min(grey.size) < 48:
+        return 1.0
+    values = Image.fromarray(np.asarray(grey, np.float32))
+    for scale in SCALES:
+        smaller, lost = _without_detail(values, scale)
+        octave = _strongest(_without_detail(smaller, 0.5)[1])
+        if octave > LEAST_ENERGY and _strongest(lost) < DETAIL * octave:
+            return scale
+    return 1.0
+
+
+def _busiest(grey: Image.Image) -> Image.Image:
+    """Return the part of a picture with most detail, or all of it if it is small."""
+    if max(grey.size) <= REGION:
+        return grey
+    step = 8
+    reduced = np.asarray(grey.reduce(step), np.float32)
+    energy = np.add(*(np.abs(part) for part in np.gradient(reduced)))
+    edge = REGION // step
+    down = np.arange(0, max(1, len(energy) - edge + 1), edge // 2)
+    across = np.arange(0, max(1, energy.shape[1] - edge + 1), edge // 2)
+    found = [
+        (float(energy[top : top + edge, left : left + edge].sum()), step * top, step * left)
+        for top in down.tolist()
+        for left in across.tolist()
+    ]
+    _, top, left = max(found)
+    return grey.crop((left, top, min(left + REGION, grey.width), min(top + REGION, grey.height)))
+
+
+def _without_detail(
+    image: Image.Image, scale: float
+) -> tuple[Image.Image, npt.NDArray[np.float32]]:
+    """Return an image at a scale, and what it has lost by that."""
+    width, height = image.size
+    small = max(4, round(width * scale)), max(4, round(height * scale))
+    smaller = image.resize(small, Image.Resampling.LANCZOS)
+    back = smaller.resize(image.size, Image.Resampling.BICUBIC)
+    return smaller, np.asarray(image, np.float32) - np.asarray(back, np.float32)
+
+
+def _strongest(lost: npt.NDArray[np.float32]) -> float:
+    """Return the energy of the tenth of all tiles that has most."""
+    edge = 8
+    height, width = (length // edge * edge for length in lost.shape)
+    tiles = (lost[:height, :width] ** 2).reshape(height // edge, edge, width // edge, edge)
+    energy = np.sort(tiles.mean(axis=(1, 3)).ravel())
+    return float(energy[-max(1, len(energy) // 10) :].mean()) if len(energy) else 0.0
+
+
+def _parts_of(image: Image.Image) -> tuple[int, int]:
+    """Return the frames or pages of a file, and its parts that are none."""
+    frames, extras = int(getattr(image, "n_frames", 1)), 0
+    if image.format == "MPO":
+        entries = getattr(image, "mpinfo", {}).get(0xB002, ())
+        previews = sum("Thumbnail" in entry["Attribute"]["MPType"] for entry in entries)
+        frames -= previews
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        extras = sum(tag in tags for tag in (330, 37724, 34377))  # SubIFDs, Photoshop's layers
+    if image.format == "ICO":
+        extras = len(image.info.get("sizes", ())) - 1
+    for name in ("depth_images", "aux"):  # of HEIF
+        extras += len(image.info.get(name) or ())
+    return max(frames, 1), extras
+
+
+def _bits_of(image: Image.Image, content: bytes) -> int:
+    if image.format == "PNG":
+        return content[24]
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, ()) or (8,)
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    if image.format == "AVIF":
+        found = re.search(rb"av1C..(.)", content, re.DOTALL)
+        deep = found[1][0] if found else 0
+        return (12 if deep & 0x20 else 10) if deep & 0x40 else 8
+    if image.format == "PPM":
+        return _bits_of_ppm(content)
+    return int(image.info.get("bit_depth") or _WIDE.get(image.mode, 8))
+
+
+def _bits_of_ppm(content: bytes) -> int:
+    found = re.match(rb"P[2356]\s+(?:#.*\s+)*\d+\s+(?:#.*\s+)*\d+\s+(?:#.*\s+)*(\d+)", content)
+    if found:
+        return max(1, int(found[1]).bit_length())
+    return 32 if content[:2] in (b"PF", b"Pf") else 1
+
+
+def _is_lossless(image: Image.Image, content: bytes) -> bool:
+    if image.format == "TIFF":
+        name = str(image.info.get("compression"))
+        number = getattr(image, "tag_v2", {}).get(259, 1)
+        return name not in _LOSSY_TIFF_NAMES and number not in _LOSSY_TIFF
+    if image.format == "WEBP":
+        return b"VP8L" in content[:64] or (b"VP8L" in content and b"VP8 " not in content)
+    return image.format in _LOSSLESS
+
+
+def _quality_of(image: Image.Image) -> int | None:
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return None
+    mean = float(sum(tables[min(tables)])) / 64
+    percent = 100 * mean / _USUAL_LUMINANCE
+    return round(min(100.0, max(1.0, 5000 / percent if percent > 100 else 100 - percent / 2)))
+
+
+def _is_dated(image: Image.Image) -> bool:
+    try:
+        exif = image.getexif()
+        return bool(exif.get_ifd(ExifTags.IFD.Exif).get(_DATE)) or bool(exif.get_ifd(_GPS))
+    except Exception:  # metadata that cannot be parsed says nothing
+        return False
