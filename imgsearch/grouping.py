@@ -100,7 +100,7 @@ def _content_of(entry: Entry) -> bytes:
     with open_source(entry.path) as file:
         content = file.read()
     if hashlib.sha256(content).digest() != entry.digest:
-        raise ImageError(entry.path, "has changed since it was indexed; run `imgsearch index`")
+        raise ImageError(entry.path, "has changed since it was indexed")
     return content
 
 

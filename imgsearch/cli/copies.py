@@ -20,30 +20,57 @@ __all__ = ["as_json", "as_text", "megabytes", "summary", "write_page"]
 
 def as_text(found: Duplicates) -> str:
     """Return all groups as text, the image to be kept first."""
-    return "\n".join(_group_as_text(group) for group in found.groups)
+    groups = [_group_as_text(group) for group in found.groups]
+    for photo in found.photos:
+        lines = [f"raw   {shown(photo.raw)}\n"]
+        lines += [f"      {shown(path)}\n" for path in photo.images]
+        groups.append("".join([*lines, "      one photo: none of these is a copy\n"]))
+    return "\n".join(groups)
 
 
 def as_json(directory: Path, found: Duplicates) -> str:
     """Return all groups as one line of JSON."""
     groups = [
-        {"keep": _fields(group.keep), "others": [_fields(copy) for copy in group.others]}
+        {
+            "keep": _fields(group.keep),
+            "reason": group.reason,
+            "others": [_fields(copy) for copy in group.others],
+        }
         for group in found.groups
     ]
     failures = [
         {**path_fields(failure.path), "reason": failure.reason} for failure in found.unreadable
     ]
     fields = path_fields(str(directory.absolute()), "collection")
-    return dump({**fields, "images": found.images, "groups": groups, "unreadable": failures})
+    photos = [
+        {"raw": path_fields(photo.raw), "images": [path_fields(path) for path in photo.images]}
+        for photo in found.photos
+    ]
+    return dump(
+        {
+            **fields,
+            "images": found.images,
+            "groups": groups,
+            "photos": photos,
+            "unreadable": failures,
+        }
+    )
 
 
 def summary(found: Duplicates) -> str:
     """Return what was found, in a line."""
     if not found.groups:
-        return f"no copies among {found.images:,} images"
-    groups = "1 group" if len(found.groups) == 1 else f"{len(found.groups):,} groups"
-    return (
-        f"{found.images:,} images: {groups} with {found.count:,} copies of {megabytes(found.size)}"
-    )
+        return f"no copies among {_counted(found.images, 'image')}"
+    groups, count = _counted(len(found.groups), "group"), _copies(found.count)
+    return f"{_counted(found.images, 'image')}: {groups} with {count} of {megabytes(found.size)}"
+
+
+def _copies(count: int) -> str:
+    return "1 copy" if count == 1 else f"{count:,} copies"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def write_page(path: Path, found: Duplicates) -> bool:
@@ -89,6 +116,11 @@ def _fields(copy: Copy) -> dict[str, Any]:
         "digest": copy.digest.hex(),
         "exact": copy.exact,
         "similarity": round(copy.similarity, 6),
+        "frames": copy.frames,
+        "bits": copy.bits,
+        "raw": copy.raw,
+        "lossless": copy.lossless,
+        "scale": copy.scale,
     }
 
 
@@ -99,7 +131,8 @@ def _sections(found: Duplicates) -> Iterator[str]:
     for number, group in enumerate(found.groups, 1):
         size = megabytes(sum(copy.size for copy in group.others))
         yield f"<section>\n<h2>Group {number:,}</h2>\n"
-        yield f"<p>{len(group.others):,} copies of {size} beside the one to keep</p>\n<ol>\n"
+        kept = f"the one to keep ({group.reason})" if group.reason else "the one to keep"
+        yield f"<p>{_copies(len(group.others))} of {size} beside {kept}</p>\n<ol>\n"
         yield _figure(group.keep, of, "query", "keep ")
         for copy in group.others:
             yield _figure(copy, of, "hit", "")

@@ -43,8 +43,10 @@ def duplicates(
 ) -> None:
     """Find groups of near-identical images: the same photo, encoded again, resized or cropped.
 
-    The first of each group is suggested to be kept: the one with the most pixels, else the largest
-    file, else the oldest. Nothing is changed unless --delete or --link says so, and you confirm.
+    The first of each group is suggested to be kept: a raw, else the one with the most frames, the
+    finest tones, the most detail, the most bytes, else the oldest. A copy shows nothing that the
+    image to be kept does not show, too. Nothing is changed unless --delete or --link says so, and
+    you confirm.
     """
     from imgsearch.duplicates import find_duplicates
 
@@ -55,12 +57,13 @@ def duplicates(
         found = find_duplicates(directory, min_similarity=min_similarity, progress=bar)
     for failure in found.unreadable:
         complain(f"{failure.path} {failure.reason}; it was not compared")
-    if html is not None:
-        if copies.write_page(html, found):
-            click.echo(f"wrote {shown(str(html))}", err=True)
-    elif as_json:
+    if found.unreadable:
+        complain("`imgsearch index` takes note of what has changed or is gone; then try again")
+    if html is not None and copies.write_page(html, found):
+        click.echo(f"wrote {shown(str(html))}", err=True)
+    if as_json:
         click.echo(copies.as_json(directory, found))
-    else:
+    elif html is None:
         click.echo(copies.as_text(found), nl=False)
     click.echo(copies.summary(found), err=True)
     if not found.groups:
@@ -90,6 +93,8 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
         "`imgsearch index` takes note of it",
         err=True,
     )
+    if done.interrupted:
+        raise KeyboardInterrupt("all other files were left as they were")
     if done.failures:
         raise InputError(f"left as it was: {_files(len(done.failures))}")
 

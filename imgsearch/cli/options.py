@@ -100,7 +100,7 @@ copies_delete_option = switch(
 copies_html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page to look through instead.",
+    help="Write a page to look through.",
 )
 copies_link_option = switch(
     "--link", help="Replace them by hard links to the one to be kept, once you confirm."

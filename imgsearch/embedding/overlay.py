@@ -21,6 +21,7 @@ LEVELS = ((64, 6), (160, 4), (400, 3))  # pixels of the longer edge, and steps
 STARTS = 3  # places to begin at
 FITS, MAY_FIT = 0.9, 0.6  # share of the copy's variance: it is there; it may be, but for details
 LEAST_STEP = 0.02  # pixels
+SAMPLE = 20_000  # pixels from which tones are fitted
 CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, 0 to 1
@@ -77,32 +78,32 @@ def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None)
 
 
 def fitted(expected: _Floats, seen: _Floats) -> Tones:
-    """Return the contrast and brightness that most pixels have in common."""
+    """Return the contrast and brightness that most pixels have in common.
+
+    What was clipped in the picture that is seen tells only that it would have been beyond.
+    """
+    every = expected.size // SAMPLE + 1
+    before, after = expected.ravel()[::every], seen.ravel()[::every]
     low, high = CUT_OFF
-    usable = (expected > low) & (expected < high) & (seen > low) & (seen < high)
-    before, after = expected[usable], seen[usable]
-    if before.size < 50:
-        return Tones(1.0, 0.0)
-    every = before.size // 20_000 + 1
-    before, after = before[::every], after[::every]
-    weights = np.ones_like(before)
+    in_range = (after > low) & (after < high)
+    if np.count_nonzero(in_range) < 50:
+        in_range = np.ones_like(in_range)
+    weights = in_range.astype(np.float32)
     gain, offset = 1.0, 0.0
-    for _ in range(4):
+    for _ in range(6):
         total = float(weights.sum())
-        centre = float((weights * before).sum()) / total
-        spread = float((weights * (before - centre) ** 2).sum())
-        mean = float((weights * after).sum()) / total
-        product = float((weights * (before - centre) * (after - mean)).sum())
+        centre = float(weights @ before) / total
+        mean = float(weights @ after) / total
+        spread = float(weights @ (before - centre) ** 2)
+        product = float(weights @ ((before - centre) * (after - mean)))
         gain = product / spread if spread > 4 * total else 1.0  # of one tone nothing is learnt
         offset = mean - gain * centre
-        weights = _weights(np.asarray(after - gain * before - offset, np.float32), 1.0)
+        found = gain * before + offset
+        usable = in_range | ((found > low) & (found < high))
+        errors = np.abs(after - found)
+        usual = 1.5 * float(np.median(errors[usable])) + 1
+        weights = np.where(usable, 1 / (1 + (errors / usual) ** 2), 0).astype(np.float32)
     return Tones(gain, offset)
-
-
-def _weights(errors: _Floats, least: float) -> _Floats:
-    """Return weights that are small for what does not fit."""
-    usual = 1.5 * float(np.median(np.abs(errors))) + least
-    return np.asarray(1 / (1 + (errors / usual) ** 2), np.float32)
 
 
 def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> tuple[Box, float]:
