@@ -76,8 +76,7 @@ def main() -> None:
     """Run the benchmark."""
     options = _parse()
     photos = find_photos(options.data, ("ukbench500",))[0]
-    if options.quick:
-        photos = photos.first(20)
+    photos = photos.first(20 if options.quick else options.images)
     with tempfile.TemporaryDirectory() as name:
         note(f"making copies of {len(photos.paths)} images")
         for path in photos.paths:
@@ -110,6 +109,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = make_parser("benchmarks.bench_duplicates", __doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the copies' parameters")
+    parser.add_argument("--images", type=int, help="of UKBench that are taken; all by default")
     parser.add_argument("--families", type=int, default=6, help="drawn of each kind")
     parser.add_argument("--min-similarity", type=float, default=0.8)
     return parser.parse_args()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from imgsearch import duplicates as module
+from imgsearch import grouping
 from imgsearch.collection import Collection
 from imgsearch.copies import Duplicates
 from imgsearch.discarding import delete_copies, link_copies
@@ -97,7 +98,8 @@ def test_more_copies_than_are_looked_at_at_first(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "NEIGHBOURS", 2)
-    monkeypatch.setattr(module, "KEPT", 3)
+    monkeypatch.setattr(grouping, "GLANCES", 3)
+    monkeypatch.setattr(grouping, "INSPECTIONS", 4)
     (tmp_path / "many").mkdir()
     for number in range(30):
         scene(0).save(tmp_path / "many" / f"{number}.jpg", quality=60 + number)

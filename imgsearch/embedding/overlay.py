@@ -6,6 +6,7 @@ Gauss and Newton's method: the four edges, contrast and brightness at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,7 +22,7 @@ LEVELS = ((64, 6), (160, 4), (400, 3))  # pixels of the longer edge, and steps
 STARTS = 3  # places to begin at
 FITS, MAY_FIT = 0.9, 0.6  # share of the copy's variance: it is there; it may be, but for details
 LEAST_STEP = 0.02  # pixels
-SAMPLE = 20_000  # pixels from which tones are fitted
+SAMPLE, FEW = 20_000, 3_000  # pixels from which tones are fitted, at the end and before
 CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, 0 to 1
@@ -48,14 +49,16 @@ def aligned(keep: Image.Image, copy: Image.Image) -> Box | None:
     ]
     places = Overlay(squashed[0]).places(flattened(squashed[1]), STARTS)
     grey = keep.convert("L"), copy.convert("L")
-    best, fits = None, MAY_FIT
+    best, fits = places[0], 0.0
     for place in places:
-        box, fit = _refined(*grey, place)
+        box, fit = _refined(*grey, place, LEVELS[:1])
         if fit > fits:
             best, fits = box, fit
         if fit > FITS:
             break
-    return best
+    if fits > MAY_FIT:
+        best, fits = _refined(*grey, best, LEVELS[1:])
+    return best if fits > MAY_FIT else None
 
 
 def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
@@ -77,12 +80,12 @@ def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None)
     return image.resize(size, Image.Resampling.BILINEAR, box=place)
 
 
-def fitted(expected: _Floats, seen: _Floats) -> Tones:
+def fitted(expected: _Floats, seen: _Floats, sample: int = SAMPLE) -> Tones:
     """Return the contrast and brightness that most pixels have in common.
 
     What was clipped in the picture that is seen tells only that it would have been beyond.
     """
-    every = expected.size // SAMPLE + 1
+    every = expected.size // sample + 1
     before, after = expected.ravel()[::every], seen.ravel()[::every]
     low, high = CUT_OFF
     in_range = (after > low) & (after < high)
@@ -106,14 +109,16 @@ def fitted(expected: _Floats, seen: _Floats) -> Tones:
     return Tones(gain, offset)
 
 
-def _refined(keep: Image.Image, copy: Image.Image, place: Box) -> tuple[Box, float]:
+def _refined(
+    keep: Image.Image, copy: Image.Image, place: Box, levels: Sequence[tuple[int, int]]
+) -> tuple[Box, float]:
     """Return a place after its edges were moved to where the copy fits best, and how well it does.
 
     That is the share of the copy's variance that the kept picture explains.
     """
     box, fit = np.array(place), 0.0
-    for longest, steps in LEVELS:
-        if longest > LEVELS[0][0] and longest >= 2 * max(grid_of(keep, copy, place)):
+    for longest, steps in levels:
+        if longest > levels[0][0] and longest >= 2 * max(grid_of(keep, copy, place)):
             break
         scale = min(1.0, longest / max(copy.size))
         size = max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
@@ -136,7 +141,7 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     height, width = seen.shape
     left, top, right, bottom = box.tolist()
     part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
-    found = fitted(part, seen)
+    found = fitted(part, seen, FEW)
     tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # while it is off, it says little
     error = seen - tones.applied(part)
     down, across = np.gradient(tones.gain * part)
