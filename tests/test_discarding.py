@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch import discarding
 from imgsearch.aside import discarding_lock, remembered
-from imgsearch.copies import Copy, Duplicates, Group
+from imgsearch.copies import Copy, Discarded, Duplicates, Group
 from imgsearch.discarding import delete_copies, link_copies
 from tests.embedding.test_likeness import scene
 
@@ -84,7 +84,7 @@ def test_what_takes_the_place_of_a_copy_meanwhile_stays(
 def test_a_copy_gets_its_name_back_if_the_kept_file_goes_meanwhile(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    discard: Callable[[Duplicates], discarding.Discarded],
+    discard: Callable[[Duplicates], Discarded],
 ) -> None:
     found = group(folder / "keep.png", folder / "copy.jpg")
     content = (folder / "copy.jpg").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
         {"dated": True},
     ],
 )
-def test_what_holds_more_is_kept_and_may_not_go(more: dict[str, int]) -> None:
+def test_what_holds_more_is_kept_and_may_not_go(more: dict[str, Any]) -> None:
     richer = replace(PLAIN, **more)
     assert worth(richer) < worth(PLAIN)
     assert lacks(PLAIN, richer)
