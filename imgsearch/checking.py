@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,19 +11,28 @@ from pathlib import Path
 
 import numpy as np
 
-from imgsearch.damage import Damage, Part
-from imgsearch.errors import DamagedError, ImgsearchError, StorageError, reason_of
+from imgsearch.damage import Damage, Oddity, Part
+from imgsearch.errors import MEND, DamagedError, ImgsearchError, StorageError, reason_of
+from imgsearch.files.opening import is_there
 from imgsearch.search.inverted import InvertedFile
 from imgsearch.search.vectors import Ids
 from imgsearch.segments import open_segment
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.files import sha256_of
-from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
+from imgsearch.storage.files import read_file, sha256_of
+from imgsearch.storage.layout import FORMAT_VERSION, MOST, Layout, manifest_of
 from imgsearch.storage.records import Segment, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
 from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
 
-__all__ = ["Checker", "check_catalog", "check_manifest", "is_older", "owners_of"]
+__all__ = [
+    "Checker",
+    "check_catalog",
+    "check_manifest",
+    "check_parts",
+    "is_older",
+    "oddities_of",
+    "owners_of",
+]
 
 ALTERED = "is not what was written: its SHA-256 differs"
 
@@ -44,8 +54,35 @@ def is_older(layout: Layout) -> bool:
         return False
 
 
-def check_manifest(layout: Layout) -> list[Damage]:
-    """Check the manifest.
+def check_parts(layout: Layout) -> list[Damage]:
+    """Check that the folders and the lock are what they should be: else nothing can be read."""
+    own = layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model
+    return [
+        Damage(Part.FOREIGN, str(path.relative_to(layout.directory)), _reason(error, path))
+        for path, error in layout.wrong_parts()
+        if path not in own  # which have checks of their own
+    ]
+
+
+def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
+    """Return what is in a collection and not of it: what may do harm, and what does none."""
+    damages, oddities = [], []
+    known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
+    known |= {layout.model.name, layout.lock.name}
+    for name, kind in layout.strangers():
+        if kind in ("is a file", "is a folder"):
+            oddities.append(Oddity(name, f"{kind} that imgsearch does not know"))
+        elif name not in known:
+            damages.append(Damage(Part.FOREIGN, name, f"{kind}, which imgsearch never makes"))
+    size = layout.lock.lstat().st_size if is_there(layout.lock) else 0
+    if size:
+        reason = f"has {size:,} bytes; imgsearch leaves it empty"
+        oddities.append(Oddity(layout.lock.name, reason))
+    return damages, oddities
+
+
+def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
+    """Check the manifest, which may be of an older format.
 
     Raises:
         NoCollectionError: there is no collection.
@@ -53,36 +90,44 @@ def check_manifest(layout: Layout) -> list[Damage]:
         StorageError: it cannot be read.
     """
     try:
-        layout.version()
-        if layout.manifest.read_bytes() == manifest_of(FORMAT_VERSION):
+        version = layout.version()
+        content = read_file(layout.manifest, MOST)
+        if content == manifest_of(version if older else FORMAT_VERSION):
             return []
         reason = "is not what was written"
     except DamagedError as error:
         if not (_is_of_this_format(layout.catalog) or _is_of_this_format(layout.copy)):
             raise  # its version may be what it says
-        reason = str(error)
+        reason = _reason(error, layout.manifest)
     return [Damage(Part.MANIFEST, layout.manifest.name, reason)]
 
 
-def check_catalog(layout: Layout) -> tuple[list[Damage], bool]:
-    """Check the catalog, its seal and its copy; tell, too, whether it is sealed as it is."""
+def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage], bool]:
+    """Check the catalog, its seal and its copy; tell, too, whether it is sealed as it is.
+
+    One of an `older` format need not have a seal.
+    """
     damages: list[Damage] = []
     sealed = False
     try:
         seal = read_seal(layout)
     except FileNotFoundError:
         seal = None
-        damages.append(Damage(Part.SEAL, layout.seal.name, "is missing"))
-    except DamagedError:
+        if not older:
+            damages.append(Damage(Part.SEAL, layout.seal.name, "is missing"))
+    except DamagedError as error:
         seal = None
-        damages.append(Damage(Part.SEAL, layout.seal.name, "is not what was written"))
+        reason = _reason(error, layout.seal)
+        reason = "is not what was written" if reason == "is damaged" else reason
+        damages.append(Damage(Part.SEAL, layout.seal.name, reason))
     try:
         if seal is not None:
             sealed = check_sealed(layout)
         elif not _is_sound(layout.catalog):
             damages.append(Damage(Part.CATALOG, layout.catalog.name, "SQLite finds it damaged"))
-    except DamagedError:
-        reason = ALTERED if layout.catalog.exists() else "is missing"
+    except DamagedError as error:
+        reason = _reason(error, layout.catalog)
+        reason = ALTERED if reason == "is not what its seal says" else reason
         damages.append(Damage(Part.CATALOG, layout.catalog.name, reason))
     if seal is not None and (sealed or damages):
         reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256))
@@ -211,7 +256,10 @@ class Checker:
             for path in sorted(folder.glob("*")):  # none where the folder itself is gone
                 if path.name in shards | segments:
                     continue
-                if path.name not in replaced:
+                if path.is_symlink():
+                    stray = f"{folder.name}/{path.name}"
+                    yield Damage(Part.REPLACED, stray, "is a link, which imgsearch never makes")
+                elif path.name not in replaced:
                     self.leftovers += 1
                 elif reason := self._read(path, replaced[path.name]):
                     yield Damage(Part.REPLACED, f"{folder.name}/{path.name}", reason)
@@ -230,11 +278,19 @@ def _altered(path: Path, sha256: bytes) -> str | None:
         return None if sha256_of(path) == sha256 else ALTERED
     except FileNotFoundError:
         return "is missing"
+    except DamagedError as error:
+        return _reason(error, path)
     except StorageError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno == errno.EIO:  # a bad block of the disk
             return f"cannot be read: {reason_of(cause)}"
         raise
+
+
+def _reason(error: DamagedError, path: Path) -> str:
+    """Return what an error says of a file, without its path and the remedy."""
+    text = str(error).removesuffix(f"; {MEND}").removeprefix(f"{path} ")
+    return text.removeprefix(f"{path.parent}{os.sep}")
 
 
 def _is_of_this_format(path: Path) -> bool:

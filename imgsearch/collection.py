@@ -25,9 +25,8 @@ from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
 from imgsearch.search.vectors import Vectors, combine
-from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import migrate, open_catalog
 from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.updating import UpdateOptions, update
@@ -49,7 +48,7 @@ class Collection:
         self._layout = layout
         self._device = device
         self._trust_model = trust_model
-        self._catalog = Catalog(layout.catalog)
+        self._catalog = open_catalog(layout)
         self._model = self._catalog.snapshot().model
         self._searcher = Searcher(
             layout, self._catalog, self._model, device, threads, trust_model=trust_model
@@ -94,7 +93,9 @@ class Collection:
         threads: int = 0,
         trust_model: bool = False,
     ) -> Collection:
-        """Open the collection in `directory`; one of an older format is brought up to date first.
+        """Open the collection in `directory`.
+
+        One of an older format is read as it is, and brought up to date by `index` and `remove`.
 
         Args:
             directory: the collection itself.
@@ -107,9 +108,7 @@ class Collection:
             NoCollectionError: there is none.
             DamagedError: it is damaged, or of another format version.
         """
-        layout = Layout.at(directory)
-        migrate(layout)
-        return cls(layout, device, threads, trust_model)
+        return cls(Layout.at(directory), device, threads, trust_model)
 
     def close(self) -> None:
         """Close it; no other method may be called then."""
@@ -175,6 +174,7 @@ class Collection:
             ModelError: the model or its device cannot be had.
         """
         device = pick_device(self._device)
+        migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
             options = UpdateOptions(
                 nlist=nlist,
@@ -211,6 +211,7 @@ class Collection:
             StorageError: the disk is full, or cannot be written.
         """
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
             return remove(self._layout, catalog, given)
 

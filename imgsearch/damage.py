@@ -7,7 +7,7 @@ from enum import Enum
 
 from imgsearch.storage.shards import Shard
 
-__all__ = ["Damage", "Part", "Verification"]
+__all__ = ["Damage", "Oddity", "Part", "Verification"]
 
 
 class Part(Enum):
@@ -23,6 +23,7 @@ class Part(Enum):
     INDEX = "index"
     REPLACED = "replaced"  # a file that nobody will open any more
     EMBEDDINGS = "embeddings"  # that are not what their images give
+    FOREIGN = "foreign"  # a link, say, where imgsearch makes none
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,19 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
+class Oddity:
+    """Something that imgsearch did not make, and that does no harm.
+
+    Attributes:
+        file: its name, relative to the collection.
+        reason: what is odd about it.
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """What `verify` did.
 
@@ -60,6 +74,7 @@ class Verification:
         repairs: what was done about it, a line each.
         left: what is damaged yet.
         seconds: it took.
+        oddities: files that imgsearch does not know, and a lock that is not empty.
     """
 
     images: int
@@ -73,3 +88,4 @@ class Verification:
     repairs: tuple[str, ...]
     left: tuple[Damage, ...]
     seconds: float
+    oddities: tuple[Oddity, ...] = ()

@@ -24,7 +24,7 @@ from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.searching import search
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import open_catalog
 from imgsearch.view import View, open_view
 
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
@@ -64,8 +64,7 @@ def find_duplicates(
     SearchOptions(min_similarity=min_similarity)  # checks it
     progress = progress or _nothing
     layout = Layout.at(directory)
-    migrate(layout)
-    with closing(Catalog(layout.catalog)) as catalog:
+    with closing(open_catalog(layout)) as catalog:
         view = open_view(layout, catalog)
         progress(0, view.count)
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])

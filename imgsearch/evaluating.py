@@ -25,9 +25,8 @@ from imgsearch.queries import SearchOptions
 from imgsearch.search.metrics import Values, interval, measure
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.searching import Searchable
-from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import open_catalog
 from imgsearch.view import open_view
 
 __all__ = ["evaluate", "judge"]
@@ -74,9 +73,8 @@ def evaluate(
     started = time.monotonic()
     options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
     layout = Layout.at(directory)
-    migrate(layout)
     labelled = read_labels(labels)
-    with closing(Catalog(layout.catalog)) as catalog:
+    with closing(open_catalog(layout)) as catalog:
         view = open_view(layout, catalog)
         try:
             there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])

@@ -23,7 +23,7 @@ from imgsearch.search.tuning import K
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.segments import SEGMENT_BYTES, check_segment_room, open_segment
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import check_present, migrate
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 from imgsearch.training import build, fetch, pca_of
@@ -93,6 +93,7 @@ def tune(
 
     Raises:
         NoCollectionError: there is none.
+        DamagedError: it is damaged, or of an older format.
         SettingError: there are too few images, or a number makes no sense.
         BusyError: another process is writing to the collection.
         StorageError: the disk has no room for one more index.
@@ -110,7 +111,7 @@ def tune(
         progress=progress,
     )
     layout = Layout.at(directory)
-    migrate(layout)
+    check_present(layout)
     with closing(CatalogWriter(layout.catalog)) as catalog, writing(layout):
         return _sweep(layout, catalog, options)
 

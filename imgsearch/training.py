@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from imgsearch.engines import assign_here
+from imgsearch.errors import MEND, DamagedError
 from imgsearch.search.compact import train_compact
 from imgsearch.search.curves import curve
 from imgsearch.search.inverted import InvertedFile
@@ -127,6 +128,8 @@ def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
         first, last = np.searchsorted(rows, (start, start + len(block_ids)))
         places = rows[first:last] - start
         ids[first:last], vectors[first:last] = block_ids[places], block[places]
+        if not np.isfinite(vectors[first:last]).all():
+            raise DamagedError(f"an embedding in {view.folder} is not a number; {MEND}")
         start += len(block_ids)
     return ids, vectors
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from imgsearch.checking import Checker, check_catalog, check_manifest, is_older
+from imgsearch.checking import (
+    Checker,
+    check_catalog,
+    check_manifest,
+    check_parts,
+    is_older,
+    oddities_of,
+)
 from imgsearch.damage import Part, Verification
 from imgsearch.embedding.pipeline import cores
+from imgsearch.errors import DamagedError
 from imgsearch.mending import Mender, mend_catalog
 from imgsearch.sampling import Sample
 from imgsearch.search.inverted import InvertedFile
-from imgsearch.storage.files import exclusive, undisturbed
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import exclusive, remove_unfinished, undisturbed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.mender import CatalogMender
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import migrate, open_catalog
 from imgsearch.storage.seal import seal
 from imgsearch.view import open_view
 
@@ -80,7 +89,7 @@ def verify(
     """
     started = time.monotonic()
     layout = Layout.at(directory)
-    if is_older(layout):
+    if repair and is_older(layout):
         migrate(layout)
     with _held(layout, repair=repair):
         asked = _Asked(sample, workers or cores(), trust_model)
@@ -98,7 +107,9 @@ def verify(
 @contextmanager
 def _held(layout: Layout, *, repair: bool) -> Iterator[None]:
     if not repair:
-        with undisturbed(layout.directory):
+        with ExitStack() as held:
+            with suppress(DamagedError):  # of the lock, which is told below
+                held.enter_context(undisturbed(layout.directory))
             yield
         return
     check_manifest(layout)  # there may be nothing to be locked
@@ -107,10 +118,17 @@ def _held(layout: Layout, *, repair: bool) -> Iterator[None]:
 
 
 def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | None) -> _Findings:
-    damages = check_manifest(layout)
-    more, sealed = check_catalog(layout)
-    damages += more
-    report = Verification(0, 0, 0, 0, 0, sealed, 0, tuple(damages), (), (), 0.0)
+    damages = check_parts(layout)
+    if damages:
+        return _Findings(Verification(0, 0, 0, 0, 0, False, 0, tuple(damages), (), (), 0.0), [])
+    older = is_older(layout)
+    damages = check_manifest(layout, older=older)
+    more, sealed = check_catalog(layout, older=older)
+    foreign, oddities = oddities_of(layout)
+    damages += more + foreign
+    report = Verification(
+        *(0, 0, 0, 0, 0, sealed, 0, tuple(damages), (), (), 0.0), oddities=tuple(oddities)
+    )
     if _FIRST & {damage.part for damage in damages}:
         return _Findings(report, [])
     total = layout.size()
@@ -122,7 +140,8 @@ def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | 
         if progress:
             progress(done, total)
 
-    with closing(CatalogMender(layout.catalog)) as catalog:
+    opened = open_catalog(layout) if older else Catalog(layout.catalog)
+    with closing(opened) as catalog:
         checker = Checker(layout, catalog, catalog.snapshot(), tell)
         damages += checker.check()
         report = replace(
@@ -141,7 +160,10 @@ def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | 
 
 
 def _repair(layout: Layout, found: _Findings, asked: _Asked) -> Iterator[str]:
+    if check_parts(layout):
+        return  # somebody has to look at that
     layout.make_folders()
+    remove_unfinished(layout.directory)
     yield from mend_catalog(layout, found.report.damages)
     if _FIRST & {damage.part for damage in found.report.damages}:
         found = _look(layout, asked, None)

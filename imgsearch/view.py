@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
+from pathlib import Path
 
 import numpy as np
 
@@ -84,6 +85,11 @@ class View:
             for shard in snapshot.shards
             if shard.number in before
         }
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the embeddings."""
+        return self._layout.vectors
 
     @property
     def has_index(self) -> bool:

@@ -74,7 +74,7 @@ def test_no_file_is_ever_written_in_place(steps: tuple[Path, list[str]]) -> None
     assert not written & renamed
     kept = {str(path) for path in directory.rglob("*") if path.is_file()}
     assert kept <= renamed | {str(directory / name) for name in IN_PLACE}
-    assert any(path.endswith(".npy.tmp") for path in written)
+    assert any(re.search(r"\.npy\.[0-9a-f]{16}\.tmp$", path) for path in written)
 
 
 def test_every_file_is_on_the_disk_before_it_gets_its_name_and_the_name_before_the_next_commit(

@@ -50,6 +50,14 @@ for command in (
 """
 
 
+# A folder that is open, and a path from there.
+_RELATIVE = re.compile(r'\d+<([^>]*)>, "([^"/][^"]*)"')
+
+
+def _absolute(match: re.Match[str]) -> str:
+    return f'{match[1]}, "{match[1]}/{match[2]}"'
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What befalls the `when`-th call of a name on the collection's files.
@@ -147,7 +155,8 @@ class Life:
         command = self._command(directory)
         traced = run_traced(command, self._folder / "strace", calls, fault=fault, only=only)
         names = (str(directory), f"<{directory.parent}>")
-        ours = [line for line in traced.lines if any(name in line for name in names)]
+        lines = [_RELATIVE.sub(_absolute, line) for line in traced.lines]
+        ours = [line for line in lines if any(name in line for name in names)]
         return replace(traced, lines=ours)
 
     def _command(self, directory: Path) -> list[str]:

@@ -99,7 +99,7 @@ def write_document(path: Path, sections: Iterable[str]) -> bool:
     if target.exists() and not target.is_file():  # or a device would become a file
         raise StorageError(f"cannot write the page {path}: it is not a regular file")
     try:
-        write_atomically(target, fill)
+        write_atomically(target, fill, mode=0o666)
     except _NothingToShowError:
         return False
     except StorageError as error:

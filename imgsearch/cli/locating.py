@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+from imgsearch.cli.ownership import check_owner
 from imgsearch.errors import ImgsearchError, NoCollectionError, SettingError
 from imgsearch.storage.layout import Layout
 
@@ -36,7 +38,7 @@ def locate_any(
     """Return the collection's directory, or the URL of what is elsewhere.
 
     The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
-    `./.imgsearch`.
+    `./.imgsearch`. One that was not given has to belong to the user.
 
     Args:
         ctx: of the command.
@@ -45,6 +47,7 @@ def locate_any(
 
     Raises:
         NoCollectionError: none is given, and there is none here nor in a folder above.
+        InputError: the one that was found belongs to another user.
     """
     # What is given before the command comes before a variable or a file, which stand for both.
     after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
@@ -54,9 +57,12 @@ def locate_any(
     here = Path.cwd()
     near = (folder / HIDDEN for folder in (here, *here.parents))
     found = next((path for path in near if Layout(path).exists()), None)
+    nearest = found or here / HIDDEN
+    if os.path.lexists(nearest):
+        check_owner(nearest)
     if found is None and not make:
         _check_none(here)
-    return found or here / HIDDEN
+    return nearest
 
 
 def _check_none(here: Path) -> None:

@@ -28,6 +28,7 @@ def as_json(collection: str, report: Verification) -> str:
             "damages": _damages(report.damages),
             "repairs": list(report.repairs),
             "left": _damages(report.left),
+            "oddities": [{"file": each.file, "reason": each.reason} for each in report.oddities],
             "seconds": report.seconds,
         }
     )
@@ -36,6 +37,7 @@ def as_json(collection: str, report: Verification) -> str:
 def as_text(report: Verification) -> str:
     """Return what was found and done: the damage, the repairs, the sum of it."""
     lines = [f"damaged: {shown(each.file)}: {shown(each.reason)}" for each in report.damages]
+    lines += [f"odd: {shown(each.file)}: {shown(each.reason)}" for each in report.oddities]
     lines += [f"repaired: {shown(repair)}" for repair in report.repairs]
     lines += [
         f"not repaired: {shown(each.file)}: {shown(each.reason)}"

@@ -6,10 +6,7 @@ ONNX Runtime on a CPU, torch on a GPU; torch is imported inside functions only.
 from __future__ import annotations
 
 import ctypes
-import errno
-import os
 import platform
-import stat
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +32,7 @@ from imgsearch.errors import (
     UntrustedModelError,
     reason_of,
 )
+from imgsearch.files.opening import read_limited
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +94,7 @@ class OnnxRuntime:
                 limited and can be killed (`imgsearch.embedding.confined`). It takes `shapes`.
 
         Raises:
-            DamagedError: It is missing, is not an ONNX model, or not the one of the catalog.
+            DamagedError: It is missing, a link, not an ONNX model, or not the one of the catalog.
             StorageError: It cannot be read.
             UntrustedModelError: imgsearch did not export it.
         """
@@ -186,21 +184,11 @@ def _refusal(model: Path, reason: str, *, trusted: bool) -> ModelError:
 
 
 def _read(model: Path, most: int) -> bytes:
-    """Read a regular file that is no link; a FIFO is not waited for."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(model, flags)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-                raise DamagedError(f"{model} is no regular file, or too large; {MEND}")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(status.st_size)
-        finally:
-            os.close(descriptor)
+        return read_limited(model, most)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
         raise StorageError(f"cannot read {model}: {reason_of(error)}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from imgsearch.errors import DamagedError
@@ -32,7 +33,8 @@ def local_model(store: Store, record: ModelRecord) -> Path:
         DamagedError: Milvus does not have it, or has another.
         StorageError: it cannot be written here.
     """
-    path = cache() / f"{record.onnx_sha256}.onnx"
+    folder = Path(os.path.realpath(cache()))  # which people may have put on another disk
+    path = folder / f"{record.onnx_sha256}.onnx"
     if path.exists() and sha256_of(path).hex() == record.onnx_sha256:
         return path
     onnx = store.get(_NAME)
@@ -41,6 +43,6 @@ def local_model(store: Store, record: ModelRecord) -> Path:
             f"{store.address.location} lacks its model; `imgsearch export` from the collection "
             "that it was made of sends it again"
         )
-    make_folder(path.parent)
+    make_folder(folder)
     write_atomically(path, lambda sink: sink.write(onnx))
     return path

@@ -21,7 +21,7 @@ from imgsearch.roots import is_at
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate
+from imgsearch.storage.migrations import open_catalog
 from imgsearch.storage.records import ModelRecord
 from imgsearch.view import View, open_view
 
@@ -44,8 +44,7 @@ def receive(
     Raises:
         SettingError: what is there was made with another model.
     """
-    migrate(layout)
-    with closing(Catalog(layout.catalog)) as catalog:
+    with closing(open_catalog(layout)) as catalog:
         view = open_view(layout, catalog)
         model = view.snapshot.model
         if not verify:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.files.opening import open_regular, path_of
 from imgsearch.search.gpu import MOST, to_gpu
 from imgsearch.search.vectors import Ids, Vectors, rows_of
 
@@ -232,9 +233,8 @@ def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> 
         StorageError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            whole = is_whole(file)
-        index = faiss.read_index(str(path), _MAPPED) if whole else None
+        with open_regular(path) as file:
+            index = faiss.read_index(path_of(file, path), _MAPPED) if is_whole(file) else None
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from imgsearch.errors import MEND, DamagedError
-from imgsearch.storage.database import Database
 from imgsearch.storage.patterns import patterns_of
+from imgsearch.storage.reading import Reader
 from imgsearch.storage.records import (
     Counts,
     CurveStep,
@@ -27,48 +25,15 @@ from imgsearch.storage.records import (
     Settings,
     Snapshot,
     Spot,
-    records_of,
 )
-from imgsearch.storage.schema import SCHEMA
+from imgsearch.storage.rows import wrong_number
 from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog"]
 
-_Record = TypeVar("_Record")
 
-
-class Catalog:
+class Catalog(Reader):
     """An open catalog. Its methods may be called from any thread."""
-
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open the catalog at `path`.
-
-        Raises:
-            DamagedError: it is missing or is no catalog.
-            StorageError: it cannot be opened.
-        """
-        self._database = Database(path, create=SCHEMA if create else None)
-        self._rows = self._database.rows
-
-    def close(self) -> None:
-        """Close it; no other method may be called then."""
-        self._database.close()
-
-    def version(self) -> int:
-        """Return a number that changes when another connection has committed."""
-        return int(self._rows("PRAGMA data_version")[0][0])
-
-    def format_version(self) -> int:
-        """Return the format version that the catalog is of."""
-        return int(self._rows("PRAGMA user_version")[0][0])
-
-    def is_sound(self) -> bool:
-        """Tell whether SQLite finds nothing wrong. It misses most damage: see `storage.seal`."""
-        try:
-            found = self._rows("PRAGMA integrity_check(1)")
-            return found == [("ok",)] and not self._rows("PRAGMA foreign_key_check")
-        except DamagedError:
-            return False
 
     def image_ids(self, first: int = 0, last: int = 2**63 - 1) -> list[int]:
         """Return the ids of all images from `first` to `last`, ascending."""
@@ -94,7 +59,7 @@ class Catalog:
             settings = self._settings()
         if model is None or settings is None:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
-        return Snapshot(
+        snapshot = Snapshot(
             model,
             tuple(shards),
             tuple(segments),
@@ -103,6 +68,9 @@ class Catalog:
             ivf=ivf,
             settings=settings,
         )
+        if wrong := wrong_number(snapshot, self._database.path.stat().st_size):
+            raise self._damaged(wrong)
+        return snapshot
 
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, None before it has one."""
@@ -127,7 +95,7 @@ class Catalog:
     def roots(self) -> list[Root]:
         """Return all roots."""
         rows = self._rows("SELECT id, path, recursive FROM roots ORDER BY id")
-        return [Root(id_, path, bool(recursive)) for id_, path, recursive in rows]
+        return [Root(id_, self._root(path), bool(recursive)) for id_, path, recursive in rows]
 
     def excluded_folders(self) -> list[bytes]:
         """Return the absolute paths of the folders that were taken out."""
@@ -135,7 +103,7 @@ class Catalog:
             "SELECT roots.path, folders.path FROM excluded "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name = x''"
         )
-        return [_joined(*row) for row in rows]
+        return [self._joined(*row) for row in rows]
 
     def excluded_files(self) -> list[bytes]:
         """Return the absolute paths of the files that were taken out."""
@@ -143,7 +111,7 @@ class Catalog:
             "SELECT roots.path, folders.path, name FROM excluded "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name > x''"
         )
-        return [os.path.join(_joined(*place), name) for *place, name in rows]
+        return [self._file(*row) for row in rows]
 
     def count_in(self, root: int) -> int:
         """Count the images of a root."""
@@ -158,13 +126,14 @@ class Catalog:
             "SELECT roots.path, mounts.path FROM mounts JOIN roots ON id = root WHERE root = ?",
             root,
         )
-        return [_joined(*row) for row in rows]
+        return [self._joined(*row) for row in rows]
 
     def counts(self) -> Counts:
         """Count images, failed, skipped and excluded files."""
-        (images,) = self._rows("SELECT count(*) FROM images")[0]
+        # With conditions that all meet: without, SQLite would not look at how long it takes.
+        (images,) = self._rows("SELECT count(*) FROM images WHERE id > 0")[0]
         tried = self._rows("SELECT count(*), count(reason) FROM failures")[0]
-        (excluded,) = self._rows("SELECT count(*) FROM excluded")[0]
+        (excluded,) = self._rows("SELECT count(*) FROM excluded WHERE folder > 0")[0]
         return Counts(images, tried[1], tried[0] - tried[1], excluded)
 
     def folder(self, root: int, path: bytes) -> int | None:
@@ -179,12 +148,19 @@ class Catalog:
     def folders_below(self, root: int, path: bytes) -> list[tuple[int, bytes]]:
         """Return id and path of the folders of a root that are at or below `path`."""
         if not path:
-            return self._rows("SELECT id, path FROM folders WHERE root = ?", root)
-        return self._rows(
-            "SELECT id, path FROM folders WHERE root = ?1 "
-            "AND (path = ?2 OR (path >= ?3 AND path < ?4))",
-            *(root, path, path + b"/", path + b"0"),  # "0" is the byte after "/"
-        )
+            rows = self._rows("SELECT id, path FROM folders WHERE root = ?", root)
+        else:
+            rows = self._rows(
+                "SELECT id, path FROM folders WHERE root = ?1 "
+                "AND (path = ?2 OR (path >= ?3 AND path < ?4))",
+                *(root, path, path + b"/", path + b"0"),  # "0" is the byte after "/"
+            )
+        if rows:
+            above = self._rows("SELECT path FROM roots WHERE id = ?", root)
+            for (root_path,) in above:
+                for _, folder in rows:
+                    self._joined(root_path, folder)
+        return rows
 
     def known(
         self, folder: int, first: bytes = b"", upto: bytes | None = None
@@ -202,7 +178,7 @@ class Catalog:
             first,
             upto,
         )
-        return {row[0]: Known(*row[1:]) for row in rows}
+        return {self._name(row[0]): Known(*row[1:]) for row in rows}
 
     def files_of(self, root: int) -> list[bytes]:
         """Return the absolute paths of the files known directly in a root, failures included."""
@@ -212,7 +188,7 @@ class Catalog:
             "ON folder = folders.id WHERE roots.id = ? AND folders.path = x'' ORDER BY name",
             root,
         )
-        return [os.path.join(*row) for row in rows]
+        return [self._file(root_path, b"", name) for root_path, name in rows]
 
     def holders(self, digest: bytes, limit: int) -> list[Holder]:
         """Return up to `limit` images with this content; a removed one, if there are no others."""
@@ -224,7 +200,7 @@ class Catalog:
             limit,
         )
         if rows:
-            return [Holder(id_, os.path.join(_joined(*place), name)) for id_, *place, name in rows]
+            return [Holder(id_, self._file(*place)) for id_, *place in rows]
         removed = self._rows("SELECT id FROM removed WHERE digest = ? LIMIT 1", digest)
         return [Holder(id_, None) for (id_,) in removed]
 
@@ -251,7 +227,8 @@ class Catalog:
             root,
             limit,
         )
-        yield from ((Spot(*spot), digest) for *spot, digest in rows)
+        for root_id, folder, name, digest in rows:
+            yield Spot(root_id, folder, self._name(name)), digest
 
     def entries(self, first: int, last: int) -> dict[int, tuple[int, int | None, bytes]]:
         """Return size, time and digest of the images with ids from `first` to `last`."""
@@ -269,9 +246,13 @@ class Catalog:
             json.dumps(ids),
         )
         folders = {row[1:3] for row in rows}
-        above = {folder: os.fsdecode(os.path.join(*folder, b"")) for folder in folders}
-        decode = os.fsdecode
-        return {id_: above[root, folder] + decode(name) for id_, root, folder, name in rows}
+        above = {
+            folder: os.fsdecode(os.path.join(self._joined(*folder), b"")) for folder in folders
+        }
+        return {
+            id_: above[root, folder] + os.fsdecode(self._name(name))
+            for id_, root, folder, name in rows
+        }
 
     def entries_of(self, ids: Sequence[int]) -> list[Entry]:
         """Return what is known of each id that is still there, ascending."""
@@ -283,7 +264,7 @@ class Catalog:
             json.dumps(ids),
         )
         return [
-            Entry(id_, os.fsdecode(os.path.join(_joined(root, folder), name)), *facts)
+            Entry(id_, os.fsdecode(self._file(root, folder, name)), *facts)
             for id_, root, folder, name, *facts in rows
         ]
 
@@ -315,16 +296,3 @@ class Catalog:
         steps = self._records(CurveStep, "SELECT * FROM curve ORDER BY up_to, nprobe")
         *facts, pca = rows[0]
         return self._made(IvfRecord, [(*facts, tuple(steps), pca)])[0]
-
-    def _records(self, kind: type[_Record], statement: str, *values: object) -> list[_Record]:
-        return self._made(kind, self._rows(statement, *values))
-
-    def _made(self, kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
-        try:
-            return records_of(kind, rows)
-        except TypeError as error:
-            raise DamagedError(f"{self._database.path} is damaged ({error}); {MEND}") from error
-
-
-def _joined(root: bytes, folder: bytes) -> bytes:
-    return os.path.join(root, folder) if folder else root

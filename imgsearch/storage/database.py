@@ -1,47 +1,130 @@
-"""A SQLite connection that several threads may use, and whose errors are imgsearch's."""
+"""A SQLite connection that several threads may use, and whose errors are imgsearch's.
+
+The file may be somebody else's: see `imgsearch.storage.journals` for what is checked before SQLite
+opens it, and `docs/security.md`. Its schema is believed by nobody: a statement may do nothing but
+what our own statements do, and takes no more steps than there could be rows.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imgsearch.errors import MEND, BusyError, DamagedError, ImgsearchError, StorageError
+from imgsearch.storage.journals import check_beside, check_header
 
 __all__ = ["Database"]
 
+_T = TypeVar("_T")
+
+STEPS = 10_000  # of SQLite's virtual machine, between two looks at how many there were
+FREE = 2_000_000  # steps that a statement may take whatever the size of the database
+EACH = 16  # steps for each of its bytes: no row has so few bytes that it takes more
+PER_VALUE = 200  # steps for each byte of a value that a statement is given
+LENGTH = 64 << 20  # bytes of the longest value, whatever the size of the database
+
+_SCHEMA_CHANGES = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in (
+        *("CREATE_INDEX", "CREATE_TABLE", "CREATE_TRIGGER", "CREATE_VIEW", "CREATE_VTABLE"),
+        *("DROP_INDEX", "DROP_TABLE", "DROP_TRIGGER", "DROP_VIEW", "DROP_VTABLE"),
+        *("ALTER_TABLE", "REINDEX", "ANALYZE"),
+    )
+)
+_NEVER = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_RECURSIVE})
+_NO_PRAGMAS = frozenset({"writable_schema", "temp_store_directory", "data_store_directory"})
+_FUNCTIONS = frozenset(
+    {
+        *("abs", "avg", "coalesce", "count", "hex", "ifnull", "iif", "instr", "json_each"),
+        *("length", "lower", "max", "min", "nullif", "quote", "random", "replace", "round"),
+        *("substr", "sum", "total", "typeof", "upper"),
+    }
+)
+
+#: The databases that are open in this process.
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+_opening = threading.Lock()
+
 
 class Database:
-    """An open SQLite file."""
+    """An open SQLite file, or a copy of one in memory."""
 
-    def __init__(self, path: Path, *, create: str | None = None) -> None:
+    def __init__(self, path: Path, *, create: str | None = None, writable: bool = True) -> None:
         """Open the database at `path`, or create it with a schema.
 
+        Args:
+            path: of the file.
+            create: its schema, if it is to be made.
+            writable: whether it may be written to. Where it may not, a transaction that was killed
+                is taken back all the same.
+
         Raises:
-            DamagedError: it is missing or is no database.
+            DamagedError: it is missing or is no database, or there is what imgsearch never makes.
             StorageError: it cannot be opened.
         """
         self.path = path
         self._lock = threading.RLock()
-        if create is None and not path.exists():
-            raise DamagedError(f"{path} is missing; {MEND}")
-        mode = "rw" if create is None else "rwc"  # SQLite reads only where it cannot write
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        with self._translated():
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False
-            )
+        self._writable = writable or create is not None
+        self._alterable = create is not None
+        self._identity: tuple[int, int] | None = None
+        self._left, self._stopped = 0, False
+        with _opening:
+            self._check(missing_ok=create is not None)
+            if create is not None:
+                self._make_private()
+            with self._translated():
+                self._connection = self._connect("rw" if self._writable else "ro")
+            _open.add(self)
         try:
             self._prepare(create)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
+        self._alterable = False
+
+    def _check(self, *, missing_ok: bool) -> None:
+        """Check the file before SQLite opens it; what is open in this process was checked then."""
+        check_beside(self.path)
+        try:
+            status = self.path.stat()
+            identity = status.st_dev, status.st_ino
+            if all(other._identity != identity for other in _open):
+                check_header(self.path)
+            self._identity = identity
+        except FileNotFoundError as error:
+            if not missing_ok:
+                raise DamagedError(f"{self.path} is missing; {MEND}") from error
+        except OSError as error:
+            raise StorageError(f"cannot read or write {self.path}: {error.strerror}") from error
+
+    def _make_private(self) -> None:
+        """Make the file, with the permissions of its folder as far as a file has them."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            mode = self.path.parent.stat().st_mode & 0o666
+            os.close(os.open(self.path, flags, mode))
+        except OSError as error:
+            reason = f"unable to open database file ({error.strerror})"
+            raise StorageError(f"cannot read or write {self.path}: {reason}") from error
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        # SQLite reads only where it cannot write.
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(
+            uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False
+        )
 
     def _prepare(self, create: str | None) -> None:
+        self._guard(self._connection)
+        self.run("PRAGMA trusted_schema = OFF")
+        self.run("PRAGMA cell_size_check = ON")
         self.run("PRAGMA synchronous = EXTRA")
         self.run("PRAGMA foreign_keys = ON")
         if sys.platform == "darwin":
@@ -50,25 +133,93 @@ class Database:
             with self._translated():
                 self._connection.executescript(f"BEGIN IMMEDIATE; {create} COMMIT;")
 
+    def _guard(self, connection: sqlite3.Connection) -> None:
+        """Let statements do what ours do, and no more."""
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(LENGTH, self._size()))
+        connection.set_authorizer(_authorizer(weakref.ref(self)))
+        connection.set_progress_handler(_progress(weakref.ref(self)), STEPS)
+        self._left = FREE
+
+    @contextmanager
+    def altering(self) -> Iterator[None]:
+        """Let statements change the schema meanwhile."""
+        self._alterable = True
+        try:
+            yield
+        finally:
+            self._alterable = False
+
+    @classmethod
+    def in_memory(cls, path: Path) -> Database:
+        """Return a copy of a database in memory, which may be changed; raises as `Database`."""
+        with closing(cls(path, writable=False)) as source, source.transaction("DEFERRED"):
+            copy = cls.__new__(cls)
+            copy.path, copy._lock, copy._identity = path, threading.RLock(), None
+            copy._writable, copy._alterable = True, False
+            copy._left, copy._stopped = FREE, False
+            source.rows("PRAGMA schema_version")  # holds off writers, whom a copy would wait for
+            with copy._translated():
+                copy._connection = sqlite3.connect(
+                    ":memory:", isolation_level=None, check_same_thread=False
+                )
+                source._connection.backup(copy._connection)
+        copy._prepare(None)
+        return copy
+
     def close(self) -> None:
         """Close it; no other method may be called then."""
         with self._lock:
             self._connection.close()
+            _open.discard(self)
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        with self._lock, self._translated():
-            return self._connection.execute(statement, values).fetchall()
+        return self._run(values, lambda: self._connection.execute(statement, values).fetchall())
 
     def run(self, statement: str, *values: object) -> None:
         """Run a statement."""
-        with self._lock, self._translated():
-            self._connection.execute(statement, values)
+        self._run(values, lambda: self._connection.execute(statement, values))
 
     def run_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once a row."""
-        with self._lock, self._translated():
-            self._connection.executemany(statement, rows)
+        rows = list(rows)
+        self._run((), lambda: self._connection.executemany(statement, rows), PER_VALUE * len(rows))
+
+    def _run(self, values: Sequence[object], work: Callable[[], _T], more: int = 0) -> _T:
+        """Run a statement; before that, take a transaction back that was killed."""
+        with self._lock:
+            for value in values:
+                if isinstance(value, str | bytes):
+                    more += PER_VALUE * len(value)
+                    if len(value) > LENGTH:
+                        self._allow(2 * len(value))
+            self._left, self._stopped = FREE + more, False
+            try:
+                with self._translated():
+                    return work()
+            except _KilledError:
+                self._roll_back()
+            with self._translated():
+                return work()
+
+    def _allow(self, length: int) -> None:
+        """Let values be so long."""
+        limit = sqlite3.SQLITE_LIMIT_LENGTH
+        if self._connection.getlimit(limit) < length:
+            self._connection.setlimit(limit, length)
+
+    def _roll_back(self) -> None:
+        """Let SQLite take back a transaction that was killed, by its journal."""
+        check_beside(self.path)
+        with closing(self._connect("rw")) as connection, self._translated():
+            connection.execute("PRAGMA schema_version").fetchall()
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
@@ -90,13 +241,59 @@ class Database:
         except sqlite3.ProgrammingError:  # such as the use of a closed collection: a bug, no damage
             raise
         except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT) and not self._stopped:
+                # Ctrl-C came while one of our functions was called: sqlite3 drops what they raise.
+                raise KeyboardInterrupt from error
             raise _translate(error, self.path) from error
         except UnicodeDecodeError as error:  # in SQLite's own message, of a damaged name
             raise DamagedError(f"{self.path} is damaged; {MEND}") from error
 
 
+class _KilledError(StorageError):
+    """Report a transaction that was killed to who may only read."""
+
+
+def _authorizer(database: weakref.ref[Database]) -> Callable[..., int]:
+    """Return what tells SQLite whether a statement may do something."""
+
+    def allows(action: int, first: str | None, second: str | None, _: str, source: str) -> int:
+        owner = database()
+        alterable = owner is not None and owner._alterable
+        refused = (
+            action in _NEVER
+            or source is not None  # a trigger or a view: we have none
+            or (action in _SCHEMA_CHANGES and not alterable)
+            or (action == sqlite3.SQLITE_FUNCTION and not alterable and second not in _FUNCTIONS)
+            or (action == sqlite3.SQLITE_PRAGMA and first in _NO_PRAGMAS)
+        )
+        if refused and owner is not None:
+            owner._stopped = True
+        return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+
+    return allows
+
+
+def _progress(database: weakref.ref[Database]) -> Callable[[], bool]:
+    """Return what tells SQLite whether a statement has run for too long."""
+
+    def is_endless() -> bool:
+        owner = database()
+        if owner is None:
+            return True
+        owner._left -= STEPS
+        if owner._left < 0 and owner._left < -EACH * owner._size():
+            owner._stopped = True
+        return owner._stopped
+
+    return is_endless
+
+
 def _translate(error: sqlite3.Error, path: Path) -> ImgsearchError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return _KilledError(f"cannot read or write {path}: a transaction was killed: {error}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(f"{path} is locked by another process; try again")
     if code in (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +20,22 @@ from imgsearch.errors import (
     missing,
     reason_of,
 )
-from imgsearch.storage.files import make_folder, sha256_of, write_atomically
+from imgsearch.files.opening import check_folder, check_regular, is_there, kind_of
+from imgsearch.storage.files import make_folder, read_file, sha256_of, write_atomically
 
-__all__ = ["FORMAT_VERSION", "OLDEST", "Layout", "manifest_of", "segment_name"]
+__all__ = ["FORMAT_VERSION", "MOST", "OLDEST", "Layout", "manifest_of", "segment_name"]
 
 FORMAT_VERSION = 5
 OLDEST = 2  # format version that `imgsearch.storage.migrations` can bring up to date
+MOST = 4_096  # bytes of a manifest, or a seal
 _FORMAT = "imgsearch collection"
+
+# What imgsearch itself puts into a collection: files, those that it is writing, and folders.
+_NUMBERED = re.compile(r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss)(\.[0-9a-f]{16}\.tmp|\.tmp)?")
+_OURS = re.compile(
+    r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
+    r"|catalog\.sqlite-journal|lock|vectors|segments|staging"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +48,14 @@ class Layout:
     def at(cls, directory: str | os.PathLike[str]) -> Layout:
         """Return the layout of a collection at a path, `~` expanded, made absolute.
 
+        The directory itself may be a link, which is followed here and nowhere else.
+
         Raises:
             InputError: Faiss cannot open files there.
         """
         path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))
+        if os.path.islink(path):
+            path = os.path.realpath(path)
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -94,18 +109,23 @@ class Layout:
         """What machines of a cluster have embedded and is not committed yet; usually not there."""
         return self.directory / "staging"
 
+    @property
+    def lock(self) -> Path:
+        """What the one writer holds."""
+        return self.directory / "lock"
+
     def segment(self, number: int) -> Path:
         """The file of a segment."""
         return self.segments / segment_name(number)
 
     def exists(self) -> bool:
-        """Tell whether there is a collection.
+        """Tell whether there is a collection, be it one that will be refused.
 
         Raises:
             StorageError: nobody can tell, for want of a permission.
         """
         try:
-            return stat.S_ISREG(os.stat(self.manifest).st_mode)
+            return is_there(self.manifest)
         except PermissionError as error:
             raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error
         except (OSError, ValueError):  # of a name that no file can have
@@ -124,8 +144,6 @@ class Layout:
             StorageError: it cannot be read.
         """
         self._check_lost()
-        files = self.catalog, self.seal, self.copy, self.model, self.vectors, self.segments
-        own = {path.name for path in files}
         try:
             there = {path.name for path in self.directory.iterdir()}
         except FileNotFoundError:
@@ -134,9 +152,7 @@ class Layout:
             raise InputError(f"{self.directory} is a file; a collection is a directory") from None
         except OSError as error:
             raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
-        foreign = sorted(
-            name for name in there - own - {"lock"} if not name.endswith((".tmp", "-journal"))
-        )
+        foreign = sorted(name for name in there if not _OURS.fullmatch(name))
         if foreign:
             raise InputError(
                 f"{self.directory} is no collection and holds other files, such as {foreign[0]}; "
@@ -157,6 +173,63 @@ class Layout:
             raise missing(error) from error
         raise DamagedError(f"{self.model} is not what was written; {MEND}")
 
+    def check_parts(self) -> None:
+        """Check that every part that is there is a file or a folder, as it should be, and no link.
+
+        Raises:
+            DamagedError: one is something else.
+            StorageError: it cannot be read.
+        """
+        for _, error in self.wrong_parts():
+            raise error
+
+    def wrong_parts(self) -> Iterator[tuple[Path, DamagedError]]:
+        """Yield the parts that are not files or folders, as they should be, and what they are.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
+        try:
+            for folder in (self.vectors, self.segments, self.staging):
+                try:
+                    check_folder(folder)
+                except DamagedError as error:
+                    yield folder, error
+            if self.staging.is_dir():  # there only during a run on a cluster
+                single += self.staging.iterdir()
+            for path in single:
+                try:
+                    check_regular(path)
+                except DamagedError as error:
+                    yield path, error
+        except OSError as error:
+            raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
+
+    def strangers(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each file that is not imgsearch's, and what it is.
+
+        A regular file or a folder does no harm. Of what has the name of a file that belongs beside
+        the catalog, this is what is no regular file; what links lead to is not looked at.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        parts = {path.name for path in (self.vectors, self.segments, self.staging)}
+        try:
+            for entry in sorted(os.scandir(self.directory), key=lambda entry: entry.name):
+                if entry.name not in parts and not _is_ours(entry, _OURS):
+                    yield entry.name, kind_of(entry.stat(follow_symlinks=False))
+            for folder in (self.vectors, self.segments):
+                if not folder.is_dir():
+                    continue
+                for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                    if not _NUMBERED.fullmatch(entry.name):
+                        name = f"{folder.name}/{entry.name}"
+                        yield name, kind_of(entry.stat(follow_symlinks=False))
+        except OSError as error:
+            raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
+
     def _check_lost(self) -> None:
         """Tell a collection whose manifest was lost from none."""
         try:
@@ -167,9 +240,16 @@ class Layout:
             raise DamagedError(f"{self.manifest} is missing; {MEND}")
 
     def make_folders(self) -> None:
-        """Make the folders, or raise `StorageError`."""
-        for folder in (self.directory, self.vectors, self.segments):
-            make_folder(folder)
+        """Make the folders that are not there: for their owner only, or as the directory is.
+
+        Raises:
+            DamagedError: one of them is a link.
+            StorageError: they cannot be made.
+        """
+        make_folder(self.directory, mode=0o700)
+        mode = stat.S_IMODE(self.directory.stat().st_mode)
+        for folder in (self.vectors, self.segments):
+            make_folder(folder, mode=mode)
 
     def write_manifest(self) -> None:
         """Declare the directory a collection; the last step of its creation, and of a migration."""
@@ -183,7 +263,7 @@ class Layout:
             DamagedError: it is of another version, or its manifest cannot be read.
         """
         try:
-            manifest = json.loads(self.manifest.read_bytes())
+            manifest = json.loads(read_file(self.manifest, MOST))
             version = manifest["version"] if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
             self._check_lost()
@@ -192,9 +272,7 @@ class Layout:
                 "make it with `imgsearch index FOLDER`, or name another with -c DIR or "
                 "IMGSEARCH_COLLECTION"
             ) from None
-        except OSError as error:
-            raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             version = None
         if type(version) is not int or version < 1:
             raise DamagedError(f"{self.manifest} is damaged; {MEND}")
@@ -221,9 +299,13 @@ def manifest_of(version: int) -> bytes:
     return json.dumps({"format": _FORMAT, "version": version}).encode() + b"\n"
 
 
+def _is_ours(entry: os.DirEntry[str], names: re.Pattern[str]) -> bool:
+    return bool(names.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
+
+
 def _size_of(path: Path) -> int:
     try:
-        status = path.stat()
+        status = path.lstat()
     except FileNotFoundError:  # since it was listed: a writer is at work
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) else 0

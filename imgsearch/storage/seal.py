@@ -16,10 +16,19 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.errors import MEND, DamagedError, StorageError
+from imgsearch.files.opening import is_there, open_regular
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.files import exclusive, sha256_of, write_atomically
-from imgsearch.storage.layout import Layout
+from imgsearch.storage.database import Database
+from imgsearch.storage.files import (
+    exclusive,
+    read_file,
+    remove_unfinished,
+    sha256_of,
+    write_atomically,
+)
+from imgsearch.storage.journals import BESIDE, check_beside
+from imgsearch.storage.layout import MOST, Layout
 
 __all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "seal_anew", "writing"]
 
@@ -49,8 +58,10 @@ def writing(layout: Layout) -> Iterator[None]:
         DamagedError: the catalog is not what was sealed: nothing may be built on that.
         StorageError: the disk cannot be read or written.
     """
+    layout.check_parts()
     with exclusive(layout.directory):
         layout.make_folders()
+        remove_unfinished(layout.directory)
         check_sealed(layout)
         try:
             yield
@@ -99,6 +110,7 @@ def check_sealed(layout: Layout) -> bool:
         DamagedError: it is damaged.
         StorageError: it cannot be read.
     """
+    check_beside(layout.catalog)
     with suppress(DamagedError):  # told from the seal below
         _settle(layout)
     try:
@@ -125,7 +137,7 @@ def restore(layout: Layout) -> bool:
             return False
     except (DamagedError, FileNotFoundError):
         return False
-    layout.journal.unlink(missing_ok=True)  # SQLite would take the copy back with it
+    _remove_beside(layout.catalog)  # SQLite would take the copy back with it
     _copy(layout.copy, layout.catalog)
     return True
 
@@ -138,18 +150,13 @@ def read_seal(layout: Layout) -> Seal:
         DamagedError: it is damaged.
         StorageError: it cannot be read.
     """
-    try:
-        content = layout.seal.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot read {layout.seal}: {reason_of(error)}") from error
+    content = read_file(layout.seal, MOST)
     try:
         fields = json.loads(content)
         found = Seal(fields["changes"], fields["sha256"])
         if content == found.to_bytes():
             return found
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise DamagedError(f"{layout.seal} is damaged; {MEND}")
 
@@ -159,13 +166,29 @@ def _settle(layout: Layout) -> None:
 
     Until then, the file is neither what it was before nor what it was to be, under either counter.
     """
-    if layout.journal.exists() and not _is_sound(layout.catalog):
+    if not is_there(layout.journal):
+        return
+    Database(layout.catalog).close()
+    if not _is_sound(layout.catalog):
         raise DamagedError(f"{layout.catalog} is damaged; {MEND}")
+
+
+def _remove_beside(path: Path) -> None:
+    """Remove what lies beside a database, and would be heeded by SQLite.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        for suffix in BESIDE:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def _copy(source: Path, target: Path) -> bytes:
     """Copy a file; return its SHA-256."""
-    with source.open("rb") as file:
+    with open_regular(source) as file:
         return write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, 1 << 20))
 
 
@@ -186,5 +209,5 @@ def _changes(path: Path) -> int:
 
 
 def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(100).ljust(100, b"\0")

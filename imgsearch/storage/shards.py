@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.files.opening import open_regular
 from imgsearch.storage.files import check_sha256, write_atomically
 
 __all__ = [
@@ -102,9 +103,9 @@ def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:
     Neither its header nor its length is believed, nor anything else of it.
     """
     try:
-        with (folder / _name(shard.number)).open("rb") as file:
+        with open_regular(folder / _name(shard.number)) as file:
             content = file.read(_HEADER + 4 * dim * shard.count)[_HEADER:]
-    except OSError:
+    except (OSError, DamagedError):
         return np.empty((0, dim), np.float32)
     rows = len(content) // (4 * dim)
     return np.frombuffer(content, np.float32, rows * dim).reshape(rows, dim)
@@ -130,14 +131,14 @@ def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.ND
     # As NumPy writes it (numpy.lib.format, version 1.0); its parser may fail in any way on another.
     expected = f"{{'descr': {kind.str!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(10)
             header = file.read(int.from_bytes(start[8:], "little"))
             size = os.fstat(file.fileno()).st_size
-        offset = len(start) + len(header)
-        is_whole = size == offset + kind.itemsize * math.prod(shape)
-        if start[:8] == b"\x93NUMPY\x01\x00" and header.rstrip() == expected and is_whole:
-            return np.memmap(path, kind, "r", offset, shape)
+            offset = len(start) + len(header)
+            is_whole = size == offset + kind.itemsize * math.prod(shape)
+            if start[:8] == b"\x93NUMPY\x01\x00" and header.rstrip() == expected and is_whole:
+                return np.memmap(file, kind, "r", offset, shape)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
+from typing import ClassVar
 
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
@@ -28,6 +29,8 @@ __all__ = ["CatalogWriter"]
 
 class CatalogWriter(Catalog):
     """An open catalog that may be written to by who holds the collection's lock."""
+
+    _writes: ClassVar[bool] = True
 
     def begin(self, model: ModelRecord, settings: Settings) -> None:
         """Record the model that makes this collection, and what its index is to be like."""

@@ -142,10 +142,8 @@ def test_a_missing_catalog_is_damage(tmp_path: Path) -> None:
 def test_an_empty_file_is_no_catalog(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     path.write_bytes(b"")
-    catalog = Catalog(path)
-    with pytest.raises(DamagedError, match=f"{path} is damaged .*no such table"):
-        catalog.snapshot()
-    catalog.close()
+    with pytest.raises(DamagedError, match=f"{path} is damaged .*not have the tables"):
+        Catalog(path)
 
 
 def test_a_catalog_without_a_model_is_damaged(tmp_path: Path) -> None:
@@ -201,7 +199,9 @@ def test_a_name_that_is_not_utf_8_comes_back_as_os_fsdecode_makes_it(
     assert os.fsencode(catalog.paths([1])[1]) == b"/photos/\xff\xfe.jpg"
 
 
-names = st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & set(b"/\0"))
+names = st.binary(min_size=1, max_size=12).filter(
+    lambda name: not set(name) & set(b"/\0") and name not in (b".", b"..")
+)
 folders = st.lists(names, max_size=3).map(b"/".join)
 
 
@@ -263,7 +263,7 @@ def test_all_folders_are_below_a_root_and_none_below_another(catalog: CatalogWri
         assert catalog.folder(1, path) == id_
 
 
-parts = st.sampled_from([b"a", b"b", b"a0", b"a-", b"a\xff", b"\xff", b"0", b"."])
+parts = st.sampled_from([b"a", b"b", b"a0", b"a-", b"a\xff", b"\xff", b"0", b".a"])
 
 
 @settings(max_examples=25)

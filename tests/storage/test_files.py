@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgsearch.errors import BusyError, StorageError
+from imgsearch.errors import BusyError, DamagedError, StorageError
 from imgsearch.storage.files import (
     Sink,
     check_room,
     exclusive,
     make_folder,
     remove_unnamed,
+    undisturbed,
     write_atomically,
 )
 from tests.running import run_python
@@ -98,10 +100,19 @@ def test_a_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:
 def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        write_atomically(tmp_path / "file", lambda sink: sink.write(b""))
+        write_atomically(tmp_path / "file", lambda sink: sink.write(b""), mode=0o666)
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o700, 0o600), (0o755, 0o644), (0o750, 0o640)])
+def test_whoever_may_not_enter_a_folder_may_not_read_its_files(
+    tmp_path: Path, folder: int, file: int
+) -> None:
+    tmp_path.chmod(folder)
+    write_atomically(tmp_path / "file", lambda sink: sink.write(b""))
+    assert (tmp_path / "file").stat().st_mode & 0o777 == file
 
 
 def test_a_file_is_synced_then_renamed_then_its_folder_is_synced(
@@ -112,17 +123,23 @@ def test_a_file_is_synced_then_renamed_then_its_folder_is_synced(
 
     def spy_on_fsync(descriptor: int) -> None:
         target = Path(f"/dev/fd/{descriptor}").resolve()
-        steps.append(f"sync {target.name} of {target.stat().st_size if target.is_file() else '-'}")
+        name = re.sub(r"\.[0-9a-f]{16}\.", ".RANDOM.", target.name)
+        steps.append(f"sync {name} of {target.stat().st_size if target.is_file() else '-'}")
         fsync(descriptor)
 
-    def spy_on_rename(source: Path, target: Path) -> None:
-        steps.append(f"rename {source.name} to {target.name}")
-        rename(source, target)
+    def spy_on_rename(source: str, target: str, **folders: int) -> None:
+        name = re.sub(r"\.[0-9a-f]{16}\.", ".RANDOM.", source)
+        steps.append(f"rename {name} to {target}")
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", spy_on_fsync)
     monkeypatch.setattr(os, "replace", spy_on_rename)
     write_atomically(tmp_path / "file", lambda sink: sink.write(b"new"))
-    assert steps == ["sync file.tmp of 3", "rename file.tmp to file", f"sync {tmp_path.name} of -"]
+    assert steps == [
+        "sync file.RANDOM.tmp of 3",
+        "rename file.RANDOM.tmp to file",
+        f"sync {tmp_path.name} of -",
+    ]
 
 
 def test_macos_is_told_to_flush_the_drive_too(
@@ -182,10 +199,63 @@ def test_room_in_a_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> 
 
 
 def test_only_files_that_are_not_named_and_unfinished_ones_are_removed(tmp_path: Path) -> None:
-    for name in ("1.npy", "2.npy", "3.npy.tmp", "notes.txt"):
+    ours = ["00000002.npy", "00000002.ids.npy", "00000003.npy.tmp", f"00000004.npy.{'0a' * 8}.tmp"]
+    kept = ["00000001.npy", "1.npy", "mine.npy", "mine.npy.tmp", "notes.txt"]
+    for name in (*ours, *kept):
         (tmp_path / name).write_bytes(b"")
-    remove_unnamed(tmp_path, ".npy", {"1.npy"})
-    assert names_in(tmp_path) == ["1.npy", "notes.txt"]
+    remove_unnamed(tmp_path, ".npy", {"00000001.npy"})
+    assert names_in(tmp_path) == kept
+
+
+def test_cleaning_up_removes_nothing_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    precious = tmp_path / "mine" / "00000001.npy"
+    precious.write_bytes(b"precious")
+    (tmp_path / "vectors").symlink_to(tmp_path / "mine")
+    with pytest.raises(DamagedError, match="vectors is a link"):
+        remove_unnamed(tmp_path / "vectors", ".npy", set())
+    (tmp_path / "mine" / "00000002.npy").symlink_to(precious)
+    (tmp_path / "mine" / "00000003.npy.tmp").symlink_to(precious)
+    remove_unnamed(tmp_path / "mine", ".npy", {"00000001.npy"})
+    assert precious.read_bytes() == b"precious"
+    assert names_in(tmp_path / "mine") == ["00000001.npy"]
+
+
+def test_what_is_written_goes_through_no_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    for name in ("file", "file.tmp"):
+        (tmp_path / name).symlink_to(victim)
+    write_atomically(tmp_path / "file", lambda sink: sink.write(b"new"))
+    assert victim.read_bytes() == b"precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder"])
+def test_a_lock_that_is_no_file_is_damage_and_nothing_is_made_of_it(
+    tmp_path: Path, kind: str
+) -> None:
+    lock, victim = tmp_path / "lock", tmp_path / "victim"
+    if "link" in kind:
+        lock.symlink_to(victim)
+        if kind == "link":
+            victim.write_bytes(b"precious")
+    elif kind == "FIFO":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    for hold in (exclusive, undisturbed):
+        with pytest.raises(DamagedError, match=f"lock is a {kind.split()[-1]}"), hold(tmp_path):
+            pytest.fail("locked it")
+    assert not victim.exists() or victim.read_bytes() == b"precious"
+
+
+def test_a_lock_that_was_deleted_keeps_nobody_out_and_two_writers_apart(tmp_path: Path) -> None:
+    with exclusive(tmp_path):
+        (tmp_path / "lock").unlink()
+        with exclusive(tmp_path), pytest.raises(BusyError), exclusive(tmp_path):
+            pytest.fail("two writers")
 
 
 def test_cleaning_up_a_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:

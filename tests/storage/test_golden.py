@@ -156,13 +156,22 @@ def test_a_golden_collection_is_verified_as_sound(directory: Path) -> None:
     assert (report.images, report.sampled, report.embedded) == (71, 20, 0)
 
 
-def test_an_older_golden_collection_is_brought_up_to_date_when_it_is_opened(
+def test_an_older_golden_collection_is_read_as_it_is_and_brought_up_to_date_by_who_writes(
     tmp_path: Path,
 ) -> None:
     directory = shutil.copytree(GOLDEN / f"collection-{OLDEST}", tmp_path / "collection")
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     with Collection.open(directory, device="cpu") as collection:
         assert collection.query(picture(80), k=1)[0].path == "/tmp/golden/photos/new/0080.jpg"
-    assert Layout(directory).version() == FORMAT_VERSION
+        assert collection.info().images == 71
+        assert verify(directory).damages == ()
+        assert {path: path.read_bytes() for path in before} == before
+        assert set(before) == {path for path in directory.rglob("*") if path.is_file()}
+        assert Layout(directory).version() == OLDEST
+        collection.remove("/tmp/golden/photos/new/0080.jpg")
+        assert Layout(directory).version() == FORMAT_VERSION
+        assert collection.info().images == 70
+        assert collection.query(picture(81), k=1)[0].path == "/tmp/golden/photos/new/0081.png"
     assert (directory / "catalog.seal").exists()
 
 

@@ -106,10 +106,11 @@ def test_a_damaged_manifest_is_named(layout: Layout, content: bytes) -> None:
         layout.version()
 
 
-def test_a_manifest_that_cannot_be_read_is_a_storage_error(layout: Layout) -> None:
+def test_a_folder_in_the_place_of_the_manifest_is_damage(layout: Layout) -> None:
     layout.make_folders()
     layout.manifest.mkdir()
-    with pytest.raises(StorageError, match="cannot read"):
+    assert layout.exists()  # it is no place for another collection
+    with pytest.raises(DamagedError, match=r"collection\.json is a folder"):
         layout.version()
 
 

@@ -13,17 +13,19 @@ import pytest
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, StorageError
 from imgsearch.storage import layout as layouts
-from imgsearch.storage import migrations, seal
+from imgsearch.storage import migrations, seal, shape
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout, manifest_of
 from imgsearch.storage.migrations import migrate
+from imgsearch.storage.schema import SCHEMA
 from imgsearch.verifying import verify
 from tests.pictures import picture
 
 GOLDEN = Path(__file__).parent.parent / "data"
 NEXT = FORMAT_VERSION + 1
+STARS = "ALTER TABLE images ADD COLUMN stars INTEGER NOT NULL DEFAULT 3"
 
 
 @pytest.fixture
@@ -38,7 +40,8 @@ def version_of(layout: Layout) -> int:
 
 
 def is_up_to_date(layout: Layout) -> bool:
-    """Tell whether a collection is of the present format, and as sound as before."""
+    """Bring a collection up to date; tell whether it is of this format, and as sound as before."""
+    migrate(layout)
     with Collection.open(layout.directory, device="cpu") as collection:
         best = collection.query(picture(80), k=1)[0]
         assert (best.path, collection.info().images) == ("/tmp/golden/photos/new/0080.jpg", 71)
@@ -110,13 +113,17 @@ def test_a_damaged_collection_of_an_older_format_is_named(old: Layout) -> None:
 def bump(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Raise the format version by one, as a later release does: see `storage.migrations`."""
 
-    def step(layout: Layout, catalog: Database) -> None:
-        (layout.directory / "new.txt").write_text("of the new format")
-        catalog.run("ALTER TABLE images ADD COLUMN stars INTEGER NOT NULL DEFAULT 3")
+    def step(_: Layout, catalog: Database) -> None:
+        catalog.run(STARS)
 
     def bump() -> None:
-        for module in (layouts, migrations):
+        for module in (layouts, migrations, shape):
             monkeypatch.setattr(module, "FORMAT_VERSION", NEXT)
+        with closing(sqlite3.connect(":memory:")) as made:
+            made.executescript(f"{SCHEMA} {STARS};")
+            (images,) = made.execute("SELECT sql FROM sqlite_schema WHERE name = 'images'")
+        before = SCHEMA[SCHEMA.index("CREATE TABLE images") :].partition(";")[0]
+        monkeypatch.setattr(shape, "SCHEMA", SCHEMA.replace(before, images[0]))
         monkeypatch.setitem(migrations._STEPS, FORMAT_VERSION, step)
 
     return bump
@@ -131,7 +138,6 @@ def test_with_the_next_version_every_step_up_to_it_is_taken(
     migrate(layout)
     assert layout.manifest.read_bytes() == manifest_of(NEXT)
     assert (layout.version(), version_of(layout)) == (NEXT, NEXT)
-    assert (layout.directory / "new.txt").exists()
     with closing(sqlite3.connect(layout.catalog)) as catalog:
         assert catalog.execute("SELECT DISTINCT stars FROM images").fetchall() == [(3,)]
         assert catalog.execute("SELECT count(*) FROM images").fetchone() == (71,)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -137,10 +139,21 @@ def test_a_shard_that_is_cut_off_is_damaged(tmp_path: Path, shard: Shard, size: 
         open_shard(tmp_path, shard, 5)
 
 
-def test_a_shard_that_cannot_be_read_is_a_storage_error(tmp_path: Path, shard: Shard) -> None:
+def test_a_folder_in_the_place_of_a_shard_is_damage(tmp_path: Path, shard: Shard) -> None:
     (tmp_path / "00000017.npy").unlink()
     (tmp_path / "00000017.npy").mkdir()
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(DamagedError, match=r"00000017\.npy is a folder"):
+        open_shard(tmp_path, shard, 5)
+
+
+def test_a_shard_that_cannot_be_read_is_a_storage_error(
+    tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StorageError, match="Input/output error"):
         open_shard(tmp_path, shard, 5)
 
 

@@ -1,0 +1,1 @@
+"""What is where: files on disk, and how they are opened."""

@@ -1,0 +1,61 @@
+"""The shape of a catalog: its tables and indexes have to be ours, to the letter.
+
+A schema may hold views that have no end, triggers, virtual tables and generated columns, all of
+which run with the statements of whoever reads the catalog. Ours has none, so another is damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+
+from imgsearch.errors import MEND, DamagedError
+from imgsearch.storage.database import Database
+from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
+from imgsearch.storage.schema import SCHEMA
+
+__all__ = ["check_shape", "version_of"]
+
+_ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+
+#: The SHA-256 (hex) of the shapes of format versions, which the present one may be among.
+_OLDER = {
+    2: "5938bf36c3daf491b6bf4e9794f069524d14ddaf4aa0a4b382181830e9549a2e",
+    3: "fb5a3da318daa0bcb94a7e19a3c589dfc7c38e94fe9c0af128597a20fc715ca7",
+    4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
+}
+
+
+def check_shape(database: Database) -> int:
+    """Check the schema of a catalog; return the format version that it is of.
+
+    Raises:
+        DamagedError: it is not that of its format version.
+    """
+    version = version_of(database)
+    shape = _shape(database.rows(_ROWS))
+    if shape != (_shape_of(SCHEMA) if version == FORMAT_VERSION else _OLDER.get(version)):
+        path = database.path
+        raise DamagedError(f"{path} is damaged (it does not have the tables of a catalog); {MEND}")
+    return version
+
+
+def version_of(database: Database) -> int:
+    """Return the format version that a catalog says it is of."""
+    return max(OLDEST, int(database.rows("PRAGMA user_version")[0][0]))  # format 2 did not say it
+
+
+def _shape(rows: Sequence[tuple[str | None, ...]]) -> str:
+    """Return a digest of a schema, whatever its white space."""
+    text = repr([["".join(str(part).split()) for part in row] for row in rows])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@cache
+def _shape_of(schema: str) -> str:
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(schema)
+        return _shape(made.execute(_ROWS).fetchall())
