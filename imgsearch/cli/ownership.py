@@ -53,11 +53,13 @@ def _owners(directory: Path) -> Iterator[tuple[Path, int]]:
     """Yield the owner of a collection, of its files and of those in its folders."""
     yield directory, directory.lstat().st_uid  # it may be a link
     yield directory, directory.stat().st_uid
-    for entry in os.scandir(directory):
-        yield Path(entry.path), entry.stat(follow_symlinks=False).st_uid
-        if entry.is_dir(follow_symlinks=False):
-            for inner in os.scandir(entry.path):
-                yield Path(inner.path), inner.stat(follow_symlinks=False).st_uid
+    with os.scandir(directory) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            yield Path(entry.path), entry.stat(follow_symlinks=False).st_uid
+            if entry.is_dir(follow_symlinks=False):
+                with os.scandir(entry.path) as inside:
+                    inner = [Path(each.path) for each in inside]
+                yield from ((path, path.lstat().st_uid) for path in inner)
 
 
 def _is_trusted(directory: Path) -> bool:

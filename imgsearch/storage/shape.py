@@ -17,16 +17,20 @@ from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 from imgsearch.storage.schema import SCHEMA
 
-__all__ = ["check_shape", "version_of"]
+__all__ = ["KNOWN", "check_shape", "version_of"]
 
 _ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 
-#: The SHA-256 (hex) of the shapes of format versions, which the present one may be among.
-_OLDER = {
+#: The SHA-256 (hex) of the shape of each format version; the present one will be an older one.
+_SHAPES = {
     2: "5938bf36c3daf491b6bf4e9794f069524d14ddaf4aa0a4b382181830e9549a2e",
     3: "fb5a3da318daa0bcb94a7e19a3c589dfc7c38e94fe9c0af128597a20fc715ca7",
     4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
+    5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
 }
+
+#: The format versions whose shape is known even when it is not the present one.
+KNOWN = frozenset(_SHAPES)
 
 
 def check_shape(database: Database) -> int:
@@ -37,7 +41,7 @@ def check_shape(database: Database) -> int:
     """
     version = version_of(database)
     shape = _shape(database.rows(_ROWS))
-    if shape != (_shape_of(SCHEMA) if version == FORMAT_VERSION else _OLDER.get(version)):
+    if shape != (_shape_of(SCHEMA) if version == FORMAT_VERSION else _SHAPES.get(version)):
         path = database.path
         raise DamagedError(f"{path} is damaged (it does not have the tables of a catalog); {MEND}")
     return version

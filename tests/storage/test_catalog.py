@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
-from imgsearch.storage.layout import FORMAT_VERSION
+from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 from imgsearch.storage.records import (
     Commit,
     Counts,
@@ -28,6 +30,7 @@ from imgsearch.storage.records import (
     Spot,
 )
 from imgsearch.storage.schema import SCHEMA
+from imgsearch.storage.shape import KNOWN, check_shape
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot
@@ -64,6 +67,18 @@ def new_root(catalog: CatalogWriter) -> Root:
 def test_the_schema_is_that_of_the_format_version() -> None:
     """Another schema is another format: raise FORMAT_VERSION, and add files to tests/data."""
     assert (GOLDEN / f"catalog-{FORMAT_VERSION}.sql").read_text() == SCHEMA
+
+
+@pytest.mark.parametrize("version", range(OLDEST, FORMAT_VERSION + 1))
+def test_the_tables_of_every_format_version_are_known(tmp_path: Path, version: int) -> None:
+    """Of the present one, too: when the next comes, this has to be told from damage still."""
+    path = shutil.copy(GOLDEN / f"collection-{version}" / "catalog.sqlite", tmp_path)
+    with closing(Database(Path(path))) as database:
+        assert check_shape(database) == version
+        database.run("PRAGMA user_version = 99")
+        with pytest.raises(DamagedError, match="does not have the tables"):
+            check_shape(database)
+    assert {*range(OLDEST, FORMAT_VERSION + 1)} <= KNOWN
 
 
 def test_a_new_catalog_holds_a_model_and_nothing_else(catalog: CatalogWriter) -> None:

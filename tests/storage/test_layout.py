@@ -64,7 +64,7 @@ def test_where_there_is_no_collection_the_error_says_how_to_make_one(
     tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NoCollectionError, match="make one with `imgsearch index FOLDER`"):
+    with pytest.raises(NoCollectionError, match="make it with `imgsearch index FOLDER`"):
         Layout(tmp_path / place).version()
 
 
