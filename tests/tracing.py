@@ -50,7 +50,8 @@ for command in (
 """
 
 
-# A folder that is open, and a path from there.
+# A folder that is open, and a path from there, as some calls take them.
+_AT = re.compile(r"[a-z0-9]+at2?\(")
 _RELATIVE = re.compile(r'\d+<([^>]*)>, "([^"/][^"]*)"')
 
 
@@ -155,7 +156,9 @@ class Life:
         command = self._command(directory)
         traced = run_traced(command, self._folder / "strace", calls, fault=fault, only=only)
         names = (str(directory), f"<{directory.parent}>")
-        lines = [_RELATIVE.sub(_absolute, line) for line in traced.lines]
+        lines = [
+            _RELATIVE.sub(_absolute, line) if _AT.match(line) else line for line in traced.lines
+        ]
         ours = [line for line in lines if any(name in line for name in names)]
         return replace(traced, lines=ours)
 
