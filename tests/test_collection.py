@@ -19,7 +19,6 @@ from imgsearch.errors import (
     ModelError,
     NoCollectionError,
     SettingError,
-    StorageError,
 )
 from imgsearch.reports import Info
 from imgsearch.storage.catalog import Catalog
@@ -170,7 +169,7 @@ def test_a_run_that_cannot_write_leaves_the_collection_as_it_was(
     shutil.rmtree(indexed / "vectors")
     (indexed / "vectors").write_bytes(b"")
     save_pictures(tmp_path / "more", 3, first=90)
-    with pytest.raises(StorageError):
+    with pytest.raises(DamagedError, match="vectors is a file"):
         opened.index([tmp_path / "more"])
     assert opened.info().images == 40
 
