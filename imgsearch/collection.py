@@ -24,6 +24,7 @@ from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
 from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
+from imgsearch.roots import listed
 from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate, open_catalog
@@ -76,10 +77,7 @@ class Collection:
             progress: show a download of weights on stderr.
 
         Raises:
-            SettingError: there is no such model.
-            ModelError: there are no such weights, or they cannot be had.
-            InputError: there is a collection already, or something else.
-            StorageError: the disk cannot be written.
+            ImgsearchError: see `imgsearch.creating.create`.
         """
         create(Layout.at(directory), model=model, weights=weights, progress=progress)
         return cls.open(directory, device=device)
@@ -136,6 +134,9 @@ class Collection:
         pca: int | None = None,
         prune: bool = False,
         moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+        exclude: str | Iterable[str] = (),
+        include: str | Iterable[str] = (),
+        rehash: bool = False,
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
@@ -147,8 +148,7 @@ class Collection:
         Only contents whose digest is new are embedded, and what is gone leaves the answers.
 
         Args:
-            paths: files or folders, or their URLs, which become roots of the collection; none for
-                those it has.
+            paths: files, folders or URLs, which become roots; none for those that there are.
             nlist: centroids from now on. None for what was given before, else by the images.
             recall: recall@10 that queries keep from now on, unless they ask for another. None for
                 what was given before, at first 0.95.
@@ -157,6 +157,9 @@ class Collection:
             pca: values that PCA leaves from now on. None for what was given before, at first 256.
             prune: drop images whose files are gone even if a drive may be unplugged.
             moved: where a root was, and where it is now.
+            exclude: patterns to leave out from now on; see `imgsearch.embedding.exclusions`.
+            include: patterns, of these or the default ones, to be in force no more.
+            rehash: read every file again, even if its size, times and inode are as they were.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             max_pixels: an image of more is refused; a worker's memory is limited accordingly.
@@ -165,8 +168,7 @@ class Collection:
 
         Raises:
             InputError: a path does not exist, or does not hold what has moved.
-            GoneError: a root is missing or empty, or half of all images are gone: those are kept,
-                all else is done, and the error has the report.
+            GoneError: images were kept whose drive may be unplugged; it has the report.
             SettingError: there is nothing to index, or a number makes no sense.
             DamagedError: a file of the collection is missing or damaged.
             BusyError: another process is indexing.
@@ -183,6 +185,9 @@ class Collection:
                 pca=pca,
                 prune=prune,
                 moved=moved,
+                exclude=listed(exclude),
+                include=listed(include),
+                rehash=rehash,
                 workers=cores() if workers is None else workers,
                 time_limit=time_limit,
                 max_pixels=max_pixels,
@@ -192,28 +197,23 @@ class Collection:
                 engine=engine,
                 progress=progress,
             )
-            given_paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-            return update(self._layout, catalog, given_paths, options)
+            return update(self._layout, catalog, listed(paths), options)
 
     def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
-        """Take images out, and keep them out until `index` is given the same name.
+        """Take images out until `index` is given the same name; return how many. Files stay.
 
         Args:
             paths: one or several: a file, a folder with all that is in it, now or later, or a
                 pattern as of `fnmatch`, whose `*` stands for `/`, too.
-
-        Returns:
-            The number of images that were taken out; their files stay.
 
         Raises:
             InputError: the collection has nothing at one of the paths; nothing was taken out.
             BusyError: another process is writing to the collection.
             StorageError: the disk is full, or cannot be written.
         """
-        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
-            return remove(self._layout, catalog, given)
+            return remove(self._layout, catalog, listed(paths))
 
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 
 from imgsearch.embedding.exporting import export
 from imgsearch.embedding.images import DECODER
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.weights import find_weights
-from imgsearch.errors import BusyError, InputError, SettingError
+from imgsearch.errors import BusyError, InputError, SettingError, StorageError, reason_of
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings
 from imgsearch.storage.seal import seal
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["begin", "check_model", "create", "make_model"]
+__all__ = ["begin", "check_model", "create", "discard_empty", "make_model"]
 
 RECALL = 0.95  # recall@10 that is promised unless another is asked for
 
@@ -77,6 +78,35 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
         catalog.close()
         seal(layout)
         layout.write_manifest()
+
+
+def discard_empty(layout: Layout) -> bool:
+    """Remove a collection that never had an image; tell whether it is gone.
+
+    The folders above it stay, and so does what is in it that is not its own.
+
+    Raises:
+        BusyError: another process is writing to it.
+        StorageError: the disk cannot be written.
+    """
+    with exclusive(layout.directory):
+        catalog = CatalogWriter(layout.catalog)
+        number, _ = catalog.next_shard()
+        catalog.close()
+        if number > 1:
+            return False
+        try:
+            layout.manifest.unlink()  # first: what is left is none, and may be made anew
+            for file in (layout.seal, layout.copy, layout.catalog, layout.model):
+                file.unlink(missing_ok=True)
+            for folder in (layout.vectors, layout.segments):
+                folder.rmdir()
+        except OSError as error:
+            raise StorageError(f"cannot remove {layout.directory}: {reason_of(error)}") from error
+    with suppress(OSError):  # there is something else
+        (layout.directory / "lock").unlink(missing_ok=True)
+        layout.directory.rmdir()
+    return True
 
 
 def check_model(own: ModelRecord, model: str | None, weights: str | None) -> None:

@@ -71,6 +71,8 @@ class Verification:
         sealed: nothing was committed after the last seal: else a run was interrupted.
         leftovers: files of an interrupted run, which the next one deletes.
         damages: what was found.
+        changed: paths of images whose files are not what was indexed.
+        gone: images whose files are not there.
         repairs: what was done about it, a line each.
         left: what is damaged yet.
         seconds: it took.
@@ -89,3 +91,5 @@ class Verification:
     left: tuple[Damage, ...]
     seconds: float
     oddities: tuple[Oddity, ...] = ()
+    changed: tuple[str, ...] = ()
+    gone: int = 0

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from imgsearch.embedding.exclusions import Exclusions
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.folding import is_outgrown
 from imgsearch.reports import Info
@@ -29,7 +30,7 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
     Raises:
         ModelError: there is no such device.
     """
-    counts = catalog.counts()
+    counts, settings = catalog.counts(), view.snapshot.settings
     sizes = [index.list_sizes() for index in view.segments]
     picked = pick_device(device)
     return Info(
@@ -39,8 +40,9 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
         skipped=counts.skipped,
         excluded=counts.excluded,
         roots=tuple(os.fsdecode(root.path) for root in catalog.roots()),
+        left_out=Exclusions.of(settings.exclude, settings.include).patterns,
         model=view.snapshot.model,
-        settings=view.snapshot.settings,
+        settings=settings,
         ivf=view.snapshot.ivf,
         nprobe=view.nprobe,
         outgrown=is_outgrown(view.snapshot, view.count),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imgsearch.collection import Collection
+from imgsearch.creating import discard_empty
 from imgsearch.errors import SettingError
 from imgsearch.evaluating import evaluate
 from imgsearch.queries import PathLike
 from imgsearch.reports import Transfer
 from imgsearch.storage.layout import Layout
 
-__all__ = ["create", "evaluate", "exists", "open_at", "receive"]
+__all__ = ["create", "discard", "evaluate", "exists", "open_at", "receive"]
 
 
 def exists(location: PathLike) -> bool:
@@ -26,6 +27,11 @@ def create(
     return Collection.create(
         location, model=model, weights=weights, device=device, progress=progress
     )
+
+
+def discard(location: PathLike) -> bool:
+    """Remove a collection that was just made and holds nothing; tell whether it is gone."""
+    return discard_empty(Layout.at(location))
 
 
 def open_at(

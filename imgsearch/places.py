@@ -90,6 +90,9 @@ class AnyCollection(Protocol):
         pca: int | None = ...,
         prune: bool = ...,
         moved: tuple[Location, Location] | None = ...,
+        exclude: str | Iterable[str] = ...,
+        include: str | Iterable[str] = ...,
+        rehash: bool = ...,
         workers: int | None = ...,
         time_limit: float = ...,
         max_pixels: int = ...,
@@ -149,6 +152,10 @@ class Keeper(Protocol):
         self, location: Location, *, model: str, weights: str | None, device: str, progress: bool
     ) -> AnyCollection:
         """Make an empty collection and open it."""
+        ...
+
+    def discard(self, location: Location) -> bool:
+        """Remove a collection that was just made and holds nothing; tell whether it is gone."""
         ...
 
     def open_at(

@@ -79,6 +79,7 @@ class Info:
         skipped: files that are plainly no images.
         excluded: files and folders that were taken out.
         roots: folders that were indexed.
+        left_out: patterns whose files and folders are left out, the default ones first.
         model: that made the embeddings: name, length of an embedding, weights and their SHA-256.
         settings: what the index is to be like: nlist, and the recall@10 that is promised.
         ivf: the index, and the recall it was measured to keep; None while every search is exact.
@@ -101,6 +102,7 @@ class Info:
     skipped: int
     excluded: int
     roots: tuple[str, ...]
+    left_out: tuple[str, ...]
     model: ModelRecord
     settings: Settings
     ivf: IvfRecord | None

@@ -6,7 +6,9 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.embedding.sources import is_url, located, status_of
 from imgsearch.errors import InputError, reason_of
 from imgsearch.storage.catalog import Catalog
@@ -18,12 +20,15 @@ __all__ = [
     "existing",
     "is_at",
     "is_below",
+    "listed",
     "plain_path",
     "real_path",
     "relative",
     "resolved_path",
     "upwards",
 ]
+
+_Given = TypeVar("_Given", bound="str | os.PathLike[str]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,24 @@ class Roots:
     not recursive owns the files directly in it only.
     """
 
-    def __init__(self, roots: Iterable[Root], excluded: Iterable[bytes] = ()) -> None:
-        """Take the roots, and the absolute paths of folders that were taken out of them."""
+    def __init__(
+        self,
+        roots: Iterable[Root],
+        excluded: Iterable[bytes] = (),
+        exclusions: Exclusions = BY_DEFAULT,
+    ) -> None:
+        """Take the roots, the absolute paths of folders taken out of them, and what is left out."""
         self.all = sorted(roots, key=lambda root: len(root.path), reverse=True)
         self.excluded = frozenset(excluded)
+        self.exclusions = exclusions
         self._at = {root.path: root for root in self.all}
 
     @classmethod
     def of(cls, catalog: Catalog) -> Roots:
         """Return the roots of a collection as they are now."""
-        return cls(catalog.roots(), catalog.excluded_folders())
+        settings = catalog.settings()
+        out = Exclusions.of(settings.exclude, settings.include) if settings else BY_DEFAULT
+        return cls(catalog.roots(), catalog.excluded_folders(), out)
 
     def above(self, path: bytes) -> Iterator[Root]:
         """Yield the roots at and above an absolute path, the nearest first."""
@@ -71,10 +84,15 @@ class Roots:
         """Tell whether a recursive root has a folder and all below it looked through."""
         for root in self.above(folder):
             if root.recursive:
-                is_hidden = b"/." in folder[len(root.path.rstrip(b"/")) :]
                 within = itertools.takewhile(root.path.__ne__, upwards(folder))
-                return not is_hidden and self.excluded.isdisjoint(within)
+                is_out = self.exclusions.covers(folder, root.path)
+                return not is_out and self.excluded.isdisjoint(within)
         return False
+
+
+def listed(given: _Given | Iterable[_Given]) -> list[_Given]:
+    """Return what is given as one path, or one pattern, or as several, as a list."""
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
 
 
 def upwards(path: bytes) -> Iterator[bytes]:

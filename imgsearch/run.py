@@ -14,7 +14,7 @@ from imgsearch.committing import Committer
 from imgsearch.contents import Changes, Contents
 from imgsearch.counting import Ahead, Tally
 from imgsearch.drives import is_gone
-from imgsearch.embedding.kinds import SPECIAL, kind_of
+from imgsearch.embedding.kinds import APPLE_DOUBLE, LEFT_OUT, SPECIAL, kind_of
 from imgsearch.embedding.listing import File, Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
@@ -156,6 +156,7 @@ class Run:
             if folder is not None:
                 known = self._catalog.known(folder, listing.first, listing.upto)
             self.tally.found += len(listing.files)
+            out = {}
             changes = Changes(listing.files, known, rehash=self._rehash)
             for file in listing.files:
                 if file.kind is Kind.REGULAR:
@@ -165,10 +166,15 @@ class Run:
                         yield _Candidate(place, listing.folder, file, replaces)
                     else:
                         self._account_for(listing.folder, file, old)
+                elif file.kind is Kind.LEFT_OUT:
+                    self.tally.skipped[APPLE_DOUBLE if file.name[:2] == b"._" else LEFT_OUT] += 1
+                    if file.name in known and not known[file.name].excluded:
+                        out[file.name] = known.pop(file.name)
                 elif not self._account_for_special(listing.folder, file):
                     known.pop(file.name, None)
             if folder is not None:
                 self._absence.see(listing.folder, folder, known)
+                self._absence.leave_out(listing.folder, folder, out)
             self._tell()
 
     def _account_for(self, folder: bytes, file: File, old: records.Known) -> None:

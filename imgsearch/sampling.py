@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsearch.damage import Damage, Part
-from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.decoder import CHANGED, Stored
 from imgsearch.embedding.images import DECODER, Pixels
 from imgsearch.embedding.lanes import Lane, decoders
 from imgsearch.embedding.onnx_check import Shapes
@@ -33,7 +33,10 @@ _SEED = 1234
 
 @dataclass(slots=True)
 class Sample:
-    """Checks `count` images, drawn at random; `embedded` counts those whose files are there yet."""
+    """Checks `count` images, drawn at random.
+
+    `embedded` counts those whose files are still as they were, `changed` has the paths of others.
+    """
 
     layout: Layout
     catalog: Catalog
@@ -42,6 +45,7 @@ class Sample:
     trust_model: bool = False
     sampled: int = 0
     embedded: int = 0
+    changed: list[str] = field(default_factory=list)
     _wrong: list[str] = field(default_factory=list)
 
     def check(self) -> Iterator[Damage]:
@@ -107,5 +111,7 @@ class Sample:
         try:
             with lane.decoder() as decoder:
                 return decoder.pixels(Stored(path, digest), self.view.snapshot.model.input_size)
-        except ImageError:  # or it is out of reach, or no decoder for it is installed here
+        except ImageError as error:  # or it is out of reach, or no decoder for it is installed
+            if error.reason == CHANGED:
+                self.changed.append(path)
             return None

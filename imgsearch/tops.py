@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions, changed_patterns
 from imgsearch.embedding.listing import Listing, Unreadable, list_files, list_one, list_urls
 from imgsearch.embedding.sources import is_folder, is_url
 from imgsearch.embedding.walking import Names, walk
@@ -16,19 +17,60 @@ from imgsearch.roots import Roots, existing, plain_path, relative, upwards
 from imgsearch.storage.records import Root, Spot
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Tops", "count_tops", "find_tops", "list_tops", "tops_of"]
+__all__ = ["Tops", "change_exclusions", "count_tops", "find_tops", "list_tops", "tops_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tops:
     """Where to look: in folders, with all that is below them, and at single files.
 
-    `skipped` are folders that were taken out: they are passed over where they are come across.
+    `skipped` are folders that were taken out: they are passed over where they are come across, and
+    so is what `exclusions` leave out.
     """
 
     folders: Sequence[bytes]
     files: Sequence[bytes]
     skipped: frozenset[bytes]
+    exclusions: Exclusions = BY_DEFAULT
+
+
+def change_exclusions(
+    catalog: CatalogWriter, exclude: Sequence[str], include: Sequence[str]
+) -> int:
+    """Change which files a collection leaves out; return how many images leave it for that.
+
+    Args:
+        catalog: of the collection, which is being written to.
+        exclude: patterns to be in force from now on.
+        include: patterns to be in force no more.
+
+    Raises:
+        SettingError: a pattern is empty, or one to be let in is not in force.
+    """
+    settings = catalog.snapshot().settings
+    kept = settings.exclude, settings.include
+    changed = changed_patterns(kept, exclude, include)
+    if changed == kept:
+        return 0
+    catalog.change_patterns(*changed)
+    exclusions = Exclusions.of(*changed)
+    before = catalog.counts().images
+    for root in catalog.roots():
+        if not root.recursive:  # its files were named one by one
+            continue
+        for id_, path in catalog.folders_below(root.id, b""):
+            folder = os.path.join(root.path, path) if path else root.path
+            is_out = exclusions.covers(folder, root.path)
+            known = catalog.known(id_)
+            out = {
+                name: file
+                for name, file in known.items()
+                if not file.excluded and (is_out or exclusions.has_file(folder, name))
+            }
+            ids = [file.id for file in out.values() if file.id is not None]
+            if out:
+                catalog.forget(ids, [(id_, name) for name in out], [id_])
+    return before - catalog.counts().images
 
 
 def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Tops:
@@ -59,6 +101,7 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
         list(dict.fromkeys([*folders, *more.folders])),
         list(dict.fromkeys([*files, *more.files])),
         more.skipped,
+        more.exclusions,
     )
 
 
@@ -69,13 +112,13 @@ def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
     folders = [root.path for root in chosen if root.recursive]
     single = [root for root in chosen if not root.recursive and not roots.covers(root.path)]
     files = [file for root in single for file in catalog.files_of(root.id)]
-    return Tops(folders, files, roots.excluded)
+    return Tops(folders, files, roots.excluded, roots.exclusions)
 
 
 def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
     """Yield the files at and below `tops`, each once, but for those of the collection itself."""
     seen = _own(collection)
-    yield from list_files(tops.folders, seen, tops.skipped)
+    yield from list_files(tops.folders, seen, tops.skipped, tops.exclusions)
     for file in tops.files:
         if not _is_one_of(os.path.dirname(file), seen):
             yield list_one(file)
@@ -84,10 +127,11 @@ def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
 def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
     """Yield how many files `list_tops` lists in each folder, at less expense."""
     seen = _own(collection)
-    for found in walk([top for top in tops.folders if not is_url(top)], seen, tops.skipped):
+    out = tops.skipped, tops.exclusions
+    for found in walk([top for top in tops.folders if not is_url(top)], seen, *out):
         if isinstance(found, Names):
             yield len(found.names)
-    for listing in list_urls([top for top in tops.folders if is_url(top)], tops.skipped):
+    for listing in list_urls([top for top in tops.folders if is_url(top)], *out):
         if isinstance(listing, Listing):
             yield len(listing.files)
     for file in tops.files:
@@ -146,7 +190,8 @@ def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes])
     before, added = Roots.of(catalog), set[bytes]()
     for folder in folders:
         above = [Root(0, path, recursive=True) for path in upwards(folder) if path in added]
-        if not before.covers(folder) and not Roots(above, before.excluded).covers(folder):
+        new = Roots(above, before.excluded, before.exclusions)
+        if not before.covers(folder) and not new.covers(folder):
             catalog.add_root(folder, recursive=True)
             added.add(folder)
     after = Roots.of(catalog)

@@ -21,7 +21,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.tops import find_tops, tops_of
+from imgsearch.tops import change_exclusions, find_tops, tops_of
 from imgsearch.vanishing import Absence
 
 __all__ = ["UpdateOptions", "update"]
@@ -42,6 +42,9 @@ class UpdateOptions:
     pca: int | None
     prune: bool
     moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
+    exclude: Sequence[str]
+    include: Sequence[str]
+    rehash: bool
     workers: int
     time_limit: float
     max_pixels: int
@@ -85,6 +88,9 @@ def update(
         kept = catalog.snapshot().settings.storage
         if options.pca is not None and (options.storage or kept) != "compact":
             raise SettingError("pca is for a compact index: say --storage compact, too")
+        left_out = 0
+        if options.exclude or options.include:
+            left_out = change_exclusions(catalog, options.exclude, options.include)
         if options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")
@@ -104,7 +110,15 @@ def update(
                 engine.committed()
             tail.grow(images)
 
-        run = Run(layout, catalog, tops, absence, options.progress, after_commit)
+        run = Run(
+            layout,
+            catalog,
+            tops,
+            absence,
+            options.progress,
+            after_commit,
+            rehash=options.rehash,
+        )
         try:
             run.embed(_embedder(layout, catalog, options))
             away = absence.gone_away(run.tally.unread())
@@ -116,7 +130,9 @@ def update(
             raise missing(error) from error
     run.tally.leave_out(away)
     seconds = time.monotonic() - started
-    report = run.tally.report(removed=removed, left_out=0, seconds=seconds)
+    report = run.tally.report(
+        removed=removed, left_out=left_out + absence.left_out, seconds=seconds
+    )
     if away or reasons:
         raise GoneError("; ".join(_complaints(away, reasons)), report)
     return report

@@ -46,6 +46,8 @@ class Absence:
         self._seen: set[int] = set()
         self._unreadable: set[bytes] = set()
         self._gone: list[_Gone] = []
+        self._left_out: list[_Gone] = []
+        self.left_out = 0
         self._lost: set[bytes] = set()  # places whose images are kept
 
     def see(self, folder: bytes, id_: int, missing: dict[bytes, Known]) -> None:
@@ -53,6 +55,11 @@ class Absence:
         self._seen.add(id_)
         if missing:
             self._gone.append(_gone(folder, id_, missing))
+
+    def leave_out(self, folder: bytes, id_: int, known: dict[bytes, Known]) -> None:
+        """Note files of a folder that patterns leave out now, whether they are there or not."""
+        if known:
+            self._left_out.append(_gone(folder, id_, known))
 
     def cannot_see(self, path: bytes) -> None:
         """Note that a folder, or what a link leads to, cannot be read: nothing below it is gone."""
@@ -84,18 +91,23 @@ class Absence:
             for part in [*self._gone, *self._unseen()]
             if self._lost.isdisjoint(upwards(part.folder))  # it was there a moment ago
         ]
+        self._forget(self._left_out)
+        self.left_out = sum(len(part.ids) for part in self._left_out)
         reasons = unanswered(self._tops & self._unreadable)
         if not self._prune:
             gone = self._believed(gone, reasons)
-        ids = [id_ for part in gone for id_ in part.ids]
-        files = [(part.id, name) for part in gone for name in part.names]
-        if ids or files:
-            self._catalog.forget(ids, files, [part.id for part in gone])
+        self._forget(gone)
         for root in self._roots.all:
             if self._prune and is_gone(root.path) and self._is_looked_at(root):
                 self._drop(root)
         self._remember_mounts()
-        return len(ids), reasons
+        return sum(len(part.ids) for part in gone), reasons
+
+    def _forget(self, parts: list[_Gone]) -> None:
+        ids = [id_ for part in parts for id_ in part.ids]
+        files = [(part.id, name) for part in parts for name in part.names]
+        if ids or files:
+            self._catalog.forget(ids, files, [part.id for part in parts])
 
     def _unseen(self) -> Iterator[_Gone]:
         """Yield all that is known of the folders that were not come across."""
@@ -104,7 +116,10 @@ class Absence:
                 if id_ > self._last or id_ in self._seen:
                     continue
                 folder = os.path.join(root.path, path) if path else root.path
-                if self._unreadable.isdisjoint(upwards(folder)):
+                if self._roots.exclusions.covers(folder, root.path):
+                    self._seen.add(id_)
+                    self.leave_out(folder, id_, self._catalog.known(id_))
+                elif self._unreadable.isdisjoint(upwards(folder)):
                     self._seen.add(id_)
                     known = self._catalog.known(id_)
                     yield _gone(folder, id_, known, there=_count_there(folder, known))

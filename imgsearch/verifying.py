@@ -20,6 +20,7 @@ from imgsearch.damage import Part, Verification
 from imgsearch.embedding.pipeline import cores
 from imgsearch.errors import DamagedError
 from imgsearch.mending import Mender, mend_catalog
+from imgsearch.originals import Originals
 from imgsearch.sampling import Sample
 from imgsearch.search.inverted import InvertedFile
 from imgsearch.storage.catalog import Catalog
@@ -68,7 +69,8 @@ def verify(
     """Check every file of a collection, and its index; repair it if told to.
 
     Every file is compared with its checksum, the catalog with its seal, the index with the images
-    that it is to cover. A sample of images is embedded again, and searched for.
+    that it is to cover. A sample of images is embedded again, and searched for. Files that are not
+    what was indexed any more are named; they are no damage, and the next run takes them in.
 
     Args:
         directory: the collection itself.
@@ -151,11 +153,15 @@ def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | 
             bytes=checker.size,
             leftovers=checker.leftovers,
         )
+        originals = Originals(catalog)
+        changed = dict.fromkeys(originals.changed())
         if asked.sample and not _SEARCHED & {damage.part for damage in damages}:
             view = open_view(layout, catalog)
             samples = Sample(layout, catalog, view, asked.sample, asked.trust_model)
             damages += samples.check()
+            changed |= dict.fromkeys(samples.changed)
             report = replace(report, sampled=samples.sampled, embedded=samples.embedded)
+        report = replace(report, changed=tuple(changed), gone=originals.gone)
     return _Findings(replace(report, damages=tuple(damages)), checker.sound)
 
 

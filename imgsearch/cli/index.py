@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,11 +12,13 @@ import click
 from imgsearch.cli import options
 from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.locating import locate_any
-from imgsearch.cli.output import shown, where
+from imgsearch.cli.outcome import NOTHING_FOUND
+from imgsearch.cli.output import complain, shown, where
 from imgsearch.cli.progress import ProgressBar
 from imgsearch.cli.reports import report_as_json, report_as_text
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
+from imgsearch.storage.layout import Layout
 
 if TYPE_CHECKING:
     from imgsearch.engines import Engine
@@ -32,6 +35,9 @@ __all__ = ["index"]
 @options.prune_option
 @options.model_option
 @options.json_option
+@options.exclude_option
+@options.include_option
+@options.rehash_option
 @options.moved_option
 @options.nlist_option
 @options.storage_option
@@ -55,6 +61,9 @@ def index(
     recall: float | None,
     prune: bool,
     moved: tuple[str, str] | None,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    rehash: bool,
     model: str | None,
     weights: str | None,
     nlist: int | None,
@@ -81,7 +90,8 @@ def index(
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = locate_any(ctx, collection, make=True)
     cluster = _cluster(ray, staging, directory, workers, gpus)
-    with _open(directory, paths, model, weights, device, trust_model) as found:
+    is_new = not _exists(directory)
+    with _open(directory, paths, model, weights, device, trust_model, is_new=is_new) as found:
         try:
             quiet = libraries_silenced() if ray else nullcontext()  # Ray logs what it raises, too
             with quiet, cluster as engine, ProgressBar() as bar:
@@ -90,6 +100,9 @@ def index(
                     recall=recall,
                     prune=prune,
                     moved=moved,
+                    exclude=exclude,
+                    include=include,
+                    rehash=rehash,
                     nlist=nlist,
                     storage=storage,
                     pca=pca,
@@ -97,7 +110,7 @@ def index(
                     time_limit=time_limit,
                     max_pixels=max_pixels,
                     engine=engine,
-                    progress=bar if bar.shown else None,
+                    progress=bar,
                 )
         except KeyboardInterrupt as error:
             kept = "what was indexed is kept, and the same command goes on from there"
@@ -107,8 +120,34 @@ def index(
                 _print(directory, cast("IndexReport", error.report), as_json)
             raise
     _print(directory, report, as_json)
+    if _holds_nothing(report) and (is_new or not report.found) and paths:
+        _complain_of_nothing(directory, paths, is_new=is_new)
+        ctx.exit(InputError.exit_code if strict and report.failed else NOTHING_FOUND)
     if strict and (report.failed or report.unreadable):
         ctx.exit(InputError.exit_code)
+
+
+def _exists(directory: Path | str) -> bool:
+    """Tell whether there is a collection, without what takes long to load if it may be avoided."""
+    if isinstance(directory, Path):
+        return Layout.at(directory).exists()
+    from imgsearch.places import keeper_of
+
+    return keeper_of(directory).exists(directory)
+
+
+def _holds_nothing(report: IndexReport) -> bool:
+    return not report.indexed + report.copied + report.moved + report.unchanged
+
+
+def _complain_of_nothing(directory: Path | str, paths: tuple[str, ...], *, is_new: bool) -> None:
+    """Say that there were no images; a collection that was made for them is removed."""
+    from imgsearch.places import keeper_of
+
+    places = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more places"
+    removed = is_new and keeper_of(directory).discard(directory)
+    kept = "; the collection made for them is removed" if removed else ""
+    complain(f"there are no images in {places}{kept}")
 
 
 def _print(directory: Path | str, report: IndexReport, as_json: bool) -> None:
@@ -145,20 +184,32 @@ def _open(
     weights: str | None,
     device: str,
     trust_model: bool,
+    *,
+    is_new: bool,
 ) -> AnyCollection:
     """Open the collection, or make it."""
+    if is_new:
+        if not paths:
+            raise SettingError(
+                "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
+            )
+        if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
+            from imgsearch.roots import existing
+
+            for path in paths:
+                existing(path)
+        model = model or DEFAULT_MODEL
+        click.echo(  # before what takes seconds: to load the program, and to export the network
+            f"making the collection {shown(str(directory))} with {model}: to export the network "
+            "takes some seconds",
+            err=True,
+        )
     from imgsearch.places import keeper_of
-    from imgsearch.roots import existing
 
     keeper = keeper_of(directory)
-    if keeper.exists(directory):
+    if not is_new:
         found = keeper.open_at(directory, device=device, trust_model=trust_model)
         found.check_model(model, weights)
         return found
-    if not paths:
-        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
-    for path in paths:
-        existing(path)
     model = model or DEFAULT_MODEL
-    click.echo(f"making the collection {shown(str(directory))} with {model}", err=True)
     return keeper.create(directory, model=model, weights=weights, device=device, progress=True)

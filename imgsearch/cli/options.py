@@ -29,9 +29,11 @@ __all__ = [
     "depth_option",
     "device_option",
     "exact_option",
+    "exclude_option",
     "exclude_self_option",
     "gpus_option",
     "html_option",
+    "include_option",
     "include_self_option",
     "json_option",
     "k_option",
@@ -52,6 +54,7 @@ __all__ = [
     "queries_option",
     "ray_option",
     "recall_option",
+    "rehash_option",
     "repair_option",
     "sample_option",
     "settings_option",
@@ -123,6 +126,21 @@ device_option = option(
     help="Where the model runs; auto takes a GPU for indexing if there is one.",
 )
 exact_option = switch("--exact", help="Compare with every image.")
+exclude_option = option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out files and folders, now and in later runs: '*.psd', 'previews/', 'raw/*.jpg'.",
+)
+include_option = option(
+    "--include",
+    multiple=True,
+    metavar="PATTERN",
+    help="Drop a PATTERN of --exclude, or one in force by default, as `imgsearch info` shows it.",
+)
+rehash_option = switch(
+    "--rehash", help="Read every file again, even if its size and times are as they were."
+)
 exclude_self_option = switch(
     "--exclude-self", help="Leave the images that are searched for out of the answer (the default)."
 )

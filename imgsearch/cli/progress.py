@@ -1,33 +1,61 @@
-"""A progress bar on stderr; none where stderr is no terminal."""
+"""Progress on stderr: a bar where that is a terminal, few lines or nothing where it is not."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+import click
 
 if TYPE_CHECKING:
     from imgsearch.reports import Progress
 
 __all__ = ["ByteBar", "CountBar", "ProgressBar"]
 
+FIRST_PAUSE, LAST_PAUSE = 30.0, 240.0  # seconds between two lines, which double
+
 
 class ProgressBar:
-    """Show count, rate and time left of an indexing run. A context manager."""
+    """Show count, rate and time left of an indexing run. A context manager.
 
-    def __init__(self) -> None:
+    On a terminal it is a bar; elsewhere a line of stderr now and then, as a log wants it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet but an empty bar; `clock` returns seconds."""
         self._bar = _bar(desc="indexing", unit=" files")
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a terminal to show it on."""
-        return not self._bar.disable
+        self._clock = clock
+        self._started = clock()
+        self._told, self._pause = self._started, FIRST_PAUSE
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the run is."""
+        if self._bar.disable:
+            self._say(progress)
+            return
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)
         if progress.training:
             self._bar.set_description("making the index")
+
+    def _say(self, progress: Progress) -> None:
+        now = self._clock()
+        if now - self._told < self._pause:
+            return
+        self._told, self._pause = now, min(2 * self._pause, LAST_PAUSE)
+        if progress.training:
+            click.echo("making the index", err=True)
+            return
+        rate = progress.done / (now - self._started)
+        text = f"indexing: {progress.done:,} files"
+        left = ""
+        if progress.total is not None:
+            text = f"indexing: {progress.done:,} of {progress.total:,} files"
+            if rate:
+                left = f", {_duration((progress.total - progress.done) / rate)} left"
+        click.echo(f"{text}, {rate:,.0f} files/s{left}", err=True)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -39,6 +67,12 @@ class ProgressBar:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class CountBar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ def info_as_text(info: Info, models: list[str]) -> str:
             f"{info.images:,} ({info.failed:,} files failed, {info.skipped:,} skipped{out})",
         ),
         *(("root", root) for root in info.roots),
+        ("left out", " ".join(map(_quoted, info.left_out))),
         ("model", f"{info.model.name}, {info.model.dim} values an image"),
         ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
         *_decoder_rows(info),
@@ -111,6 +113,10 @@ def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
             "to embed all alike, index into a new collection"
         )
         yield "decoder", text
+
+
+def _quoted(pattern: str) -> str:
+    return shlex.quote(pattern) if " " in pattern else pattern
 
 
 def _index_rows(info: Info) -> Iterator[tuple[str, str]]:

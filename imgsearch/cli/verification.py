@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "as_text"]
 
+CHANGED_SHOWN = 20
+
 
 def as_json(collection: str, report: Verification) -> str:
     """Return what was found and done as a line of JSON."""
@@ -26,6 +28,8 @@ def as_json(collection: str, report: Verification) -> str:
             "sealed": report.sealed,
             "leftovers": report.leftovers,
             "damages": _damages(report.damages),
+            "changed": [path_fields(path) for path in report.changed],
+            "gone": report.gone,
             "repairs": list(report.repairs),
             "left": _damages(report.left),
             "oddities": [{"file": each.file, "reason": each.reason} for each in report.oddities],
@@ -36,7 +40,10 @@ def as_json(collection: str, report: Verification) -> str:
 
 def as_text(report: Verification) -> str:
     """Return what was found and done: the damage, the repairs, the sum of it."""
-    lines = [f"damaged: {shown(each.file)}: {shown(each.reason)}" for each in report.damages]
+    lines = [f"changed: {shown(path)}" for path in report.changed[:CHANGED_SHOWN]]
+    if len(report.changed) > CHANGED_SHOWN:
+        lines.append(f"... and {len(report.changed) - CHANGED_SHOWN:,} more; --json lists all")
+    lines += [f"damaged: {shown(each.file)}: {shown(each.reason)}" for each in report.damages]
     lines += [f"odd: {shown(each.file)}: {shown(each.reason)}" for each in report.oddities]
     lines += [f"repaired: {shown(repair)}" for repair in report.repairs]
     lines += [
@@ -52,10 +59,22 @@ def as_text(report: Verification) -> str:
         lines.append(f"{report.leftovers:,} files of an interrupted run, which the next deletes")
     checked = f"{report.images:,} images, {report.files:,} files of {report.bytes / 1e6:,.1f} MB"
     sample = f"{report.sampled:,} searched for, {report.embedded:,} of them embedded again"
-    state = "all is well"
+    state = _originals(report) or "all is well"
     if report.damages:
         state = "damaged" if report.left else "repaired"
     return "\n".join([*lines, f"{checked}; {sample}; in {report.seconds:.1f} s: {state}"])
+
+
+def _originals(report: Verification) -> str:
+    """Return what is to be said of the images' files, nothing if they are as they were indexed."""
+    changed, parts = len(report.changed), []
+    if changed:
+        files = "1 file is" if changed == 1 else f"{changed:,} files are"
+        parts.append(f"{files} not what was indexed")
+    if report.gone:
+        parts.append(f"{report.gone:,} {'is' if report.gone == 1 else 'are'} not there")
+    remedy = "; `imgsearch index` brings it up to date"
+    return f"the collection is sound, but {' and '.join(parts)}{remedy}" if parts else ""
 
 
 def _damages(damages: Sequence[Damage]) -> list[dict[str, str]]:

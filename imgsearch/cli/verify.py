@@ -39,8 +39,9 @@ def verify(
 ) -> None:
     """Check that every file of the collection is as it was written.
 
-    Its index has to cover its images, and a sample of these is embedded again. Exit codes: 0 all is
-    well, 8 it was repaired, 4 it is damaged.
+    Its index has to cover its images, and a sample of these is embedded again. Files that are not
+    what was indexed any more are named, and are no damage. Exit codes: 0 the collection is sound, 8
+    it was repaired, 4 it is damaged.
     """
     from imgsearch.verifying import verify
 

@@ -18,9 +18,21 @@ from imgsearch.embedding.pictures import Glance, Thumbnail
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
 
-__all__ = ["Allowance", "BeyondError", "Content", "Decoder", "GivenUpError", "Origin", "Stored"]
+__all__ = [
+    "CHANGED",
+    "Allowance",
+    "BeyondError",
+    "Content",
+    "Decoder",
+    "GivenUpError",
+    "Origin",
+    "Stored",
+]
 
 ATTEMPTS = 2  # at an image whose worker was killed by somebody else
+
+
+CHANGED = "has changed since it was indexed"  # says `ImageError.reason`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +210,7 @@ class Decoder:
         if "needs" in facts:
             raise BeyondError(facts["needs"])
         if "changed" in facts:
-            raise ImageError(origin.name, "has changed since it was indexed", transient=True)
+            raise ImageError(origin.name, CHANGED, transient=True)
         if "reason" in facts:
             raise ImageError(origin.name, facts.pop("reason"), **facts)
         return facts, data

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from imgsearch.errors import SettingError
 
-__all__ = ["DEFAULTS", "Exclusions", "changed_patterns"]
+__all__ = ["BY_DEFAULT", "DEFAULTS", "Exclusions", "changed_patterns"]
 
 #: What is left out unless it is let in: what programs keep for themselves, and no photograph.
 DEFAULTS = (
@@ -175,3 +175,7 @@ class _PathPattern:
             if not ends:
                 return False
         return len(parts) in ends
+
+
+#: Those of a collection of which nothing else was said.
+BY_DEFAULT = Exclusions()

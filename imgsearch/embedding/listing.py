@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import chain
 from typing import Self
 
+from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.embedding.remote import RemoteFile, is_url, walk_urls
 from imgsearch.embedding.sources import status_of
 from imgsearch.embedding.stamps import stamp_of, trusted_time
@@ -26,6 +27,7 @@ __all__ = [
     "list_files",
     "list_one",
     "list_urls",
+    "look_at",
 ]
 
 BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
@@ -44,6 +46,7 @@ class Kind(Enum):
 
     REGULAR = "regular"
     SPECIAL = "special"  # a pipe, a socket, a device: never opened
+    LEFT_OUT = "left out"  # by a pattern: not looked at
     BROKEN = "broken"  # a link that leads nowhere, or a file gone since it was listed
 
 
@@ -84,16 +87,25 @@ def list_one(path: bytes) -> Listing:
     return Listing(folder, (_stat(os.path.join(folder, b""), name),), first=name, upto=name)
 
 
+def look_at(folder: bytes, names: Iterable[bytes]) -> list[File]:
+    """Return files of a folder, given by its absolute path and their names."""
+    above = os.path.join(folder, b"")
+    return [_stat(above, name) for name in names]
+
+
 def list_files(
-    tops: Iterable[bytes], seen: set[tuple[int, int]], skipped: Container[bytes] = ()
+    tops: Iterable[bytes],
+    seen: set[tuple[int, int]],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Listing | Unreadable]:
     """Yield the files under the folders `tops`, in the order of `walk`, whose arguments these are.
 
     Folders are looked into up to `BLOCK` files ahead where the drive is slow. URLs come last.
     """
     tops = list(tops)
-    with _Statuses() as statuses:
-        for found in walk([top for top in tops if not is_url(top)], seen, skipped):
+    with _Statuses(exclusions) as statuses:
+        for found in walk([top for top in tops if not is_url(top)], seen, skipped, exclusions):
             if isinstance(found, Unreadable):
                 yield from statuses.take()
                 yield found
@@ -101,18 +113,25 @@ def list_files(
             for names, first, upto in _blocks(found.names):
                 yield from statuses.ask(_Block(found.folder, names, first, upto))
         yield from statuses.take()
-    yield from list_urls([top for top in tops if is_url(top)], skipped)
+    yield from list_urls([top for top in tops if is_url(top)], skipped, exclusions)
 
 
 def list_urls(
-    tops: Iterable[bytes], skipped: Container[bytes] = ()
+    tops: Iterable[bytes],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Listing | Unreadable]:
     """Yield the files under the folders at URLs: see `walk_urls`, whose arguments these are."""
-    for found in walk_urls(tops, skipped):
+    for found in walk_urls(tops, skipped, exclusions):
         if isinstance(found, Unreadable):
             yield found
             continue
-        files = {file.name: _as_file(file, found.asked_ns) for file in found.files}
+        files = {
+            file.name: _left_out(file.name)
+            if exclusions.has_file(found.url, file.name)
+            else _as_file(file, found.asked_ns)
+            for file in found.files
+        }
         for names, first, upto in _blocks(list(files)):
             yield Listing(found.url, tuple(files[name] for name in names), first, upto)
 
@@ -153,7 +172,8 @@ class _Block:
 class _Statuses:
     """Asks for the status of files, of several at once where that is slow. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, exclusions: Exclusions) -> None:
+        self._exclusions = exclusions
         self._pool = ThreadPoolExecutor(AT_ONCE)
         self._waiting: deque[tuple[_Block, list[Future[list[File]]]]] = deque()
         self._ahead = 0  # files of these
@@ -176,7 +196,7 @@ class _Statuses:
             return
         starts = range(0, len(block.names), PART)
         parts = [block.names[start : start + PART] for start in starts]
-        asked = [self._pool.submit(_stat_all, block.folder, part) for part in parts]
+        asked = [self._pool.submit(self._stat_all, block.folder, part) for part in parts]
         self._waiting.append((block, asked))
         self._ahead += len(block.names)
         yield from self.take(BLOCK)
@@ -189,19 +209,26 @@ class _Statuses:
             files = chain.from_iterable(part.result() for part in asked)
             yield Listing(block.folder, tuple(files), block.first, block.upto)
 
+    def _stat_all(self, folder: bytes, names: list[bytes]) -> list[File]:
+        above = os.path.join(folder, b"")
+        return [self._stat(folder, above, name) for name in names]
+
+    def _stat(self, folder: bytes, above: bytes, name: bytes) -> File:
+        out = self._exclusions.has_file(folder, name)
+        return _left_out(name) if out else _stat(above, name)
+
     def _timed(self, block: _Block) -> list[File]:
         above = os.path.join(block.folder, b"")
         files = []
         for name in block.names:
             started = time.perf_counter()
-            files.append(_stat(above, name))
+            files.append(self._stat(block.folder, above, name))
             self._recent.append(time.perf_counter() - started)
         return files
 
 
-def _stat_all(folder: bytes, names: list[bytes]) -> list[File]:
-    above = os.path.join(folder, b"")
-    return [_stat(above, name) for name in names]
+def _left_out(name: bytes) -> File:
+    return File(name, 0, None, Kind.LEFT_OUT)
 
 
 def _stat(above: bytes, name: bytes) -> File:

@@ -21,6 +21,7 @@ from io import BufferedReader, BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.embedding.stamps import bounded_size, bounded_time
 from imgsearch.embedding.walking import Unreadable
 from imgsearch.errors import (
@@ -165,7 +166,9 @@ def is_empty(url: bytes) -> bool:
 
 
 def walk_urls(
-    tops: Iterable[bytes], skipped: Container[bytes] = ()
+    tops: Iterable[bytes],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[RemoteFolder | Unreadable]:
     """Yield the folders at and under `tops`, as `imgsearch.embedding.walking.walk` does.
 
@@ -174,6 +177,7 @@ def walk_urls(
     Args:
         tops: URLs.
         skipped: URLs of folders that are passed over, unless they are of `tops`.
+        exclusions: leave folders out, unless they are of `tops`.
 
     Raises:
         PackageError: a package for this kind of URL is not installed.
@@ -196,7 +200,7 @@ def walk_urls(
             yield Unreadable(folder, reason_of(error))
             continue
         below = [folder + b"/" + file.name for deeper, file in entries if deeper]
-        shown = (url for url in below if not url[len(folder) :].startswith(b"/."))
+        shown = (url for url in below if not exclusions.has_folder(url))
         folders += [url for url in shown if url not in skipped][::-1]
         yield RemoteFolder(folder, [file for deeper, file in entries if not deeper], now)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
+from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.errors import reason_of
 
 __all__ = ["Names", "Unreadable", "walk"]
@@ -29,11 +30,14 @@ class Unreadable:
 
 
 def walk(
-    tops: Iterable[bytes], seen: set[tuple[int, int]], skipped: Container[bytes] = ()
+    tops: Iterable[bytes],
+    seen: set[tuple[int, int]],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Names | Unreadable]:
     """Yield the folders at and under `tops` one by one, depth first, sorted by name.
 
-    Hidden folders are left out, `tops` themselves excepted. Links to folders are followed after all
+    Links to folders are followed after all
     real folders, so that a folder that is reached twice is listed once, by its real path if it has
     one; a loop of links ends for the same reason.
 
@@ -41,6 +45,7 @@ def walk(
         tops: absolute paths.
         seen: device and inode of folders not to be entered; those entered are added.
         skipped: absolute paths of folders that are passed over, unless they are of `tops`.
+        exclusions: leave folders out, unless they are of `tops`; by default hidden ones and others.
     """
     folders: list[bytes] = [*tops][::-1]
     links: deque[bytes] = deque()
@@ -51,7 +56,7 @@ def walk(
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            names, real, linked = _scan(folder)
+            names, real, linked = _scan(folder, exclusions)
         except OSError as error:
             yield Unreadable(folder, reason_of(error))
             continue
@@ -60,7 +65,7 @@ def walk(
         yield Names(folder, names)
 
 
-def _scan(folder: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
+def _scan(folder: bytes, exclusions: Exclusions) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return the sorted names of files, and the paths of real and of linked folders."""
     names: list[bytes] = []
     real: list[bytes] = []
@@ -69,7 +74,7 @@ def _scan(folder: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
         for entry in entries:
             if not _is_folder(entry):
                 names.append(entry.name)
-            elif not entry.name.startswith(b"."):
+            elif not exclusions.has_folder(entry.path):
                 (linked if entry.is_symlink() else real).append(entry.path)
     return sorted(names), sorted(real), sorted(linked)
 

@@ -13,6 +13,7 @@ import numpy as np
 from imgsearch.creating import check_model
 from imgsearch.embedder import Embedder, open_on_gpus
 from imgsearch.embedding.cropping import Box
+from imgsearch.embedding.exclusions import Exclusions, changed_patterns
 from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import pick_device
@@ -29,7 +30,7 @@ from imgsearch.milvus.store import MOST_LISTS, Store
 from imgsearch.milvus.viewing import MilvusView
 from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
 from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.roots import plain_path, real_path, resolved_path
+from imgsearch.roots import listed, plain_path, real_path, resolved_path
 from imgsearch.search.vectors import Ids, Vectors, combine
 from imgsearch.searching import left_out, names_left_out, search
 
@@ -82,6 +83,9 @@ class MilvusCollection:
         pca: int | None = None,
         prune: bool = False,
         moved: tuple[PathLike, PathLike] | None = None,
+        exclude: str | Iterable[str] = (),
+        include: str | Iterable[str] = (),
+        rehash: bool = False,
         workers: int | None = None,
         time_limit: float = 60.0,
         max_pixels: int = MAX_PIXELS,
@@ -102,8 +106,12 @@ class MilvusCollection:
         if nlist is not None and not 0 < nlist <= MOST_LISTS:
             raise SettingError(f"nlist is {nlist}; in Milvus, it is from 1 to {MOST_LISTS:,}")
         state = read_state(self.store)
+        kept = state.settings.exclude, state.settings.include
+        changed = changed_patterns(kept, listed(exclude), listed(include))
         settings = replace(
             state.settings,
+            exclude=changed[0],
+            include=changed[1],
             nlist=nlist or state.settings.nlist,
             recall=recall or state.settings.recall,
         )
@@ -136,15 +144,17 @@ class MilvusCollection:
                 trust_model=self._trust_model,
             )
 
-        options = RunOptions(embed=embed, own=model.parent, prune=prune, progress=progress)
-        report = index(self.store, replace(state, settings=settings), _listed(paths), options)
+        options = RunOptions(
+            embed=embed, own=model.parent, prune=prune, rehash=rehash, progress=progress
+        )
+        report = index(self.store, replace(state, settings=settings), listed(paths), options)
         if engine is not None:
             engine.committed()
         return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Take images out, and keep them out; see `Collection.remove`."""
-        return remove(self.store, read_state(self.store), _listed(paths))
+        return remove(self.store, read_state(self.store), listed(paths))
 
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first; see `Collection.query`."""
@@ -219,6 +229,7 @@ class MilvusCollection:
             skipped=0,
             excluded=len(state.excluded),
             roots=tuple(os.fsdecode(path) for path in (*state.folders, *state.files)),
+            left_out=Exclusions.of(state.settings.exclude, state.settings.include).patterns,
             model=self._model,
             settings=state.settings,
             ivf=state.ivf,
@@ -242,7 +253,3 @@ class MilvusCollection:
             if found := self.store.ids_at(absolute):
                 return found
         return []
-
-
-def _listed(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
-    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)

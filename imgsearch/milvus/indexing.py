@@ -16,7 +16,8 @@ from pathlib import Path
 
 from imgsearch.counting import Tally
 from imgsearch.drives import is_gone, is_lost, unanswered
-from imgsearch.embedding.kinds import SPECIAL, kind_of
+from imgsearch.embedding.exclusions import Exclusions
+from imgsearch.embedding.kinds import APPLE_DOUBLE, LEFT_OUT, SPECIAL, kind_of
 from imgsearch.embedding.listing import Kind, Unreadable
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.sources import is_folder
@@ -42,6 +43,7 @@ class RunOptions:
     embed: Embed
     own: Path
     prune: bool
+    rehash: bool
     progress: Callable[[Progress], None] | None
 
 
@@ -68,7 +70,7 @@ def index(
         options.progress(Progress(run.tally.done, run.tally.done, training=True))
     finish(store, run.state, run.sink)
     seconds = time.monotonic() - started
-    report = run.tally.report(removed=run.removed, left_out=0, seconds=seconds)
+    report = run.tally.report(removed=run.removed, left_out=run.left_out, seconds=seconds)
     if reasons:
         raise GoneError(
             f"{'; '.join(reasons)}, in case a drive is not there: plug it in, or drop them with "
@@ -81,10 +83,11 @@ def index(
 def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
     """Note what is to be looked at from now on; what is named is let in again."""
     folders, files, excluded = list(state.folders), list(state.files), list(state.excluded)
+    exclusions = Exclusions.of(state.settings.exclude, state.settings.include)
     for path in paths:
         top = existing(path)
         excluded = [place for place in excluded if place != top]
-        known = any(is_at(top, folder) for folder in folders)
+        known = any(is_at(top, each) and not exclusions.covers(top, each) for each in folders)
         if is_folder(top):
             folders += [] if known else [top]
         elif not known and top not in files:
@@ -96,7 +99,12 @@ def _tops(state: State, paths: Sequence[str | os.PathLike[str]]) -> Tops:
     given = [existing(path) for path in paths]
     folders = [path for path in given if is_folder(path)] if given else state.folders
     files = [path for path in given if not is_folder(path)] if given else state.files
-    return Tops(list(dict.fromkeys(folders)), list(dict.fromkeys(files)), frozenset(state.excluded))
+    return Tops(
+        list(dict.fromkeys(folders)),
+        list(dict.fromkeys(files)),
+        frozenset(state.excluded),
+        Exclusions.of(state.settings.exclude, state.settings.include),
+    )
 
 
 class _Run:
@@ -119,6 +127,7 @@ class _Run:
         self._moved: set[bytes] = set()
         self.tally = Tally()
         self.removed = 0
+        self.left_out = 0
 
     def embed(self) -> None:
         """Embed and send what is new or changed."""
@@ -146,6 +155,10 @@ class _Run:
                 self.tally.found += 1
                 if path in out:
                     self.tally.excluded += 1
+                elif file.kind is Kind.LEFT_OUT:
+                    self.tally.skipped[
+                        APPLE_DOUBLE if file.name.startswith(b"._") else LEFT_OUT
+                    ] += 1
                 elif file.kind is Kind.SPECIAL:
                     self.tally.skipped[SPECIAL] += 1
                 elif file.kind is Kind.BROKEN:
@@ -161,8 +174,10 @@ class _Run:
     def _is_as_it_was(self, path: bytes, size: int, mtime_ns: int | None) -> bool:
         rows = self._known.get(path, [])
         # Several after a crash between adding one and deleting another: all but one go.
-        if mtime_ns is None or not any(
-            (row.size, row.mtime_ns) == (size, mtime_ns) for row in rows
+        if (
+            self._options.rehash
+            or mtime_ns is None
+            or not any((row.size, row.mtime_ns) == (size, mtime_ns) for row in rows)
         ):
             return False
         self._seen.add(path)
@@ -207,6 +222,10 @@ class _Run:
             if path in self._seen or path in self._moved:
                 continue
             above = list(upwards(path))
+            if self._is_left_out(path, above):
+                self._forget([path])
+                self.left_out += 1
+                continue
             if not out.isdisjoint(above):
                 self._forget([path])  # taken out, by a run that was killed before it was done
             top = next((folder for folder in above if folder in folders or folder in files), None)
@@ -220,6 +239,15 @@ class _Run:
             self.removed += len(paths)
             self._forget(paths)
         return reasons
+
+    def _is_left_out(self, path: bytes, above: list[bytes]) -> bool:
+        """Tell whether patterns leave an image out, which was not named itself."""
+        folder, name = os.path.split(path)
+        top = next((each for each in above if each in self.state.folders), None)
+        if top is None or path in self.state.files:
+            return False
+        exclusions = self._tops.exclusions
+        return exclusions.has_file(folder, name) or exclusions.covers(folder, top)
 
     def _reasons(self, gone: dict[bytes, list[bytes]]) -> Iterator[str]:
         """Leave out what may be on an unplugged drive, and say so."""

@@ -17,7 +17,7 @@ from imgsearch.queries import PathLike, SearchOptions
 from imgsearch.reports import Transfer
 from imgsearch.storage.layout import Layout
 
-__all__ = ["create", "evaluate", "exists", "open_at", "receive"]
+__all__ = ["create", "discard", "evaluate", "exists", "open_at", "receive"]
 
 
 def exists(location: PathLike) -> bool:
@@ -37,6 +37,15 @@ def create(
     write_state(store, State(record))
     store.flush()
     return MilvusCollection(store, device)
+
+
+def discard(location: PathLike) -> bool:
+    """Remove a collection that was just made and holds nothing; tell whether it is gone."""
+    with closing(Store(Address.of(location))) as store:
+        if store.count():
+            return False
+        store.drop()
+    return True
 
 
 def open_at(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
 from imgsearch.creating import RECALL
@@ -81,6 +81,9 @@ def read_state(store: Store) -> State:
             tuple(map(unquote_to_bytes, fields[name])) for name in ("folders", "files", "excluded")
         )
         model, settings = ModelRecord(**fields["model"]), Settings(**fields["settings"])
+        settings = replace(
+            settings, exclude=tuple(settings.exclude), include=tuple(settings.include)
+        )
         return State(model, settings, folders, files, excluded, ivf)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{where}: what is kept of the collection makes no sense") from error

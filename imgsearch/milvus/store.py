@@ -90,6 +90,11 @@ class Store:
             schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # one is obligatory
             self._make(self._meta, schema)
 
+    def drop(self) -> None:
+        """Remove the collection; without its state there is none, so that goes first."""
+        for name in (self._meta, self._name):
+            self._ask("drop_collection", name)
+
     def load(self) -> None:
         """Have the collection in memory; an index that a crash took away is made first."""
         for name, field in ((self._name, "embedding"), (self._meta, "nothing")):

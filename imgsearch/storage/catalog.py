@@ -37,8 +37,8 @@ class Catalog(Reader):
 
     def image_ids(self, first: int = 0, last: int = 2**63 - 1) -> list[int]:
         """Return the ids of all images from `first` to `last`, ascending."""
-        rows = self._rows("SELECT id FROM images WHERE id BETWEEN ? AND ? ORDER BY id", first, last)
-        return [id_ for (id_,) in rows]
+        statement = "SELECT id FROM images WHERE id BETWEEN ? AND ? ORDER BY id"
+        return [id_ for (id_,) in self._rows(statement, first, last)]
 
     def replaced(self) -> dict[str, bytes]:
         """Return the files that were replaced and may be there yet: names, and their SHA-256."""
@@ -56,7 +56,7 @@ class Catalog(Reader):
             segments = self._records(Segment, "SELECT * FROM segments ORDER BY first_id")
             removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
             ivf = self._ivf()
-            settings = self._settings()
+            settings = self.settings()
         if model is None or settings is None:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
         snapshot = Snapshot(
@@ -75,6 +75,12 @@ class Catalog(Reader):
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, None before it has one."""
         return next(iter(self._records(ModelRecord, "SELECT * FROM model")), None)
+
+    def settings(self) -> Settings | None:
+        """Return what was asked for, None before there is a model."""
+        rows = self._rows("SELECT * FROM settings")
+        rows = [(*facts, patterns_of(out), patterns_of(kept)) for *facts, out, kept in rows]
+        return next(iter(self._made(Settings, rows)), None)
 
     def shards(self) -> list[Shard]:
         """Return all shards, ordered by id."""
@@ -278,16 +284,9 @@ class Catalog(Reader):
         rows = self._rows(
             "SELECT images.id FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? AND path = ? AND name = ?",
-            spot.root,
-            spot.folder,
-            spot.name,
+            *(spot.root, spot.folder, spot.name),
         )
         return int(rows[0][0]) if rows else None
-
-    def _settings(self) -> Settings | None:
-        written = self._rows("SELECT * FROM settings")
-        rows = [(*facts, patterns_of(out), patterns_of(kept)) for *facts, out, kept in written]
-        return next(iter(self._made(Settings, rows)), None)
 
     def _ivf(self) -> IvfRecord | None:
         rows = self._rows("SELECT * FROM ivf")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from imgsearch import local
+from imgsearch.collection import Collection
 from tests.pictures import picture, save_pictures
 from tests.running import Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
@@ -39,11 +41,12 @@ def here(tmp_path: Path) -> Path:
 
 def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: Path) -> None:
     ended = run("index", photos)
-    first, *_, last = ended.err.splitlines()
+    said = [line for line in ended.err.splitlines() if not line.startswith("indexing: ")]
+    first, last = said
     assert (ended.code, ended.out) == (0, "")
-    assert first == f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
+    making = f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
+    assert first == f"{making}: to export the network takes some seconds"
     assert last.startswith("40 found: 40 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
-    assert len(ended.err.splitlines()) == 2
     ended = run("query", photos / "0003.png", "-k", "1", "--paths", "--include-self")
     assert (ended.code, ended.out, ended.err) == (0, f"{photos / '0003.png'}\n", "")
 
@@ -61,7 +64,8 @@ def test_the_report_lists_failures_and_accounts_for_every_file(invoke: Invoke, f
     ended = invoke("index", few)
     assert ended.exit_code == 0
     assert ended.stdout == ""
-    failed, total = ended.stderr.splitlines()
+    failed, skipped, total = ended.stderr.splitlines()
+    assert skipped == "1 skipped: 1 text"
     assert failed.startswith(f"failed: {few}/bad\\x1b.jpg: ")
     assert total.startswith("5 found: 3 indexed, 0 unchanged, 1 failed, 1 skipped, in ")
 
@@ -83,10 +87,52 @@ def test_the_report_as_json_has_absolute_paths_and_reasons(
         "unchanged": 0,
         "failed": 1,
         "skipped": 1,
+        "skipped_kinds": {"text": 1},
         "excluded": 0,
         "removed": 0,
+        "left_out": 0,
         "unreadable": [],
     }
+
+
+@pytest.mark.parametrize("name", [None, "bad.jpg"])
+def test_a_collection_that_was_made_for_a_folder_without_images_is_not_left_behind(
+    run: Run, tmp_path: Path, name: str | None
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if name:
+        (folder / name).write_text("no image")
+    ended = run("-c", "new", "index", "folder", cwd=tmp_path)
+    assert ended.code == 1
+    last = ended.err.splitlines()[-1]
+    said = "there are no images in folder; the collection made for them is removed"
+    assert last == f"imgsearch: {said}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_else_is_in_the_folder_of_a_collection_that_is_removed_stays(
+    empty: Path,
+) -> None:
+    (empty / "letter.txt").write_text("keep me")
+    assert local.discard(empty)
+    assert [path.name for path in empty.iterdir()] == ["letter.txt"]
+
+
+def test_a_collection_that_has_or_had_images_is_not_removed(indexed: Path) -> None:
+    assert not local.discard(indexed)
+    with Collection.open(indexed, device="cpu") as collection:
+        assert collection.info().images == 40
+
+
+def test_an_empty_folder_is_told_and_leaves_a_collection_as_it_was(
+    run: Run, indexed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = run("-c", indexed, "index", "empty", cwd=tmp_path)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "imgsearch: there are no images in empty"
+    assert run("-c", indexed, "index").code == 0
 
 
 def test_a_collection_whose_name_is_not_utf_8_is_refused(

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, and nothing where there is none."""
+"""Progress: a bar on a terminal, and few lines or none where there is none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import subprocess
 import termios
 from pathlib import Path
 
+import pytest
+
+from imgsearch.cli.progress import FIRST_PAUSE, ProgressBar
+from imgsearch.reports import Progress
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command
 
@@ -18,6 +22,24 @@ def test_progress_is_quiet_where_there_is_no_terminal(run: Run, empty: Path, pho
     ended = run("-c", empty, "index", photos)
     assert re.fullmatch(r"40 found: 40 indexed, .* in \d+\.\d s\n", ended.err)
     assert ended.out == ""
+
+
+def test_a_long_run_without_a_terminal_has_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    with ProgressBar(clock=lambda: now) as bar:
+        bar(Progress(10, None))
+        assert capsys.readouterr().err == ""
+        now = FIRST_PAUSE
+        bar(Progress(1_000, None))
+        bar(Progress(1_001, 7_000))
+        rate = 1_000 / FIRST_PAUSE
+        assert capsys.readouterr().err == f"indexing: 1,000 files, {rate:.0f} files/s\n"
+        now += 2 * FIRST_PAUSE
+        bar(Progress(1_500, 1_500 + round(1_500 / now * 120)))
+        said = r"indexing: 1,500 of [\d,]+ files, \d+ files/s, 2:00 left\n"
+        assert re.fullmatch(said, capsys.readouterr().err)
 
 
 def test_progress_on_a_terminal_has_count_rate_and_time_left(empty: Path, tmp_path: Path) -> None:

@@ -43,6 +43,25 @@ def test_a_sound_collection_ends_with_0_and_one_line(indexed: Path, run: Run) ->
     )
 
 
+def test_files_that_are_not_what_was_indexed_are_named_and_are_no_damage(
+    empty: Path, tree: Path, run: Run
+) -> None:
+    run("-c", empty, "index", tree)
+    path = tree / "0000.jpg"
+    shutil.copyfile(tree / "0002.jpg", path)
+    ended = run("-c", empty, "verify")
+    assert ended.code == 0
+    first, *_, last = ended.out.splitlines()
+    assert first == f"changed: {path}"
+    assert last.endswith(
+        "the collection is sound, but 1 file is not what was indexed; "
+        "`imgsearch index` brings it up to date"
+    )
+    assert json.loads(run("-c", empty, "verify", "--json").out)["changed"] == [{"path": str(path)}]
+    run("-c", empty, "index")
+    assert run("-c", empty, "verify").out.endswith("all is well\n")
+
+
 def test_damage_ends_with_4_and_names_the_file_and_the_remedy(indexed: Path, run: Run) -> None:
     shard = next((indexed / "vectors").iterdir())  # on a busy machine there are several
     _flip(shard)
