@@ -10,7 +10,6 @@ from imgsearch.cli import options, server_options
 from imgsearch.cli.chatter import libraries_silenced
 from imgsearch.cli.locating import locate_any
 from imgsearch.cli.output import shown, where
-from imgsearch.cli.waiting import end_soon
 from imgsearch.errors import PackageError
 
 __all__ = ["serve"]
@@ -84,4 +83,3 @@ def serve(
 
     with libraries_silenced():
         serve(location, served, device=device, trust_model=trust_model, ready=ready)
-    end_soon(0)  # a thread may wait for a disk that does not answer

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import NoReturn, ParamSpec, TypeVar
 
-__all__ = ["end_at_once", "end_soon", "is_left_behind", "waiting_for"]
+__all__ = ["end_at_once", "is_left_behind", "waiting_for"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,16 +41,6 @@ def end_at_once(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def end_soon(code: int, seconds: float = 1.0) -> None:
-    """End the process at once if its other threads are not done within so many seconds."""
-    until = time.monotonic() + seconds
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(max(0.0, until - time.monotonic()))
-            if thread.is_alive():
-                end_at_once(code)
 
 
 def is_left_behind() -> bool:

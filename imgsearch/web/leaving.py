@@ -23,7 +23,7 @@ async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
     """Await an answer, and cancel it if the client leaves; the request's body has been read.
 
     Raises:
-        HTTPException: 400, it left.
+        HTTPException: 400, it left; 503, the server ends.
     """
     answer = asyncio.ensure_future(answering)
     leaving = asyncio.ensure_future(_leaving(request))
@@ -32,10 +32,18 @@ async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
         if not answer.done():
             raise HTTPException(400, "the client left before it was answered")
         return answer.result()
+    except asyncio.CancelledError as error:
+        raise HTTPException(503, "the server is ending", {"Retry-After": "5"}) from error
     finally:
         for task in (answer, leaving):
             task.cancel()
-        await asyncio.gather(answer, leaving, return_exceptions=True)
+            task.add_done_callback(_heed)
+
+
+def _heed(task: asyncio.Future[Any]) -> None:
+    """Look at what a task that nobody awaits any more ended with, or asyncio complains."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _leaving(request: Request) -> None:

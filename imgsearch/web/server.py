@@ -69,7 +69,7 @@ def serve(
         options = replace(options, port=listening.getsockname()[1])
         with closing(Service(collection, options)) as service:
             service.warm_up()
-            server = make_server(create_app(service, options))
+            server = make_server(create_app(service, options), ending=service.close)
             ready(_address(options))
             with suppress(KeyboardInterrupt):  # which is how it is meant to end
                 server.run(sockets=[listening])
@@ -99,8 +99,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make_server(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Server:
-    """Return the server of an application; `run` it with a socket."""
+def make_server(
+    app: ASGIApp, limits: Limits | None = None, ending: Callable[[], None] | None = None
+) -> uvicorn.Server:
+    """Return the server of an application; `run` it with a socket.
+
+    Args:
+        app: the application.
+        limits: of its connections; None for the usual ones.
+        ending: called once it is to end, and what is under way takes long: to cut it short.
+    """
     limits = limits or Limits(connections=CONNECTIONS, head_seconds=HEADER_SECONDS)
     config = uvicorn.Config(
         app,
@@ -116,11 +124,20 @@ def make_server(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
-    return _Server(config)
+    return _Server(config, ending)
 
 
 class _Server(uvicorn.Server):
     """A server that ends when it is told to, whatever is under way."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._ending is not None:
+            asyncio.get_running_loop().call_later(GRACE / 2, self._ending)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
