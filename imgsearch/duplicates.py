@@ -16,6 +16,7 @@ from contextlib import closing
 import numpy as np
 
 from imgsearch.copies import Duplicates
+from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.likeness import ALIKE, Overlay, flattened
 from imgsearch.embedding.pipeline import cores
 from imgsearch.grouping import Grouping, Looks
@@ -31,6 +32,7 @@ __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
 MIN_SIMILARITY = 0.8  # of embeddings: a small copy of an image can be as far from it
 BLOCK = 1_024  # entries of the catalog
+SECONDS = 60.0  # that decoding an image may take
 SEARCHED = 64  # images at once, so that progress is seen
 NEIGHBOURS = 16  # of an image at first; four times as many while all are near enough
 MOST_NEIGHBOURS = 1_024
@@ -69,8 +71,9 @@ def find_duplicates(
         progress(0, view.count)
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
         same = _by_content(catalog, ids)
-        with ThreadPoolExecutor(cores()) as threads:
-            looks = Looks(catalog, threads)
+        # The threads are ended last: they wait for the decoders.
+        with ThreadPoolExecutor(cores()) as threads, decoders(cores(), SECONDS) as lane:
+            looks = Looks(catalog, threads, lane)
             near: dict[int, set[int]] = defaultdict(set)
             compared = 0
             for count, pairs in _near(view, same, min_similarity, looks):

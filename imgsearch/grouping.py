@@ -12,10 +12,12 @@ from functools import partial
 from typing import TypeVar
 
 from imgsearch.copies import Copy, Duplicates, Group, RawPhoto
+from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.holdings import Holdings, advantage, worth
 from imgsearch.embedding.inspection import Inspection, inspect, why_not
+from imgsearch.embedding.lanes import Lane
 from imgsearch.embedding.likeness import EDGE
-from imgsearch.embedding.pictures import Glance, glance
+from imgsearch.embedding.pictures import Glance
 from imgsearch.embedding.sources import open_source, status_of
 from imgsearch.errors import ImageError, SettingError, reason_of
 from imgsearch.reports import Failure
@@ -35,30 +37,37 @@ _Seen = TypeVar("_Seen")
 
 @dataclass(slots=True)
 class Looks:
-    """What was seen of images: the latest glances and close looks."""
+    """What was seen of images: the latest glances and close looks.
+
+    Worker processes glance at them, with limits of time and memory; only what they could decode is
+    looked at closely, which happens here.
+    """
 
     catalog: Catalog
     threads: ThreadPoolExecutor
+    lane: Lane
     failures: dict[int, Failure] = field(default_factory=dict)
     _glances: dict[int, Glance] = field(default_factory=dict)
     _inspections: dict[int, Inspection] = field(default_factory=dict)
 
     def glances(self, ids: Iterable[int]) -> dict[int, Glance]:
         """Return small pictures of images, of as many as can be read."""
-        return self._of(list(dict.fromkeys(ids)), self._glances, GLANCES, _glance)
+        return self._of(list(dict.fromkeys(ids)), self._glances, GLANCES, self._glance)
 
     def closely(self, ids: Sequence[int]) -> Iterator[tuple[int, Inspection]]:
         """Yield what a close look at images shows, of as many as can be read."""
         for start in range(0, len(ids), INSPECTIONS // 2):
             some = ids[start : start + INSPECTIONS // 2]
-            yield from self._of(some, self._inspections, INSPECTIONS, inspect).items()
+            unseen = [id_ for id_ in some if id_ not in self._inspections]
+            self.glances(unseen)
+            yield from self._of(some, self._inspections, INSPECTIONS, _inspection).items()
 
     def _of(
         self,
         ids: Sequence[int],
         kept: dict[int, _Seen],
         most: int,
-        decode: Callable[[bytes, str], _Seen],
+        decode: Callable[[Entry], _Seen],
     ) -> dict[int, _Seen]:
         missing = [id_ for id_ in ids if id_ not in kept and id_ not in self.failures]
         entries = self.catalog.entries_of(missing)
@@ -74,15 +83,18 @@ class Looks:
             del kept[id_]
         return found
 
+    def _glance(self, entry: Entry) -> Glance:
+        with self.lane.decoder() as decoder:
+            return decoder.glance(Stored(entry.path, entry.digest), EDGE)
 
-def _glance(content: bytes, path: str) -> Glance:
-    del path
-    return glance(content, EDGE)
+
+def _inspection(entry: Entry) -> Inspection:
+    return inspect(_content_of(entry), entry.path)
 
 
-def _seen(entry: Entry, decode: Callable[[bytes, str], _Seen]) -> _Seen | Failure:
+def _seen(entry: Entry, decode: Callable[[Entry], _Seen]) -> _Seen | Failure:
     try:
-        return decode(_content_of(entry), entry.path)
+        return decode(entry)
     except OSError as error:
         return Failure(entry.path, f"cannot be read: {reason_of(error)}")
     except SettingError as error:

@@ -9,7 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from imgsearch import duplicates, sampling
 from imgsearch.collection import Collection
+from imgsearch.verifying import verify
 from tests.accounts import age, did
 from tests.harm import Harm
 from tests.pictures import save_pictures
@@ -107,3 +109,29 @@ def test_workers_that_are_killed_from_outside_cost_nothing_that_the_next_run_doe
     fault("")  # whatever it was, it is over
     assert did(collection.index(tree)) == {"indexed": 1, "unchanged": 19}
     harm.done("killed workers")
+
+
+@pytest.mark.parametrize("deed", ["a null pointer", "a loop that never lets go of Python's lock"])
+def test_duplicates_and_verify_outlive_a_deadly_decoder(
+    deed: str,
+    collection: Collection,
+    empty: Path,
+    tmp_path: Path,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duplicates, "SECONDS", 1.0)
+    monkeypatch.setattr(sampling, "SECONDS", 1.0)
+    tree = tmp_path / "tree"
+    good = save_pictures(tree, 6)
+    for name in ("one.png", "other.png"):  # the same content twice
+        (tree / name).write_bytes(good[1].read_bytes() + b"deadly")
+    age(tree)
+    collection.index(tree)
+    fault(FUNCTIONS + f'when_sent(b"deadly", lambda: {DEADLY[deed][0]})')
+    found = duplicates.find_duplicates(empty)
+    # One of them, as they have the same content.
+    assert [Path(each.path).name for each in found.unreadable] == ["one.png"]
+    assert all("crash" in each.reason or "longer" in each.reason for each in found.unreadable)
+    checked = verify(empty)
+    assert (checked.damages, checked.sampled, checked.embedded) == ((), 8, 6)
