@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ordinary_folder", "ordinary_user"]
+__all__ = ["give_away", "ordinary_folder", "ordinary_user"]
 
 _NOBODY = 65534
 
@@ -32,3 +32,10 @@ def ordinary_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(user)
+
+
+def give_away(folder: Path) -> None:
+    """Let the ordinary user own a folder and all that is in it."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, _NOBODY, -1)

@@ -19,7 +19,7 @@ from imgsearch.cli.answers import BLOCK
 from imgsearch.cli.pictures import Picture, pictures
 from imgsearch.collection import Collection
 from tests.pictures import picture, save_pictures
-from tests.privileges import ordinary_folder, ordinary_user
+from tests.privileges import give_away, ordinary_folder, ordinary_user
 from tests.running import imgsearch_command, run_python
 from tests.small_network import INPUT_SIZE
 
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_listed_ends_with_3(
     indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ordinary_folder() as folder:
-        shutil.copytree(indexed, folder / "collection")
+        give_away(shutil.copytree(indexed, folder / "collection"))
         save_pictures(folder / "tree", 2)
         (folder / "tree" / "below").mkdir(mode=0)
         monkeypatch.chdir(folder)

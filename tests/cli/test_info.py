@@ -22,6 +22,7 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
         "failed",
         "skipped",
         "excluded",
+        "left_out",
         "roots",
         "model",
         "settings",

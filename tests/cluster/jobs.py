@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -40,7 +41,9 @@ class _Job:
         outcomes = embed_here()(
             paths, wanted=_everything, model=self._model, input_size=self._record.input_size
         )
-        shard = self._staging.add(self._record.onnx_sha256, list(zip(paths, outcomes, strict=True)))
+        ctimes = {path: os.stat(path).st_ctime_ns for path in paths if os.path.exists(path)}
+        done_here = list(zip(paths, outcomes, strict=True))
+        shard = self._staging.add(self._record.onnx_sha256, done_here, ctimes)
         self._staged.append((self._put, shard))
         self._put += 1
         return self._put - 1
