@@ -39,6 +39,7 @@ from imgsearch import Collection, find_duplicates
 LEAST_PRECISION = 0.998
 LEAST_RECALL = 0.98
 STEPS = 40  # of a cross-fade
+OF_PHOTOS = {"retouched", "cross-fade"}
 APART = 0.1  # of a cross-fade: what is as far apart shows different things
 
 
@@ -189,10 +190,14 @@ def _family(path: str, folder: Path) -> str:
 
 
 def _may_be_copies(one: Path, other: Path) -> bool:
-    """Tell whether two pictures are one, or steps of a cross-fade that are as good as one."""
+    """Tell whether two pictures are one, or steps of a cross-fade that are as good as one.
+
+    One photo may be drawn twice, retouched and not, and it is where a cross-fade begins.
+    """
+    kinds = one.parent.parent.name, other.parent.parent.name
     if one.parent != other.parent:
-        return False
-    fade = one.parent.parent.name == "cross-fade"
+        return OF_PHOTOS.issuperset(kinds)
+    fade = kinds[0] == "cross-fade"
     return one == other or (fade and abs(int(one.name) - int(other.name)) < APART * STEPS)
 
 

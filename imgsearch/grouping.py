@@ -174,11 +174,17 @@ class Grouping:
             if keep not in left:
                 continue
             del left[keep]
-            candidates = [id_ for id_ in left if id_ in near[keep]]
-            candidates = [id_ for id_ in candidates if not self._is_one_photo(keep, id_)]
-            copies = list(self._copies(entries[keep], [entries[id_] for id_ in candidates]))
-            for id_ in copies:
-                del left[id_]
+            copies: list[int] = []
+            ahead, tried = near[keep], {keep}
+            while ahead:  # what is near to a copy may be one, too, though it is not near to this
+                candidates = [id_ for id_ in left if id_ in ahead - tried]
+                tried |= ahead
+                candidates = [id_ for id_ in candidates if not self._is_one_photo(keep, id_)]
+                found = list(self._copies(entries[keep], [entries[id_] for id_ in candidates]))
+                for id_ in found:
+                    del left[id_]
+                copies += found
+                ahead = set().union(*(near[id_] for id_ in found)) - tried
             self._add(keep, copies)
             yield 1 + len(copies)
 
