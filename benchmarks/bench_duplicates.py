@@ -112,7 +112,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the copies' parameters")
     parser.add_argument("--images", type=int, help="of UKBench that are taken; all by default")
     parser.add_argument("--families", type=int, default=6, help="drawn of each kind")
-    parser.add_argument("--min-similarity", type=float, default=0.8)
+    parser.add_argument("--min-similarity", type=float, default=0.75)
     return parser.parse_args()
 
 

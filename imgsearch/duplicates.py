@@ -30,7 +30,7 @@ from imgsearch.view import View, open_view
 
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
-MIN_SIMILARITY = 0.8  # of embeddings: a small copy of an image can be as far from it
+MIN_SIMILARITY = 0.75  # of embeddings: a small copy of an image can be as far from it
 BLOCK = 1_024  # entries of the catalog
 SECONDS = 60.0  # that decoding an image may take
 SEARCHED = 64  # images at once, so that progress is seen

@@ -112,7 +112,7 @@ copies_similarity_option = option(
     "--min-similarity",
     type=click.FloatRange(min=-1, max=1),
     metavar="S",
-    default=0.8,
+    default=0.75,
     help="Compare the pixels of images that are as similar; lower finds more, and takes longer.",
 )
 copies_yes_option = switch("--yes", help="Take --delete or --link as confirmed.")
