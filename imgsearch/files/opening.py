@@ -93,7 +93,7 @@ def read_limited(path: Path, most: int) -> bytes:
     """Return the content of a regular file of at most so many bytes; raises as `open_regular`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
+        content = file.read(size + 1) if size <= most else b""
     if max(size, len(content)) > most:
         raise _damaged(path, f"has {size:,} bytes, which is more than it can have")
     return content

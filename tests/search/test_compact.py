@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.errors import DamagedError, StorageError
+from imgsearch.errors import DamagedError
 from imgsearch.search.compact import CompactIndex, train_compact
 from imgsearch.search.ivf import IvfIndex, train
 from imgsearch.search.reranking import rerank
@@ -242,5 +242,5 @@ def test_an_index_of_another_kind_is_damaged(
         CompactIndex.open(tmp_path / "flat")
     with pytest.raises(FileNotFoundError):
         CompactIndex.open(tmp_path / "missing")
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(DamagedError, match="is a folder"):
         CompactIndex.open(tmp_path)

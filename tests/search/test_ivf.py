@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.errors import DamagedError, StorageError
+from imgsearch.errors import DamagedError
 from imgsearch.search.exact import search_exactly
 from imgsearch.search.ivf import IvfIndex, choose_nlist, train, training_size
 from imgsearch.search.vectors import Ids, Vectors
@@ -277,8 +277,8 @@ def test_an_index_that_is_gone_is_left_to_the_caller(tmp_path: Path) -> None:
         IvfIndex.open(tmp_path / "missing")
 
 
-def test_an_index_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="Is a directory"):
+def test_a_folder_in_the_place_of_an_index_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match="is a folder"):
         IvfIndex.open(tmp_path)
 
 
