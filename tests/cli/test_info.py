@@ -44,7 +44,14 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
     assert info["ivf"] is None
     invoke("-c", indexed, "index", "--nlist", "3")
     info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
-    assert info["settings"] == {"nlist": 3, "recall": 0.95, "storage": "flat", "pca": 256}
+    assert info["settings"] == {
+        "nlist": 3,
+        "recall": 0.95,
+        "storage": "flat",
+        "pca": 256,
+        "exclude": [],
+        "include": [],
+    }
     assert (info["ivf"]["nlist"], info["ivf"]["requested_nlist"]) == (3, 3)
     assert info["ivf"]["curve"][0].keys() >= {"nprobe", "recall", "recall_bound"}
     assert all(1 <= nprobe <= 3 for nprobe in info["nprobe"])
