@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -127,10 +128,11 @@ def test_no_file_of_the_user_ends_up_in_an_embedding(
 
 def _confined(parent: int) -> int | None:
     """Return the process that runs a model for another."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for child in children:
-        if "imgsearch.embedding.confined" in Path(f"/proc/{child}/cmdline").read_text():
-            return int(child)
+    for thread in Path(f"/proc/{parent}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has ended, or a child
+            for child in (thread / "children").read_text().split():
+                if "imgsearch.embedding.confined" in Path(f"/proc/{child}/cmdline").read_text():
+                    return int(child)
     return None
 
 
