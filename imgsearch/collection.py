@@ -20,11 +20,18 @@ from imgsearch.engines import Engine
 from imgsearch.entries import Entries
 from imgsearch.errors import SettingError
 from imgsearch.hits import Answer, Hit, HitArrays
-from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
+from imgsearch.queries import (
+    PathLike,
+    Query,
+    QueryOptions,
+    SearchOptions,
+    paths_of,
+    patterns_of,
+    queries_of,
+)
 from imgsearch.querying import Searcher
 from imgsearch.removing import remove
 from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.roots import listed
 from imgsearch.search.vectors import Vectors, combine
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate, open_catalog
@@ -175,6 +182,8 @@ class Collection:
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
+        self._catalog.check_open()
+        given = paths_of(paths)
         device = pick_device(self._device)
         migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
@@ -185,8 +194,8 @@ class Collection:
                 pca=pca,
                 prune=prune,
                 moved=moved,
-                exclude=listed(exclude),
-                include=listed(include),
+                exclude=patterns_of(exclude),
+                include=patterns_of(include),
                 rehash=rehash,
                 workers=cores() if workers is None else workers,
                 time_limit=time_limit,
@@ -197,7 +206,7 @@ class Collection:
                 engine=engine,
                 progress=progress,
             )
-            return update(self._layout, catalog, listed(paths), options)
+            return update(self._layout, catalog, given, options)
 
     def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
         """Take images out until `index` is given the same name; return how many. Files stay.
@@ -211,26 +220,21 @@ class Collection:
             BusyError: another process is writing to the collection.
             StorageError: the disk is full, or cannot be written.
         """
+        self._catalog.check_open()
+        given = paths_of(paths)
         migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
-            return remove(self._layout, catalog, listed(paths))
+            return remove(self._layout, catalog, given)
 
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first.
 
         Args:
-            query: the path of an image, its content as bytes, a Pillow image, its pixels (uint8
-                `[h, w]` or `[h, w, 3]`), or an L2-normalised embedding (float `[dim]`).
-            options: keywords.
-                k: hits; 10 unless given.
-                recall: recall@10 to keep; what the collection promises unless given.
-                nprobe: inverted lists to scan instead, whatever recall that has.
-                exact: compare with every image instead.
-                include_self: keep the image at the query's own path among the hits; unless given,
-                    it is left out, while copies of it elsewhere are hits.
-                exclude_self: what is the default; False is the same as `include_self`.
-                exclude: paths of images to leave out, a list for each query.
-                min_similarity: leave out hits that are less similar than this.
+            query: the path of an image, its content as bytes or as an open file, a Pillow image,
+                its pixels (whole from 0 to 255, or floats from 0 to 1, `[h, w]` or `[h, w, 3]`), or
+                an embedding (`[dim]`, which is L2-normalised), the last two as an array of NumPy, a
+                tensor of torch or lists.
+            options: keywords: those of `imgsearch.queries.SearchOptions`, `k=10` first of all.
 
         Raises:
             ImageError: the image cannot be read.
@@ -257,14 +261,14 @@ class Collection:
         """Answer several queries at once; see `query`.
 
         Args:
-            queries: as for `query`, or embeddings as one float array `[n, dim]`.
+            queries: a list of what `query` takes, or embeddings as one array `[n, dim]`.
             arrays: return arrays `[n, k]` without looking paths up; `k` is at most the number of
                 images, and `min_similarity` is left to a comparison with `similarities`.
             options: as for `query`.
         """
         if not arrays:
             return [list(answer.hits) for answer in self.answer(queries, **options)]
-        settings = SearchOptions(**options)
+        settings, queries = SearchOptions.of(**options), queries_of(queries)
         if settings.min_similarity is not None:
             raise SettingError("arrays hold all hits: compare their similarities yourself")
         return self._searcher.find(queries, self._searcher.embed(queries), settings)
@@ -276,7 +280,7 @@ class Collection:
             queries: as for `query_many`.
             options: as for `query`.
         """
-        settings = SearchOptions(**options)
+        settings, queries = SearchOptions.of(**options), queries_of(queries)
         return self._searcher.answer(queries, self._searcher.embed(queries), settings)
 
     def embed(
@@ -300,15 +304,11 @@ class Collection:
             InputError: a query is no image and no embedding.
             SettingError: the box is empty.
         """
-        box = None if crop is None else Box(*crop)
+        box = None if crop is None else Box.of(crop)
         return self._searcher.embed(queries, box, max_pixels)
 
     def combine(
-        self,
-        queries: Queries,
-        *,
-        unlike: Queries = (),
-        weights: Sequence[float] | None = None,
+        self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None
     ) -> Vectors:
         """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
 

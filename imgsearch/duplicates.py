@@ -20,7 +20,7 @@ from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.likeness import ALIKE, Overlay, flattened
 from imgsearch.embedding.pipeline import cores
 from imgsearch.grouping import Grouping, Looks
-from imgsearch.queries import SearchOptions
+from imgsearch.queries import SearchOptions, number
 from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.searching import search
 from imgsearch.storage.catalog import Catalog
@@ -63,7 +63,7 @@ def find_duplicates(
         SettingError: `min_similarity` makes no sense.
         DamagedError: A file of the collection is missing or damaged.
     """
-    SearchOptions(min_similarity=min_similarity)  # checks it
+    min_similarity = number("min_similarity", min_similarity, -1, 1)
     progress = progress or _nothing
     layout = Layout.at(directory)
     with closing(open_catalog(layout)) as catalog:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from imgsearch.embedding.cropping import Box
 from imgsearch.embedding.limits import MAX_PIXELS
@@ -23,11 +21,13 @@ from imgsearch.embedding.runtime import (
 )
 from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import InputError
-from imgsearch.queries import Query, pixels_of_query
+from imgsearch.queries import Query, as_array, pixels_of_query, queries_of, whole
 from imgsearch.search.vectors import Vectors, as_queries
 from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embedder", "open_on_gpus"]
+
+_NEAR = 0.01  # to 1, the squared norm of an embedding; the rows of a picture have any
 
 
 class Embedder:
@@ -66,10 +66,10 @@ class Embedder:
         max_pixels: int = MAX_PIXELS,
     ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
+        queries = queries_of(queries)
+        max_pixels = whole("max_pixels", max_pixels, 1)
         if isinstance(queries, np.ndarray) and crop is None:
             return as_queries(queries, self._record.dim)
-        if isinstance(queries, str | bytes | os.PathLike | Image.Image):
-            raise InputError("several queries are expected: give a list, even for one")
         rows = [self._embed_one(query, crop, max_pixels) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
@@ -80,9 +80,17 @@ class Embedder:
             close()
 
     def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
+        shape: tuple[int, ...] = getattr(query, "shape", ())
+        if len(shape) == 2 and shape[0] > 1 and shape[1] == self._record.dim:
+            rows = as_array(query)
+            if rows.dtype.kind == "f" and (np.abs(np.vecdot(rows, rows) - 1) < _NEAR).all():
+                raise InputError(
+                    f"{shape[0]} embeddings are no query; give one embedding, or give them to "
+                    "query_many; pixels are uint8 [h, w, 3]"
+                )
         pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
         if pixels is None:
-            return as_queries(np.asarray(query), self._record.dim)
+            return as_queries(as_array(query), self._record.dim)
         return self._model().embed(pixels[None])
 
     def _model(self) -> Runtime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from imgsearch.errors import BusyError, NoImageError, missing
+from imgsearch.queries import items, whole
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import undisturbed
@@ -13,6 +14,8 @@ from imgsearch.storage.records import Entry
 from imgsearch.view import View
 
 __all__ = ["Entries"]
+
+_LEAST = -(2**63)  # of what SQLite takes for an id
 
 
 class Entries:
@@ -30,17 +33,18 @@ class Entries:
         Raises:
             NoImageError: it is not in the collection (any more).
         """
-        for entry in self._catalog.entries_of([id_]):
+        for entry in self._catalog.entries_of([whole("an id", id_, _LEAST)]):
             return entry
         raise NoImageError(id_)
 
     def find(self, ids: Sequence[int]) -> dict[int, Entry]:
         """Return what is known of those images that are in the collection."""
-        return {entry.id: entry for entry in self._catalog.entries_of(ids)}
+        return {entry.id: entry for entry in self._catalog.entries_of(_ids(ids))}
 
     def after(self, id_: int, limit: int) -> list[Entry]:
         """Return up to `limit` images in the order in which they came, those after an id."""
-        return self._catalog.entries_of(self._catalog.ids_after(id_, limit))
+        after, most = whole("an id", id_, _LEAST), whole("limit", limit, 0)
+        return self._catalog.entries_of(self._catalog.ids_after(after, most))
 
     def embeddings(self, ids: Sequence[int]) -> Vectors:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
@@ -49,6 +53,7 @@ class Entries:
             NoImageError: one of them is not in the collection (any more).
             DamagedError: a file of the collection is missing or damaged.
         """
+        ids = _ids(ids)
         there = self.find(ids)
         for id_ in ids:
             if id_ not in there:
@@ -68,3 +73,7 @@ class Entries:
                 return False
         except BusyError:
             return True
+
+
+def _ids(ids: Sequence[int]) -> list[int]:
+    return [whole("an id", id_, _LEAST) for id_ in items("ids", ids)]

@@ -6,7 +6,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from imgsearch.embedding.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.embedding.sources import is_url, located, status_of
@@ -20,15 +19,12 @@ __all__ = [
     "existing",
     "is_at",
     "is_below",
-    "listed",
     "plain_path",
     "real_path",
     "relative",
     "resolved_path",
     "upwards",
 ]
-
-_Given = TypeVar("_Given", bound="str | os.PathLike[str]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,6 @@ class Roots:
                 is_out = self.exclusions.covers(folder, root.path)
                 return not is_out and self.excluded.isdisjoint(within)
         return False
-
-
-def listed(given: _Given | Iterable[_Given]) -> list[_Given]:
-    """Return what is given as one path, or one pattern, or as several, as a list."""
-    return [given] if isinstance(given, str | os.PathLike) else list(given)
 
 
 def upwards(path: bytes) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ import numpy as np
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.folding import IVF_FROM, fold, remove_orphans
-from imgsearch.queries import SearchOptions
+from imgsearch.queries import SearchOptions, items, whole
 from imgsearch.search.compact import train_compact
 from imgsearch.search.curves import ladder, lower_bound
 from imgsearch.search.exact import search_exactly
@@ -98,15 +98,11 @@ def tune(
         BusyError: another process is writing to the collection.
         StorageError: the disk has no room for one more index.
     """
-    for name, values in (("nlist", nlist), ("nprobe", nprobe), ("queries", [queries])):
-        if min(values, default=1) < 1:
-            raise SettingError(f"{name} is {min(values)}; it must be 1 or more")
-    SearchOptions(recall=recall)
     options = _Options(
-        nlist=nlist,
-        nprobe=nprobe,
-        recall=recall,
-        queries=queries,
+        nlist=[whole("nlist", count, 1) for count in items("nlist", nlist)],
+        nprobe=[whole("nprobe", count, 1) for count in items("nprobe", nprobe)],
+        recall=SearchOptions(recall=recall).recall,
+        queries=whole("queries", queries, 1),
         device=pick_device(device),
         progress=progress,
     )

@@ -14,7 +14,7 @@ from imgsearch.engines import Engine, assign_here
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.folding import Tail, fold, remove_orphans
 from imgsearch.moving import move_roots
-from imgsearch.queries import SearchOptions
+from imgsearch.queries import SearchOptions, items, number, paths_of, whole
 from imgsearch.reports import IndexReport, Progress
 from imgsearch.run import Embed, Run
 from imgsearch.storage.layout import Layout
@@ -59,10 +59,19 @@ class UpdateOptions:
             raise SettingError(f'storage is {self.storage!r}; it must be "flat" or "compact"')
         for name in ("nlist", "pca", "workers", "time_limit", "max_pixels"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is None:
+                continue
+            if name != "time_limit":
+                value = whole(name, value, 1)
+            elif not 0 < (seconds := number(name, value, -math.inf, math.inf)) < math.inf:
                 raise SettingError(f"{name} is {value}; it must be more than 0")
+            else:
+                value = seconds
+            object.__setattr__(self, name, value)  # it is frozen, and made just now
         if self.recall is not None:
-            SearchOptions(k=1, recall=self.recall)
+            object.__setattr__(self, "recall", SearchOptions(recall=self.recall).recall)
+        if self.moved is not None and len(paths_of(items("moved", self.moved))) != 2:
+            raise SettingError("moved is two folders: where it was, and where it is now")
 
 
 def update(

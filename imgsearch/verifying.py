@@ -21,6 +21,7 @@ from imgsearch.embedding.pipeline import cores
 from imgsearch.errors import DamagedError
 from imgsearch.mending import Mender, mend_catalog
 from imgsearch.originals import Originals
+from imgsearch.queries import whole
 from imgsearch.sampling import Sample
 from imgsearch.search.inverted import InvertedFile
 from imgsearch.storage.catalog import Catalog
@@ -90,6 +91,8 @@ def verify(
         UntrustedModelError: imgsearch did not export the model.
     """
     started = time.monotonic()
+    sample = whole("sample", sample, 0)
+    workers = None if workers is None else whole("workers", workers, 1)
     layout = Layout.at(directory)
     if repair and is_older(layout):
         migrate(layout)

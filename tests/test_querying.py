@@ -6,16 +6,22 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from imgsearch.collection import Collection
-from imgsearch.errors import ImageError, InputError, SettingError
+from imgsearch.errors import ImageError, ImgsearchError, InputError, SettingError
 from imgsearch.hits import Answer, Search
 from imgsearch.queries import QueryOptions
 from imgsearch.reports import Progress
@@ -330,6 +336,143 @@ def test_part_of_an_image_can_be_searched_for(opened: Collection, photos: Path) 
     np.testing.assert_array_equal(whole, opened.embed([path], crop=(0, 0, 1, 7)))
 
 
+def kinds_of_pixels(pixels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the same picture in every way in which pixels may be given."""
+    odd = np.zeros((2 * pixels.shape[0], pixels.shape[1], 3), np.uint8)[::2]
+    odd[:] = pixels
+    read_only = pixels.copy()
+    read_only.flags.writeable = False
+    return {
+        "float32": (pixels / 255).astype(np.float32),
+        "big-endian": (pixels / 255).astype(">f8"),
+        "int64": pixels.astype(np.int64),
+        "not contiguous": odd,
+        "read-only": read_only,
+        "lists": pixels.tolist(),
+        "channels first": np.moveaxis(pixels, -1, 0),
+        "a tensor": torch.from_numpy(np.moveaxis(pixels, -1, 0) / np.float32(255)),
+        "a tensor with a gradient": torch.tensor(pixels / 255.0, requires_grad=True),
+    }
+
+
+def test_pixels_may_be_given_in_every_way_whose_meaning_is_plain(opened: Collection) -> None:
+    pixels = np.asarray(picture(3))
+    expected = opened.embed([pixels])
+    for kind, query in kinds_of_pixels(pixels).items():
+        np.testing.assert_array_equal(opened.embed([query]), expected, err_msg=kind)
+    grey = np.asarray(picture(3).convert("L"))
+    for query in (grey / 255.0, grey[..., None], torch.from_numpy(grey.copy())):
+        np.testing.assert_array_equal(opened.embed([query]), opened.embed([grey]))
+
+
+def test_an_embedding_may_be_given_in_every_way_whose_meaning_is_plain(opened: Collection) -> None:
+    unit = random_embeddings(1, seed=3)[0]
+    expected = [hit.id for hit in opened.query(unit, exact=True)]
+    ways: list[Any] = [unit * 7, unit.tolist(), tuple(unit.tolist()), unit[None], unit[::-1][::-1]]
+    ways += [unit.astype(">f4"), unit.astype(np.float64) * 1e200, torch.from_numpy(unit)]
+    ways.append(torch.tensor(unit, requires_grad=True))
+    for way in ways:
+        assert [hit.id for hit in opened.query(way, exact=True)] == expected
+    together = opened.query_many(ways, exact=True)
+    assert [[hit.id for hit in hits] for hits in together] == [expected] * len(ways)
+    pictures = np.stack([np.asarray(picture(seed)) for seed in (1, 2)])
+    np.testing.assert_array_equal(opened.embed(pictures), opened.embed([*pictures]))
+    several = torch.from_numpy(random_embeddings(4))
+    np.testing.assert_array_equal(opened.embed(cast(Any, several)), random_embeddings(4))
+
+
+def test_the_content_of_an_image_may_be_any_kind_of_bytes_or_an_open_file(
+    opened: Collection, photos: Path
+) -> None:
+    path = photos / "0003.png"
+    content = path.read_bytes()
+    for query in (bytearray(content), memoryview(content), io.BytesIO(content)):
+        assert opened.query(query, k=1)[0].path == str(path)
+    with path.open("rb") as file:
+        assert opened.query(file, k=1)[0].path == str(path)
+
+
+def test_numbers_may_be_those_of_numpy_and_torch(opened: Collection, photos: Path) -> None:
+    path = photos / "0003.png"
+    for k in (np.int64(3), np.uint8(3), torch.tensor(3)):
+        assert opened.query(path, k=cast(Any, k)) == opened.query(path, k=3)
+    low = np.float32(0.5)
+    assert opened.query(path, min_similarity=cast(Any, low)) == opened.query(
+        path, min_similarity=0.5
+    )
+    assert opened.query(path, recall=np.float64(1)) == opened.query(path, exact=True)
+    assert opened.query(path, exact=cast(Any, np.True_)) == opened.query(path, exact=True)
+    crop = np.array([1, 2, 30, 31])
+    np.testing.assert_array_equal(
+        opened.embed([path], crop=cast(Any, crop)), opened.embed([path], crop=(1, 2, 30, 31))
+    )
+    (hit,) = opened.query(path, k=1)
+    assert opened.entries.get(cast(Any, np.int64(hit.id))).path == hit.path
+    ids = np.array([hit.id, 1])
+    assert opened.entries.embeddings(cast(Any, ids)).shape == (2, DIM)
+
+
+def test_queries_may_be_generated(opened: Collection, photos: Path) -> None:
+    paths = sorted(photos.iterdir())[:3]
+    generated = opened.query_many(cast(Any, (path for path in paths)))
+    assert generated == opened.query_many(paths)
+
+
+def test_a_closed_collection_says_so(indexed: Path, photos: Path) -> None:
+    collection = Collection.open(indexed, device="cpu")
+    collection.query(picture(1))
+    collection.close()
+    collection.close()
+    uses: list[Callable[[], Any]] = [
+        lambda: collection.query(photos / "0003.png"),
+        lambda: collection.query_many(random_embeddings(2), arrays=True),
+        lambda: collection.index(photos),
+        lambda: collection.remove(photos),
+        collection.info,
+        lambda: collection.entries.get(1),
+        lambda: collection.entries.embeddings([1]),
+    ]
+    for use in uses:
+        with pytest.raises(InputError, match=f"the collection at {indexed} is closed; open it"):
+            use()
+
+
+KINDS = ["f4", "i8", "u1", "?", "c8", "U2", "M8[s]"]
+ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.just(object())
+    | arrays(
+        st.sampled_from(["f4", "i8", "u1", "?", "c8", "U2", "M8[s]"]), array_shapes(max_side=4)
+    ),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=2), each, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(query=ANYTHING, option=st.sampled_from(sorted(QueryOptions.__annotations__)), value=ANYTHING)
+def test_whatever_is_asked_is_answered_or_refused(
+    opened: Collection, query: Any, option: str, value: Any
+) -> None:
+    with suppress(ImgsearchError):
+        opened.query(query)
+    with suppress(ImgsearchError):
+        opened.query_many(query)
+    with suppress(ImgsearchError):
+        opened.query(picture(1), **cast(Any, {option: value}))
+    with suppress(ImgsearchError):
+        opened.entries.find(value)
+    with suppress(ImgsearchError):
+        opened.embed([picture(1)], crop=value)
+
+
 REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "no hits": (lambda c: c.query(picture(1), k=0), SettingError, "k is 0"),
     "no lists": (lambda c: c.query(picture(1), nprobe=-1), SettingError, "nprobe is -1"),
@@ -382,17 +525,128 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "a missing file": (lambda c: c.query("/no/such.jpg"), ImageError, "/no/such.jpg: cannot be"),
     "a folder": (lambda c: c.query("/"), ImageError, "/: cannot be read"),
     "nothing": (lambda c: c.query(cast(Any, None)), InputError, "a NoneType is no query"),
-    "a list": (lambda c: c.query(cast(Any, [0.1] * DIM)), InputError, "a list is no query"),
+    "a number": (lambda c: c.query(cast(Any, 5)), InputError, "an? int is no query"),
+    "a list of words": (lambda c: c.query(["a", "b"]), InputError, "made of numbers"),
+    "a ragged list": (lambda c: c.query([[1, 2], [3]]), InputError, "not an array of numbers"),
+    "a mapping": (lambda c: c.query(cast(Any, {"a": 1})), InputError, "a dict is no query"),
+    "nothing for several": (lambda c: c.embed(cast(Any, None)), InputError, "give a list"),
+    "a path for several": (lambda c: c.query_many("a.jpg"), InputError, "give a list"),
+    "text from a file": (
+        lambda c: c.query(cast(Any, io.StringIO("a"))),
+        InputError,
+        "a str is no query",
+    ),
+    "k as a fraction": (lambda c: c.query(picture(1), k=cast(Any, 3.0)), SettingError, "k is 3.0"),
+    "k as a word": (lambda c: c.query(picture(1), k=cast(Any, "3")), SettingError, "k is '3'"),
+    "k as a switch": (lambda c: c.query(picture(1), k=True), SettingError, "k is True"),
+    "no k": (lambda c: c.query(picture(1), k=cast(Any, None)), SettingError, "k is None"),
+    "a large k": (lambda c: c.query(picture(1), k=2**70), SettingError, "k is 118"),
+    "recall as a word": (
+        lambda c: c.query(picture(1), recall=cast(Any, "high")),
+        SettingError,
+        "recall is 'high'; it must be a number",
+    ),
+    "no number as recall": (
+        lambda c: c.query(picture(1), recall=float("nan")),
+        SettingError,
+        "recall is nan",
+    ),
+    "exact as a word": (
+        lambda c: c.query(picture(1), exact=cast(Any, "no")),
+        SettingError,
+        "exact is 'no'; it must be True or False",
+    ),
+    "an option that is none": (
+        lambda c: c.query(picture(1), **cast(Any, {"top": 3})),
+        SettingError,
+        "no option 'top'; there are k, recall",
+    ),
+    "one list to exclude": (
+        lambda c: c.query(picture(1), exclude=cast(Any, "a.jpg")),
+        InputError,
+        "exclude is a str; give a list",
+    ),
+    "numbers to exclude": (
+        lambda c: c.query(picture(1), exclude=cast(Any, [[1]])),
+        InputError,
+        "1 is not a path",
+    ),
+    "three sides": (
+        lambda c: c.embed([picture(1)], crop=cast(Any, (1, 2, 3))),
+        SettingError,
+        "is no box",
+    ),
+    "a box of words": (
+        lambda c: c.embed([picture(1)], crop=cast(Any, "abcd")),
+        SettingError,
+        "is no box",
+    ),
+    "no limit": (
+        lambda c: c.embed([picture(1)], max_pixels=cast(Any, None)),
+        SettingError,
+        "max_pixels is None",
+    ),
+    "weights as words": (
+        lambda c: c.combine([picture(1)], weights=cast(Any, ["a"])),
+        InputError,
+        "weights are numbers",
+    ),
+    "nothing to index": (lambda c: c.index(cast(Any, 5)), InputError, "paths is a int"),
+    "None to index": (lambda c: c.index(cast(Any, [None])), InputError, "None is not a path"),
+    "an empty path": (lambda c: c.index(""), InputError, "is not a path: it is empty"),
+    "bytes to index": (lambda c: c.index(cast(Any, b"a")), InputError, "give a list"),
+    "a NUL to index": (lambda c: c.index("a\0b"), InputError, "is not a path"),
+    "half an nlist": (
+        lambda c: c.index(nlist=cast(Any, 2.5)),
+        SettingError,
+        "nlist is 2.5; it must be a whole number",
+    ),
+    "workers as a word": (
+        lambda c: c.index(workers=cast(Any, "all")),
+        SettingError,
+        "workers is 'all'",
+    ),
+    "one place moved": (lambda c: c.index(moved=cast(Any, ["a"])), SettingError, "two folders"),
+    "nothing to remove": (lambda c: c.remove(cast(Any, None)), InputError, "give a list"),
+    "a word for an id": (
+        lambda c: c.entries.get(cast(Any, "7")),
+        SettingError,
+        "an id is '7'; it must be a whole number",
+    ),
+    "a large id": (lambda c: c.entries.get(2**63), SettingError, "an id is 922"),
+    "one id for several": (lambda c: c.entries.find(cast(Any, 7)), InputError, "give a list"),
+    "a negative limit": (lambda c: c.entries.after(0, -1), SettingError, "limit is -1"),
     "another length": (lambda c: c.query(np.ones(7)), InputError, "has 48 values"),
-    "not normalised": (lambda c: c.query(np.ones(DIM)), InputError, "not L2-normalised"),
-    "no number": (lambda c: c.query(np.full(DIM, np.nan)), InputError, "not L2-normalised"),
+    "only zeros": (lambda c: c.query(np.zeros(DIM)), InputError, "or only zeros"),
+    "no number": (lambda c: c.query(np.full(DIM, np.nan)), InputError, "not finite"),
+    "no pixels in an image": (
+        lambda c: c.query(Image.new("RGB", (0, 9))),
+        ImageError,
+        "image: has no pixels",
+    ),
+    "numbers beyond pixels": (
+        lambda c: c.query(np.full((9, 9), 256, np.int64)),
+        InputError,
+        "go from 0 to 255, and these go from 256 to 256",
+    ),
+    "floats beyond pixels": (
+        lambda c: c.query(np.full((9, 9, 3), 254.0)),
+        InputError,
+        "go from 0 to 1, and these go from 254 to 254",
+    ),
+    "pixels that are no numbers": (
+        lambda c: c.query(np.full((9, 9), np.nan)),
+        InputError,
+        "go from 0 to 1",
+    ),
+    "complex pixels": (lambda c: c.query(np.ones((9, 9), complex)), InputError, "is no image"),
     "words": (lambda c: c.query(np.array(["a"])), InputError, "made of numbers"),
     "no pixels": (lambda c: c.query(np.empty((0, 4, 3), np.uint8)), InputError, "is no image"),
     "five channels": (lambda c: c.query(np.ones((4, 4, 5), np.uint8)), InputError, "is no image"),
-    "images in one array": (
-        lambda c: c.query_many(np.ones((2, 4, 4, 3), np.uint8)),
+    "an image for several": (
+        lambda c: c.query_many(np.ones((4, 4, 3), np.uint8)),
         InputError,
-        "has 48 values",
+        "several queries are expected, and this array has the shape",
     ),
 }
 
@@ -419,7 +673,7 @@ def test_a_pipe_is_no_query_and_is_not_waited_for(opened: Collection, tmp_path: 
 
 
 def test_several_embeddings_are_not_one_query(opened: Collection) -> None:
-    with pytest.raises(InputError, match="no query; give one embedding"):
+    with pytest.raises(InputError, match="2 embeddings are no query; give one"):
         opened.query(random_embeddings(2))
 
 

@@ -15,6 +15,9 @@ from imgsearch.forms import answer_fields, dump, hit_fields, path_fields
 
 __all__ = ["Form", "as_csv", "as_json", "as_paths", "as_table"]
 
+#: What a cell begins with that a spreadsheet may take for a formula; full-width in some countries.
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+
 #: Lazy, so that an answer is printed as soon as it is there.
 Form: TypeAlias = Callable[[Iterable[Answered]], Iterator[str | bytes]]
 
@@ -52,7 +55,7 @@ def as_paths(
 
 
 def as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:
-    """Yield a header and a row for each hit (RFC 4180, UTF-8), paths as in JSON.
+    """Yield a header and a row for each hit (RFC 4180, UTF-8), paths as in JSON; no formulas.
 
     Args:
         answers: to be printed.
@@ -71,8 +74,16 @@ def as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[b
 
 def _row(*values: str | float) -> bytes:
     row = io.StringIO(newline="")
-    csv.writer(row).writerow(values)
+    csv.writer(row).writerow([_guarded(v) if isinstance(v, str) else v for v in values])
     return row.getvalue().encode()
+
+
+def _guarded(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe is put before it.
+
+    After OWASP, "CSV Injection". A mere `-`, as stdin is called, is none.
+    """
+    return f"'{text}" if len(text) > 1 and text.lstrip(" ")[:1] in _FORMULA else text
 
 
 def _asked(answered: Answered) -> dict[str, Any]:

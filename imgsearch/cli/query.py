@@ -116,7 +116,7 @@ def _form(ctx: click.Context, name: str | None) -> Form:
         case "as_csv":
             return partial(as_csv, terminal=sys.stdout.isatty())
         case "paths" if ctx.params["null"]:
-            return partial(as_paths, end=b"\0")
+            return partial(as_paths, end=b"\0", terminal=sys.stdout.isatty())
         case "paths":
             return partial(as_paths, terminal=sys.stdout.isatty())
         case _:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from imgsearch.errors import InputError, SettingError
 
@@ -33,6 +34,18 @@ class Box:
     top: float
     right: float
     bottom: float
+
+    @classmethod
+    def of(cls, sides: object) -> Box:
+        """Return the box of four numbers, or raise `SettingError`."""
+        try:
+            left, top, right, bottom = map(float, cast("Iterable[float]", sides))
+        except (TypeError, ValueError, OverflowError):
+            raise SettingError(
+                f"the crop {' '.join(repr(sides).split())[:60]} is no box; give left, top, right "
+                "and bottom"
+            ) from None
+        return cls(left, top, right, bottom)
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.left, self.top, self.right, self.bottom))):

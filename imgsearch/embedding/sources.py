@@ -13,7 +13,7 @@ from typing import BinaryIO
 from imgsearch.embedding import remote
 from imgsearch.embedding.remote import is_url
 from imgsearch.embedding.stamps import Stamp, stamp_of
-from imgsearch.errors import ImageError, InputError
+from imgsearch.errors import ImageError, InputError, reason_of
 
 __all__ = [
     "TimedFile",
@@ -46,7 +46,10 @@ def located(path: str | bytes | os.PathLike[str]) -> bytes:
     Raises:
         InputError: it is empty, holds a NUL, or is a URL that cannot be used.
     """
-    raw = os.fsencode(path)
+    try:
+        raw = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputError(f"{path!r} is not a path: {reason_of(error)}") from error
     if is_url(raw):
         return remote.plain_url(raw)
     if not raw or b"\0" in raw:

@@ -28,9 +28,17 @@ from imgsearch.milvus.removing import remove
 from imgsearch.milvus.state import read_state
 from imgsearch.milvus.store import MOST_LISTS, Store
 from imgsearch.milvus.viewing import MilvusView
-from imgsearch.queries import PathLike, Query, QueryOptions, SearchOptions
+from imgsearch.queries import (
+    PathLike,
+    Query,
+    QueryOptions,
+    SearchOptions,
+    paths_of,
+    patterns_of,
+    queries_of,
+)
 from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.roots import listed, plain_path, real_path, resolved_path
+from imgsearch.roots import plain_path, real_path, resolved_path
 from imgsearch.search.vectors import Ids, Vectors, combine
 from imgsearch.searching import left_out, names_left_out, search
 
@@ -107,7 +115,7 @@ class MilvusCollection:
             raise SettingError(f"nlist is {nlist}; in Milvus, it is from 1 to {MOST_LISTS:,}")
         state = read_state(self.store)
         kept = state.settings.exclude, state.settings.include
-        changed = changed_patterns(kept, listed(exclude), listed(include))
+        changed = changed_patterns(kept, patterns_of(exclude), patterns_of(include))
         settings = replace(
             state.settings,
             exclude=changed[0],
@@ -147,14 +155,14 @@ class MilvusCollection:
         options = RunOptions(
             embed=embed, own=model.parent, prune=prune, rehash=rehash, progress=progress
         )
-        report = index(self.store, replace(state, settings=settings), listed(paths), options)
+        report = index(self.store, replace(state, settings=settings), paths_of(paths), options)
         if engine is not None:
             engine.committed()
         return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Take images out, and keep them out; see `Collection.remove`."""
-        return remove(self.store, read_state(self.store), listed(paths))
+        return remove(self.store, read_state(self.store), paths_of(paths))
 
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first; see `Collection.query`."""
@@ -170,7 +178,7 @@ class MilvusCollection:
         """Answer several queries at once; see `Collection.query_many`."""
         if not arrays:
             return [list(answer.hits) for answer in self.answer(queries, **options)]
-        settings = SearchOptions(**options)
+        settings, queries = SearchOptions.of(**options), queries_of(queries)
         if settings.min_similarity is not None:
             raise SettingError("arrays hold all hits: compare their similarities yourself")
         without = self._left_out(queries, settings)
@@ -180,7 +188,7 @@ class MilvusCollection:
         self, queries: Sequence[Query] | Vectors, **options: Unpack[QueryOptions]
     ) -> list[Answer]:
         """Answer several queries at once, and tell how each was searched."""
-        settings = SearchOptions(**options)
+        settings, queries = SearchOptions.of(**options), queries_of(queries)
         embeddings = self._embedder.embed(queries)
         without = self._left_out(queries, settings)
         while True:
@@ -198,7 +206,7 @@ class MilvusCollection:
         max_pixels: int = MAX_PIXELS,
     ) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`; see `Collection.embed`."""
-        return self._embedder.embed(queries, None if crop is None else Box(*crop), max_pixels)
+        return self._embedder.embed(queries, None if crop is None else Box.of(crop), max_pixels)
 
     def combine(
         self,

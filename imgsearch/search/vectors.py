@@ -19,28 +19,37 @@ UNLIKE = 0.5  # weight of what is not wanted; that of what is wanted is 1
 
 
 def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
-    """Return embeddings as contiguous float32 `[n, dim]`, one embedding as `[1, dim]`.
+    """Return embeddings as contiguous float32 `[n, dim]`, L2-normalised; one as `[1, dim]`.
 
     Raises:
-        InputError: another shape, not numbers, or not L2-normalised.
+        InputError: another shape, not finite numbers, or nothing but zeros.
     """
-    try:
+    if np.asarray(embeddings).dtype.kind not in "iuf":
+        raise InputError(f"an embedding is made of numbers, not of {np.asarray(embeddings).dtype}")
+    with np.errstate(over="ignore"):
         array = np.atleast_2d(np.ascontiguousarray(embeddings, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"an embedding is made of numbers: {reason_of(error)}") from error
     if array.ndim != 2 or array.shape[1] != dim:
         raise InputError(
             f"an embedding of this collection has {dim} values, this array has the shape "
             f"{list(np.shape(embeddings))}"
         )
-    norms = np.sqrt(np.vecdot(array, array))
-    wrong = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))  # NaN is wrong too
-    if wrong.size:
-        raise InputError(
-            f"embedding {wrong[0]} is not L2-normalised (its norm is {norms[wrong[0]]:g}); "
-            "divide it by its norm"
-        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.sqrt(np.vecdot(array, array))
+    far = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))  # NaN is far, too
+    if far.size:
+        array = array.copy() if array is embeddings or array.base is embeddings else array
+        array[far] = _normalised(np.atleast_2d(embeddings)[far].astype(np.float64), far)
     return array
+
+
+def _normalised(rows: npt.NDArray[np.float64], numbers: Ids) -> npt.NDArray[np.float64]:
+    largest = np.abs(rows).max(axis=1, initial=0)
+    wrong = numbers[~(np.isfinite(largest) & (largest > 0))]
+    if wrong.size:
+        raise InputError(f"embedding {wrong[0]} has a value that is not finite, or only zeros")
+    rows = rows / largest[:, None]  # squares of larger ones may be no numbers
+    normalised: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normalised
 
 
 def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
@@ -69,7 +78,10 @@ def combine(wanted: Vectors, unwanted: Vectors, weights: Sequence[float] | None 
     if not len(wanted):
         raise InputError("there is nothing to combine; give at least one image")
     count = len(wanted) + len(unwanted)
-    each = np.ones(count) if weights is None else np.asarray(weights, np.float64)
+    try:
+        each = np.ones(count) if weights is None else np.asarray(weights, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights are numbers: {reason_of(error)}") from error
     if each.shape != (count,) or not (np.isfinite(each) & (each > 0)).all():
         raise InputError(f"{count} embeddings have {count} weights, all of them more than 0")
     mean = np.average(wanted.astype(np.float64), axis=0, weights=each[: len(wanted)])

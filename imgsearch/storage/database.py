@@ -17,7 +17,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgsearch.errors import MEND, BusyError, DamagedError, ImgsearchError, StorageError
+from imgsearch.errors import (
+    MEND,
+    BusyError,
+    DamagedError,
+    ImgsearchError,
+    InputError,
+    StorageError,
+)
 from imgsearch.storage.journals import check_beside, check_header
 
 __all__ = ["Database"]
@@ -55,6 +62,8 @@ _opening = threading.Lock()
 
 class Database:
     """An open SQLite file, or a copy of one in memory."""
+
+    _closed = False
 
     def __init__(self, path: Path, *, create: str | None = None, writable: bool = True) -> None:
         """Open the database at `path`, or create it with a schema.
@@ -168,10 +177,17 @@ class Database:
         return copy
 
     def close(self) -> None:
-        """Close it; no other method may be called then."""
+        """Close it; other methods raise `InputError` then."""
         with self._lock:
             self._connection.close()
             _open.discard(self)
+            self._closed = True
+
+    def check_open(self) -> None:
+        """Raise `InputError` if it was closed."""
+        if self._closed:
+            where = self.path.parent
+            raise InputError(f"the collection at {where} is closed; open it again")
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -236,9 +252,10 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        self.check_open()
         try:
             yield
-        except sqlite3.ProgrammingError:  # such as the use of a closed collection: a bug, no damage
+        except sqlite3.ProgrammingError:  # a bug, no damage
             raise
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)

@@ -53,7 +53,12 @@ class Layout:
         Raises:
             InputError: Faiss cannot open files there.
         """
-        path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))
+        try:
+            path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))
+        except TypeError:
+            raise InputError(f"{directory!r} is not the path of a collection") from None
+        if "\0" in path:
+            raise InputError(f"{path!r} is not the path of a collection: it holds a NUL")
         if os.path.islink(path):
             path = os.path.realpath(path)
         try:

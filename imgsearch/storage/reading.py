@@ -43,8 +43,12 @@ class Reader:
         self._database = database
         self._rows = database.rows
 
+    def check_open(self) -> None:
+        """Raise `InputError` if it was closed."""
+        self._database.check_open()
+
     def close(self) -> None:
-        """Close it; no other method may be called then."""
+        """Close it; other methods raise `InputError` then."""
         self._database.close()
 
     def version(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import Callable
 
+from imgsearch.errors import PicklableError
 from imgsearch.web.hosts import address_of
 from imgsearch.web.remembering import Remembered
 
@@ -16,7 +17,7 @@ _PEERS = 10_000  # that are remembered
 _IPV6_HOME = 64  # bits of an address that a provider gives to a household
 
 
-class TooManyGuessesError(Exception):
+class TooManyGuessesError(PicklableError):
     """Report that too many tokens wait to be looked at; `seconds` from now is a better time."""
 
     def __init__(self, seconds: float) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from imgsearch.cli import main
 from imgsearch.collection import Collection
 from tests.hostile_files import NAMES
-from tests.pictures import picture
+from tests.pictures import picture, save_pictures
 from tests.running import Run, imgsearch_command
 
 Invoke = Callable[..., Result]
@@ -74,7 +74,26 @@ def test_csv_holds_hostile_names_as_json_does(
     assert {row[0] for row in rows[1:]} == {row[3] for row in rows[1:]} == names
 
 
-@pytest.mark.parametrize("form", ["--csv", "--paths", "--json", "-k9"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", " =", "\uff1d"])
+def test_no_cell_of_csv_is_a_formula(invoke: Invoke, indexed: Path, sign: str) -> None:
+    save_pictures(Path("some"), 2)
+    Path("some/0000.jpg").rename(name := f"{sign}HYPERLINK(1).jpg")
+    ended = invoke("-c", indexed, "query", "--csv", "--combine", "-k2", "--", name, "some/0001.png")
+    assert ended.exit_code == 0, ended.stderr
+    _, *rows = csv.reader(io.StringIO(ended.stdout_bytes.decode(), newline=""), strict=True)
+    assert [row[0] for row in rows] == [f"'{name} + some/0001.png"] * 2
+    assert all(row[3].startswith("/") for row in rows)
+
+
+def test_numbers_and_stdin_are_no_formulas(indexed: Path, photos: Path) -> None:
+    command = ["-c", str(indexed), "query", "-", "--csv", "-k", "40"]
+    ended = CliRunner().invoke(main, command, input=(photos / "0003.png").read_bytes())
+    _, *rows = csv.reader(io.StringIO(ended.stdout, newline=""))
+    assert {row[0] for row in rows} == {"-"}
+    assert min(float(row[5]) for row in rows) < 0
+
+
+@pytest.mark.parametrize("form", ["--csv", "--paths", "-0", "--json", "-k9"])
 def test_a_terminal_is_sent_no_character_that_it_would_obey(
     form: str, hostile: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +115,7 @@ def test_a_terminal_is_sent_no_character_that_it_would_obey(
     os.close(master)
     text = shown.decode()
     assert ("red\\u001b[31m" if form == "--json" else "red\\x1b[31m") in text
-    assert text.replace("\r", "").replace("\n", "").isprintable()
+    assert text.replace("\r", "").replace("\n", "").replace("\0", "").isprintable()
 
 
 # Paths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.errors import BusyError, DamagedError, StorageError
+from imgsearch.errors import BusyError, DamagedError, InputError, StorageError
 from imgsearch.storage.database import Database
 from tests.privileges import ordinary_folder, ordinary_user
 
@@ -238,5 +238,5 @@ def test_a_database_that_may_not_be_read_is_a_storage_error() -> None:
 
 def test_the_use_of_a_closed_database_is_no_damage(database: Database) -> None:
     database.close()
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(InputError, match="is closed; open it again"):
         numbers(database)
