@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := constraints.txt
 LOWEST := constraints-lowest.txt
+PARALLEL := --numprocesses logical --dist worksteal
 INSTALL := --editable '.[demo,dev,bench,web]'
 
 # Real images for the tests that can use them, where this checkout has them beside it.
@@ -29,9 +30,9 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run all tests, with the coverage of branches (about 15 minutes)
+test: $(STAMP)  ## run all tests, one worker per core, with the coverage of branches (about 15 minutes)
 	@echo "Running the tests: about 15 minutes."
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
 	@echo "Running all tests in full: about 30 minutes."
@@ -51,7 +52,7 @@ test-in:
 	@echo "Installing into $(VENV), then running the tests: about 20 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
-	@$(BIN)/python -m pytest $(WARNINGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS)
 
 # The oldest release allowed of what imgsearch itself imports; of its tools, the newest.
 PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproject.toml \
