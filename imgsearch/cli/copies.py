@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.cli.document import EDGE, Thumbnailer, figure, link, picture, write_document
-from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
     from imgsearch.copies import Copy, Duplicates, Group
@@ -60,17 +60,13 @@ def as_json(directory: Path, found: Duplicates) -> str:
 def summary(found: Duplicates) -> str:
     """Return what was found, in a line."""
     if not found.groups:
-        return f"no copies among {_counted(found.images, 'image')}"
-    groups, count = _counted(len(found.groups), "group"), _copies(found.count)
-    return f"{_counted(found.images, 'image')}: {groups} with {count} of {megabytes(found.size)}"
+        return f"no copies among {counted(found.images, 'image')}"
+    groups, count = counted(len(found.groups), "group"), _copies(found.count)
+    return f"{counted(found.images, 'image')}: {groups} with {count} of {megabytes(found.size)}"
 
 
 def _copies(count: int) -> str:
     return "1 copy" if count == 1 else f"{count:,} copies"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def write_page(path: Path, found: Duplicates) -> bool:

@@ -10,7 +10,7 @@ import click
 
 from imgsearch.cli import copies, options
 from imgsearch.cli.locating import locate
-from imgsearch.cli.output import complain, shown
+from imgsearch.cli.output import complain, counted, shown
 from imgsearch.cli.progress import CountBar
 from imgsearch.errors import InputError, SettingError
 
@@ -76,7 +76,7 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
     """Delete the copies, or link them, if that is confirmed."""
     from imgsearch.discarding import delete_copies, link_copies
 
-    what = _files(found.count)
+    what = counted(found.count, "file")
     question = f"Delete {what}?" if delete else f"Replace {what} by links to those that are kept?"
     if not yes:
         if not sys.stdin.isatty():
@@ -89,15 +89,11 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
         complain(f"{failure.path} {failure.reason}; it was left as it is")
     verb = "deleted" if delete else "linked"
     click.echo(
-        f"{verb} {_files(len(done.done))} of {copies.megabytes(done.size)}; "
+        f"{verb} {counted(len(done.done), 'file')} of {copies.megabytes(done.size)}; "
         "`imgsearch index` takes note of it",
         err=True,
     )
     if done.interrupted:
         raise KeyboardInterrupt("all other files were left as they were")
     if done.failures:
-        raise InputError(f"left as it was: {_files(len(done.failures))}")
-
-
-def _files(count: int) -> str:
-    return f"{count:,} {'file' if count == 1 else 'files'}"
+        raise InputError(f"left as it was: {counted(len(done.failures), 'file')}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
     from imgsearch.evaluation import Estimate, Evaluation, Measures, WorstQuery
@@ -67,15 +67,11 @@ def _images(found: Evaluation) -> str:
 def _left_out(found: Evaluation) -> str:
     parts = []
     if found.unlabelled:
-        parts.append(f"as hits, {_count(found.unlabelled, 'image')} without a label")
+        parts.append(f"as hits, {counted(found.unlabelled, 'image')} without a label")
     if found.alone:
-        text = _count(found.alone, "image")
+        text = counted(found.alone, "image")
         parts.append(f"as queries, {text} without another of the class")
     return "; ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _searched(found: Evaluation) -> str:

@@ -200,8 +200,8 @@ def _open(
                 existing(path)
         model = model or DEFAULT_MODEL
         click.echo(  # before what takes seconds: to load the program, and to export the network
-            f"making the collection {shown(str(directory))} with {model}: to export the network "
-            "takes some seconds",
+            f"making the collection {shown(str(directory))} with {model}; "
+            "exporting the network takes a few seconds",
             err=True,
         )
     from imgsearch.places import keeper_of

@@ -8,12 +8,17 @@ import click
 
 from imgsearch.forms import dump, path_fields
 
-__all__ = ["complain", "dump", "path_fields", "shown", "where"]
+__all__ = ["complain", "counted", "dump", "path_fields", "shown", "where"]
 
 
 def where(place: Path | str) -> str:
     """Return the absolute path of a collection, or its URL."""
     return str(place.absolute()) if isinstance(place, Path) else place
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: "1 image", "2,000 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shown(text: str) -> str:

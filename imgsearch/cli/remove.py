@@ -8,7 +8,7 @@ import click
 
 from imgsearch.cli import options
 from imgsearch.cli.locating import locate_any
-from imgsearch.cli.output import dump, path_fields, where
+from imgsearch.cli.output import counted, dump, path_fields, where
 
 __all__ = ["remove"]
 
@@ -33,7 +33,7 @@ def remove(
     directory = locate_any(ctx, collection)
     with opened(directory) as found:
         removed = found.remove(paths)
-    click.echo(f"removed {removed:,} {'image' if removed == 1 else 'images'}", err=True)
+    click.echo(f"removed {counted(removed, 'image')}", err=True)
     if as_json:
         fields = path_fields(where(directory), "collection")
         click.echo(dump({**fields, "removed": removed}))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from imgsearch.cli.output import shown
+from imgsearch.cli.output import counted, shown
 from imgsearch.embedding.kinds import OTHER
 from imgsearch.forms import dump, info_fields, path_fields
 
@@ -129,7 +129,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
     if ivf.pca is not None:
         kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
     each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
-    files = f", in {_count(info.segments, 'file')}" if info.segments else ""
+    files = f", in {counted(info.segments, 'file')}" if info.segments else ""
     yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes an image"
     yield "promise", _promise(info, ivf)
     yield from _curve_rows(ivf)
@@ -139,7 +139,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
         if len(sizes) <= LISTS_SHOWN:
             text += f": {' '.join(map(str, info.list_sizes))}"
         yield "lists", text
-    yield "tail", f"{_count(info.tail, 'image')} not in the lists yet, searched exactly"
+    yield "tail", f"{counted(info.tail, 'image')} not in the lists yet, searched exactly"
 
 
 def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
@@ -183,10 +183,6 @@ def _probed(nprobe: tuple[int, ...]) -> str:
     text = "nprobe " + " to ".join(str(count) for count in dict.fromkeys((lists[0], lists[-1])))
     away = "centroids" if len(nprobe) > 1 else "images"
     return f"{text}, and by exact search far from all {away}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _failure(failure: Failure) -> dict[str, str]:

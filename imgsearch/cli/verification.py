@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imgsearch.cli.output import dump, path_fields, shown
+from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
     from imgsearch.damage import Damage, Verification
@@ -56,8 +56,11 @@ def as_text(report: Verification) -> str:
             "the last run was interrupted: its commits are sealed by the next `imgsearch index`"
         )
     if report.leftovers:
-        lines.append(f"{report.leftovers:,} files of an interrupted run, which the next deletes")
-    checked = f"{report.images:,} images, {report.files:,} files of {report.bytes / 1e6:,.1f} MB"
+        lines.append(
+            f"{counted(report.leftovers, 'file')} of an interrupted run, which the next deletes"
+        )
+    size = f"{report.bytes / 1e6:,.1f} MB"
+    checked = f"{counted(report.images, 'image')}, {counted(report.files, 'file')} of {size}"
     sample = f"{report.sampled:,} searched for, {report.embedded:,} of them embedded again"
     state = _originals(report) or "all is well"
     if report.damages:

@@ -45,7 +45,7 @@ def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: P
     first, last = said
     assert (ended.code, ended.out) == (0, "")
     making = f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
-    assert first == f"{making}: to export the network takes some seconds"
+    assert first == f"{making}; exporting the network takes a few seconds"
     assert last.startswith("40 found: 40 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
     ended = run("query", photos / "0003.png", "-k", "1", "--paths", "--include-self")
     assert (ended.code, ended.out, ended.err) == (0, f"{photos / '0003.png'}\n", "")
