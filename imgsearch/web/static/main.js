@@ -180,7 +180,10 @@ async function ask(file, wanted, { replace = false } = {}) {
     $("main").removeAttribute("aria-busy");
     say("");
     if (error instanceof Unreachable) look();
-    else warn(`${file.name}: ${error.message}`);
+    else {
+      const name = `${file.name}: `;  // which the server says of an image, not of a request
+      warn(error.message.startsWith(name) ? error.message : name + error.message);
+    }
   }
 }
 

@@ -79,6 +79,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(
     (tmp_path / "letter.jpg").write_text("Dear Ana")
     album_page.locator("#file").set_input_files(tmp_path / "letter.jpg")
     expect(album_page.get_by_role("alert")).to_contain_text("letter.jpg: ")
+    expect(album_page.get_by_role("alert")).not_to_contain_text("letter.jpg: letter.jpg")
     expect(album_page.locator(".tile").first).to_be_visible()
 
 
