@@ -137,7 +137,7 @@ def _confined(parent: int) -> int | None:
 
 
 def _wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
