@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -403,9 +404,9 @@ _DIES_AT_MAGENTA = """
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
-        ("os._exit(9)", "made its worker crash (exit status 9)"),
-        ("time.sleep(1000)", "took longer than 2 s"),
-        ("raise RuntimeError('no room')", "made its worker crash (RuntimeError: no room)"),
+        ("os._exit(9)", r"made its worker crash \(exit status 9\)"),
+        ("time.sleep(1000)", r"took longer than 2 s"),
+        ("raise RuntimeError('no room')", r"made its worker crash \(.*: no room\)"),
     ],
 )
 def test_only_the_image_that_kills_the_model_is_refused(
@@ -414,7 +415,9 @@ def test_only_the_image_that_kills_the_model_is_refused(
     fault(_DIES_AT_MAGENTA.format(action=action))
     paths = photos(tmp_path, *"abcdef")
     paths.insert(2, write(tmp_path / "guilty", Image.new("RGB", (9, 9), (255, 0, 255)), "PNG"))
-    assert _refused(embed(paths, workers=1, time_limit=2), paths) == {"guilty": reason}
+    refused = _refused(embed(paths, workers=1, time_limit=2), paths)
+    assert list(refused) == ["guilty"]
+    assert re.fullmatch(reason, refused["guilty"])
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system lacks waitid")
