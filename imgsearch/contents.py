@@ -29,18 +29,8 @@ class Changes:
         self, files: Sequence[File], known: Mapping[bytes, Known], *, rehash: bool
     ) -> None:
         """Compare files with what is known of them; with `rehash`, all may have changed."""
-        self._rehash = rehash
-        # exFAT, FAT and many a network drive number their files at each mount. Where times are kept
-        # and most numbers are not, it was that: nobody replaces files without a trace in the ctime.
-        pairs = [
-            (file.inode, old.inode)
-            for file in files
-            if (old := known.get(file.name))
-            and old.inode is not None
-            and _has_same_times(file, old)
-        ]
-        renumbered = sum(now != before for now, before in pairs)
-        self._has_inodes = renumbered < MANY or 2 * renumbered <= len(pairs)
+        self._files, self._known, self._rehash = files, dict(known), rehash
+        self._has_inodes: bool | None = None  # whether the file system's numbers stay, once asked
 
     def are_possible(self, file: File, old: Known) -> bool:
         """Tell whether a file may have changed."""
@@ -48,14 +38,32 @@ class Changes:
             return False
         if self._rehash or not _has_same_times(file, old):
             return True
-        return self._has_inodes and old.inode not in (None, file.inode)
+        if old.inode is None or old.inode == file.inode:
+            return False
+        if self._has_inodes is None:
+            self._has_inodes = self._are_kept()
+        return self._has_inodes
+
+    def _are_kept(self) -> bool:
+        # exFAT, FAT and many a network drive number their files at each mount. Where times are kept
+        # and most numbers are not, it was that: nobody replaces files without a trace in the ctime.
+        pairs = [
+            (file.inode, old.inode)
+            for file in self._files
+            if (old := self._known.get(file.name)) is not None
+            and old.inode is not None
+            and _has_same_times(file, old)
+        ]
+        renumbered = sum(now != before for now, before in pairs)
+        return renumbered < MANY or 2 * renumbered <= len(pairs)
 
 
 def _has_same_times(file: File, old: Known) -> bool:
     return (
         file.mtime_ns is not None
-        and (file.size, file.mtime_ns) == (old.size, old.mtime_ns)
-        and old.ctime_ns in (None, file.ctime_ns)
+        and file.mtime_ns == old.mtime_ns
+        and file.size == old.size
+        and (old.ctime_ns is None or old.ctime_ns == file.ctime_ns)
     )
 
 

@@ -14,7 +14,7 @@ import fnmatch
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imgsearch.errors import SettingError
 
@@ -60,6 +60,10 @@ class Exclusions:
         """Tell whether a file is left out, given the path of its folder and its name."""
         return self._files.matches(folder, name)
 
+    def files_of(self, folder: bytes, names: Iterable[bytes]) -> frozenset[bytes]:
+        """Return those of the names of a folder's files that are left out."""
+        return frozenset(self._files.matching(folder, names))
+
     def has_folder(self, path: bytes) -> bool:
         """Tell whether a folder is left out because of its own path."""
         return self._folders.matches(*os.path.split(path))
@@ -83,6 +87,21 @@ class _Matcher:
             (paths if "/" in pattern else names).append(pattern)
         self._name = _name_pattern(names)
         self._paths = [_PathPattern(pattern) for pattern in paths]
+
+        # Most names are ASCII, and need not be decoded: there are a million of them.
+        self._ascii: re.Pattern[bytes] | None = None
+        if self._name is not None and self._name.pattern.isascii():
+            self._ascii = re.compile(self._name.pattern.encode(), re.IGNORECASE)
+
+    def matching(self, folder: bytes, names: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the names that a pattern matches."""
+        if self._paths or self._ascii is None:
+            yield from (name for name in names if self.matches(folder, name))
+            return
+        match = self._ascii.match
+        for name in names:
+            if match(name) if name.isascii() else self.matches(folder, name):
+                yield name
 
     def matches(self, folder: bytes, name: bytes) -> bool:
         """Tell whether a pattern matches what has a name in a folder."""

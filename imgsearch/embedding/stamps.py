@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["LARGEST", "Stamp", "bounded_size", "bounded_time", "stamp_of", "trusted_time"]
+__all__ = [
+    "LARGEST",
+    "Stamp",
+    "bounded_size",
+    "bounded_time",
+    "stamp_of",
+    "trusted_time",
+]
 
 LARGEST = 2**63 - 1  # and its negative: the smallest is left to mean something else in Milvus
 UNTRUSTED_NS = 2_000_000_000  # the coarsest clock of a file system in use, that of FAT
@@ -27,12 +34,11 @@ class Stamp:
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """Return what `os.stat` says of a file, bounded."""
-    inode = status.st_ino
     return Stamp(
         bounded_size(status.st_size),
         bounded_time(status.st_mtime_ns),
         bounded_time(status.st_ctime_ns),
-        inode if inode <= LARGEST else inode - 2**64,  # the same 64 bits
+        status.st_ino if status.st_ino <= LARGEST else status.st_ino - 2**64,  # the same 64 bits
     )
 
 
