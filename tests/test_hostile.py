@@ -158,21 +158,16 @@ def test_an_image_that_has_grown_beyond_the_limit_is_no_longer_found(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
-def test_an_image_whose_decoding_takes_too_much_memory_is_refused_and_indexed_with_more(
+def test_as_many_floats_as_there_may_be_pixels_fit_into_the_memory_of_a_worker(
     collection: Collection, tmp_path: Path, harm: Harm
 ) -> None:
     folder = tmp_path / "tree"
     save_pictures(folder, 8)
-    floats = Image.new("F", (7000, 7000))  # takes 1.2 GB, in a file of 200 KB
+    floats = Image.new("F", (7000, 7000))  # of 196 MB, in a file of 200 KB
     (folder / "0003a.tif").write_bytes(encode(floats, "TIFF", compression="tiff_deflate"))
     age(folder)
     report = collection.index(folder, max_pixels=49_000_000, workers=1)
-    assert did(report) == {"indexed": 8, "failed": 1}
-    assert report.failures[0].reason == (
-        "takes more memory than there is, or than is allowed: make it smaller, or raise "
-        "--max-pixels"
-    )
-    assert did(collection.index(max_pixels=99_000_000)) == {"indexed": 1, "unchanged": 8}
+    assert did(report) == {"indexed": 9}
     harm.done("hostile files")
 
 
@@ -183,16 +178,16 @@ def test_what_is_in_an_icon_counts(collection: Collection, tmp_path: Path) -> No
     )
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a.ico").write_bytes(icon + large)
-    for limit, reason in (
-        (8_999_999, "has 3,000 x 3,000 pixels, and the limit is 8,999,999"),
-        (4_000_000, "holds more pixels than is allowed"),
-    ):
+    for limit in (8_999_999, 4_000_000):
         (failure,) = collection.index(tmp_path / "tree", max_pixels=limit).failures
-        assert failure.reason == f"{reason}: make it smaller, or raise --max-pixels"
+        assert failure.reason == (
+            f"has 3,000 x 3,000 pixels, and the limit is {limit:,}: "
+            "make it smaller, or raise --max-pixels"
+        )
     assert did(collection.index(max_pixels=9_000_000)) == {"indexed": 1}
 
 
-def test_a_small_file_that_takes_a_decoder_minutes_is_given_up(
+def test_a_small_file_that_would_take_a_decoder_minutes_is_refused(
     collection: Collection, tmp_path: Path, harm: Harm
 ) -> None:
     """A progressive JPEG of 2 MB, whose scans each go over all its pixels once more."""
@@ -206,7 +201,7 @@ def test_a_small_file_that_takes_a_decoder_minutes_is_given_up(
     report = collection.index(tree, time_limit=3)
     assert time.monotonic() - started < 30
     assert did(report) == {"indexed": 12, "failed": 1}
-    assert report.failures[0].reason == "took longer than 3 s"
+    assert report.failures[0].reason == "cannot be decoded: it has more than 100 scans"
     assert did(collection.index()) == {"unchanged": 12, "failed": 1}
     assert not set(psutil.Process().children(recursive=True)) - before
     harm.done("hostile files")
