@@ -138,7 +138,8 @@ def test_it_is_served(indexed: Path, photos: Path, tmp_path: Path) -> None:
         sent = {"image": (photos / "0004.jpg").read_bytes()}
         (first, *_) = client.post("/api/v1/query", files=sent).json()["hits"]
         assert first["path"] == str(photos / "0004.jpg")
-        again = client.post("/api/v1/query", files={"like": (None, str(first["id"]))}).json()
+        like = {"like": (None, str(first["id"])), "include_self": (None, "true")}
+        again = client.post("/api/v1/query", files=like).json()
         assert again["hits"][0]["id"] == first["id"]
         address = f"/api/v1/images/{first['id']}"
         assert client.get(f"{address}/original").content == sent["image"]
