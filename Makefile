@@ -19,7 +19,7 @@ export PIP_CONSTRAINT = $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
+.PHONY: help venv demo test test-all test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run all tests, one worker per core, with the coverage of branches (about 15 minutes)
+test: $(STAMP)  ## run the tests, one worker per core (about 15 minutes)
 	@echo "Running the tests: about 15 minutes."
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+test-all: $(STAMP)  ## run the tests, and measure the coverage of branches (about 20 minutes)
+	@echo "Running the tests and measuring their coverage: about 20 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
