@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,37 @@ class Contract:
             assert did(collection.index([pictures])) == {"unchanged": 60}
             assert collection.info().images == 60
             assert _paths(collection.answer(QUERIES, exact=True)) == _paths(before)
+
+    def test_patterns_leave_files_out_and_let_them_in_again(
+        self, location: str, pictures: Path
+    ) -> None:
+        save_pictures(pictures / "@eaDir", 2, first=70)
+        (pictures / "a" / "._0000.jpg").write_bytes(b"\0\5\x16\7" + b"\0" * 60)
+        with opened(location, device="cpu") as collection:
+            report = collection.index([pictures])
+            assert did(report) == {"indexed": 60, "skipped": 1}
+            assert report.skipped_kinds == (("AppleDouble", 1),)
+            report = collection.index(exclude=["b/"])
+            assert (did(report), report.left_out) == ({"unchanged": 40, "skipped": 1}, 20)
+            assert collection.info().images == 40
+            assert collection.info().left_out[-1] == "b/"
+        with opened(location, device="cpu") as collection:
+            assert did(collection.index([pictures])) == {"unchanged": 40, "skipped": 1}
+            back = did(collection.index(include=["b/"]))
+            assert back.pop("indexed", 0) + back.pop("copied", 0) == 20
+            assert back == {"unchanged": 40, "skipped": 1}
+            with pytest.raises(SettingError, match="no such pattern is in force"):
+                collection.index(include=["b/"])
+
+    def test_to_read_all_files_again_changes_nothing_and_any_time_will_do(
+        self, location: str, pictures: Path
+    ) -> None:
+        for name, seconds in (("0000.jpg", 15_000_000_000), ("0001.png", -11_644_473_600)):
+            os.utime(pictures / "a" / name, (seconds, seconds))
+        with opened(location, device="cpu") as collection:
+            assert did(collection.index([pictures])) == {"indexed": 60}
+            assert did(collection.index(rehash=True)) == {"unchanged": 60}
+            assert did(collection.index()) == {"unchanged": 60}
 
     def test_files_may_be_at_urls(self, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with bucket() as files, opened(location, device="cpu") as collection:
