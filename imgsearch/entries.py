@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from imgsearch.errors import BusyError, NoImageError, missing
-from imgsearch.queries import items, whole
+from imgsearch.queries import LEAST_ID, items, whole
 from imgsearch.search.vectors import Vectors
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import undisturbed
@@ -14,8 +14,6 @@ from imgsearch.storage.records import Entry
 from imgsearch.view import View
 
 __all__ = ["Entries"]
-
-_LEAST = -(2**63)  # of what SQLite takes for an id
 
 
 class Entries:
@@ -33,7 +31,7 @@ class Entries:
         Raises:
             NoImageError: it is not in the collection (any more).
         """
-        for entry in self._catalog.entries_of([whole("an id", id_, _LEAST)]):
+        for entry in self._catalog.entries_of([whole("an id", id_, LEAST_ID)]):
             return entry
         raise NoImageError(id_)
 
@@ -43,7 +41,7 @@ class Entries:
 
     def after(self, id_: int, limit: int) -> list[Entry]:
         """Return up to `limit` images in the order in which they came, those after an id."""
-        after, most = whole("an id", id_, _LEAST), whole("limit", limit, 0)
+        after, most = whole("an id", id_, LEAST_ID), whole("limit", limit, 0)
         return self._catalog.entries_of(self._catalog.ids_after(after, most))
 
     def embeddings(self, ids: Sequence[int]) -> Vectors:
@@ -54,10 +52,6 @@ class Entries:
             DamagedError: a file of the collection is missing or damaged.
         """
         ids = _ids(ids)
-        there = self.find(ids)
-        for id_ in ids:
-            if id_ not in there:
-                raise NoImageError(id_)
         while True:
             view = self._view()
             try:
@@ -76,4 +70,4 @@ class Entries:
 
 
 def _ids(ids: Sequence[int]) -> list[int]:
-    return [whole("an id", id_, _LEAST) for id_ in items("ids", ids)]
+    return [whole("an id", id_, LEAST_ID) for id_ in items("ids", ids)]

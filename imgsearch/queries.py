@@ -32,6 +32,7 @@ from imgsearch.embedding.sources import located
 from imgsearch.errors import ImageError, InputError, SettingError, reason_of
 
 __all__ = [
+    "LEAST_ID",
     "PathLike",
     "Query",
     "QueryOptions",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 _CHANNELS = (1, 3, 4)
+
+LEAST_ID = -(2**63)  # of what SQLite takes for one
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -71,7 +74,7 @@ class QueryOptions(TypedDict, total=False):
     exact: bool
     include_self: bool
     exclude_self: bool
-    exclude: Sequence[Sequence[PathLike]]
+    exclude: Sequence[Sequence[PathLike | int]]
     min_similarity: float | None
 
 
@@ -87,7 +90,7 @@ class SearchOptions:
         include_self: keep the image at each query's own path among its hits; unless given, it is
             left out, while copies of it elsewhere are hits.
         exclude_self: leave that image out, which is the default; False means `include_self`.
-        exclude: for each query, paths of images to be left out of its hits.
+        exclude: for each query, paths or ids of images to be left out of its hits.
         min_similarity: leave hits out that are less similar than this.
 
     Raises:
@@ -100,7 +103,7 @@ class SearchOptions:
     exact: bool = False
     include_self: bool = False
     exclude_self: bool | None = None
-    exclude: Sequence[Sequence[PathLike]] = ()
+    exclude: Sequence[Sequence[PathLike | int]] = ()
     min_similarity: float | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +121,7 @@ class SearchOptions:
                 continue
             if not isinstance(value, bool | np.bool_):
                 raise SettingError(f"{name} is {_shown(value)}; it must be True or False")
-        self._set("exclude", [paths_of(paths) for paths in items("exclude", self.exclude)])
+        self._set("exclude", [_images_of(images) for images in items("exclude", self.exclude)])
         if self.include_self and self.exclude_self:
             raise SettingError("include_self and exclude_self exclude each other: give one of them")
         if (self.recall is not None) + (self.nprobe is not None) + bool(self.exact) > 1:
@@ -192,6 +195,22 @@ def paths_of(paths: object) -> list[PathLike]:
     for path in found:
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"{_shown(path)} is not a path; give a str or a Path")
+    return found
+
+
+def _images_of(images: object) -> list[PathLike | int]:
+    """Return the images of an argument that is a list of paths and ids, or raise `InputError`."""
+    if isinstance(images, str | os.PathLike):
+        return [images]
+    found: list[PathLike | int] = []
+    for image in items("exclude", images):
+        if isinstance(image, str | os.PathLike):
+            found.append(image)
+            continue
+        try:
+            found.append(whole("an id", image, LEAST_ID))
+        except SettingError:
+            raise InputError(f"{_shown(image)} is not a path or an id") from None
     return found
 
 

@@ -59,6 +59,7 @@ class Searcher:
         self._identity = _identity(layout)
         self._lock = threading.Lock()
         self._opened: tuple[int, View] | None = None
+        self._roots: tuple[View, Roots] | None = None
 
     def view(self) -> View:
         """Return a view of the present state; the one there is if nothing was committed since.
@@ -128,10 +129,18 @@ class Searcher:
                     f"{self._layout.catalog} lacks images whose embeddings are there; {MEND}"
                 )
 
-    def _ids_at(self, roots: Roots, path: PathLike) -> list[int]:
-        """Return the id of the image at a path, nothing if there is none."""
+    def _roots_of(self, view: View) -> Roots:
+        """Return the roots of the collection as of a view, or later."""
+        known = self._roots
+        if known is None or known[0] is not view:
+            self._roots = known = view, Roots(self._catalog.roots())
+        return known[1]
+
+    def _ids_at(self, view: View, path: PathLike) -> list[int]:
+        """Return the id of the image at a path as of a view or later, nothing if there is none."""
+        roots = self._roots_of(view)
         # As it is written, for it may lead through a linked folder, and as it is.
-        for absolute in (plain_path(path), real_path(path), resolved_path(path)):
+        for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
             folder, name = os.path.split(absolute)
             place = roots.find(folder)
             id_ = self._catalog.id_at(place.spot(name)) if place else None
@@ -143,12 +152,13 @@ class Searcher:
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> tuple[View, HitArrays, list[Search]]:
         named = names_left_out(queries, options)
+        by_path = any(not isinstance(image, int) for images in named for image in images)
         while True:
             view = self.view()
             without = None
             if named:
-                without = left_out(named, partial(self._ids_at, Roots(self._catalog.roots())))
-                if view is not self.view():
+                without = left_out(named, partial(self._ids_at, view))
+                if by_path and view is not self.view():
                     continue  # an image to be left out may have had another id in this view
             try:
                 return view, *search(view, embeddings, options, without)

@@ -42,8 +42,8 @@ class Searchable(Protocol):
 
 def names_left_out(
     queries: Sequence[Query] | Vectors, options: SearchOptions
-) -> list[list[PathLike]]:
-    """Return the paths of images that are no hits of each query; nothing if there are none.
+) -> list[list[PathLike | int]]:
+    """Return the paths or ids of images that are no hits of each query; nothing if there are none.
 
     Args:
         queries: as they were asked, for the paths among them.
@@ -55,26 +55,31 @@ def names_left_out(
     if options.exclude and len(options.exclude) != len(queries):
         raise InputError(
             f"exclude has {len(options.exclude)} entries for {len(queries)} queries; "
-            "give a list of paths for each query"
+            "give a list of paths or ids for each query"
         )
-    own: list[list[PathLike]] = []
+    own: list[list[PathLike | int]] = []
     if options.leaves_self_out and not isinstance(queries, np.ndarray):
         own = [[query] if isinstance(query, str | os.PathLike) else [] for query in queries]
-    named = [list(paths) for paths in options.exclude]
+    named = [list(images) for images in options.exclude]
     if named and own:
-        named = [paths + self for paths, self in zip(named, own, strict=True)]
+        named = [images + self for images, self in zip(named, own, strict=True)]
     named = named or own
     return named if any(named) else []
 
 
-def left_out(named: list[list[PathLike]], ids_at: Callable[[PathLike], Collection[int]]) -> Ids:
+def left_out(
+    named: list[list[PathLike | int]], ids_at: Callable[[PathLike], Collection[int]]
+) -> Ids:
     """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none.
 
     Args:
         named: as from `names_left_out`.
         ids_at: returns the ids of the images at a path.
     """
-    found = [{id_ for path in paths for id_ in ids_at(path)} for paths in named]
+    found = [
+        {id_ for image in images for id_ in ([image] if isinstance(image, int) else ids_at(image))}
+        for images in named
+    ]
     out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
     for row, ids in zip(out, found, strict=True):
         row[: len(ids)] = sorted(ids)
@@ -115,9 +120,9 @@ def search(
 
 def _without(distances: Vectors, ids: Ids, left_out: Ids) -> tuple[Vectors, Ids]:
     """Put the ids to be left out of each row behind all others, as -1."""
-    drop = np.stack(
-        [rows_of(row, np.sort(out)) for row, out in zip(ids, left_out, strict=True)]
-    ) & (ids >= 0)
+    sorted_out = np.sort(left_out)
+    drop = np.array([rows_of(row, out) for row, out in zip(ids, sorted_out, strict=True)])
+    drop &= ids >= 0
     order = np.argsort(drop, axis=1, kind="stable")
-    ids = np.where(drop, -1, ids)
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
+    rows = np.arange(len(ids))[:, None]
+    return distances[rows, order], np.where(drop, -1, ids)[rows, order]

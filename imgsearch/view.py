@@ -114,8 +114,10 @@ class View:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
 
         Raises:
-            NoImageError: no shard has one of them.
+            NoImageError: one of them is not in the collection (any more).
         """
+        for id_ in np.array(ids, np.int64)[rows_of(np.array(ids, np.int64), self.removed)].tolist():
+            raise NoImageError(id_)
         rows = np.empty((len(ids), self.snapshot.model.dim), np.float32)
         for row, id_ in zip(rows, ids, strict=True):
             place = int(np.searchsorted(self._first_ids, id_, side="right")) - 1

@@ -79,6 +79,9 @@ class Contract:
                 entries.get(1 << 62)
             with pytest.raises(NoImageError, match=str(1 << 62)):
                 entries.embeddings([ids[0], 1 << 62])
+            assert collection.remove(everything[2].path) == 1
+            with pytest.raises(NoImageError, match=str(ids[2])):
+                entries.embeddings([ids[9], ids[2]])
             weighed = collection.combine(expected, weights=[1, 2, 3])
             assert weighed.shape == expected[0].shape
 

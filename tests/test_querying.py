@@ -295,6 +295,17 @@ def test_images_may_be_left_out_by_their_paths(any_kind: Collection, photos: Pat
     assert str(one) in {hit.path for hit in both[1]}
 
 
+def test_images_may_be_left_out_by_their_ids(any_kind: Collection, photos: Path) -> None:
+    one, other, third = sorted(photos.iterdir())[:3]
+    everything = any_kind.query(one, k=100, exact=True)
+    ids = {hit.path: hit.id for hit in everything}
+    out: list[list[Any]] = [[np.int64(ids[str(other)]), third, 1 << 62]]
+    left = any_kind.query(one, k=100, exact=True, exclude=out)
+    assert [hit.path for hit in left] == [
+        hit.path for hit in everything if hit.path not in (str(other), str(third))
+    ]
+
+
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_all_images_but_some_may_be_left_out(any_kind: Collection, photos: Path, k: int) -> None:
     some, *most = sorted(photos.iterdir())
@@ -566,10 +577,10 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
         InputError,
         "exclude is a str; give a list",
     ),
-    "numbers to exclude": (
-        lambda c: c.query(picture(1), exclude=cast(Any, [[1]])),
+    "fractions to exclude": (
+        lambda c: c.query(picture(1), exclude=cast(Any, [[1.5]])),
         InputError,
-        "1 is not a path",
+        "1.5 is not a path or an id",
     ),
     "three sides": (
         lambda c: c.embed([picture(1)], crop=cast(Any, (1, 2, 3))),

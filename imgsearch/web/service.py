@@ -53,7 +53,7 @@ class Service:
         cache = options.cache or platformdirs.user_cache_path("imgsearch") / "thumbnails"
         self._thumbnails = Thumbnails(cache, options.thumbnails)
         self._uploads: Remembered[str, Vectors] = Remembered(UPLOADS)
-        self._sizes: Remembered[bytes, tuple[int, int]] = Remembered(SIZES)
+        self._sizes: Remembered[int, tuple[int, int]] = Remembered(SIZES)  # an id has one content
         self._decoding = Decoding(options)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
@@ -91,14 +91,14 @@ class Service:
     async def facts(self, id_: int, peer: str = "") -> dict[str, Any]:
         """Return what is known of an image, and how large it is."""
         entry = await self.entry(id_)
-        size = self._sizes.get(entry.digest)
+        size = self._sizes.get(id_)
         if size is None:
             try:
                 asked = partial(_size_of, entry=entry)
                 size = await self._decode_stored(asked, entry, "size", peer)
             except (ImageError, LostFileError):
                 return _facts_of(entry, None)
-            self._sizes.put(entry.digest, size)
+            self._sizes.put(id_, size)
         return _facts_of(entry, size)
 
     async def browse(self, after: int, limit: int) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ class Service:
             asked = partial(_thumbnail_of, entry=entry, size=size)
             made = await self._decode_stored(asked, entry, f"thumbnail {size}", peer)
             await self._run(self._thumbnails.put, entry.digest, size, made)
-        self._sizes.put(entry.digest, (made.width, made.height))
+        self._sizes.put(entry.id, (made.width, made.height))
         return made.jpeg
 
     async def original(self, entry: Entry) -> Original:
@@ -167,7 +167,7 @@ class Service:
 
     def _browse(self, after: int, limit: int) -> list[dict[str, Any]]:
         entries = self._entries.after(after, limit)
-        return [_facts_of(entry, self._sizes.get(entry.digest)) for entry in entries]
+        return [_facts_of(entry, self._sizes.get(entry.id)) for entry in entries]
 
     def _query_upload(self, decoder: Decoder, *, ask: Ask, name: str) -> dict[str, Any]:
         assert ask.image is not None  # noqa: S101 - for the type checker
@@ -201,15 +201,12 @@ class Service:
         combined = self._combine(ask, embedding)
         options = ask.options.copy()
         if ask.exclude_self:
-            there = self._entries.find([like.id for like in ask.like])
-            options["exclude"] = [[entry.path for entry in there.values()]]
+            options["exclude"] = [[like.id for like in ask.like]]
         (answer,) = self._collection.answer(combined[None], **options)
         shown = Answer(answer.hits[ask.offset :], answer.search)
         fields = answer_fields(shown)
-        digests = self._entries.find([hit.id for hit in shown.hits])
         for hit in fields["hits"]:
-            entry = digests.get(hit["id"])
-            hit.update(_size_fields(self._sizes.get(entry.digest) if entry else None))
+            hit.update(_size_fields(self._sizes.get(hit["id"])))
         title = ask.image.filename if ask.image is not None else None
         return {"query": title, **fields, "embedding": name}
 
