@@ -34,8 +34,8 @@ from benchmarks.bench_update import TARGET, walk
 from benchmarks.common import in_fresh_process, make_parser, note, print_table, write_json
 from benchmarks.tiny_files import TinyFiles
 from imgsearch import Collection
-from imgsearch.embedding.listing import Listing, list_files
-from imgsearch.reports import IndexReport
+from imgsearch.files.listing import Listing, list_files
+from imgsearch.indexing.report import IndexReport
 from tests.small_network import make_small_collection
 
 T = TypeVar("T")

@@ -46,7 +46,7 @@ from benchmarks.subjects import (
     make_empty,
 )
 from imgsearch.embedding.models import DEFAULT_MODEL
-from imgsearch.folding import is_outgrown
+from imgsearch.indexing.fold import is_outgrown
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.writer import CatalogWriter

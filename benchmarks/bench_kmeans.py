@@ -2,7 +2,7 @@
 
 13,000 embeddings of 1280 values and 128 centroids, as the original system had it. Each seed draws
 other embeddings, which both get, one after the other. scikit-learn: `KMeans(128, n_init=1)`, else
-as it comes. imgsearch: `imgsearch.search.ivf.train`, which the index is trained by. Both use all
+as it comes. imgsearch: `imgsearch.ann.kmeans.train`, which the index is trained by. Both use all
 cores.
 
 The objective is the sum of squared distances to the nearest centroid, computed alike for both, in
@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.common import find_photos, make_parser, note, print_table, write_json
 from benchmarks.subjects import SEED, GrownEmbeddings, embed_photos
-from imgsearch.search.ivf import train
-from imgsearch.search.vectors import Vectors
+from imgsearch.ann.kmeans import train
+from imgsearch.ann.vectors import Vectors
 
 SETS = ("corel1k/images", "corel1k/queries", "web250", "ukbench500")
 LEAST_SPEED = 4.0

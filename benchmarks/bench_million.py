@@ -46,8 +46,8 @@ from benchmarks.subjects import (
     make_empty,
 )
 from imgsearch import Collection
-from imgsearch.folding import fold
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.indexing.fold import fold
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage

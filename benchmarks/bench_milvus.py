@@ -15,9 +15,9 @@ from statistics import median
 
 import numpy as np
 
-from imgsearch.milvus.rows import Address, Row
-from imgsearch.milvus.store import Store
-from imgsearch.search.ivf import choose_nlist
+from imgsearch.ann.kmeans import choose_nlist
+from imgsearch.backends.milvus.rows import Address, Row
+from imgsearch.backends.milvus.store import Store
 from tests.scale.milvus_server import Server
 
 __all__ = ["main"]

@@ -28,7 +28,7 @@ from benchmarks.common import (
 )
 from benchmarks.peers import PEERS, Peer
 from benchmarks.subjects import GrownEmbeddings, embed_photos
-from imgsearch.search.exact import search_exactly
+from imgsearch.ann.exact import search_exactly
 
 K = 10
 REAL_SETS = ("corel1k/images", "corel1k/queries", "web250", "ukbench500")

@@ -220,7 +220,7 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
 
 
 def _open_segment(directory: Path) -> Any:
-    """Open the one segment of a collection as `imgsearch.search.ivf` does."""
+    """Open the one segment of a collection as `imgsearch.ann.flat` does."""
     layout = Layout(directory)
     with closing(Catalog(layout.catalog)) as catalog:
         (segment,) = catalog.snapshot().segments

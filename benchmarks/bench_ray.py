@@ -33,9 +33,9 @@ from benchmarks.common import (
 )
 from benchmarks.subjects import copy_collection, make_empty
 from imgsearch import Collection
-from imgsearch.cluster import RayEngine
-from imgsearch.engines import Engine
-from imgsearch.reports import Progress
+from imgsearch.backends.ray import RayEngine
+from imgsearch.indexing.engine import Engine
+from imgsearch.indexing.report import Progress
 
 SETS = ("corel1k",)
 

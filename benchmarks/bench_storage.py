@@ -34,13 +34,13 @@ from benchmarks.subjects import (
     embed_photos,
     make_empty,
 )
-from imgsearch.folding import fold
-from imgsearch.search.vectors import Ids
+from imgsearch.ann.vectors import Ids
+from imgsearch.indexing.fold import fold
+from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.view import View, open_view
 
 K = 10
 ROUNDS = 5

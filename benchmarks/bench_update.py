@@ -42,7 +42,7 @@ from benchmarks.common import (
 from benchmarks.small_files import SmallFiles
 from benchmarks.subjects import copy_collection, make_empty
 from imgsearch import Collection
-from imgsearch.reports import IndexReport
+from imgsearch.indexing.report import IndexReport
 
 T = TypeVar("T")
 

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.embedding.images import decode, read
 from imgsearch.embedding.models import build, find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.embedding.worker import RUN
+from imgsearch.images.decode import decode, read
 
 if TYPE_CHECKING:
     import torch

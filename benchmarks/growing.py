@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from benchmarks.subjects import ROWS, Vectors, commit_vectors, copy_collection
 from imgsearch import Collection
-from imgsearch.folding import Tail, fold, remove_orphans
+from imgsearch.indexing.fold import Tail, fold, remove_orphans
+from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.view import View, open_view
 
 __all__ = ["Checkpoint", "K", "Queries", "Update", "check", "run_update"]
 

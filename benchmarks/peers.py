@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from benchmarks.subjects import ROWS, Vectors, commit_vectors, make_empty
 from imgsearch import Collection
-from imgsearch.folding import fold
-from imgsearch.search.ivf import choose_nlist
+from imgsearch.ann.kmeans import choose_nlist
+from imgsearch.indexing.fold import fold
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.writer import CatalogWriter

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch import Collection
-from imgsearch.folding import fold
-from imgsearch.search.exact import search_exactly
+from imgsearch.ann.exact import search_exactly
+from imgsearch.indexing.fold import fold
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout

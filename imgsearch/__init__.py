@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgsearch.collection import Collection
-    from imgsearch.copies import Copy, Discarded, Duplicates, Group
-    from imgsearch.damage import Damage, Verification
-    from imgsearch.discarding import delete_copies, link_copies
-    from imgsearch.duplicates import find_duplicates
     from imgsearch.errors import (
         BusyError,
         DamagedError,
@@ -31,22 +27,26 @@ if TYPE_CHECKING:
         SettingError,
         StorageError,
     )
-    from imgsearch.evaluating import evaluate
-    from imgsearch.evaluation import (
+    from imgsearch.evaluation.evaluate import (
         Estimate,
         Evaluation,
         Measures,
         Searched,
         WorstHit,
         WorstQuery,
+        evaluate,
     )
-    from imgsearch.hits import Answer, Hit, HitArrays, Search
+    from imgsearch.evaluation.tune import Sweep, apply, tune
+    from imgsearch.indexing.report import Failure, IndexReport, Progress
+    from imgsearch.maintenance.copies import Copy, Discarded, Duplicates, Group
+    from imgsearch.maintenance.damage import Damage, Verification
+    from imgsearch.maintenance.discard import delete_copies, link_copies
+    from imgsearch.maintenance.duplicates import find_duplicates
+    from imgsearch.maintenance.verify import verify
     from imgsearch.places import opened
-    from imgsearch.reports import Failure, IndexReport, Info, Progress
+    from imgsearch.querying.hits import Answer, Hit, HitArrays, Search
+    from imgsearch.querying.info import Info
     from imgsearch.storage.records import IvfRecord, ModelRecord
-    from imgsearch.sweeping import apply, tune
-    from imgsearch.trials import Sweep
-    from imgsearch.verifying import verify
 
 __all__ = [
     "Answer",
@@ -96,38 +96,38 @@ __all__ = [
 ]
 
 _HOME = {
-    "Answer": "hits",
+    "Answer": "querying.hits",
     "Collection": "collection",
-    "Copy": "copies",
-    "Damage": "damage",
-    "Discarded": "copies",
-    "Duplicates": "copies",
-    "Estimate": "evaluation",
-    "Evaluation": "evaluation",
-    "Failure": "reports",
-    "Group": "copies",
-    "Hit": "hits",
-    "HitArrays": "hits",
-    "IndexReport": "reports",
-    "Info": "reports",
+    "Copy": "maintenance.copies",
+    "Damage": "maintenance.damage",
+    "Discarded": "maintenance.copies",
+    "Duplicates": "maintenance.copies",
+    "Estimate": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluate",
+    "Failure": "indexing.report",
+    "Group": "maintenance.copies",
+    "Hit": "querying.hits",
+    "HitArrays": "querying.hits",
+    "IndexReport": "indexing.report",
+    "Info": "querying.info",
     "IvfRecord": "storage.records",
-    "Measures": "evaluation",
+    "Measures": "evaluation.evaluate",
     "ModelRecord": "storage.records",
-    "Progress": "reports",
-    "Search": "hits",
-    "Searched": "evaluation",
-    "Sweep": "trials",
-    "Verification": "damage",
-    "WorstHit": "evaluation",
-    "WorstQuery": "evaluation",
-    "apply": "sweeping",
-    "delete_copies": "discarding",
-    "evaluate": "evaluating",
-    "find_duplicates": "duplicates",
-    "link_copies": "discarding",
+    "Progress": "indexing.report",
+    "Search": "querying.hits",
+    "Searched": "evaluation.evaluate",
+    "Sweep": "evaluation.tune",
+    "Verification": "maintenance.damage",
+    "WorstHit": "evaluation.evaluate",
+    "WorstQuery": "evaluation.evaluate",
+    "apply": "evaluation.tune",
+    "delete_copies": "maintenance.discard",
+    "evaluate": "evaluation.evaluate",
+    "find_duplicates": "maintenance.duplicates",
+    "link_copies": "maintenance.discard",
     "opened": "places",
-    "tune": "sweeping",
-    "verify": "verifying",
+    "tune": "evaluation.tune",
+    "verify": "maintenance.verify",
 }
 
 

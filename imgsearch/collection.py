@@ -8,19 +8,24 @@ from contextlib import closing
 from types import TracebackType
 from typing import Literal, TypeAlias, Unpack, overload
 
-from imgsearch.creating import check_model, create
-from imgsearch.describing import describe
-from imgsearch.embedder import open_on_gpus
-from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.limits import MAX_PIXELS
+from imgsearch.ann.vectors import Vectors, combine
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
-from imgsearch.engines import Engine
-from imgsearch.entries import Entries
 from imgsearch.errors import SettingError
-from imgsearch.hits import Answer, Hit, HitArrays
-from imgsearch.queries import (
+from imgsearch.images.crop import Box
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.indexing.create import check_model, create
+from imgsearch.indexing.engine import Engine
+from imgsearch.indexing.remove import remove
+from imgsearch.indexing.report import IndexReport, Progress
+from imgsearch.indexing.update import UpdateOptions, update
+from imgsearch.maintenance.describe import describe
+from imgsearch.querying.embedder import open_on_gpus
+from imgsearch.querying.entries import Entries
+from imgsearch.querying.hits import Answer, Hit, HitArrays
+from imgsearch.querying.info import Info
+from imgsearch.querying.options import (
     PathLike,
     Query,
     QueryOptions,
@@ -29,15 +34,11 @@ from imgsearch.queries import (
     patterns_of,
     queries_of,
 )
-from imgsearch.querying import Searcher
-from imgsearch.removing import remove
-from imgsearch.reports import IndexReport, Info, Progress
-from imgsearch.search.vectors import Vectors, combine
+from imgsearch.querying.search import Searcher
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate, open_catalog
 from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.updating import UpdateOptions, update
 
 __all__ = ["Collection"]
 
@@ -84,7 +85,7 @@ class Collection:
             progress: show a download of weights on stderr.
 
         Raises:
-            ImgsearchError: see `imgsearch.creating.create`.
+            ImgsearchError: see `imgsearch.indexing.create.create`.
         """
         create(Layout.at(directory), model=model, weights=weights, progress=progress)
         return cls.open(directory, device=device)
@@ -164,13 +165,13 @@ class Collection:
             pca: values that PCA leaves from now on. None for what was given before, at first 256.
             prune: drop images whose files are gone even if a drive may be unplugged.
             moved: where a root was, and where it is now.
-            exclude: patterns to leave out from now on; see `imgsearch.embedding.exclusions`.
+            exclude: patterns to leave out from now on; see `imgsearch.files.exclusions`.
             include: patterns, of these or the default ones, to be in force no more.
             rehash: read every file again, even if its size, times and inode are as they were.
             workers: processes; None for one a core.
             time_limit: seconds that a file may take before it is given up.
             max_pixels: an image of more is refused; a worker's memory is limited accordingly.
-            engine: works instead of this machine, like an `imgsearch.cluster.RayEngine`.
+            engine: works instead of this machine, like an `imgsearch.backends.ray.RayEngine`.
             progress: called now and then.
 
         Raises:
@@ -234,7 +235,8 @@ class Collection:
                 its pixels (whole from 0 to 255, or floats from 0 to 1, `[h, w]` or `[h, w, 3]`), or
                 an embedding (`[dim]`, which is L2-normalised), the last two as an array of NumPy, a
                 tensor of torch or lists.
-            options: keywords: those of `imgsearch.queries.SearchOptions`, `k=10` first of all.
+            options: keywords: those of `SearchOptions` in `imgsearch.querying.options`, `k=10`
+                first of all.
 
         Raises:
             ImageError: the image cannot be read.
@@ -312,7 +314,7 @@ class Collection:
     ) -> Vectors:
         """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
 
-        See `imgsearch.search.vectors.combine`, also for `weights`. To leave the images themselves
+        See `imgsearch.ann.vectors.combine`, also for `weights`. To leave the images themselves
         out of the hits: `photos.query(photos.combine(paths), exclude=[paths])`.
 
         Raises:

@@ -119,7 +119,7 @@ class GoneError(InputError):
     """Refuse to drop images whose files are missing as if a drive were unplugged.
 
     Attributes:
-        report: what the run did all the same, an `imgsearch.reports.IndexReport`.
+        report: what the run did all the same, an `imgsearch.indexing.report.IndexReport`.
     """
 
     def __init__(self, message: str, report: object = None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from imgsearch.backends.milvus.export import Transfer
 from imgsearch.collection import Collection
-from imgsearch.creating import discard_empty
 from imgsearch.errors import SettingError
-from imgsearch.evaluating import evaluate
-from imgsearch.queries import PathLike
-from imgsearch.reports import Transfer
+from imgsearch.evaluation.evaluate import evaluate
+from imgsearch.indexing.create import discard_empty
+from imgsearch.querying.options import PathLike
 from imgsearch.storage.layout import Layout
 
 __all__ = ["create", "discard", "evaluate", "exists", "open_at", "receive"]

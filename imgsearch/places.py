@@ -9,12 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, Unpack, cast
 
 if TYPE_CHECKING:
-    from imgsearch.engines import Engine
-    from imgsearch.evaluation import Evaluation
-    from imgsearch.hits import Answer
-    from imgsearch.queries import Query, QueryOptions
-    from imgsearch.reports import IndexReport, Info, Progress, Transfer
-    from imgsearch.search.vectors import Vectors
+    from imgsearch.ann.vectors import Vectors
+    from imgsearch.backends.milvus.export import Transfer
+    from imgsearch.evaluation.evaluate import Evaluation
+    from imgsearch.indexing.engine import Engine
+    from imgsearch.indexing.report import IndexReport, Progress
+    from imgsearch.querying.hits import Answer
+    from imgsearch.querying.info import Info
+    from imgsearch.querying.options import Query, QueryOptions
     from imgsearch.storage.records import Entry
 
 __all__ = [
@@ -31,12 +33,12 @@ Location: TypeAlias = "str | os.PathLike[str]"
 _Paths: TypeAlias = "Location | Iterable[Location]"
 
 #: The modules that keep collections, by scheme; without one, it is a directory.
-_KEEPERS = {"milvus": "imgsearch.milvus.keeper"}
+_KEEPERS = {"milvus": "imgsearch.backends.milvus.keeper"}
 _LOCAL = "imgsearch.local"
 
 
 class AnyEntries(Protocol):
-    """What a collection knows of each image: what `imgsearch.entries.Entries` documents."""
+    """What a collection knows of each image; see `imgsearch.querying.entries.Entries`."""
 
     def get(self, id_: int) -> Entry:
         """Return what is known of an image."""
@@ -174,7 +176,7 @@ class Keeper(Protocol):
         nprobe: int | None,
         progress: Callable[[int, int], None] | None,
     ) -> Evaluation:
-        """See `imgsearch.evaluating.evaluate`."""
+        """See `imgsearch.evaluation.evaluate`."""
         ...
 
     def receive(

@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError
-from imgsearch.reports import IndexReport
+from imgsearch.indexing.report import IndexReport
 from tests.small_network import DIM
 
 __all__ = ["age", "did", "files_in", "holds", "ids_in", "refused"]

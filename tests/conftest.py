@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
-from imgsearch import sampling, updating
 from imgsearch.cli import main
 from imgsearch.collection import Collection
+from imgsearch.indexing import update
+from imgsearch.maintenance import sample
 from tests import harm as harming
 from tests.accounts import age, did
 from tests.embedding_here import decoders_here, embed_here
@@ -188,8 +189,8 @@ def other_tree(collection: Collection, tmp_path: Path) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let indexing and verification embed in this process: no worker has to start."""
-    monkeypatch.setattr(updating, "embed_files", embed_here())
-    monkeypatch.setattr(sampling, "decoders", decoders_here)
+    monkeypatch.setattr(update, "embed_files", embed_here())
+    monkeypatch.setattr(sample, "decoders", decoders_here)
 
 
 @pytest.fixture

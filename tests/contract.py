@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from imgsearch import updating
+from imgsearch.ann.vectors import Vectors
+from imgsearch.backends.milvus import collection as milvus_collection
 from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
-from imgsearch.hits import Answer
-from imgsearch.milvus import collection as milvus_collection
+from imgsearch.indexing import update
 from imgsearch.places import AnyCollection, keeper_of, opened
-from imgsearch.search.vectors import Vectors
+from imgsearch.querying.hits import Answer
 from tests.accounts import age, did
 from tests.embedding_here import embed_here
 from tests.pictures import picture, save_pictures
@@ -38,7 +38,7 @@ class Contract:
 
     @pytest.fixture(autouse=True)
     def _embedded_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (updating, milvus_collection):
+        for module in (update, milvus_collection):
             monkeypatch.setattr(module, "embed_files", embed_here())
 
     @pytest.fixture

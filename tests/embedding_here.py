@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch.embedding.decoder import Stored
-from imgsearch.embedding.images import ImageFile, Pixels
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError
+from imgsearch.images.decode import ImageFile, Pixels
 
 __all__ = ["decoders_here", "embed_here"]
 

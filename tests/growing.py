@@ -9,15 +9,15 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.folding import fold
-from imgsearch.search.exact import search_exactly
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.exact import search_exactly
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.indexing.fold import fold
+from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Commit, NewImage, Snapshot, Spot
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
-from imgsearch.view import View, open_view
 from tests.small_network import DIM
 
 __all__ = ["Grower", "clustered"]

@@ -10,13 +10,14 @@ from unittest import mock
 
 import numpy as np
 
-from imgsearch import committing, folding, mending, sampling, updating
+from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.embedding.exporting import Exported
-from imgsearch.search.vectors import Vectors
+from imgsearch.embedding.export import Exported
+from imgsearch.indexing import commit, fold, update
+from imgsearch.maintenance import repair, sample
+from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.view import open_view
 from tests.accounts import age
 from tests.embedding_here import decoders_here, embed_here
 from tests.pictures import save_pictures
@@ -70,11 +71,11 @@ def in_this_process() -> Iterator[None]:
             for name, value in values.items():
                 patches.enter_context(mock.patch.object(module, name, value))
 
-        patch(updating, embed_files=embed_here())
-        patch(mending, embed_files=embed_here(), export=_export)
-        patch(sampling, decoders=decoders_here)
-        patch(committing, COMMIT_SECONDS=600.0)
-        patch(folding, TAIL_LEAST=8, TAIL_MOST=8, MERGE=0)
+        patch(update, embed_files=embed_here())
+        patch(repair, embed_files=embed_here(), export=_export)
+        patch(sample, decoders=decoders_here)
+        patch(commit, COMMIT_SECONDS=600.0)
+        patch(fold, TAIL_LEAST=8, TAIL_MOST=8, MERGE=0)
         yield
 
 

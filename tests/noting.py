@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from imgsearch.hits import Hit
-from imgsearch.search.vectors import Vectors
+from imgsearch.ann.vectors import Vectors
+from imgsearch.querying.hits import Hit
 from tests.tiny import content_of, embedding_of
 
 __all__ = ["STABLE", "Found", "Place", "State", "States"]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imgsearch.creating import begin
-from imgsearch.embedding.images import DECODER
+from imgsearch.images.decode import DECODER
+from imgsearch.indexing.create import begin
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 

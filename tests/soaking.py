@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from imgsearch import committing, compacting, folding, updating, view
 from imgsearch.collection import Collection
 from imgsearch.errors import ImgsearchError
-from imgsearch.queries import QueryOptions
+from imgsearch.indexing import commit, compact, fold, update
+from imgsearch.querying import view
+from imgsearch.querying.options import QueryOptions
 from tests.embedding_here import embed_here
 from tests.noting import STABLE, Place, States
 from tests.restless import Writer
@@ -135,11 +136,11 @@ def anew(place: Place) -> int:
 
 def often() -> None:
     """Let everything that happens to large collections happen to small ones."""
-    committing.COMMIT_FILES = 3
-    compacting.SMALL = 16
-    folding.IVF_FROM, folding.TAIL_LEAST, folding.TAIL_MOST, folding.SEGMENTS = 30, 4, 10, 3
+    commit.COMMIT_FILES = 3
+    compact.SMALL = 16
+    fold.IVF_FROM, fold.TAIL_LEAST, fold.TAIL_MOST, fold.SEGMENTS = 30, 4, 10, 3
     view.MAPPED, view.TAIL_KEPT = 4, 1_000
-    setattr(updating, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
+    setattr(update, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
 
 
 def tell(value: object) -> None:

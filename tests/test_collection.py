@@ -13,14 +13,8 @@ import pytest
 from imgsearch.collection import Collection
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.weights import find_weights
-from imgsearch.errors import (
-    DamagedError,
-    InputError,
-    ModelError,
-    NoCollectionError,
-    SettingError,
-)
-from imgsearch.reports import Info
+from imgsearch.errors import DamagedError, InputError, ModelError, NoCollectionError, SettingError
+from imgsearch.querying.info import Info
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.shards import open_shard

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgsearch.search.compact import CompactIndex, train_compact
-from imgsearch.search.vectors import Vectors
+from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.vectors import Vectors
 from tests.growing import clustered
 from tests.small_network import DIM
 

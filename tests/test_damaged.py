@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.damage import Part
 from imgsearch.errors import DamagedError, ImgsearchError
-from imgsearch.verifying import verify
+from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.verify import verify
 from tests.apart import play_apart
 from tests.damaging import DAMAGE, files_of
 from tests.harm import Harm

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch import discarding
-from imgsearch.aside import discarding_lock, remembered
-from imgsearch.copies import Copy, Discarded, Duplicates, Group
-from imgsearch.discarding import delete_copies, link_copies
+from imgsearch.maintenance import discard as discarding
+from imgsearch.maintenance.aside import discarding_lock, remembered
+from imgsearch.maintenance.copies import Copy, Discarded, Duplicates, Group
+from imgsearch.maintenance.discard import delete_copies, link_copies
 from tests.embedding.test_likeness import scene
 
 

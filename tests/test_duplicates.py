@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance
 
-from imgsearch import duplicates as module
-from imgsearch import grouping
 from imgsearch.collection import Collection
-from imgsearch.copies import Duplicates
-from imgsearch.discarding import delete_copies, link_copies
-from imgsearch.duplicates import find_duplicates
 from imgsearch.errors import NoCollectionError, SettingError
+from imgsearch.maintenance import duplicates as module
+from imgsearch.maintenance import grouping
+from imgsearch.maintenance.copies import Duplicates
+from imgsearch.maintenance.discard import delete_copies, link_copies
+from imgsearch.maintenance.duplicates import find_duplicates
 from tests.embedding.test_likeness import scene
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -18,7 +18,7 @@ import pytest
 import imgsearch
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError, ImageError, ImgsearchError, NoImageError, PackageError
-from imgsearch.reports import IndexReport
+from imgsearch.indexing.report import IndexReport
 
 EXCEPTION = re.compile(r"^ *class \w+\([^)]*(Error|Exception)\b", re.MULTILINE)
 VALUES = {"str": "what it is", "int": 7, "float": 2.5, "bool": True, "object": ("a", "report")}

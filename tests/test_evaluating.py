@@ -19,9 +19,9 @@ from imgsearch import (
     NoCollectionError,
     SettingError,
     evaluate,
-    evaluating,
 )
-from imgsearch.hits import Hit
+from imgsearch.evaluation import evaluate as evaluating
+from imgsearch.querying.hits import Hit
 from tests.pictures import save_pictures
 
 
@@ -112,7 +112,7 @@ def test_the_index_at_its_promise_gives_the_hits_of_query(
     photo_labels: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("imgsearch.search.curves.FEWEST", 1)  # or 40 images promise nothing
+    monkeypatch.setattr("imgsearch.ann.promise.FEWEST", 1)  # or 40 images promise nothing
     ivf.index(nlist=4)
     labels = labels_of(photos)
     wide = 0

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.damage import Part
 from imgsearch.errors import DamagedError, ImgsearchError
+from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import seal_anew
-from imgsearch.verifying import verify
 from tests.apart import Fate, play_apart
 from tests.foreign import (
     FILES,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from imgsearch.cli import main
 from imgsearch.errors import InputError
-from imgsearch.labels import read_labels
+from imgsearch.evaluation.labels import read_labels
 from imgsearch.web.options import ServerOptions
 from tests.harm import Harm
 from tests.web.serving import listening

@@ -26,11 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from imgsearch import committing, updating
 from imgsearch.collection import Collection
-from imgsearch.embedding import listing
 from imgsearch.errors import GoneError, InputError
-from imgsearch.reports import IndexReport, Progress
+from imgsearch.files import listing
+from imgsearch.indexing import commit, update
+from imgsearch.indexing.report import IndexReport, Progress
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from tests.accounts import did, ids_in
@@ -53,9 +53,9 @@ PICK = st.integers(0, 10**6)
 
 #: So that a few files are many; in killed processes, too.
 SMALL: list[tuple[Any, str, object]] = [
-    (updating, "embed_files", embed_here(seed=1)),
+    (update, "embed_files", embed_here(seed=1)),
     (listing, "BLOCK", 2),
-    (committing, "COMMIT_FILES", 2),
+    (commit, "COMMIT_FILES", 2),
 ]
 
 preload(__name__)

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.limits import memory_of
+from imgsearch.images.limits import memory_of
 from tests.accounts import age, did
 from tests.embedding.pictures import encode, photo
 from tests.harm import Harm

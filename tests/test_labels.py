@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.errors import InputError
-from imgsearch.labels import near_labels, read_labels
+from imgsearch.evaluation.labels import near_labels, read_labels
 from tests.privileges import ordinary_folder, ordinary_user
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.exclusions import DEFAULTS
 from imgsearch.errors import SettingError
+from imgsearch.files.exclusions import DEFAULTS
 from tests.accounts import age, did, files_in, holds
 from tests.pictures import save_pictures
 from tests.running import Run

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch import mending
 from imgsearch.collection import Collection
-from imgsearch.damage import Part
 from imgsearch.errors import ModelError, SettingError, StorageError
-from imgsearch.verifying import verify
+from imgsearch.maintenance import repair
+from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.verify import verify
 from tests.accounts import age, did
 from tests.apart import play_apart
 from tests.damaging import files_of
@@ -201,7 +201,7 @@ def test_a_model_whose_weights_are_not_to_be_had_is_left_and_all_else_repaired(
 ) -> None:
     (lived_in.directory / "model.onnx").unlink()
     (lived_in.directory / "vectors" / FILED).unlink()
-    with mock.patch.object(mending, "export", side_effect=error):
+    with mock.patch.object(repair, "export", side_effect=error):
         report = verify(lived_in.directory, repair=True)
     assert [each.part for each in report.left] == [Part.MODEL]
     assert same(holdings(lived_in.directory), lived_in.held)
@@ -212,7 +212,7 @@ def test_a_model_that_embeds_wrongly_embeds_nothing_again(lived_in: LivedIn) -> 
     middle = path.read_bytes().index(np.float32(127.5).tobytes())
     overwrite(path, middle, np.float32(10).tobytes())
     os.truncate(lived_in.directory / "vectors" / TAIL, 128 + 3 * 192)
-    with mock.patch.object(mending, "export", side_effect=ModelError("not installed")):
+    with mock.patch.object(repair, "export", side_effect=ModelError("not installed")):
         report = verify(lived_in.directory, repair=True)
     assert [each.part for each in report.left] == [Part.MODEL]
     assert report.repairs == (
@@ -368,7 +368,7 @@ def test_a_disk_that_is_full_during_a_repair_leaves_what_the_next_repairs(
 def test_a_repair_that_is_interrupted_says_nothing_and_loses_nothing(lived_in: LivedIn) -> None:
     harm_much(lived_in.directory)
     with (
-        mock.patch.object(mending, "fold", side_effect=KeyboardInterrupt),
+        mock.patch.object(repair, "fold", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         verify(lived_in.directory, repair=True)

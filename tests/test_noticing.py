@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.contents import MANY, Changes
-from imgsearch.embedding.listing import File, Kind
-from imgsearch.embedding.stamps import LARGEST
+from imgsearch.files.listing import File, Kind
+from imgsearch.files.stamps import LARGEST
+from imgsearch.indexing.reuse import MANY, Changes
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.records import Known
-from imgsearch.verifying import verify
 from tests.accounts import age, did, files_in, holds, ids_in
 from tests.pictures import picture
 from tests.tiny import content_of

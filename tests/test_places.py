@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from imgsearch.backends.milvus.rows import Address, Row
 from imgsearch.errors import PackageError, SettingError
-from imgsearch.milvus.rows import Address, Row
 from imgsearch.places import opened
 from tests.contract import Contract
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 from imgsearch.collection import Collection
 from imgsearch.errors import ImageError, ImgsearchError, InputError, SettingError
-from imgsearch.hits import Answer, Search
-from imgsearch.queries import QueryOptions
-from imgsearch.reports import Progress
+from imgsearch.indexing.report import Progress
+from imgsearch.querying.hits import Answer, Search
+from imgsearch.querying.options import QueryOptions
 from tests.pictures import picture, save_pictures
 from tests.small_network import DIM, random_embeddings
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
+from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Snapshot
-from imgsearch.view import open_view
 from tests.growing import Grower, clustered
 from tests.pictures import picture, save_pictures
 from tests.running import imgsearch_command, run_python

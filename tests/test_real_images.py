@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.collection import Collection
-from imgsearch.hits import Hit
+from imgsearch.querying.hits import Hit
 
 
 def labels_of(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.reports import Progress
+from imgsearch.indexing.report import Progress
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.shards import open_ids, open_shard

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.roots import Place, Roots, is_at, is_below, real_path
+from imgsearch.files.paths import is_at, is_below, real_path
 from imgsearch.storage.records import Root
+from imgsearch.storage.roots import Place, Roots
 
 
 def test_a_folder_belongs_to_the_longest_root_above_it() -> None:
@@ -75,7 +76,7 @@ folders = parts.map(lambda names: b"/" + b"/".join(names))
 def test_a_path_stays_with_the_root_that_it_first_belonged_to(
     given: list[tuple[bytes, bool]], folder: bytes
 ) -> None:
-    """Roots are added as `imgsearch.tops` does: unless a recursive one is above already."""
+    """Add roots as `imgsearch.indexing.scope` does: unless a recursive one is above already."""
     roots: dict[bytes, Root] = {}
     indexed: dict[bytes, Place] = {}
     for path, recursive in given:

@@ -26,11 +26,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from imgsearch import committing, compacting, folding, segments, training, updating, view
+from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.hits import Hit
-from imgsearch.queries import Query, QueryOptions
-from imgsearch.search.vectors import Vectors
+from imgsearch.indexing import commit, compact, fold, train, update
+from imgsearch.querying import segments, view
+from imgsearch.querying.hits import Hit
+from imgsearch.querying.options import Query, QueryOptions
 from tests.dying import MOMENTS, Moment, do_and_die, preload
 from tests.embedding_here import embed_here
 from tests.harm import Harm
@@ -41,17 +42,17 @@ Held: TypeAlias = dict[Path, int]  # the seed of the picture at each path
 
 #: So that all that happens to large collections happens to small ones; in killed processes, too.
 SMALL: list[tuple[Any, str, object]] = [
-    (committing, "COMMIT_FILES", 3),
-    (compacting, "SMALL", 6),
-    (folding, "IVF_FROM", 12),
-    (folding, "TAIL_LEAST", 3),
-    (folding, "TAIL_MOST", 6),
-    (folding, "SEGMENTS", 4),
-    (folding, "MERGE", 1),
-    (folding, "SEGMENT_BYTES", 4 * DIM * 20),
+    (commit, "COMMIT_FILES", 3),
+    (compact, "SMALL", 6),
+    (fold, "IVF_FROM", 12),
+    (fold, "TAIL_LEAST", 3),
+    (fold, "TAIL_MOST", 6),
+    (fold, "SEGMENTS", 4),
+    (fold, "MERGE", 1),
+    (fold, "SEGMENT_BYTES", 4 * DIM * 20),
     (segments, "SEGMENT_BYTES", 4 * DIM * 20),
-    (training, "SEGMENT_BYTES", 4 * DIM * 20),
-    (updating, "embed_files", embed_here(seed=2)),
+    (train, "SEGMENT_BYTES", 4 * DIM * 20),
+    (update, "embed_files", embed_here(seed=2)),
     (view, "MAPPED", 2),
     (view, "TAIL_KEPT", 4 * DIM * 4),
 ]

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from imgsearch import folding, segments, training
+from imgsearch.ann.compact import CompactIndex
+from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.damage import Part
 from imgsearch.errors import DamagedError, SettingError
-from imgsearch.sampling import Sample
-from imgsearch.search.compact import CompactIndex
-from imgsearch.search.vectors import Vectors
-from imgsearch.verifying import verify
+from imgsearch.indexing import fold, train
+from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.sample import Sample
+from imgsearch.maintenance.verify import verify
+from imgsearch.querying import segments
 from tests.accounts import age
 from tests.growing import Grower, clustered
 from tests.lived_in import holdings, in_this_process
@@ -94,8 +95,8 @@ def test_the_promise_is_kept_whatever_pca_leaves(
 def test_removed_images_and_several_segments_leave_the_answers_exact(
     grower: Grower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SEGMENT_BYTES", PCA * 700)
-    monkeypatch.setattr(folding, "SEGMENT_BYTES", PCA * 700)
+    monkeypatch.setattr(train, "SEGMENT_BYTES", PCA * 700)
+    monkeypatch.setattr(fold, "SEGMENT_BYTES", PCA * 700)
     parts = [grower.add(clustered(350, seed=seed)) for seed in range(6)]
     assert [segment.count for segment in grower.fold().segments] == [700] * 3
     gone = np.concatenate(parts)[::10]
@@ -111,7 +112,7 @@ def test_a_collection_changes_from_one_storage_to_the_other(grower: Grower) -> N
     grower.add(clustered(1_000, seed=1))
     compact = grower.fold()
     grower.catalog.change_settings(nlist=None, recall=None, storage="flat")
-    assert folding.is_outgrown(grower.catalog.snapshot(), 1_000)
+    assert fold.is_outgrown(grower.catalog.snapshot(), 1_000)
     flat = grower.fold()
     assert flat.ivf is not None
     assert flat.ivf.pca is None
@@ -181,8 +182,8 @@ def compact(tmp_path: Path) -> Path:
         Collection.open(directory, device="cpu") as collection,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(folding, "TAIL_LEAST", 5)
-        patch.setattr(folding, "MERGE", 0)
+        patch.setattr(fold, "TAIL_LEAST", 5)
+        patch.setattr(fold, "MERGE", 0)
         for count, first in ((31, 0), (9, 100)):
             save_pictures(tmp_path / "photos", count, first=first)
             age(tmp_path / "photos")

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch import sweeping, training
+from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, NoCollectionError, SettingError
-from imgsearch.search.ivf import choose_nlist
+from imgsearch.evaluation import tune as sweeping
+from imgsearch.evaluation.tune import Point, Sweep, Trial, apply, tune
+from imgsearch.indexing import train
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.files import exclusive
-from imgsearch.sweeping import apply, tune
-from imgsearch.trials import Point, Sweep, Trial
-from imgsearch.verifying import verify
 from tests.growing import Grower, clustered
 
 
@@ -97,7 +97,7 @@ def test_ctrl_c_keeps_what_was_measured(grown: Path, monkeypatch: pytest.MonkeyP
 
     def build_once(*args: object, **options: object) -> object:
         monkeypatch.setattr(sweeping, "train", interrupt)
-        return training.build(*args, **options)  # type: ignore[arg-type]
+        return train.build(*args, **options)  # type: ignore[arg-type]
 
     def interrupt(*_: object, **__: object) -> np.ndarray:
         raise KeyboardInterrupt

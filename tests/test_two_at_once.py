@@ -20,8 +20,8 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import NoCollectionError
-from imgsearch.hits import Hit
-from imgsearch.queries import QueryOptions
+from imgsearch.querying.hits import Hit
+from imgsearch.querying.options import QueryOptions
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.records import Spot

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch import drives, updating
 from imgsearch.collection import Collection
+from imgsearch.files import mounts
+from imgsearch.indexing import update
 from tests.accounts import age, did, files_in, holds, ids_in, refused
 from tests.drives import Drive, with_drives
 from tests.embedding_here import embed_here
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Path, Drive]:
     """Index a tree of 13 images, and of 4 more on a drive that is mounted in it."""
-    monkeypatch.setattr(updating, "embed_files", embed_here())
+    monkeypatch.setattr(update, "embed_files", embed_here())
     tree = folder / "tree"
     save_pictures(tree, 13)
     drive = Drive(tree / "year" / "my drive", folder / "kept")
@@ -141,7 +142,7 @@ def test_where_there_is_no_list_of_mounts_the_folders_are_asked(
     collection: Collection, indexed_tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mounted = {os.fsencode(indexed_tree / "below")}
-    monkeypatch.setattr(drives, "MOUNTS", tmp_path / "no such file")
+    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "no such file")
     monkeypatch.setattr(os.path, "ismount", lambda path: path in mounted)
     assert did(collection.index()) == {"unchanged": 12}
     mounted.clear()
@@ -159,7 +160,7 @@ def test_names_of_mounts_may_hold_odd_characters(
     escaped = str(odd).replace("\\", "\\134").replace("\t", "\\011").replace(" ", "\\040")
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 98:0 / / rw - ext3 x rw\n37 36 0:1 / {escaped} rw - tmpfs x rw\n")
-    monkeypatch.setattr(drives, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTS", table)
     collection.index(tree)
     shutil.rmtree(odd)
     table.write_text("36 35 98:0 / / rw - ext3 x rw\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.reports import Failure
+from imgsearch.indexing.report import Failure
 from tests.accounts import age, did, files_in, holds, ids_in, refused
 from tests.pictures import save_pictures
 from tests.privileges import ordinary_folder, ordinary_user

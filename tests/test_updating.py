@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch import committing, updating
 from imgsearch.collection import Collection
 from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
 from imgsearch.errors import BusyError, DamagedError, InputError, SettingError
-from imgsearch.reports import Failure, Progress
+from imgsearch.indexing import commit, update
+from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
 from tests.accounts import age, did, files_in, holds, ids_in
 from tests.pictures import picture, save_pictures
@@ -168,7 +168,7 @@ def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
     picture(500).save(tree / "0001.png")
     with monkeypatch.context() as context:
         refused = Refused("cannot be read: Input/output error", transient=True)
-        context.setattr(updating, "embed_files", refusing(refused, "0001.png"))
+        context.setattr(update, "embed_files", refusing(refused, "0001.png"))
         assert did(collection.index([tree])) == {"unchanged": 11, "failed": 1}
         assert old.id in {hit.id for hit in collection.query(picture(0), k=100)}
         assert collection.info().failed == 0
@@ -250,8 +250,8 @@ def test_progress_counts_up_to_the_number_of_files(collection: Collection, tree:
 def test_every_commit_can_be_searched_at_once(
     collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "COMMIT_FILES", 3)
-    monkeypatch.setattr(committing, "COMMIT_SECONDS", 1_000)  # not before there are three
+    monkeypatch.setattr(commit, "COMMIT_FILES", 3)
+    monkeypatch.setattr(commit, "COMMIT_SECONDS", 1_000)  # not before there are three
     found: list[int] = []
     collection.index([tree], progress=lambda _: found.append(len(collection.query(picture(0)))))
     assert found == sorted(found)

@@ -14,13 +14,13 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from imgsearch.collection import Collection
-from imgsearch.discarding import delete_copies
-from imgsearch.duplicates import find_duplicates
-from imgsearch.embedding import remote
 from imgsearch.errors import GoneError, InputError
-from imgsearch.evaluating import evaluate
+from imgsearch.evaluation.evaluate import evaluate
+from imgsearch.files import urls
+from imgsearch.maintenance.discard import delete_copies
+from imgsearch.maintenance.duplicates import find_duplicates
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.records import Entry
-from imgsearch.verifying import verify
 from imgsearch.web.originals import Original
 from imgsearch.web.problems import LostFileError
 from tests.accounts import did, holds, ids_in
@@ -69,7 +69,7 @@ def test_what_has_not_changed_is_not_read(
     def fetch(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(remote, "fetch", fetch)
+    monkeypatch.setattr(urls, "fetch", fetch)
     assert did(collection.index()) == {"unchanged": 12, "failed": 1, "skipped": 1}
 
 

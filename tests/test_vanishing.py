@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError
-from imgsearch.reports import Failure, Progress
+from imgsearch.indexing.report import Failure, Progress
 from tests.accounts import age, did, files_in, holds, ids_in, refused
 from tests.pictures import picture, save_pictures
 

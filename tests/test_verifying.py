@@ -12,21 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch import mending, updating
 from imgsearch.collection import Collection
-from imgsearch.damage import Part
-from imgsearch.errors import (
-    BusyError,
-    DamagedError,
-    ImgsearchError,
-    NoCollectionError,
-)
+from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
+from imgsearch.indexing import update
+from imgsearch.maintenance import repair as mending
+from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, undisturbed
 from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
 from imgsearch.storage.seal import seal
 from imgsearch.storage.shards import Shard
-from imgsearch.verifying import verify
 from tests.accounts import age
 from tests.damaging import DAMAGE, answers, files_of
 from tests.embedding_here import embed_here
@@ -41,7 +37,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("lived_in").resolve()
     directory, photos = make_small_collection(top / "collection"), top / "photos"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(updating, "embed_files", embed_here())
+        patch.setattr(update, "embed_files", embed_here())
         with Collection.open(directory, device="cpu") as collection:
             for start, count in ((0, 60), (100, 3), (200, 3)):
                 save_pictures(photos, count, first=start)
@@ -69,7 +65,7 @@ def damaged(lived_in: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(updating, "embed_files", embed_here())
+    monkeypatch.setattr(update, "embed_files", embed_here())
     monkeypatch.setattr(mending, "embed_files", embed_here())
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from imgsearch.embedding.images import Pixels
-from imgsearch.search.vectors import Vectors
+from imgsearch.ann.vectors import Vectors
+from imgsearch.images.decode import Pixels
 from tests.small_network import INPUT_SIZE
 
 __all__ = ["content_of", "embedding_of", "pixels_of"]

@@ -13,10 +13,10 @@ from imgsearch.cli.waiting import waiting_for
 from imgsearch.errors import ImageError, InputError
 
 if TYPE_CHECKING:
-    from imgsearch.hits import Answer
+    from imgsearch.ann.vectors import Vectors
     from imgsearch.places import AnyCollection
-    from imgsearch.queries import QueryOptions
-    from imgsearch.search.vectors import Vectors
+    from imgsearch.querying.hits import Answer
+    from imgsearch.querying.options import QueryOptions
 
 __all__ = ["Answered", "Crop", "Request", "answers"]
 

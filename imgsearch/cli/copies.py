@@ -13,7 +13,7 @@ from imgsearch.cli.document import EDGE, Thumbnailer, figure, link, picture, wri
 from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
-    from imgsearch.copies import Copy, Duplicates, Group
+    from imgsearch.maintenance.copies import Copy, Duplicates, Group
 
 __all__ = ["as_json", "as_text", "megabytes", "summary", "write_page"]
 
@@ -121,7 +121,7 @@ def _fields(copy: Copy) -> dict[str, Any]:
 
 
 def _sections(found: Duplicates) -> Iterator[str]:
-    from imgsearch.embedding.pictures import thumbnail
+    from imgsearch.images.render import thumbnail
 
     of = partial(thumbnail, longest=EDGE)
     for number, group in enumerate(found.groups, 1):

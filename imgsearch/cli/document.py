@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from imgsearch.cli.output import shown
 from imgsearch.cli.waiting import waiting_for
-from imgsearch.embedding.sources import is_url
 from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
+from imgsearch.files.sources import is_url
 from imgsearch.storage.files import Sink, write_atomically
 
 __all__ = ["EDGE", "Thumbnailer", "figure", "link", "picture", "text", "write_document"]

@@ -15,7 +15,7 @@ from imgsearch.cli.progress import CountBar
 from imgsearch.errors import InputError, SettingError
 
 if TYPE_CHECKING:
-    from imgsearch.copies import Duplicates
+    from imgsearch.maintenance.copies import Duplicates
 
 __all__ = ["duplicates"]
 
@@ -48,7 +48,7 @@ def duplicates(
     image to be kept does not show, too. Nothing is changed unless --delete or --link says so, and
     you confirm.
     """
-    from imgsearch.duplicates import find_duplicates
+    from imgsearch.maintenance.duplicates import find_duplicates
 
     if delete and link:
         raise SettingError("give one of --delete and --link")
@@ -74,7 +74,7 @@ def duplicates(
 
 def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
     """Delete the copies, or link them, if that is confirmed."""
-    from imgsearch.discarding import delete_copies, link_copies
+    from imgsearch.maintenance.discard import delete_copies, link_copies
 
     what = counted(found.count, "file")
     question = f"Delete {what}?" if delete else f"Replace {what} by links to those that are kept?"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
-    from imgsearch.evaluation import Estimate, Evaluation, Measures, WorstQuery
+    from imgsearch.evaluation.evaluate import Estimate, Evaluation, Measures, WorstQuery
 
 __all__ = ["as_json", "as_text"]
 

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from imgsearch.cli.answers import Answered
 from imgsearch.cli.output import shown
 from imgsearch.cli.pictures import Picture
-from imgsearch.forms import answer_fields, dump, hit_fields, path_fields
+from imgsearch.files.paths import dump, path_fields
+from imgsearch.querying.hits import answer_fields, hit_fields
 
 __all__ = ["Form", "as_csv", "as_json", "as_paths", "as_table"]
 

@@ -21,9 +21,9 @@ from imgsearch.errors import GoneError, InputError, SettingError
 from imgsearch.storage.layout import Layout
 
 if TYPE_CHECKING:
-    from imgsearch.engines import Engine
+    from imgsearch.indexing.engine import Engine
+    from imgsearch.indexing.report import IndexReport
     from imgsearch.places import AnyCollection
-    from imgsearch.reports import IndexReport
     from imgsearch.storage.records import Storage
 
 __all__ = ["index"]
@@ -165,7 +165,7 @@ def _cluster(
 ) -> AbstractContextManager[Engine | None]:
     if address is None:
         return nullcontext()
-    from imgsearch.cluster import RayEngine
+    from imgsearch.backends.ray import RayEngine
 
     if staging is None and isinstance(directory, Path):
         staging = directory.absolute() / "staging"
@@ -194,7 +194,7 @@ def _open(
                 "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
             )
         if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
-            from imgsearch.roots import existing
+            from imgsearch.files.paths import existing
 
             for path in paths:
                 existing(path)

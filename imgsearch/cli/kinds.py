@@ -9,8 +9,8 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.embedding.cropping import Box
 from imgsearch.errors import SettingError
+from imgsearch.images.crop import Box
 from imgsearch.places import is_elsewhere
 
 __all__ = ["Decorator", "Option", "Place", "Switch", "crop", "option", "switch"]

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from imgsearch.cli.kinds import Decorator, Place, crop, option, switch
-from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.images.limits import MAX_PIXELS
 
 __all__ = [
     "OPPOSITES",

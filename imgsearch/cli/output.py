@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgsearch.forms import dump, path_fields
+from imgsearch.files.paths import dump, path_fields
 
 __all__ = ["complain", "counted", "dump", "path_fields", "shown", "where"]
 

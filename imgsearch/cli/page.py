@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from imgsearch.cli.answers import Answered, Crop
 from imgsearch.cli.document import EDGE, Thumbnailer, figure, link, picture, text, write_document
 from imgsearch.cli.pictures import STDIN, Picture
-from imgsearch.embedding.cropping import Box
+from imgsearch.images.crop import Box
 
 if TYPE_CHECKING:
-    from imgsearch.hits import Hit, Search
+    from imgsearch.querying.hits import Hit, Search
 
 __all__ = ["write_page"]
 
@@ -35,7 +35,7 @@ def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_p
 
 
 def _sections(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> Iterator[str]:
-    from imgsearch.embedding.pictures import thumbnail
+    from imgsearch.images.render import thumbnail
 
     of_unlike = partial(thumbnail, longest=EDGE, max_pixels=max_pixels)
     of_query = partial(of_unlike, crop=Box(*crop) if crop else None)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imgsearch.embedding.listing import Unreadable, list_files
-from imgsearch.embedding.sources import is_folder, located
 from imgsearch.errors import InputError
+from imgsearch.files.listing import Unreadable, list_files
+from imgsearch.files.sources import is_folder, located
 
 __all__ = ["STDIN", "Picture", "pictures"]
 
@@ -35,7 +35,7 @@ class Picture:
 
 def pictures(argument: str) -> Iterator[Picture | InputError]:
     """Yield the images that an argument stands for, and what cannot be read of them."""
-    from imgsearch.roots import plain_path
+    from imgsearch.files.paths import plain_path
 
     if argument == STDIN:
         yield _on_stdin()

@@ -11,7 +11,7 @@ from imgsearch.errors import SettingError, StorageError, reason_of
 from imgsearch.storage.files import user_cache
 
 if TYPE_CHECKING:
-    from imgsearch.trials import Sweep
+    from imgsearch.evaluation.tune import Sweep
 
 __all__ = ["check_plot", "draw"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
-    from imgsearch.reports import Progress
+    from imgsearch.indexing.report import Progress
 
 __all__ = ["ByteBar", "CountBar", "ProgressBar"]
 

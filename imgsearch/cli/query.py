@@ -19,10 +19,10 @@ from imgsearch.cli.outcome import Outcome
 from imgsearch.cli.output import shown
 from imgsearch.cli.page import write_page
 from imgsearch.cli.pictures import STDIN
-from imgsearch.embedding.limits import pillow_allows
+from imgsearch.images.limits import pillow_allows
 
 if TYPE_CHECKING:
-    from imgsearch.queries import QueryOptions
+    from imgsearch.querying.options import QueryOptions
 
 __all__ = ["query"]
 

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from imgsearch.cli.output import counted, shown
-from imgsearch.embedding.kinds import OTHER
-from imgsearch.forms import dump, info_fields, path_fields
+from imgsearch.files.kinds import OTHER
+from imgsearch.files.paths import dump, path_fields
+from imgsearch.querying.info import info_fields
 
 if TYPE_CHECKING:
-    from imgsearch.reports import Failure, IndexReport, Info
+    from imgsearch.indexing.report import Failure, IndexReport
+    from imgsearch.querying.info import Info
     from imgsearch.storage.records import IvfRecord
 
 __all__ = ["info_as_json", "info_as_text", "report_as_json", "report_as_text"]
@@ -104,7 +106,7 @@ def info_as_text(info: Info, models: list[str]) -> str:
 
 def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
     """Say what an older decoder means for what it made."""
-    from imgsearch.embedding.images import DECODER  # not above: `imgsearch --help` needs no Pillow
+    from imgsearch.images.decode import DECODER  # not above: `imgsearch --help` needs no Pillow
 
     if info.model.decoder < DECODER:
         text = (

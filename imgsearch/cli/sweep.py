@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imgsearch.cli.output import dump, path_fields
 
 if TYPE_CHECKING:
-    from imgsearch.trials import Sweep
+    from imgsearch.evaluation.tune import Sweep
 
 __all__ = ["as_json", "as_text"]
 

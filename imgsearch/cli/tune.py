@@ -46,10 +46,10 @@ def tune(
     Images held out of training are the queries. The collection stays as it is, but for --apply. On
     Ctrl-C, what was measured by then is shown.
     """
+    from imgsearch.evaluation.tune import apply as apply_sweep
+    from imgsearch.evaluation.tune import tune
     from imgsearch.storage.layout import Layout
     from imgsearch.storage.migrations import migrate
-    from imgsearch.sweeping import apply as apply_sweep
-    from imgsearch.sweeping import tune
 
     files = check_plot(plot) if plot else []
     directory = locate(ctx, collection)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
-    from imgsearch.damage import Damage, Verification
+    from imgsearch.maintenance.damage import Damage, Verification
 
 __all__ = ["as_json", "as_text"]
 

@@ -43,7 +43,7 @@ def verify(
     what was indexed any more are named, and are no damage. Exit codes: 0 the collection is sound, 8
     it was repaired, 4 it is damaged.
     """
-    from imgsearch.verifying import verify
+    from imgsearch.maintenance.verify import verify
 
     directory = locate(ctx, collection)
     with ByteBar("verifying") as bar:

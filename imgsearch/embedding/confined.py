@@ -19,13 +19,13 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.images import Pixels
-from imgsearch.embedding.limits import limit_log
-from imgsearch.embedding.onnx_check import Shapes
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.embedding.runtime import MODEL_MEMORY, Embeddings, Runtime, open_limited
 from imgsearch.embedding.wire import raise_error, receive, send, send_error
 from imgsearch.errors import ImgsearchError, ModelError
+from imgsearch.images.decode import Pixels
+from imgsearch.images.limits import limit_log
 
 __all__ = ["ConfinedRuntime"]
 

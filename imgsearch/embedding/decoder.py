@@ -11,12 +11,12 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.images import Pixels
-from imgsearch.embedding.limits import MAX_PIXELS
 from imgsearch.embedding.looking import Look, Side
-from imgsearch.embedding.pictures import Glance, Thumbnail
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
+from imgsearch.images.decode import Pixels
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.render import Glance, Thumbnail
 
 __all__ = [
     "CHANGED",
@@ -125,7 +125,7 @@ class Decoder:
 
         Raises:
             BeyondError: it takes more than is allowed.
-            ImageError: as `imgsearch.embedding.pictures.pixels_from`; or its worker crashed, or was
+            ImageError: as `imgsearch.images.render.pixels_from`; or its worker crashed, or was
                 killed (`GivenUpError`).
             ModelError: no worker can be started.
         """
@@ -133,7 +133,7 @@ class Decoder:
         return np.frombuffer(data, np.uint8).reshape(input_size, input_size, 3)
 
     def thumbnail(self, origin: Origin, longest: int, max_pixels: int = MAX_PIXELS) -> Thumbnail:
-        """Return a small upright JPEG, as `imgsearch.embedding.pictures.render` does.
+        """Return a small upright JPEG, as `imgsearch.images.render.render` does.
 
         Raises:
             BeyondError, ImageError, ModelError: as `pixels`.
@@ -142,7 +142,7 @@ class Decoder:
         return Thumbnail(data, facts["width"], facts["height"])
 
     def glance(self, origin: Origin, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
-        """Return an image squashed to a square, as `imgsearch.embedding.pictures.glance` does.
+        """Return an image squashed to a square, as `imgsearch.images.render.glance` does.
 
         Raises:
             BeyondError, ImageError, ModelError: as `pixels`.

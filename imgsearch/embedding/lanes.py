@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from imgsearch.embedding.decoder import Allowance, BeyondError, Decoder
-from imgsearch.embedding.limits import MAX_PIXELS, memory_of
 from imgsearch.errors import ImageError, PicklableError
+from imgsearch.images.limits import MAX_PIXELS, memory_of
 
 __all__ = ["FullError", "Lane", "Rules", "Turn", "decoders", "too_much"]
 

@@ -13,17 +13,13 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, TypeAlias
 
-from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.images import decode
-from imgsearch.embedding.limits import (
-    memory_limited,
-    pillow_allows,
-    seconds_limited,
-)
-from imgsearch.embedding.opening import bytes_needed
-from imgsearch.embedding.pictures import glance, pixels_from, render, size_of
-from imgsearch.embedding.sources import open_source
 from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
+from imgsearch.files.sources import open_source
+from imgsearch.images.crop import Box
+from imgsearch.images.decode import decode
+from imgsearch.images.limits import memory_limited, pillow_allows, seconds_limited
+from imgsearch.images.opening import bytes_needed
+from imgsearch.images.render import glance, pixels_from, render, size_of
 
 __all__ = ["Look", "look", "look_of"]
 

@@ -16,10 +16,10 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.limits import MAX_PIXELS, memory_of
 from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
+from imgsearch.images.limits import MAX_PIXELS, memory_of
 
 __all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
@@ -34,7 +34,7 @@ class Embedded:
 
     `embedding` is float32 `[dim]`, L2-normalised; `digest` the SHA-256 of the file; `size` and
     `mtime_ns` are as they were when it was read, `mtime_ns` None if it was too recent to tell a
-    later change (`imgsearch.embedding.listing.trusted_time`).
+    later change (`imgsearch.files.listing.trusted_time`).
     """
 
     embedding: Embeddings

@@ -227,7 +227,7 @@ class WorkerProcess:
             reason = f"took longer than {self._time_limit:g} s"
             return WorkerDiedError(reason, index, transient=False, late=True)
         status = self._process.returncode
-        if status == -signal.SIGPROF:  # see imgsearch.embedding.limits.seconds_limited
+        if status == -signal.SIGPROF:  # see imgsearch.images.limits.seconds_limited
             return WorkerDiedError("took too long", index, transient=False, late=True)
         if status == -signal.SIGKILL:  # no decoder crashes like that: somebody did it
             reason = "its worker was killed; memory may have run out"

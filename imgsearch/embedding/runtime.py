@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.images import Pixels
-from imgsearch.embedding.limits import limit_memory
 from imgsearch.embedding.models import Network, build
-from imgsearch.embedding.onnx_check import MOST_BYTES, Shapes, check_model
-from imgsearch.embedding.onnx_session import SessionError, open_session
-from imgsearch.embedding.onnx_trusted import TRUSTED_BYTES, check_no_files
-from imgsearch.embedding.protobuf import ForeignError, MalformedError
+from imgsearch.embedding.onnx.check import MOST_BYTES, Shapes, check_model
+from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
+from imgsearch.embedding.onnx.session import SessionError, open_session
+from imgsearch.embedding.onnx.trusted import TRUSTED_BYTES, check_no_files
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import (
     MEND,
@@ -33,6 +31,8 @@ from imgsearch.errors import (
     reason_of,
 )
 from imgsearch.files.opening import read_limited
+from imgsearch.images.decode import Pixels
+from imgsearch.images.limits import limit_memory
 
 if TYPE_CHECKING:
     import torch

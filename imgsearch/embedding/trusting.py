@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgsearch.embedding.onnx_check import Shapes
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import UntrustedModelError
 

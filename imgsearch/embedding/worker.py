@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.images import ImageFile, Pixels
-from imgsearch.embedding.limits import limit_log, limit_memory, memory_in_use, pillow_allows
 from imgsearch.embedding.looking import look, look_of
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
+from imgsearch.images.decode import ImageFile, Pixels
+from imgsearch.images.limits import limit_log, limit_memory, memory_in_use, pillow_allows
 
 if TYPE_CHECKING:
     from imgsearch.embedding.runtime import OnnxRuntime
@@ -106,7 +106,7 @@ def _messages_of(requests: BinaryIO) -> Messages:
 
 def _open_model(arguments: list[str], input_size: int, memory: int) -> OnnxRuntime:
     # Here, as what looks at single images needs none of it, and is to start soon.
-    from imgsearch.embedding.onnx_check import Shapes
+    from imgsearch.embedding.onnx.check import Shapes
     from imgsearch.embedding.runtime import MODEL_MEMORY, open_limited
 
     model, dim, trust = arguments

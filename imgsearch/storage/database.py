@@ -17,14 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgsearch.errors import (
-    MEND,
-    BusyError,
-    DamagedError,
-    ImgsearchError,
-    InputError,
-    StorageError,
-)
+from imgsearch.errors import MEND, BusyError, DamagedError, ImgsearchError, InputError, StorageError
 from imgsearch.storage.journals import check_beside, check_header
 
 __all__ = ["Database"]

@@ -40,7 +40,7 @@ class ModelRecord:
     """The model that made a collection; `weights` as `imgsearch.embedding.weights` names them.
 
     `decoder` is the version of what turned the files into pixels: 1 up to format 4, and then the
-    `imgsearch.embedding.images.DECODER` of the time.
+    `imgsearch.images.decode.DECODER` of the time.
     """
 
     name: str

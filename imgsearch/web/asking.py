@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from starlette.datastructures import FormData, UploadFile
 
-from imgsearch.embedding.cropping import Box
 from imgsearch.errors import SettingError
-from imgsearch.queries import QueryOptions
+from imgsearch.images.crop import Box
+from imgsearch.querying.options import QueryOptions
 
 __all__ = ["FORM", "MAX_ID", "Ask", "Crop", "Weighted", "read_form"]
 

@@ -29,7 +29,7 @@ QUICK_PATIENCE = 5.0
 QUICK_WAITING = 256
 SLOW_WAITING = 32
 NICE = 5  # of the slow lane
-BYTES = 17  # that decoding a pixel may take: see imgsearch.embedding.limits
+BYTES = 17  # that decoding a pixel may take: see imgsearch.images.limits
 REFUSED = 10_000  # images that are remembered to be too much
 
 

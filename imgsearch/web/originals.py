@@ -6,9 +6,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from imgsearch.embedding.formats import media_type, recognise
-from imgsearch.embedding.sources import open_source
 from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
+from imgsearch.files.sources import open_source
+from imgsearch.images.formats import media_type, recognise
 from imgsearch.storage.records import Entry
 from imgsearch.web.problems import LostFileError
 

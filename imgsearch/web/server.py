@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from imgsearch.embedding.limits import MAX_PIXELS, pillow_allows
 from imgsearch.errors import StorageError, reason_of
+from imgsearch.images.limits import MAX_PIXELS, pillow_allows
 from imgsearch.places import Location, opened
 from imgsearch.web.app import create_app
 from imgsearch.web.connections import Limits, protocol

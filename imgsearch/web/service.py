@@ -14,14 +14,15 @@ import numpy as np
 import platformdirs
 from starlette.exceptions import HTTPException
 
+from imgsearch.ann.vectors import Vectors
 from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Origin, Stored
-from imgsearch.embedding.limits import MAX_PIXELS
-from imgsearch.embedding.pictures import Thumbnail
 from imgsearch.errors import ImageError, InputError
-from imgsearch.forms import answer_fields, info_fields, path_fields
-from imgsearch.hits import Answer
+from imgsearch.files.paths import path_fields
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.render import Thumbnail
 from imgsearch.places import AnyCollection
-from imgsearch.search.vectors import Vectors
+from imgsearch.querying.hits import Answer, answer_fields
+from imgsearch.querying.info import info_fields
 from imgsearch.storage.records import Entry
 from imgsearch.web.asking import Ask, Crop
 from imgsearch.web.decoding import Decoding

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from imgsearch.embedding.pictures import Thumbnail
+from imgsearch.images.render import Thumbnail
 
 __all__ = ["Thumbnails"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli.progress import FIRST_PAUSE, ProgressBar
-from imgsearch.reports import Progress
+from imgsearch.indexing.report import Progress
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command
 

@@ -16,7 +16,7 @@ from click.testing import Result
 
 from imgsearch.collection import Collection
 from imgsearch.errors import UntrustedModelError
-from imgsearch.verifying import verify
+from imgsearch.maintenance.verify import verify
 from tests.foreign_models import foreign_model, harmless_model, put_model
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command

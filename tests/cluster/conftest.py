@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.cluster.staging import Staging
+from imgsearch.backends.ray.staging import Staging
 
 
 @pytest.fixture(params=["path", "memory"])

@@ -8,12 +8,12 @@ import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from imgsearch.cluster.extraction import Extraction
-from imgsearch.cluster.parts import Recipe
-from imgsearch.cluster.staging import Staging
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.backends.ray.extraction import Extraction
+from imgsearch.backends.ray.parts import Recipe
+from imgsearch.backends.ray.staging import Staging
 from imgsearch.embedding.pipeline import Outcome
-from imgsearch.search.inverted import InvertedFile
-from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.records import ModelRecord
 from tests.embedding_here import embed_here
 

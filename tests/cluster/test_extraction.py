@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.cluster.extraction import PART
-from imgsearch.cluster.staging import Staging
+from imgsearch.backends.ray.extraction import PART
+from imgsearch.backends.ray.staging import Staging
 from imgsearch.collection import Collection
-from imgsearch.reports import Progress
+from imgsearch.indexing.report import Progress
+from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
-from imgsearch.view import open_view
 from tests.accounts import age, did, ids_in
 from tests.cluster.jobs import EngineHere
 from tests.pictures import save_pictures

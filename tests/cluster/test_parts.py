@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from imgsearch.cluster import RayEngine
-from imgsearch.cluster.parts import Batch, PartEmbedder, Recipe
-from imgsearch.cluster.staging import Staging
-from imgsearch.embedding.limits import MAX_PIXELS
+from imgsearch.backends.ray import RayEngine
+from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
+from imgsearch.backends.ray.staging import Staging
 from imgsearch.embedding.pipeline import Embedded, Refused
 from imgsearch.errors import SettingError
+from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.storage.records import ModelRecord
 from tests.embedding_here import embed_here
 from tests.small_network import DIM, INPUT_SIZE, small_network
@@ -85,6 +85,6 @@ def test_without_ray_one_line_says_what_to_install(
 def test_what_cannot_work_is_refused(
     address: str, gpus: float, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgsearch.cluster.engine.find_spec", lambda _: True)
+    monkeypatch.setattr("imgsearch.backends.ray.engine.find_spec", lambda _: True)
     with pytest.raises(SettingError, match=why):
         RayEngine(address, staging=tmp_path, gpus=gpus)

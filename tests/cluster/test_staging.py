@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from imgsearch.cluster.staging import StagedFile, Staging
+from imgsearch.backends.ray.staging import StagedFile, Staging
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.errors import SettingError, StorageError
 from tests.small_network import random_embeddings

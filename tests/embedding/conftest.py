@@ -16,10 +16,10 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
 from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.weights import find_weights, read_state
+from imgsearch.images.decode import Pixels, read
 
 from .pictures import photo
 

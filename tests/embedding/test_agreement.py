@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from benchmarks.lookalikes import chats, forms, plots, receipts, screenshots, tables
-from imgsearch.embedding.agreement import CloseUp, agreement
+from imgsearch.images.agreement import CloseUp, agreement
 from tests.embedding.test_likeness import scene
 
 

@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 import pytest
 
-from imgsearch.embedding.claims import claim_of, decoding_bytes
-from imgsearch.embedding.images import decode
 from imgsearch.errors import ImageError
+from imgsearch.images.claims import claim_of, decoding_bytes
+from imgsearch.images.decode import decode
 
 from .pictures import ALL, encode, photo
 from .tiffs import LONG, SHORT, Page, colour, grey, tiff

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from imgsearch.embedding.colours import MOST_PROFILE, to_srgb
-from imgsearch.embedding.images import decode
-from imgsearch.embedding.pictures import glance, thumbnail
+from imgsearch.images.colours import MOST_PROFILE, to_srgb
+from imgsearch.images.decode import decode
+from imgsearch.images.render import glance, thumbnail
 
 from .pictures import encode, photo
 from .tiffs import UNDEFINED, colour, tiff

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from imgsearch import duplicates, sampling
 from imgsearch.collection import Collection
-from imgsearch.verifying import verify
+from imgsearch.maintenance import duplicates, sample
+from imgsearch.maintenance.verify import verify
 from tests.accounts import age, did
 from tests.harm import Harm
 from tests.pictures import save_pictures
@@ -121,7 +121,7 @@ def test_duplicates_and_verify_outlive_a_deadly_decoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(duplicates, "SECONDS", 1.0)
-    monkeypatch.setattr(sampling, "SECONDS", 1.0)
+    monkeypatch.setattr(sample, "SECONDS", 1.0)
     tree = tmp_path / "tree"
     good = save_pictures(tree, 6)
     for name in ("one.png", "other.png"):  # the same content twice

@@ -23,10 +23,10 @@ from imgsearch.embedding.decoder import (
     GivenUpError,
     Stored,
 )
-from imgsearch.embedding.images import decode
 from imgsearch.embedding.lanes import FullError, Lane, Rules
-from imgsearch.embedding.pictures import glance, render
 from imgsearch.errors import ImageError
+from imgsearch.images.decode import decode
+from imgsearch.images.render import glance, render
 
 from .conftest import Fault
 from .pictures import encode, photo

@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from imgsearch.embedding.exclusions import DEFAULTS, Exclusions, changed_patterns
 from imgsearch.errors import SettingError
+from imgsearch.files.exclusions import DEFAULTS, Exclusions, changed_patterns
 
 
 def leaves_out(pattern: str, path: str, *, folder: bool = False) -> bool:

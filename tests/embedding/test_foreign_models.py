@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from imgsearch.embedding import process
 from imgsearch.embedding.confined import ConfinedRuntime
-from imgsearch.embedding.onnx_check import Shapes, check_model
-from imgsearch.embedding.protobuf import ForeignError, MalformedError
+from imgsearch.embedding.onnx.check import Shapes, check_model
+from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import DamagedError, ModelError, UntrustedModelError

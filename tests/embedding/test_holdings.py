@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.embedding.holdings import Holdings, lacks, worth
-from imgsearch.embedding.inspection import inspect, why_not
+from imgsearch.images.holdings import Holdings, lacks, worth
+from imgsearch.images.inspection import inspect, why_not
 from tests.embedding.test_likeness import scene
 
 PLAIN = Holdings(400, 300)

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
-from imgsearch.embedding.formats import FORMATS
-from imgsearch.embedding.images import ImageFile, Pixels, decode, pixels_of, read
 from imgsearch.errors import ImageError
+from imgsearch.images.decode import ImageFile, Pixels, decode, pixels_of, read
+from imgsearch.images.formats import FORMATS
 from tests.privileges import ordinary_folder, ordinary_user
 
 from .pictures import ALL, LOSSLESS, LOSSY, encode, photo, write

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from imgsearch.embedding.images import Pixels, pixels_of
-from imgsearch.embedding.likeness import ALIKE, EDGE, Overlay, flattened
+from imgsearch.images.compare import ALIKE, EDGE, Overlay, flattened
+from imgsearch.images.decode import Pixels, pixels_of
 from tests.pictures import picture
 
 

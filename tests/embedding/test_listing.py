@@ -15,16 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.embedding import listing
-from imgsearch.embedding.listing import (
-    File,
-    Kind,
-    Listing,
-    Unreadable,
-    list_files,
-    list_one,
-)
-from imgsearch.embedding.stamps import trusted_time
+from imgsearch.files import listing
+from imgsearch.files.listing import File, Kind, Listing, Unreadable, list_files, list_one
+from imgsearch.files.stamps import trusted_time
 from tests.privileges import ordinary_folder, ordinary_user
 
 NOW = 1_700_000_000_123_456_789

@@ -14,12 +14,12 @@ import pytest
 import torch
 import torchvision
 
-from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import MODELS, build, export_onnx, find_network, load_state
-from imgsearch.embedding.onnx_check import Shapes, check_model
+from imgsearch.embedding.onnx.check import Shapes, check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import ModelError, SettingError
+from imgsearch.images.decode import Pixels
 
 from .conftest import Model
 
@@ -127,7 +127,7 @@ def test_an_embedding_of_the_default_weights_is_that_of_torchvisions_network(
 def test_the_default_weights_see_that_photographs_of_a_kind_are_alike(
     data: Path, mobilenet: Model
 ) -> None:
-    from imgsearch.embedding.images import read
+    from imgsearch.images.decode import read
 
     paths = [data / "corel1k" / "images" / f"{number}.jpg" for number in (400, 401, 500, 501)]
     if not all(path.exists() for path in paths):

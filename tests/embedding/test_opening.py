@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.embedding.images import decode
-from imgsearch.embedding.pictures import glance, thumbnail
+from imgsearch.images.decode import decode
+from imgsearch.images.render import glance, thumbnail
 
 from .pictures import encode, photo
 

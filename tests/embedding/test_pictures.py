@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from imgsearch.embedding.cropping import Box, pixel_box
-from imgsearch.embedding.images import decode, pixels_of
-from imgsearch.embedding.pictures import pixels_from, thumbnail
 from imgsearch.errors import ImageError, SettingError
+from imgsearch.images.crop import Box, pixel_box
+from imgsearch.images.decode import decode, pixels_of
+from imgsearch.images.render import pixels_from, thumbnail
 from tests.embedding.pictures import encode, photo, write
 
 SIZE = 32

@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 
 from imgsearch.embedding import pipeline, pool, process
-from imgsearch.embedding.images import Pixels, read
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
 from imgsearch.errors import DamagedError, ModelError
+from imgsearch.images.decode import Pixels, read
 
 from .conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
 from .pictures import encode, photos, write

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch.embedding.images import ImageFile, decode, read
-from imgsearch.embedding.pictures import glance, thumbnail
-from imgsearch.embedding.raw import is_raw, previews
 from imgsearch.errors import ImageError
+from imgsearch.images.decode import ImageFile, decode, read
+from imgsearch.images.raw import is_raw, previews
+from imgsearch.images.render import glance, thumbnail
 
 from .pictures import encode, photo
 from .tiffs import ASCII, BYTE, LONG, SHORT, UNDEFINED, Page, Tag, grey, tiff

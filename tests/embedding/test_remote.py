@@ -15,12 +15,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.embedding import remote
-from imgsearch.embedding.images import ImageFile
-from imgsearch.embedding.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
-from imgsearch.embedding.sources import exists, is_folder, is_url, located, open_source, status_of
-from imgsearch.embedding.stamps import Stamp
 from imgsearch.errors import ImageError, InputError, PackageError, SettingError
+from imgsearch.files import urls
+from imgsearch.files.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
+from imgsearch.files.sources import exists, is_folder, is_url, located, open_source, status_of
+from imgsearch.files.stamps import Stamp
+from imgsearch.images.decode import ImageFile
 from tests.urls import Bucket, bucket, image_of
 
 
@@ -52,7 +52,7 @@ def test_a_path_is_told_from_a_url(path: str) -> None:
 )
 def test_a_url_that_cannot_be_indexed_is_refused(url: bytes, why: str) -> None:
     with pytest.raises(InputError, match=why) as caught:
-        remote.plain_url(url)
+        urls.plain_url(url)
     assert "secret" not in str(caught.value)
 
 
@@ -103,7 +103,7 @@ def test_what_names_no_file_of_this_machine_is_refused(url: str, why: str) -> No
 
 
 def test_slashes_at_the_end_are_left_out() -> None:
-    assert remote.plain_url(b"s3://bucket/photos//") == b"s3://bucket/photos"
+    assert urls.plain_url(b"s3://bucket/photos//") == b"s3://bucket/photos"
 
 
 def test_a_folder_is_listed_with_all_below_it(files: Bucket) -> None:
@@ -232,7 +232,7 @@ def test_what_begins_like_no_image_is_not_fetched(files: Bucket) -> None:
     url = files.put("film.mov", bytes(1 << 20))
     with pytest.raises(ImageError, match="is no image"):
         open_source(url, refuse)
-    assert taken == [remote.HEAD]
+    assert taken == [urls.HEAD]
     with pytest.raises(ImageError) as caught:
         ImageFile(url)
     assert not caught.value.recognised

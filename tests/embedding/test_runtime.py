@@ -15,7 +15,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.models import find_network
 from imgsearch.embedding.runtime import (
     Embeddings,
@@ -27,6 +26,7 @@ from imgsearch.embedding.runtime import (
 )
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import DamagedError, ModelError
+from imgsearch.images.decode import Pixels
 
 from .conftest import TINY_DIM, TINY_SIZE, Model
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from imgsearch.embedding.stamps import LARGEST, Stamp, stamp_of, trusted_time
+from imgsearch.files.stamps import LARGEST, Stamp, stamp_of, trusted_time
 
 NOW = 1_700_000_000 * 10**9
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.embedding.images import decode
-from imgsearch.embedding.pictures import glance, thumbnail
 from imgsearch.errors import ImageError
+from imgsearch.images.decode import decode
+from imgsearch.images.render import glance, thumbnail
 
 from .pictures import encode, photo
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imgsearch.embedding.cropping import Box
-from imgsearch.embedding.images import Pixels, decode, pixels_of
-from imgsearch.embedding.pictures import glance, pixels_from, thumbnail
 from imgsearch.errors import ImageError
+from imgsearch.images.crop import Box
+from imgsearch.images.decode import Pixels, decode, pixels_of
+from imgsearch.images.render import glance, pixels_from, thumbnail
 
 from .pictures import encode, photo
 from .tiffs import ASCII, LONG, SHORT, Page, Tag, colour, grey, tiff

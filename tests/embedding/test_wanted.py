@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from imgsearch.embedding import pool
-from imgsearch.embedding.images import Pixels
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
+from imgsearch.images.decode import Pixels
 
 from .conftest import Embed, Fault
 from .pictures import photos

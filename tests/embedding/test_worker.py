@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgsearch.embedding.images import read
-from imgsearch.embedding.limits import MAX_PIXELS, memory_of
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
+from imgsearch.images.decode import read
+from imgsearch.images.limits import MAX_PIXELS, memory_of
 
 from .conftest import TINY_DIM, TINY_SIZE
 from .pictures import photo, photos, write

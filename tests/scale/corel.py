@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.hits import Answer
 from imgsearch.places import keeper_of, opened
+from imgsearch.querying.hits import Answer
 
 __all__ = ["assert_same_answers"]
 

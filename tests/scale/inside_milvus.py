@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgsearch.backends.milvus.rows import Address, Row
+from imgsearch.backends.milvus.store import Store
 from imgsearch.errors import ImgsearchError
-from imgsearch.milvus.rows import Address, Row
-from imgsearch.milvus.store import Store
 from imgsearch.places import keeper_of, opened
 from tests.contract import Contract
 from tests.scale.corel import assert_same_answers

@@ -12,9 +12,9 @@ import pytest
 from click.testing import Result
 from starlette.testclient import TestClient
 
+from imgsearch.backends.milvus.rows import Address
+from imgsearch.backends.milvus.store import Store
 from imgsearch.errors import SettingError, StorageError
-from imgsearch.milvus.rows import Address
-from imgsearch.milvus.store import Store
 from imgsearch.places import keeper_of, opened
 from imgsearch.web.app import create_app
 from imgsearch.web.options import ServerOptions

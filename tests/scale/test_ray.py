@@ -15,14 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from imgsearch.cluster import RayEngine
+from imgsearch.backends.ray import RayEngine
 from imgsearch.collection import Collection
 from imgsearch.errors import ModelError, SettingError
+from imgsearch.maintenance.verify import verify
+from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
-from imgsearch.verifying import verify
-from imgsearch.view import open_view
 from tests.accounts import age
 from tests.pictures import save_pictures
 from tests.running import imgsearch_command

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from imgsearch.search.inverted import InvertedFile
-from imgsearch.search.ivf import IvfIndex, train
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.kmeans import train
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.small_network import random_embeddings
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.search.ivf import IvfIndex
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.search.brute_force import DIM, index_of
 from tests.small_network import random_embeddings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from imgsearch.ann.vectors import combine
 from imgsearch.errors import InputError
-from imgsearch.search.vectors import combine
 from tests.small_network import random_embeddings
 
 NONE = np.empty((0, 48), np.float32)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.exact import rerank
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.kmeans import train
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import DamagedError
-from imgsearch.search.compact import CompactIndex, train_compact
-from imgsearch.search.ivf import IvfIndex, train
-from imgsearch.search.reranking import rerank
-from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.files import write_atomically
 from tests.search.brute_force import (
     DIM,
@@ -166,7 +167,7 @@ def test_few_or_equal_vectors_can_be_trained_on_and_faiss_prints_nothing(
 
 
 def test_training_is_seeded(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgsearch.search.compact.PCA_TRAIN", 100)
+    monkeypatch.setattr("imgsearch.ann.compact.PCA_TRAIN", 100)
     assert train_compact(vectors, 8, PCA).is_trained_as(train_compact(vectors, 8, PCA))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.faiss_files import is_compact_file
 from imgsearch.errors import DamagedError
-from imgsearch.search.compact import CompactIndex, train_compact
-from imgsearch.search.compact_file import is_compact_file
 from tests.search.brute_force import DIM
 from tests.small_network import random_embeddings
 

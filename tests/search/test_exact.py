@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.search.exact import merge, nothing, search_exactly
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.exact import merge, nothing, search_exactly
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.search.brute_force import DIM, assert_same_hits, blocks_of, nearest, stored
 from tests.small_network import random_embeddings
 

@@ -11,10 +11,11 @@ import faiss
 import numpy as np
 import pytest
 
-from imgsearch.search.compact import CompactIndex, train_compact
-from imgsearch.search.gpu import describe_faiss, to_gpu
-from imgsearch.search.ivf import IvfIndex, train
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.gpu import describe_faiss, to_gpu
+from imgsearch.ann.kmeans import train
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.storage.files import write_atomically
 from tests.search.brute_force import DIM, assert_same_hits, nearest, probe, squares
 from tests.small_network import random_embeddings

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgsearch.ann.exact import search_exactly
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.kmeans import choose_nlist, train, training_size
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import DamagedError
-from imgsearch.search.exact import search_exactly
-from imgsearch.search.ivf import IvfIndex, choose_nlist, train, training_size
-from imgsearch.search.vectors import Ids, Vectors
 from imgsearch.storage.files import write_atomically
 from tests.search.brute_force import (
     DIM,

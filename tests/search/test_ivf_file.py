@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgsearch.ann.faiss_files import is_ivf_file
+from imgsearch.ann.flat import IvfIndex
 from imgsearch.errors import DamagedError
-from imgsearch.search.ivf import IvfIndex
-from imgsearch.search.ivf_file import is_ivf_file
 from tests.small_network import DIM, random_embeddings
 
 LISTS = 20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.search.metrics import Flags, Values, interval, measure
+from imgsearch.ann.metrics import Flags, Values, interval, measure
 
 
 def everything(relevant: Flags) -> Flags:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.search.promise import Promise, Step
+from imgsearch.ann.promise import Promise, Step
 
 STEPS = [
     Step(0.25, 1, 0.90, 0.85, 0.1),

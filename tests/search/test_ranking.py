@@ -6,9 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.search.exact import search_exactly
-from imgsearch.search.ranking import ranking, squared_distances
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.exact import ranking, search_exactly, squared_distances
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.small_network import random_embeddings
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.search.reranking import candidates_for, rerank
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann.exact import candidates_for, rerank
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.search.brute_force import DIM, assert_same_hits, blocks_of, nearest
 from tests.small_network import random_embeddings
 

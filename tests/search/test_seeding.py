@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.search import seeding
-from imgsearch.search.seeding import first_centroids
-from imgsearch.search.vectors import Vectors
+from imgsearch.ann import kmeans
+from imgsearch.ann.kmeans import first_centroids
+from imgsearch.ann.vectors import Vectors
 
 
 def groups(count: int, each: int) -> Vectors:
@@ -31,7 +31,7 @@ def test_each_group_has_one_although_a_draw_at_random_would_miss_some() -> None:
 
 def test_they_are_seeded_and_drawn_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = groups(10, 50)
-    monkeypatch.setattr(seeding, "SAMPLE", 100)
+    monkeypatch.setattr(kmeans, "SAMPLE", 100)
     one, same, other = (first_centroids(vectors, 10, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

@@ -11,21 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.search import tuning
-from imgsearch.search.compact import CompactIndex, train_compact
-from imgsearch.search.curves import Sample, curve, ladder, lower_bound
-from imgsearch.search.ivf import IvfIndex, train
-from imgsearch.search.promise import Promise, Step
-from imgsearch.search.reranking import candidates_for, rerank
-from imgsearch.search.tuning import (
-    Blocks,
-    Filed,
-    K,
-    cross_validate,
-    hold_out,
-    meet_strangers,
-)
-from imgsearch.search.vectors import Ids, Vectors
+from imgsearch.ann import recall as tuning
+from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.exact import candidates_for, rerank
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.kmeans import train
+from imgsearch.ann.promise import Promise, Sample, Step, curve, ladder, lower_bound
+from imgsearch.ann.recall import Blocks, Filed, K, cross_validate, hold_out, meet_strangers
+from imgsearch.ann.vectors import Ids, Vectors
 from tests.search.brute_force import blocks_of, nearest, probe, squares
 from tests.small_network import random_embeddings
 

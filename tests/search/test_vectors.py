@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgsearch.ann.vectors import as_queries, rows_of
 from imgsearch.errors import InputError
-from imgsearch.search.vectors import as_queries, rows_of
 from tests.small_network import random_embeddings
 
 

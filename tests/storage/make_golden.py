@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from imgsearch import committing
 from imgsearch.collection import Collection
+from imgsearch.indexing import commit
 from imgsearch.storage.layout import FORMAT_VERSION
 from tests.pictures import picture, save_pictures
 from tests.small_network import make_small_collection
@@ -34,7 +34,7 @@ def make(directory: Path) -> None:
     (PHOTOS / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
     (PHOTOS / "notes.txt").write_text("no image")
     make_small_collection(directory)
-    one_shard_a_run = mock.patch.object(committing, "COMMIT_SECONDS", 600.0)
+    one_shard_a_run = mock.patch.object(commit, "COMMIT_SECONDS", 600.0)
     with one_shard_a_run, Collection.open(directory, device="cpu") as collection:
         _index(collection, PHOTOS, nlist=4, recall=0.6)
         for seed in range(1, 70, 2):

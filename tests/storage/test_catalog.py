@@ -19,16 +19,7 @@ from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
-from imgsearch.storage.records import (
-    Commit,
-    Counts,
-    Holder,
-    Known,
-    Root,
-    Segment,
-    Settings,
-    Spot,
-)
+from imgsearch.storage.records import Commit, Counts, Holder, Known, Root, Segment, Settings, Spot
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shape import KNOWN, check_shape
 from imgsearch.storage.shards import Shard

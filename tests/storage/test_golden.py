@@ -23,13 +23,13 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout
 from imgsearch.storage.migrations import migrate
 from imgsearch.storage.records import Root, Settings
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shards import open_ids, shard_files
-from imgsearch.verifying import verify
 from tests.pictures import picture, save_pictures
 
 GOLDEN = Path(__file__).parent.parent / "data"

@@ -12,6 +12,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, StorageError
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage import layout as layouts
 from imgsearch.storage import migrations, seal, shape
 from imgsearch.storage.catalog import Catalog
@@ -20,7 +21,6 @@ from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout, manifest_of
 from imgsearch.storage.migrations import migrate
 from imgsearch.storage.schema import SCHEMA
-from imgsearch.verifying import verify
 from tests.pictures import picture
 
 GOLDEN = Path(__file__).parent.parent / "data"

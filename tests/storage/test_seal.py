@@ -12,9 +12,9 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError, StorageError
+from imgsearch.maintenance.verify import verify
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import check_sealed, read_seal, restore, seal, writing
-from imgsearch.verifying import verify
 
 # Dies in the middle of a transaction, so that its journal is left.
 DYING = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.embedding.pictures import Thumbnail
+from imgsearch.images.render import Thumbnail
 from imgsearch.web.thumbnails import Thumbnails
 
 JPEG = b"\xff\xd8" + b"." * 996 + b"\xff\xd9"

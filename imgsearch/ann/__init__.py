@@ -1,0 +1,1 @@
+"""Approximate nearest neighbours: Faiss indexes, exact search, and the recall that is kept."""

@@ -1,0 +1,249 @@
+"""An inverted file: what the Faiss indexes have in common, whatever their lists hold.
+
+`D` are squared L2 distances, as Faiss returns them, and -1 stands for "no id".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.ann.gpu import MOST, to_gpu
+from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.files.opening import open_regular, path_of
+
+__all__ = ["Codes", "InvertedFile", "Writer", "by_query", "quantizer_of", "read_mapped"]
+
+Codes = npt.NDArray[np.uint8]
+
+_BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
+# Mapping by interface is faster than the older way, and does not work on macOS.
+_MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP_IFC
+
+# A forked process has none of the threads that OpenMP started, and would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
+
+
+class Writer(Protocol):
+    """Where an index is written to."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        ...
+
+
+class InvertedFile(ABC):
+    """Centroids, and the ids and codes of the vectors filed under each.
+
+    `lossy`: vectors cannot be had from their codes, nor exact distances; of what `search` finds,
+    the nearest have to be compared again with the vectors themselves.
+    """
+
+    lossy: ClassVar[bool]
+
+    def __init__(self, index: Any, device: str = "cpu") -> None:
+        """Wrap a Faiss `IndexIVF`, and put it on the GPU if that is the device and there is one."""
+        self._index = by_query(index)
+        self._device = device
+        self._fast = to_gpu(index, device)
+        self._lock = threading.Lock()
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The length of a vector."""
+
+    @abstractmethod
+    def emptied(self) -> InvertedFile:
+        """Return an index without vectors that was trained as this one was."""
+
+    @abstractmethod
+    def is_trained_as(self, other: InvertedFile) -> bool:
+        """Tell whether the codes of one mean the same in the other, list by list."""
+
+    @abstractmethod
+    def bytes_of(self, count: int) -> int:
+        """Return how large the file of so many vectors is, in bytes, at most."""
+
+    @abstractmethod
+    def save(self, writer: Writer) -> None:
+        """Write the index as Faiss does."""
+
+    def add(self, ids: Ids, vectors: Vectors) -> Vectors:
+        """File each vector under its nearest centroid; return the squared distances to those."""
+        vectors = np.ascontiguousarray(vectors)
+        distances, lists = self.assign(vectors, 1)
+        self.add_to(ids, vectors, np.ascontiguousarray(lists[:, 0]))
+        return distances[:, 0]
+
+    def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
+        """File each vector, float32 `[n, dim]`, in the list that it was assigned to, int64 `[n]`.
+
+        An index on a GPU assigns them itself.
+        """
+        pointers = map(faiss.swig_ptr, map(np.ascontiguousarray, (vectors, ids, lists)))
+        self._index.add_core(len(ids), *pointers)
+
+    def assign_one(self, vectors: Vectors) -> Ids:
+        """Return the list nearest to each vector, int64 `[n]`; n may be 0."""
+        if not len(vectors):
+            return np.empty(0, np.int64)
+        lists: Ids = self.assign(np.ascontiguousarray(vectors), 1)[1][:, 0]
+        return np.ascontiguousarray(lists)
+
+    def absorb(self, other: InvertedFile, excluded: Ids) -> None:
+        """File what another index, trained as this one, holds, but for `excluded` (sorted)."""
+        lists = self._index.invlists
+        for number in range(self.nlist):
+            ids, codes = other.codes(number)
+            keep = ~rows_of(ids, excluded)
+            kept, rows = ids[keep], codes[keep]
+            if kept.size:
+                lists.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
+                self._index.ntotal += len(kept)
+
+    def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
+        """Return the lists nearest to each query: D and numbers `[n, count]`, nearest first."""
+        found: tuple[Vectors, Ids] = self._index.quantizer.search(queries, count)
+        return found
+
+    def search(
+        self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
+    ) -> tuple[Vectors, Ids]:
+        """Scan the lists that were assigned to each query.
+
+        On a GPU, if the index is there and nothing is excluded, all queries have as many lists
+        scanned as the one with the most.
+
+        Args:
+            queries: float32 `[n, dim]`.
+            k: hits a query.
+            nearest: D and numbers `[n, nprobe]` of lists, as from `assign`; -1 for none.
+            excluded: sorted ids to be passed over.
+
+        Returns:
+            D, approximate if the index is `lossy`, and ids `[n, k]`, nearest first.
+        """
+        nprobe = nearest[1].shape[1]
+        selector = None
+        if excluded is not None and excluded.size:
+            selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        if self._fast is not self._index and selector is None and max(k, nprobe) <= MOST:
+            with self._lock:
+                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
+            return found
+        distances = np.empty((len(queries), k), np.float32)
+        ids = np.empty((len(queries), k), np.int64)
+        centroid_distances, lists = map(np.ascontiguousarray, nearest)
+        self._index.search_preassigned_c(  # the wrapper without _c takes no parameters
+            len(queries),
+            faiss.swig_ptr(np.ascontiguousarray(queries)),
+            k,
+            *map(faiss.swig_ptr, (lists, centroid_distances, distances, ids)),
+            False,
+            parameters,
+        )
+        return distances, ids
+
+    @property
+    def centroids(self) -> Vectors:
+        """The centroids, float32 `[nlist, d]`; d is dim, or what PCA leaves of it."""
+        quantizer = faiss.downcast_index(self._index.quantizer)
+        flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
+        centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
+        return centroids
+
+    @property
+    def nlist(self) -> int:
+        """The number of lists."""
+        return int(self._index.nlist)
+
+    @property
+    def width(self) -> int:
+        """The number of bytes that the lists hold of a vector."""
+        return int(self._index.code_size)
+
+    @property
+    def count(self) -> int:
+        """The number of vectors."""
+        return int(self._index.ntotal)
+
+    @property
+    def filed(self) -> int:
+        """The number of vectors in the lists, which `count` has to be."""
+        return int(self._index.invlists.compute_ntotal())
+
+    def list_sizes(self) -> npt.NDArray[np.int64]:
+        """Return the number of vectors in each list."""
+        lists = self._index.invlists
+        return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
+
+    def list_ids(self) -> Iterator[Ids]:
+        """Yield the ids of each list."""
+        for number in range(self.nlist):
+            yield self.codes(number)[0].copy()
+
+    def codes(self, number: int) -> tuple[Ids, Codes]:
+        """Return ids `[n]` and codes `[n, bytes]` of a list, valid as long as the index is."""
+        lists = self._index.invlists
+        size, width = lists.list_size(number), lists.code_size
+        if not size:
+            return np.empty(0, np.int64), np.empty((0, width), np.uint8)
+        ids: Ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
+        codes: Codes = faiss.rev_swig_ptr(lists.get_codes(number), size * width)
+        return ids, codes.reshape(size, width)
+
+
+def by_query(index: Any) -> Any:
+    """Return a Faiss `IndexIVF`, set to divide a search among threads by query."""
+    index.parallel_mode = _BY_QUERY
+    return index
+
+
+def quantizer_of(centroids: Vectors) -> Any:
+    """Return the coarse quantizer of centroids, float32 `[nlist, d]`."""
+    quantizer = faiss.IndexFlatL2(centroids.shape[1])
+    quantizer.add(centroids)
+    return quantizer
+
+
+def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> Any:
+    """Map an index file into memory.
+
+    Args:
+        path: of the file.
+        is_whole: tells whether its structure is what it should be; Faiss does not.
+        kind: of index that it should be.
+
+    Raises:
+        FileNotFoundError: it is gone; another process may just have replaced it.
+        DamagedError: it is no such index.
+        StorageError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            index = faiss.read_index(path_of(file, path), _MAPPED) if is_whole(file) else None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+    except RuntimeError as error:  # the file is whole: Faiss cannot map it
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "replaced", str(path)) from error
+        reason = str(error).rsplit(": ", 1)[-1]
+        raise StorageError(f"cannot read {path}: {reason}") from error
+    if index is None:
+        raise DamagedError(f"{path} is no {kind}, or is cut off; {MEND}")
+    return index

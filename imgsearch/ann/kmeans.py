@@ -1,0 +1,93 @@
+"""Train centroids with k-means: how many, from which vectors, and where it begins."""
+
+from __future__ import annotations
+
+import math
+
+import faiss
+import numpy as np
+
+from imgsearch.ann.gpu import is_on_gpu
+from imgsearch.ann.vectors import Ids, Vectors
+
+__all__ = ["MOST", "choose_nlist", "first_centroids", "train", "training_size"]
+
+
+SEED = 1234
+ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little (by the design's figures)
+TRAIN_PER_CENTROID = 256
+TRAIN_BYTES = 1 << 30
+MOST = 512  # centroids: each takes another look at the sample
+SAMPLE = 4_096  # vectors that are looked at
+
+
+def choose_nlist(count: int) -> int:
+    """Return the number of centroids for `count` images.
+
+    4 √n, as the Faiss wiki's "Guidelines to choose an index" has it, as long as each centroid has
+    39 vectors to be trained on (`faiss::ClusteringParameters::min_points_per_centroid`).
+    """
+    return max(1, min(round(4 * math.sqrt(count)), count // 39))
+
+
+def training_size(count: int, nlist: int, dim: int) -> int:
+    """Return how many of `count` vectors to train on: all, up to 256 a centroid and 1 GiB."""
+    limit = max(nlist, TRAIN_BYTES // (4 * dim))
+    return min(count, TRAIN_PER_CENTROID * nlist, limit)
+
+
+def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
+    """Return k-means centroids, float32 `[nlist, dim]`, of float32 `[n, dim]` with n ≥ nlist.
+
+    `faiss::Clustering`, seeded; a few centroids begin as `imgsearch.ann.kmeans` has it, many as
+    vectors drawn at random, which there is as good and takes no time.
+    """
+    kmeans = faiss.Kmeans(
+        vectors.shape[1],
+        nlist,
+        niter=ITERATIONS,
+        seed=SEED,
+        min_points_per_centroid=1,  # or Faiss prints a warning: choose_nlist has seen to it
+        max_points_per_centroid=len(vectors),
+        gpu=is_on_gpu(device),
+    )
+    first = first_centroids(vectors, nlist, seed=SEED) if nlist <= MOST else None
+    kmeans.train(vectors, init_centroids=first)
+    centroids: Vectors = kmeans.centroids
+    return centroids
+
+
+def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
+    """Return `nlist` of the vectors, far from one another, float32 `[nlist, dim]`.
+
+    Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding",
+    2007, sections 2.2 and 7): each is drawn with a chance in proportion to its squared distance
+    from those before it, the best of 2 + log(nlist) that are so drawn. Of a sample of the vectors.
+
+    Args:
+        vectors: float32 `[n, dim]` with n ≥ nlist.
+        nlist: at most `MOST`.
+        seed: of what is drawn.
+    """
+    random = np.random.default_rng(seed)
+    if len(vectors) > SAMPLE:
+        vectors = vectors[np.sort(random.choice(len(vectors), SAMPLE, replace=False))]
+    norms = np.vecdot(vectors, vectors)
+    chosen = random.integers(len(vectors), size=1)
+    nearest = _squares(vectors, norms, chosen)[0]
+    for _ in range(nlist - 1):
+        reached = np.cumsum(nearest, dtype=np.float64)
+        drawn = random.random(2 + int(math.log(nlist))) * reached[-1]
+        rows = np.searchsorted(reached, drawn).clip(max=len(vectors) - 1)
+        left = np.minimum(_squares(vectors, norms, rows), nearest)
+        best = int(left.sum(axis=1).argmin())
+        nearest = left[best]
+        chosen = np.append(chosen, rows[best])
+    return np.ascontiguousarray(vectors[chosen])
+
+
+def _squares(vectors: Vectors, norms: Vectors, rows: Ids) -> Vectors:
+    """Return the squared distances of some of the vectors from all, `[rows, n]`."""
+    squares = norms[rows, None] - 2 * (vectors[rows] @ vectors.T) + norms
+    clipped: Vectors = squares.clip(min=0)
+    return clipped

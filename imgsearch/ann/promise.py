@@ -1,0 +1,186 @@
+"""The promise: how many lists a query probes to keep a recall, by curves that were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.ann.vectors import Vectors
+
+__all__ = ["BANDS", "WITHIN", "Plan", "Promise", "Sample", "Step", "curve", "ladder", "lower_bound"]
+
+
+_NONE = np.iinfo(np.int64).max  # more than any nprobe: none of them keeps the recall
+BANDS = 3
+WITHIN = 0.95  # share of the held-out images that the bands cover
+FEWEST = 20  # queries of a sample in a band: fewer are judged together with the other sample's
+FARTHEST = 4.0  # squared distance of two unit vectors at most
+_Z95 = 1.6449  # one-sided 95 % quantile of the standard normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Recall@10 measured at one `nprobe`, for queries of one band.
+
+    Attributes:
+        up_to: squared distance from the nearest centroid at which the band ends.
+        nprobe: lists probed.
+        recall: mean recall of the held-out images of the band.
+        bound: its lower 95 % confidence bound, also for images that are unlike all others.
+        milliseconds: that one query takes.
+    """
+
+    up_to: float
+    nprobe: int
+    recall: float
+    bound: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How to keep a recall: for each band `nprobe` and the `recall` to expect, `[bands]`.
+
+    An `nprobe` of 0 stands for exact search.
+    """
+
+    nprobe: npt.NDArray[np.int64]
+    recall: npt.NDArray[np.float64]
+
+
+class Promise:
+    """What was measured of an index, by band and `nprobe`."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        """Arrange the steps; each band has the same `nprobe`s."""
+        edges = sorted({step.up_to for step in steps})
+        self._edges = np.array(edges, np.float64)
+        self._bands = [
+            sorted((step for step in steps if step.up_to == edge), key=lambda step: step.nprobe)
+            for edge in edges
+        ]
+
+    @property
+    def bands(self) -> int:
+        """The number of bands."""
+        return len(self._bands)
+
+    def band_of(self, distances: Vectors) -> npt.NDArray[np.int64]:
+        """Return the band of each squared distance `[n]`; `bands` for what is beyond the last."""
+        return np.searchsorted(self._edges, distances).astype(np.int64)
+
+    def keep(self, recall: float) -> Plan:
+        """Return the fewest lists a band whose confidence bound is `recall` or more."""
+        chosen = [
+            next((step.nprobe for step in band if step.bound >= recall), _NONE)
+            for band in self._bands
+        ]
+        # A band farther out never probes less than a nearer one, whatever chance measured.
+        reached = np.maximum.accumulate(np.array(chosen, np.int64))
+        nprobe = np.where(reached == _NONE, 0, reached)
+        expected = [
+            self.expected(band, count) if count else 1.0
+            for band, count in enumerate(nprobe.tolist())
+        ]
+        return Plan(nprobe, np.array(expected, np.float64))
+
+    def expected(self, band: int, nprobe: int) -> float | None:
+        """Return the recall that `nprobe` was measured to have at least; None if it was not."""
+        if band >= self.bands:
+            return None
+        reached = [step.recall for step in self._bands[band] if step.nprobe <= nprobe]
+        return reached[-1] if reached else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Queries as they were measured.
+
+    `distance` float32 `[n]` is squared, to the nearest centroid. `recall` float32 `[n, nlist]` is
+    recall@10 at each `nprobe` from 1 to nlist; its rows never fall.
+    """
+
+    distance: Vectors
+    recall: Vectors
+
+    def joined(self, other: Sample) -> Sample:
+        """Return both samples as one."""
+        return Sample(
+            np.concatenate([self.distance, other.distance]),
+            np.concatenate([self.recall, other.recall]),
+        )
+
+
+def ladder(nlist: int) -> list[int]:
+    """Return the `nprobe`s that a curve has: from 1 to `nlist`, each about √2 times the last."""
+    steps = [1]
+    while steps[-1] < nlist:
+        steps.append(min(nlist, max(steps[-1] + 1, round(steps[-1] * math.sqrt(2)))))
+    return steps
+
+
+def curve(
+    held_out: Sample,
+    strangers: Sample,
+    clock: Callable[[int], float],
+    *,
+    lossy: bool = False,
+    outer: bool = False,
+) -> list[Step]:
+    """Return recall and its bound for each band and each `nprobe` of the `ladder`.
+
+    The bands divide the held-out images, by their distance from the nearest centroid, into three
+    parts of the same size, the farthest 5 % left out. An outer band follows these, to where all but
+    5 % of the strangers lie: what is farther than that, nothing measured here is like.
+
+    Args:
+        held_out: queries like the collection.
+        strangers: queries unlike it.
+        clock: returns the milliseconds that one query takes at an `nprobe`.
+        lossy: to search all lists is not to search exactly.
+        outer: whether there is an outer band.
+    """
+    nlist = held_out.recall.shape[1]
+    if not len(held_out.distance):  # of a single image
+        return [Step(FARTHEST, nlist, 1.0, 0.0 if lossy else 1.0, clock(nlist))]
+    shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
+    edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
+    if outer and len(strangers.distance) and len(edges) == BANDS:
+        end = float(np.quantile(strangers.distance, WITHIN))
+        edges = np.append(edges, end) if end > edges[-1] else edges
+    both = held_out.joined(strangers)
+    steps = []
+    reached = dict.fromkeys(edges.tolist(), 0.0)  # what holds for fewer lists holds for more
+    for nprobe in ladder(nlist):
+        milliseconds, above = clock(nprobe), -1.0
+        for edge in edges.tolist():
+            values = [
+                sample.recall[(sample.distance > above) & (sample.distance <= edge), nprobe - 1]
+                for sample in (both, held_out, strangers)
+            ]
+            judged = [part for part in values if len(part) >= FEWEST]
+            # What a sample without a single miss can vouch for, by the rule of three (Hanley and
+            # Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
+            most = 1 - 3 / max(len(values[0]), 3)
+            bound = min((most, *map(lower_bound, judged))) if judged else 0.0
+            bound = max(reached[edge], bound)
+            bound = 1.0 if nprobe == nlist and not lossy else bound
+            reached[edge] = bound
+            shown = values[1] if len(values[1]) else values[0]
+            recall = float(shown.mean()) if len(shown) else bound
+            steps.append(Step(edge, nprobe, recall, bound, milliseconds))
+            above = edge
+    return steps
+
+
+def lower_bound(values: npt.NDArray[np.float32]) -> float:
+    """Return the one-sided lower 95 % confidence bound of the mean of a sample.
+
+    Normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004, section 6.3.2),
+    of at least two values.
+    """
+    return float(values.mean() - _Z95 * values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,0 +1,1 @@
+"""Backends: a collection or its computation beyond one directory and one machine."""

@@ -1,0 +1,177 @@
+"""Copy a collection from a directory into Milvus, and compare the two."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from imgsearch.ann.vectors import Vectors
+from imgsearch.backends.milvus.model import write_model
+from imgsearch.backends.milvus.rows import Row
+from imgsearch.backends.milvus.sink import New, Sink
+from imgsearch.backends.milvus.state import State, read_state, write_state
+from imgsearch.backends.milvus.store import Store
+from imgsearch.backends.milvus.train import finish
+from imgsearch.errors import SettingError
+from imgsearch.files.paths import is_at
+from imgsearch.querying.view import View, open_view
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import open_catalog
+from imgsearch.storage.records import ModelRecord
+
+__all__ = ["Transfer", "receive"]
+BLOCK = 1_000
+SAMPLE = 1_000  # embeddings that are compared
+SAME = 1e-6
+_SEED = 1234
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a copy of a collection has in common with it.
+
+    Attributes:
+        images: of the collection that is copied.
+        there: of them that the copy had already.
+        sent: that were added to the copy.
+        removed: images of the copy that the collection had, and has no more.
+        others: images of the copy that are none of the collection's.
+        compared: embeddings that were compared, value by value, with those of the copy.
+        different: of them that are not the same.
+    """
+
+    images: int
+    there: int
+    sent: int
+    removed: int
+    others: int
+    compared: int
+    different: int
+
+
+def receive(
+    store: Store, layout: Layout, *, verify: bool, progress: Callable[[int, int], None] | None
+) -> Transfer:
+    """Make `store` hold what the collection at `layout` does; with `verify`, only compare.
+
+    Resumes: what is there is not sent again. What is there of the collection's folders and not in
+    it is deleted; other images stay.
+
+    Raises:
+        SettingError: what is there was made with another model.
+    """
+    with closing(open_catalog(layout)) as catalog:
+        view = open_view(layout, catalog)
+        model = view.snapshot.model
+        if not verify:
+            _begin(store, layout, model)
+        state = read_state(store)
+        if (state.model.onnx_sha256, state.model.weights_sha256) != (
+            model.onnx_sha256,
+            model.weights_sha256,
+        ):
+            raise SettingError(
+                f"{store.address.location} was made with {state.model.name} of other weights, or "
+                "another export of it; export to another name"
+            )
+        return _Transfer(store, catalog, view, progress).run(state, verify=verify)
+
+
+def _begin(store: Store, layout: Layout, model: ModelRecord) -> None:
+    """Make the collection if it is not there; the state that declares it comes last."""
+    store.create(model.dim)
+    if store.get("collection") is None:
+        layout.check_model(model.onnx_sha256)
+        write_model(store, layout.model.read_bytes())
+        write_state(store, State(model))
+
+
+class _Transfer:
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        view: View,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._view = view
+        self._progress = progress
+
+    def run(self, state: State, *, verify: bool) -> Transfer:
+        """Send or compare all images, block by block."""
+        sink = Sink(self._store)
+        share = SAMPLE / max(self._view.count, 1)
+        random = np.random.default_rng(_SEED)
+        own: set[int] = set()
+        there = sent = compared = different = 0
+        for rows, vectors in self._blocks():
+            ids = [row.id for row in rows]
+            own.update(ids)
+            known = self._store.there(ids)
+            there += len(known)
+            drawn = [id_ for id_ in ids if id_ in known and random.random() < share]
+            stored = self._store.vectors(drawn) if verify else {}
+            for row, vector in zip(rows, vectors, strict=True):
+                if row.id in stored:
+                    compared += 1
+                    different += not np.allclose(stored[row.id], vector, rtol=0, atol=SAME)
+                if row.id not in known and not verify:
+                    sink.add(New(row, vector))
+                    sent += 1
+            if self._progress:
+                self._progress(len(own), self._view.count)
+        roots = self._catalog.roots()
+        gone, others = [], 0
+        for row in self._store.rows():
+            if row.id not in own:
+                if any(is_at(row.path, root.path) for root in roots):
+                    gone.append(row.id)
+                else:
+                    others += 1
+        if verify:
+            return Transfer(len(own), there, 0, 0, others + len(gone), compared, different)
+        self._store.delete(gone)
+        finish(self._store, self._merged(state), sink)
+        return Transfer(len(own), there, sent, len(gone), others, 0, 0)
+
+    def _merged(self, state: State) -> State:
+        """Take over settings, roots and what was taken out."""
+        settings = self._view.snapshot.settings
+        catalog = self._catalog
+        folders = [root.path for root in catalog.roots() if root.recursive]
+        files = [
+            file
+            for root in catalog.roots()
+            if not root.recursive
+            for file in catalog.files_of(root.id)
+        ]
+        out = [*catalog.excluded_folders(), *catalog.excluded_files()]
+        return replace(
+            state,
+            settings=replace(state.settings, nlist=settings.nlist, recall=settings.recall),
+            folders=tuple(dict.fromkeys([*state.folders, *folders])),
+            files=tuple(dict.fromkeys([*state.files, *files])),
+            excluded=tuple(dict.fromkeys([*state.excluded, *out])),
+        )
+
+    def _blocks(self) -> Iterator[tuple[list[Row], Vectors]]:
+        """Yield rows and embeddings of the collection."""
+        for ids, vectors in self._view.live_blocks():
+            for start in range(0, len(ids), BLOCK):
+                part = ids[start : start + BLOCK]
+                paths = self._catalog.paths(part.tolist())
+                entries = self._catalog.entries(int(part[0]), int(part[-1]))
+                kept = [row for row, id_ in enumerate(part.tolist()) if id_ in paths]
+                rows = []
+                for row in kept:
+                    id_ = int(part[row])
+                    size, mtime_ns, digest = entries[id_]
+                    rows.append(Row.of(os.fsencode(paths[id_]), digest, size, mtime_ns))
+                yield rows, vectors[start : start + BLOCK][kept]

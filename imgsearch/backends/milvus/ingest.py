@@ -1,0 +1,297 @@
+"""One indexing run into Milvus: list, compare with the rows, embed, send, drop what is gone."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imgsearch.backends.milvus.rows import Row
+from imgsearch.backends.milvus.sink import New, Sink
+from imgsearch.backends.milvus.state import State, write_state
+from imgsearch.backends.milvus.store import Store
+from imgsearch.backends.milvus.train import finish
+from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
+from imgsearch.errors import GoneError, InputError, SettingError
+from imgsearch.files.exclusions import Exclusions
+from imgsearch.files.kinds import APPLE_DOUBLE, LEFT_OUT, SPECIAL, kind_of
+from imgsearch.files.listing import Kind, Unreadable
+from imgsearch.files.mounts import is_gone, is_lost, unanswered
+from imgsearch.files.paths import existing, is_at, plain_path, real_path, resolved_path, upwards
+from imgsearch.files.sources import is_folder
+from imgsearch.indexing.report import Failure, IndexReport, Progress, Tally
+from imgsearch.indexing.scope import Tops, list_tops
+
+__all__ = ["Embed", "RunOptions", "index", "remove"]
+
+
+Embed = Callable[[Iterable[str], Callable[[str, bytes], bool]], Generator[Outcome, None, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run: `embed` is `embed_files` with all else given, `own` a folder not to index."""
+
+    embed: Embed
+    own: Path
+    prune: bool
+    rehash: bool
+    progress: Callable[[Progress], None] | None
+
+
+def index(
+    store: Store, state: State, paths: Sequence[str | os.PathLike[str]], options: RunOptions
+) -> IndexReport:
+    """Bring a collection up to date with the files under `paths`, or under all that it had.
+
+    Raises:
+        InputError: a path does not exist.
+        GoneError: files are missing that an unplugged drive may hold; all else is done.
+        SettingError: there is nothing to index.
+    """
+    started = time.monotonic()
+    state = _named(state, paths)
+    if not state.folders and not state.files:
+        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+    tops = _tops(state, paths)
+    write_state(store, state)
+    run = _Run(store, state, tops, options)
+    run.embed()
+    reasons = run.drop_gone()
+    if options.progress:
+        options.progress(Progress(run.tally.done, run.tally.done, training=True))
+    finish(store, run.state, run.sink)
+    seconds = time.monotonic() - started
+    report = run.tally.report(removed=run.removed, left_out=run.left_out, seconds=seconds)
+    if reasons:
+        raise GoneError(
+            f"{'; '.join(reasons)}, in case a drive is not there: plug it in, or drop them with "
+            "`imgsearch index --prune`",
+            report,
+        )
+    return report
+
+
+def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
+    """Note what is to be looked at from now on; what is named is let in again."""
+    folders, files, excluded = list(state.folders), list(state.files), list(state.excluded)
+    exclusions = Exclusions.of(state.settings.exclude, state.settings.include)
+    for path in paths:
+        top = existing(path)
+        excluded = [place for place in excluded if place != top]
+        known = any(is_at(top, each) and not exclusions.covers(top, each) for each in folders)
+        if is_folder(top):
+            folders += [] if known else [top]
+        elif not known and top not in files:
+            files.append(top)
+    return replace(state, folders=tuple(folders), files=tuple(files), excluded=tuple(excluded))
+
+
+def _tops(state: State, paths: Sequence[str | os.PathLike[str]]) -> Tops:
+    given = [existing(path) for path in paths]
+    folders = [path for path in given if is_folder(path)] if given else state.folders
+    files = [path for path in given if not is_folder(path)] if given else state.files
+    return Tops(
+        list(dict.fromkeys(folders)),
+        list(dict.fromkeys(files)),
+        frozenset(state.excluded),
+        Exclusions.of(state.settings.exclude, state.settings.include),
+    )
+
+
+class _Run:
+    """The state of a run."""
+
+    def __init__(self, store: Store, state: State, tops: Tops, options: RunOptions) -> None:
+        self.state = state
+        self.sink = Sink(store)
+        self._store = store
+        self._tops = tops
+        self._options = options
+        self._known: dict[bytes, list[Row]] = {}
+        self._holders: dict[bytes, Row] = {}  # by digest
+        for row in store.rows():
+            self._known.setdefault(row.path, []).append(row)
+            self._holders[row.digest] = row
+        self._count = len(self._known)
+        self._waiting: deque[bytes] = deque()
+        self._seen: set[bytes] = set()
+        self._moved: set[bytes] = set()
+        self.tally = Tally()
+        self.removed = 0
+        self.left_out = 0
+
+    def embed(self) -> None:
+        """Embed and send what is new or changed."""
+        try:
+            with closing(self._options.embed(self._candidates(), self._wanted)) as outcomes:
+                for outcome in outcomes:
+                    self._take(self._waiting.popleft(), outcome)
+                    if self._options.progress:
+                        self._options.progress(Progress(self.tally.done, None))
+        except KeyboardInterrupt:
+            self.sink.release()
+            raise
+
+    def _wanted(self, _: str, digest: bytes) -> bool:
+        return digest not in self._holders
+
+    def _candidates(self) -> Iterator[str]:
+        out = frozenset(self.state.excluded)
+        for listing in list_tops(self._tops, self._options.own):
+            if isinstance(listing, Unreadable):
+                self.tally.unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
+                continue
+            for file in listing.files:
+                path = os.path.join(listing.folder, file.name)
+                self.tally.found += 1
+                if path in out:
+                    self.tally.excluded += 1
+                elif file.kind is Kind.LEFT_OUT:
+                    self.tally.skipped[
+                        APPLE_DOUBLE if file.name.startswith(b"._") else LEFT_OUT
+                    ] += 1
+                elif file.kind is Kind.SPECIAL:
+                    self.tally.skipped[SPECIAL] += 1
+                elif file.kind is Kind.BROKEN:
+                    reason = "cannot be read, or is a link to nowhere"
+                    self.tally.failures.append(Failure(os.fsdecode(path), reason))
+                elif self._is_as_it_was(path, file.size, file.mtime_ns):
+                    self.tally.unchanged += 1
+                else:
+                    self._waiting.append(path)
+                    self._seen.add(path)
+                    yield os.fsdecode(path)
+
+    def _is_as_it_was(self, path: bytes, size: int, mtime_ns: int | None) -> bool:
+        rows = self._known.get(path, [])
+        # Several after a crash between adding one and deleting another: all but one go.
+        if (
+            self._options.rehash
+            or mtime_ns is None
+            or not any((row.size, row.mtime_ns) == (size, mtime_ns) for row in rows)
+        ):
+            return False
+        self._seen.add(path)
+        same = [row for row in rows if (row.size, row.mtime_ns) == (size, mtime_ns)]
+        self._store.delete(row.id for row in rows if row != same[0])
+        return True
+
+    def _take(self, path: bytes, outcome: Outcome) -> None:
+        old = self._known.get(path, [])
+        if isinstance(outcome, Refused):
+            if outcome.recognised:
+                self.tally.failures.append(Failure(os.fsdecode(path), outcome.reason))
+            else:
+                self.tally.skipped[kind_of(os.path.basename(path), outcome.reason)] += 1
+            if not outcome.transient:  # else the image is kept, and tried again
+                self._store.delete(row.id for row in old)
+            return
+        row = Row.of(path, outcome.digest, outcome.size, outcome.mtime_ns)
+        replaces = [each.id for each in old]
+        if isinstance(outcome, Embedded):
+            self.tally.indexed += 1
+            self.sink.add(New(row, outcome.embedding, replaces))
+            return
+        holder = self._holders[outcome.digest]
+        if any(each.digest == row.digest for each in old):
+            self.tally.unchanged += 1
+        elif holder.path not in self._moved and is_gone(holder.path):
+            self._moved.add(holder.path)
+            self.tally.moved += 1
+            replaces.append(holder.id)
+        else:
+            self.tally.copied += 1
+        self.sink.add(New(row, self._store.vectors([holder.id])[holder.id], replaces))
+
+    def drop_gone(self) -> list[str]:
+        """Drop the images whose files are gone; return why others are kept."""
+        folders, files = frozenset(self._tops.folders), frozenset(self._tops.files)
+        unread = frozenset(os.fsencode(each.path) for each in self.tally.unreadable)
+        out = frozenset(self.state.excluded)
+        gone: dict[bytes, list[bytes]] = {}
+        for path in self._known:
+            if path in self._seen or path in self._moved:
+                continue
+            above = list(upwards(path))
+            if self._is_left_out(path, above):
+                self._forget([path])
+                self.left_out += 1
+                continue
+            if not out.isdisjoint(above):
+                self._forget([path])  # taken out, by a run that was killed before it was done
+            top = next((folder for folder in above if folder in folders or folder in files), None)
+            lost = unread.intersection(above)
+            if top is not None and all(is_gone(folder) for folder in lost) and is_gone(path):
+                gone.setdefault(top, []).append(path)
+        reasons = unanswered(folder for folder in unread & folders if not is_gone(folder))
+        if not self._options.prune:
+            reasons += self._reasons(gone)
+        for paths in gone.values():
+            self.removed += len(paths)
+            self._forget(paths)
+        return reasons
+
+    def _is_left_out(self, path: bytes, above: list[bytes]) -> bool:
+        """Tell whether patterns leave an image out, which was not named itself."""
+        folder, name = os.path.split(path)
+        top = next((each for each in above if each in self.state.folders), None)
+        if top is None or path in self.state.files:
+            return False
+        exclusions = self._tops.exclusions
+        return exclusions.has_file(folder, name) or exclusions.covers(folder, top)
+
+    def _reasons(self, gone: dict[bytes, list[bytes]]) -> Iterator[str]:
+        """Leave out what may be on an unplugged drive, and say so."""
+        for top, paths in list(gone.items()):
+            all_gone = not any(is_at(path, top) for path in self._seen)
+            if is_lost(top) or (all_gone and top in self._tops.folders):
+                yield f"{os.fsdecode(top)} has none of its {len(paths):,} images: they are kept"
+                del gone[top]
+        lost = sum(map(len, gone.values()))
+        if lost and 2 * lost >= self._count:
+            yield f"{lost:,} of {self._count:,} images are gone at once: they are kept"
+            gone.clear()
+
+    def _forget(self, paths: Iterable[bytes]) -> None:
+        self._store.delete(row.id for path in paths for row in self._known[path])
+
+
+def remove(store: Store, state: State, paths: Sequence[str | os.PathLike[str]]) -> int:
+    """Take out the images at `paths`, and keep them out; see `imgsearch.indexing.remove.remove`.
+
+    All rows are looked through: memory is that of what is removed.
+    """
+    given = {path: {plain_path(path), real_path(path), resolved_path(path)} for path in paths}
+    found: dict[str | os.PathLike[str], list[bytes]] = {path: [] for path in given}
+    ids = []
+    for row in store.rows():
+        for path, places in given.items():
+            at = [place for place in places if is_at(row.path, place)]
+            if not at and fnmatch.fnmatchcase(row.path, plain_path(path)):
+                at = [row.path]
+            if at:
+                found[path] += at
+                ids.append(row.id)
+    for path, places in given.items():
+        found[path] += [place for place in places if place in {*state.folders, *state.files}]
+        if not found[path]:
+            raise InputError(
+                f"{os.fsdecode(path)}: the collection has no image there; nothing was removed"
+            )
+    out = {place for places in found.values() for place in places}
+    state = replace(
+        state,
+        folders=tuple(path for path in state.folders if not any(is_at(path, o) for o in out)),
+        files=tuple(path for path in state.files if not any(is_at(path, o) for o in out)),
+        excluded=tuple(sorted({*state.excluded, *out})),
+    )
+    write_state(store, state)  # first: a crash may leave images there, which the next run drops
+    store.delete(dict.fromkeys(ids))
+    store.flush()
+    return len(set(ids))

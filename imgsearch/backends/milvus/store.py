@@ -1,0 +1,324 @@
+"""Speak to Milvus: the one module that does. `D` are squared L2 distances, -1 is no id."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.backends.milvus.rows import Address, Row, quoted
+from imgsearch.errors import DamagedError, InputError, PackageError, StorageError, reason_of
+
+__all__ = ["MOST", "MOST_LISTS", "Store"]
+
+MOST = 16_384  # rows that Milvus returns at a time
+MOST_LISTS = 65_536
+_IDS = 2**63  # there are so many
+_RANGE = 4_096  # rows that are read at a time, about
+_ROWS = 500  # that are sent at a time: 2.5 MB of 1280 values; Milvus takes 64 MB
+_QUERIES = 500
+_TEXT = 48_000  # bytes that are kept in one field, which holds 65,535 characters
+_SECONDS = 120.0  # for an answer
+_FIELDS = ["id", "path", "digest", "size", "mtime_ns"]
+
+
+class Store:
+    """The rows of a collection, and named values beside them, in `NAME` and `NAME_meta`."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect.
+
+        Raises:
+            PackageError: pymilvus is not installed.
+            StorageError: there is no server.
+        """
+        try:
+            from pymilvus import MilvusClient, MilvusException
+        except ImportError as error:
+            what = f"{address.location} needs pymilvus, which is not installed"
+            raise PackageError(what, "milvus") from error
+        # Each error is logged before it is raised, with its traceback.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        self.address = address
+        self._error: type[Exception] = MilvusException
+        self._kind: Any = MilvusClient
+        try:
+            self._client: Any = MilvusClient(address.uri, timeout=_SECONDS)
+        except (MilvusException, OSError) as error:
+            raise self._failure(error) from error
+        self._name, self._meta = address.name, f"{address.name}_meta"
+        self._loaded = False
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
+
+    def version(self) -> str:
+        """Return the version of the server."""
+        return str(self._ask("get_server_version"))
+
+    # The collection
+
+    def exists(self) -> bool:
+        """Tell whether there is a collection, wholly made or not."""
+        return bool(self._ask("has_collection", self._meta))
+
+    def create(self, dim: int) -> None:
+        """Make what is not there yet of an empty collection."""
+        from pymilvus import DataType
+
+        if not self._ask("has_collection", self._name):
+            schema = self._kind.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.INT64, is_primary=True)
+            schema.add_field("path", DataType.VARCHAR, max_length=65_535)
+            schema.add_field("digest", DataType.VARCHAR, max_length=64)
+            schema.add_field("size", DataType.INT64)
+            schema.add_field("mtime_ns", DataType.INT64)
+            schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
+            self._make(self._name, schema)
+        if not self._ask("has_collection", self._meta):
+            schema = self._kind.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("name", DataType.VARCHAR, is_primary=True, max_length=512)
+            schema.add_field("value", DataType.VARCHAR, max_length=65_535)
+            schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # one is obligatory
+            self._make(self._meta, schema)
+
+    def drop(self) -> None:
+        """Remove the collection; without its state there is none, so that goes first."""
+        for name in (self._meta, self._name):
+            self._ask("drop_collection", name)
+
+    def load(self) -> None:
+        """Have the collection in memory; an index that a crash took away is made first."""
+        for name, field in ((self._name, "embedding"), (self._meta, "nothing")):
+            if self._ask("list_indexes", name):
+                self._ask("load_collection", name)
+            else:
+                self._index(name, field, "FLAT", {})
+        self._loaded = True
+
+    def make_index(self, nlist: int | None) -> None:
+        """Make the index anew: `IVF_FLAT`, or `FLAT` where `nlist` is None. No query meanwhile."""
+        if self._ask("list_indexes", self._name):
+            self._ask("release_collection", self._name)
+            self._ask("drop_index", self._name, "embedding")
+        if nlist is None:
+            self._index(self._name, "embedding", "FLAT", {})
+        else:
+            self._index(self._name, "embedding", "IVF_FLAT", {"nlist": nlist})
+
+    def flush(self) -> None:
+        """Seal what was written."""
+        for name in (self._name, self._meta):
+            self._ask("flush", name)
+
+    # Rows
+
+    def count(self) -> int:
+        """Return the number of images."""
+        found = self._query(filter="", output_fields=["count(*)"], consistency_level="Session")
+        return int(found[0]["count(*)"])
+
+    def upsert(self, rows: Sequence[Row], vectors: Vectors) -> None:
+        """Add rows, or write them again; `vectors` float32 `[n, dim]`."""
+        for part in _parts(zip(rows, vectors, strict=True), _ROWS):
+            data = [{**row.written(), "embedding": vector} for row, vector in part]
+            self._ask("upsert", self._name, data)
+
+    def delete(self, ids: Iterable[int]) -> None:
+        """Delete the rows with these ids."""
+        for part in _parts(ids, MOST):
+            self._ask("delete", self._name, ids=list(part))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows, as they are when each block is read.
+
+        Ids are as good as drawn at random, so that each of some equal ranges holds about as many.
+        """
+        ranges = 1 + self.count() // _RANGE
+        edges = [number * _IDS // ranges for number in range(ranges + 1)]
+        for first, last in pairwise(edges):
+            found = self._query(
+                filter=f"id >= {first} and id <= {last - 1}", output_fields=_FIELDS, limit=MOST
+            )
+            if len(found) == MOST:
+                raise StorageError(f"{self.address.location}: ids are not where they should be")
+            yield from map(Row.read, found)
+
+    def rows_of(self, ids: Iterable[int]) -> list[Row]:
+        """Return the rows with these ids, as many as are there."""
+        found = (self._get(part, _FIELDS) for part in _parts(ids, MOST))
+        return [Row.read(row) for part in found for row in part]
+
+    def rows_after(self, id_: int, limit: int) -> list[Row]:
+        """Return up to `limit` rows with higher ids than one, ascending."""
+        width = max(1, _IDS * limit // max(self.count(), 1))  # has about as many as are wanted
+        found: list[Row] = []
+        first = id_ + 1
+        while first < _IDS and len(found) < limit:
+            last = min(first + width, _IDS) - 1
+            part = self._query(
+                filter=f"id >= {first} and id <= {last}", output_fields=_FIELDS, limit=MOST
+            )
+            found += sorted(map(Row.read, part), key=lambda row: row.id)
+            first = last + 1
+        return found[:limit]
+
+    def there(self, ids: Iterable[int]) -> set[int]:
+        """Return those of some ids that have a row."""
+        found = (self._get(part, ["id"]) for part in _parts(ids, MOST))
+        return {int(row["id"]) for part in found for row in part}
+
+    def ids_at(self, path: bytes) -> list[int]:
+        """Return the ids of the rows at an absolute path."""
+        found = self._query(filter=f'path == "{quoted(path)}"', output_fields=["id"])
+        return [int(row["id"]) for row in found]
+
+    def paths(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Return the absolute paths of ids, of as many as are there yet."""
+        found = (self._get(part, ["id", "path"]) for part in _parts(ids, MOST))
+        return {int(row["id"]): unquote_to_bytes(row["path"]) for part in found for row in part}
+
+    def vectors(self, ids: Sequence[int]) -> dict[int, Vectors]:
+        """Return the embeddings of ids, float32 `[dim]` each, of as many as are there yet."""
+        found = (self._get(part, ["id", "embedding"]) for part in _parts(ids, _ROWS))
+        return {
+            int(row["id"]): np.array(row["embedding"], np.float32) for part in found for row in part
+        }
+
+    def sample(self, count: int) -> tuple[Ids, Vectors]:
+        """Return ids and embeddings of about so many images: ids are as good as drawn at random."""
+        last = min(_IDS, _IDS * count // max(self.count(), 1)) - 1
+        found = self._query(
+            filter=f"id <= {last}",
+            output_fields=["id", "embedding"],
+            limit=min(2 * count, MOST),
+        )
+        ids = np.array([row["id"] for row in found], np.int64)
+        return ids, np.array([row["embedding"] for row in found], np.float32)
+
+    def search(self, queries: Vectors, k: int, nprobe: int = MOST_LISTS) -> tuple[Vectors, Ids]:
+        """Return D and ids `[n, k]`, nearest first; -1 where there are fewer.
+
+        Args:
+            queries: float32 `[n, dim]`.
+            k: hits a query.
+            nprobe: lists to scan, in each segment of Milvus's; unless given, all.
+
+        Raises:
+            InputError: Milvus does not return so many hits.
+        """
+        if k > MOST:
+            raise InputError(f"Milvus returns {MOST:,} hits at most, not {k:,}; ask for fewer")
+        distances = np.full((len(queries), k), np.inf, np.float32)
+        ids = np.full((len(queries), k), -1, np.int64)
+        for start in range(0, len(queries), _QUERIES):
+            found = self._ask(
+                "search",
+                self._name,
+                data=list(queries[start : start + _QUERIES]),
+                anns_field="embedding",
+                limit=k,
+                output_fields=["id"],
+                search_params={"metric_type": "L2", "params": {"nprobe": nprobe}},
+                consistency_level="Session",
+            )
+            for row, hits in enumerate(found, start):
+                near = sorted((max(hit["distance"], 0.0), int(hit["id"])) for hit in hits)
+                distances[row, : len(near)] = [distance for distance, _ in near]
+                ids[row, : len(near)] = [id_ for _, id_ in near]
+        return distances, ids
+
+    # Named values
+
+    def put(self, name: str, value: bytes) -> None:
+        """Keep a value under a name. The row that names its parts is written last."""
+        sha256 = hashlib.sha256(value).hexdigest()
+        parts = [value[start : start + _TEXT] for start in range(0, len(value), _TEXT)]
+        before = self._value(name)
+        texts = [
+            (f"{sha256}:{number}", base64.b64encode(part).decode())
+            for number, part in enumerate(parts)
+        ]
+        for few in _parts([*texts, (name, f"{sha256} {len(parts)}")], 100):
+            self._ask(
+                "upsert",
+                self._meta,
+                [{"name": key, "value": text, "nothing": [0.0, 0.0]} for key, text in few],
+            )
+        if before is not None and before.split()[0] != sha256:
+            old, count = before.split()
+            self._ask("delete", self._meta, ids=[f"{old}:{number}" for number in range(int(count))])
+
+    def get(self, name: str) -> bytes | None:
+        """Return a value, None if there is none.
+
+        Raises:
+            DamagedError: parts of it are missing.
+        """
+        while (found := self._value(name)) is not None:
+            sha256, count = found.split()
+            keys = [f"{sha256}:{number}" for number in range(int(count))]
+            rows: dict[str, str] = {}
+            for few in _parts(keys, 100):
+                got = self._ask("get", self._meta, ids=list(few), output_fields=["name", "value"])
+                rows |= {row["name"]: row["value"] for row in got}
+            value = b"".join(base64.b64decode(rows.get(key, "")) for key in keys)
+            if hashlib.sha256(value).hexdigest() == sha256:
+                return value
+            if self._value(name) == found:  # else it was replaced meanwhile
+                raise DamagedError(f"{self.address.location}: parts of its {name!r} are missing")
+        return None
+
+    def _value(self, name: str) -> str | None:
+        if not self._loaded:  # Milvus Lite forgets it when its process ends
+            self.load()
+        found = self._ask("get", self._meta, ids=[name], output_fields=["value"])
+        return str(found[0]["value"]) if found else None
+
+    # Requests
+
+    def _make(self, name: str, schema: Any) -> None:
+        self._ask("create_collection", name, schema=schema, consistency_level="Strong")
+
+    def _index(self, name: str, field: str, kind: str, params: dict[str, int]) -> None:
+        index = self._kind.prepare_index_params()
+        index.add_index(
+            field,
+            index_name=field,
+            index_type=kind,
+            metric_type="L2",
+            params={"params": params},  # nested, or Milvus Lite takes an nlist of its own
+        )
+        self._ask("create_index", name, index)
+        self._ask("load_collection", name)
+
+    def _get(self, ids: Iterable[int], fields: list[str]) -> Any:
+        return self._ask("get", self._name, ids=[int(id_) for id_ in ids], output_fields=fields)
+
+    def _query(self, **options: Any) -> Any:
+        return self._ask("query", self._name, **options)
+
+    def _ask(self, request: str, *values: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client, request)(*values, timeout=_SECONDS, **options)
+        except self._error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StorageError:
+        reason = " ".join(str(getattr(error, "message", "") or reason_of(error)).split())
+        return StorageError(f"{self.address.location}: Milvus says: {reason[:300]}")
+
+
+def _parts(values: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    """Yield values, so many at a time."""
+    rest = iter(values)
+    while part := tuple(islice(rest, size)):
+        yield part

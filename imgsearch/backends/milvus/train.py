@@ -1,0 +1,126 @@
+"""Rebuild the index when the images call for another, and measure what recall it keeps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+
+from imgsearch.ann.kmeans import choose_nlist
+from imgsearch.ann.promise import FEWEST as FEWEST_IN_BAND
+from imgsearch.ann.promise import WITHIN, ladder, lower_bound
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.backends.milvus.sink import HELD, Sink
+from imgsearch.backends.milvus.state import State, write_state
+from imgsearch.backends.milvus.store import MOST_LISTS, Store
+from imgsearch.indexing.fold import GROWTH, IVF_FROM
+from imgsearch.storage.records import CurveStep, IvfRecord
+
+__all__ = ["finish", "is_outgrown", "measure"]
+
+
+FEWEST = 100  # held-out images; with fewer, stored ones are asked with, and left out of the hits
+SHARE = 5  # of all images, one in so many is held out at most
+K = 10
+TIMED = 5  # queries whose median is the time that a query takes
+ENOUGH = 0.999  # recall from which on more lists are not tried
+_TIE = 1e-5  # squared distance: what is as near as the last true neighbour is as good
+
+
+def finish(store: Store, state: State, sink: Sink) -> State:
+    """Send what is left, and bring index, promise and state up to date; return the state.
+
+    The index is made without the images that are held back: those are its queries, and are added
+    once the promise is measured.
+    """
+    sink.send()
+    count = store.count() + sink.held
+    wanted = _wanted_nlist(state, count)
+    if is_outgrown(state, count):
+        held = sink.release(count // SHARE)
+        store.flush()
+        write_state(store, replace(state, ivf=None))  # until its successor is measured
+        store.make_index(wanted)
+        ivf = None
+        if wanted is not None:
+            own = np.full(len(held), -1)
+            if len(held) < FEWEST:
+                own, held = store.sample(HELD)
+            curve = measure(store, own, held, wanted)
+            requested = state.settings.nlist
+            ivf = IvfRecord(wanted, requested, count, len(held), 0, 0, 0, curve)
+        state = replace(state, ivf=ivf)
+    sink.release()
+    write_state(store, state)
+    store.flush()
+    return state
+
+
+def is_outgrown(state: State, count: int) -> bool:
+    """Tell whether `count` images call for another index than there is."""
+    wanted, ivf = _wanted_nlist(state, count), state.ivf
+    if wanted is None or ivf is None:
+        return (wanted is None) != (ivf is None)
+    if state.settings.nlist != ivf.requested_nlist:
+        return True
+    return count >= GROWTH * ivf.trained or count * GROWTH <= ivf.trained
+
+
+def _wanted_nlist(state: State, count: int) -> int | None:
+    asked = state.settings.nlist
+    if count == 0 or (asked is None and count < IVF_FROM):
+        return None
+    return min(asked or choose_nlist(count), count, MOST_LISTS)
+
+
+def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[CurveStep, ...]:
+    """Return recall@10 against exact search (all lists) by `nprobe`, in one band.
+
+    Milvus divides its rows into segments, and each has centroids of its own that cannot be had: so
+    each `nprobe` is tried.
+
+    Args:
+        store: of the collection.
+        own: ids of the queries that are in the index, which are left out; int64 `[n]`, -1 for none.
+        queries: float32 `[n, dim]`.
+        nlist: lists of each segment.
+    """
+    true = _nearest(store, own, queries, MOST_LISTS)
+    sizes = np.maximum(np.isfinite(true).sum(axis=1), 1)
+    last = np.where(np.isfinite(true), true, -np.inf).max(axis=1, initial=-np.inf)
+    up_to = float(np.quantile(true[:, 0], WITHIN)) if np.isfinite(true[:, 0]).all() else 0.0
+    steps: list[CurveStep] = []
+    bound = 0.0
+    for nprobe in ladder(nlist):
+        mean = steps[-1].recall if steps else 0.0
+        if mean < ENOUGH:
+            found = _nearest(store, own, queries, nprobe)
+            recall = ((found <= last[:, None] + _TIE).sum(axis=1) / sizes).clip(max=1)
+            recall = recall.astype(np.float32)
+            mean = max(mean, float(recall.mean()))
+            if len(queries) >= FEWEST_IN_BAND:  # 3 / n: the rule of three, see ann.promise
+                bound = max(bound, min(1 - 3 / len(queries), lower_bound(recall)))
+        bound = 1.0 if nprobe == nlist else bound
+        milliseconds = _milliseconds(store, queries, nprobe)
+        steps.append(
+            CurveStep(up_to, nprobe, 1.0 if nprobe == nlist else mean, bound, milliseconds)
+        )
+    return tuple(steps)
+
+
+def _nearest(store: Store, own: Ids, queries: Vectors, nprobe: int) -> Vectors:
+    """Return the squared distances `[n, 10]` of the nearest but the queries themselves."""
+    distances, ids = store.search(queries, K + 1, nprobe)
+    distances = np.where(ids == own[:, None], np.inf, distances)
+    return np.sort(distances, axis=1)[:, :K]
+
+
+def _milliseconds(store: Store, queries: Vectors, nprobe: int) -> float:
+    seconds = []
+    for query in queries[:TIMED]:
+        started = time.perf_counter()
+        store.search(query[None], K, nprobe)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * median(seconds) if seconds else 0.0

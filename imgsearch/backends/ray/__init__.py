@@ -1,0 +1,5 @@
+"""Beyond one machine: a run's embedding and filing on Ray. Needs the extra `ray`."""
+
+from imgsearch.backends.ray.engine import RayEngine
+
+__all__ = ["RayEngine"]

@@ -1,0 +1,233 @@
+"""`RayEngine`: the machines of a Ray cluster, as what a run needs of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.backends.ray.extraction import Extraction, Job
+from imgsearch.backends.ray.parts import Recipe
+from imgsearch.backends.ray.staging import Staging
+from imgsearch.embedding.pipeline import Outcome, cores
+from imgsearch.errors import ModelError, PackageError, SettingError, reason_of
+from imgsearch.storage.records import ModelRecord
+
+__all__ = ["LOCAL", "RayEngine"]
+
+LOCAL = "local"
+OBJECTS = 512 << 20  # bytes of the object store of a cluster of our own: vectors to be assigned
+REACH = 10.0  # seconds
+BLOCKS = 2  # of vectors, that are being assigned for each worker
+
+
+class RayEngine:
+    """A Ray cluster, on which a run embeds files and assigns vectors. A context manager.
+
+    Ray is started, or connected to, when there is something for it to do. A Ray that this process
+    has started or connected to already is used as it is.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        staging: str | os.PathLike[str],
+        workers: int | None = None,
+        gpus: float = 0.0,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            address: "local" for a cluster of this machine alone, which ends with this engine;
+                "auto" for one that this machine belongs to, or `HOST:PORT` of its head.
+            staging: a folder for this collection alone, which all machines reach by this path or
+                URL (`s3://...`): what is embedded waits there for the collection to take it.
+            workers: that embed side by side; None for one a core of the cluster, or for as many as
+                there is room for on its GPUs.
+            gpus: how many GPUs each worker has, or what share of one; 0 runs models on CPUs.
+
+        Raises:
+            PackageError: Ray is not installed.
+            SettingError: an argument makes no sense.
+        """
+        if find_spec("ray") is None or find_spec("pyarrow") is None:
+            raise PackageError("--ray needs Ray, which is not installed", "ray")
+        if address.startswith("ray://"):
+            raise SettingError(
+                f"{address} is for remote clients, which a run cannot be: start it on a machine "
+                "of the cluster, with --ray auto"
+            )
+        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+            raise SettingError(f"gpus is {gpus}; it must be a share of one, or a whole number")
+        self._address = address
+        self._staging = Staging(os.fspath(staging))
+        self._asked = workers
+        self._gpus = gpus
+        self._ours = False
+        self._extraction: Extraction | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Disconnect; after a run that was not cut short, nothing is left in the staging."""
+        try:
+            if kind is None:
+                self._staging.clear()
+        finally:
+            if self._ours:
+                import ray
+
+                ray.shutdown()
+
+    def embed_files(
+        self,
+        paths: Iterable[str],
+        *,
+        wanted: Callable[[str, bytes], bool],
+        model: Path,
+        record: ModelRecord,
+        time_limit: float,
+        max_pixels: int,
+        trust_model: bool,
+    ) -> Generator[Outcome, None, None]:
+        """Yield the outcome of each path, in order: see `imgsearch.indexing.engine.Engine`.
+
+        What a run before has staged, and the collection does not have, is not embedded again.
+
+        Raises:
+            SettingError: there is no such cluster.
+            ModelError: Ray failed, or a worker cannot have the model.
+            StorageError: the staging cannot be read or written.
+        """
+        recipe = Recipe(
+            self._staging.url,
+            record,
+            time_limit,
+            max_pixels,
+            gpu=self._gpus > 0,
+            trust_model=trust_model,
+        )
+
+        def start() -> Job:
+            self._staging.write_model(record.onnx_sha256, model.read_bytes())
+            self._connect()
+            from imgsearch.backends.ray.job import RayJob
+
+            return RayJob(recipe, workers=self._workers(), gpus=self._gpus)
+
+        self._extraction = Extraction(self._staging, record.onnx_sha256, start)
+        with closing(self._extraction.embed(paths, wanted)) as outcomes:
+            yield from outcomes
+
+    def committed(self) -> None:
+        """Note that all that was yielded is in the collection."""
+        if self._extraction is not None:
+            self._extraction.committed()
+
+    def assign(
+        self, index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]
+    ) -> Iterator[tuple[Ids, Vectors, Ids]]:
+        """Yield each block with the list of each vector: see `imgsearch.indexing.engine.Engine`.
+
+        Raises:
+            SettingError: there is no such cluster.
+            ModelError: Ray failed.
+        """
+        self._connect()
+        import ray
+
+        from imgsearch.backends.ray.job import CPUS, speaking_plainly
+
+        task = ray.remote(_assign).options(num_cpus=CPUS, max_retries=-1)
+        ahead = BLOCKS * self._workers()
+        under_way: deque[tuple[Ids, Vectors, Any]] = deque()
+        with speaking_plainly():
+            trained = ray.put(index.emptied())
+            for ids, vectors in blocks:
+                under_way.append((ids, vectors, task.remote(trained, np.asarray(vectors))))
+                if len(under_way) > ahead:
+                    yield _done(under_way)
+            while under_way:
+                yield _done(under_way)
+
+    def _connect(self) -> None:
+        # Before Ray is imported: it asks for them then. Reports go to nobody, whatever the user's
+        # environment says: that nothing leaves these machines is a promise, not a default.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if self._address == LOCAL:
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 only
+        import ray
+        import ray.data
+
+        if ray.is_initialized():
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"ray\.")  # advice on how to write its jobs
+        try:
+            if self._address == LOCAL:
+                here = {"num_cpus": self._asked or cores(), "object_store_memory": OBJECTS}
+                ray.init("local", include_dashboard=False, **here, **quiet)
+            else:
+                _reach(self._address)
+                ray.init(self._address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
+            reason = reason_of(error)[:200]
+            raise SettingError(f"there is no Ray cluster at {self._address}: {reason}") from error
+        self._ours = True
+
+    def _workers(self) -> int:
+        """Return how many workers there are to be.
+
+        Raises:
+            ModelError: the cluster has no GPU, or not so many.
+        """
+        import ray
+
+        resources = ray.cluster_resources()
+        if not self._gpus:
+            return self._asked or max(1, int(resources.get("CPU", 1)))
+        room = int(resources.get("GPU", 0) / self._gpus)
+        if not room:
+            raise ModelError(
+                f"the Ray cluster has {resources.get('GPU', 0):g} GPUs, and each worker is to have "
+                f"{self._gpus:g}; give a smaller share with --gpus, or 0"
+            )
+        return min(self._asked or room, room)
+
+
+def _reach(address: str) -> None:
+    """Raise an OSError if nothing listens at HOST:PORT: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+
+
+def _assign(index: InvertedFile, vectors: Vectors) -> Ids:
+    return index.assign_one(vectors)
+
+
+def _done(under_way: deque[tuple[Ids, Vectors, Any]]) -> tuple[Ids, Vectors, Ids]:
+    import ray
+
+    ids, vectors, lists = under_way.popleft()
+    return ids, vectors, ray.get(lists)

@@ -1,0 +1,83 @@
+"""Export a network in a process of its own, which gives torch's 800 MB back when it ends.
+
+``python -m imgsearch.embedding.export MODEL PROGRESS [WEIGHTS]`` answers on stdout with one
+message of `imgsearch.embedding.wire`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from imgsearch.embedding.models import Network, build, export_onnx, find_network
+from imgsearch.embedding.process import command, environment
+from imgsearch.embedding.weights import find_weights, read_state
+from imgsearch.embedding.wire import raise_error, receive, send, send_error
+from imgsearch.errors import ImgsearchError, ModelError
+
+__all__ = ["Exported", "export"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exported:
+    """A network as ONNX; the name and the SHA-256 (hex) of the weights that it was built of."""
+
+    onnx: bytes
+    weights: str
+    weights_sha256: str
+
+
+def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
+    """Find weights, build the network with them and export it.
+
+    Args:
+        network: of the registry.
+        weights: see `imgsearch.embedding.weights`; None for the network's default.
+        progress: show a download on stderr.
+
+    Raises:
+        ModelError: they cannot be had, or they do not fit.
+    """
+    arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]
+    done = subprocess.run(
+        command("exporting", *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
+    try:
+        message, onnx = receive(io.BytesIO(done.stdout))
+    except EOFError:
+        raise ModelError(
+            f"the export of {network.name} ended with exit status {done.returncode}, see above"
+        ) from None
+    raise_error(message)
+    return Exported(onnx, message["weights"], message["sha256"])
+
+
+def main() -> None:
+    """Do what `export` asks for."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C, the parent says what there is to say
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not end up in the answer
+    network = find_network(sys.argv[1])
+    try:
+        progress = sys.argv[2] == "progress"
+        found = find_weights(network, *sys.argv[3:], progress=progress)
+        module = build(network, read_state(network, found), source=str(found.path))
+        onnx = export_onnx(module, network)
+    except ImgsearchError as error:
+        send_error(answers, error)
+    else:
+        with suppress(BrokenPipeError):  # the parent was killed
+            send(answers, {"weights": found.name, "sha256": found.sha256}, onnx)
+
+
+if __name__ == "__main__":
+    main()

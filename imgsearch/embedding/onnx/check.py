@@ -1,0 +1,105 @@
+"""Tell a model that imgsearch exported from a foreign one, by what it is made of.
+
+A model is run in this process, without limits, if nothing that it does can take long, take much
+memory, or touch a file. So it is gone through as ONNX Runtime would run it, with shapes in place of
+values: each operation has to be one that the exporter writes (`imgsearch.embedding.models`), on
+tensors whose shapes follow from what the file says alone, and what they cost together is bounded.
+
+Every query waits for this: its values are named tuples, as a dataclass takes six times as long to
+define.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from imgsearch.embedding.onnx.graph import FLOAT, UINT8, Graph, read_graph
+from imgsearch.embedding.onnx.operators import compute
+from imgsearch.embedding.onnx.protobuf import ForeignError
+from imgsearch.embedding.onnx.values import Cost, Shape, Value, stored
+
+__all__ = ["BATCH", "MOST_BYTES", "Shapes", "check_model"]
+
+MOST_BYTES = 256 << 20  # of a file: Inception v3 has 87 MB
+
+BATCH = 2  # images: what a worker runs at once; one image costs less
+
+OPSETS = (17,)
+NODES = 1_000  # Inception v3 has 333
+
+
+class Shapes(NamedTuple):
+    """What a model takes and gives: the edge of its input in pixels, the length of an embedding."""
+
+    input_size: int
+    dim: int
+
+
+def check_model(serialised: bytes) -> Shapes:
+    """Check that a model is as imgsearch exports them.
+
+    Raises:
+        MalformedError: it is no ONNX model.
+        ForeignError: it is another one, or costs more to run than ours do.
+    """
+    graph = read_graph(serialised)
+    if graph.opset not in OPSETS:
+        raise ForeignError(f"version {graph.opset} of the operators")
+    if len(graph.nodes) > NODES:
+        raise ForeignError(f"{len(graph.nodes):,} nodes")
+    size = _input_size(graph)
+    match _Walk(graph, (BATCH, size, size, 3)).output():
+        case (images, dim) if images == BATCH:
+            return Shapes(size, dim)
+        case shape:
+            raise ForeignError(f"an output of the shape {list(shape)}")
+
+
+def _input_size(graph: Graph) -> int:
+    names = [edge.name for edge in graph.inputs], [edge.name for edge in graph.outputs]
+    if names != (["pixels"], ["embedding"]):
+        raise ForeignError("inputs and outputs of other names")
+    (pixels,), (embedding,) = graph.inputs, graph.outputs
+    match pixels.shape:
+        case (None, int(height), int(width), 3) if height == width > 0:
+            pass
+        case _:
+            raise ForeignError(f"an input of the shape {list(pixels.shape)}")
+    if (pixels.kind, embedding.kind) != (UINT8, FLOAT) or len(embedding.shape) != 2:
+        raise ForeignError("inputs and outputs of other types")
+    return height
+
+
+class _Walk:
+    """Goes through a graph once, for an input of one shape."""
+
+    def __init__(self, graph: Graph, pixels: Shape) -> None:
+        self._graph = graph
+        self._values = {name: stored(tensor) for name, tensor in graph.tensors.items()}
+        self._cost = Cost()
+        self._add("pixels", Value(UINT8, pixels))
+
+    def output(self) -> Shape:
+        """Return the shape of the embeddings."""
+        for node in self._graph.nodes:
+            if len(node.outputs) != 1:
+                raise ForeignError(f"a node with {len(node.outputs)} outputs")
+            given = [self._value(name) for name in node.inputs]
+            self._add(node.outputs[0], compute(node, given, self._cost))
+        embedding = self._value("embedding")
+        if embedding is None or embedding.kind != FLOAT:
+            raise ForeignError("an output of another type")
+        return embedding.shape
+
+    def _value(self, name: str) -> Value | None:
+        if not name:
+            return None
+        if name not in self._values:
+            raise ForeignError("a node whose input nothing computes before it")
+        return self._values[name]
+
+    def _add(self, name: str, value: Value) -> None:
+        if not name or name in self._values:
+            raise ForeignError("two things of one name")
+        self._cost.add_values(value.shape)
+        self._values[name] = value

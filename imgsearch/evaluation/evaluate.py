@@ -1,0 +1,301 @@
+"""Evaluate how well the images of a collection find those of their class."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgsearch.ann.metrics import Values, interval, measure
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.errors import BusyError, missing
+from imgsearch.evaluation.ground_truth import GroundTruth, Lists, ground_truth
+from imgsearch.evaluation.labels import read_labels
+from imgsearch.querying.hits import Search
+from imgsearch.querying.options import SearchOptions
+from imgsearch.querying.search import Searchable
+from imgsearch.querying.view import open_view
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import open_catalog
+
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "Measures",
+    "Searched",
+    "WorstHit",
+    "WorstQuery",
+    "evaluate",
+    "judge",
+]
+
+WORST = 10  # queries that are told of
+_CELLS = 1 << 22  # of the matrix of queries and images at a time, some 35 bytes each
+_MEASURES = 4  # of each way of searching: see imgsearch.ann.metrics.measure
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over queries, and its 95 % bootstrap interval; see `imgsearch.ann.metrics`."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How well a way of searching finds the class of a query.
+
+    Attributes:
+        precision_at_1: share of queries whose first hit is of their class.
+        precision_at_k: share of the first k hits that are of the query's class.
+        recall_at_k: share of the other images of the class that are among the first k hits.
+        mean_average_precision: see `imgsearch.ann.metrics.measure`.
+    """
+
+    precision_at_1: Estimate
+    precision_at_k: Estimate
+    recall_at_k: Estimate
+    mean_average_precision: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """How many queries the index answered, and how; see `imgsearch.querying.hits.Search`.
+
+    Attributes:
+        ivf: by probing lists.
+        wide: by probing all, as those probed first held fewer than k images.
+        exact: by exact search.
+        nprobe: the least and the most lists that were probed by `ivf`; 0 and 0 for none.
+    """
+
+    ivf: int
+    wide: int
+    exact: int
+    nprobe: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WorstHit:
+    """A labelled image among the hits of a query; `right` where it is of the query's class."""
+
+    rank: int
+    path: str
+    label: str
+    right: bool
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorstQuery:
+    """A query whose class was found badly by exact search, and its first k hits."""
+
+    path: str
+    label: str
+    average_precision: float
+    hits: tuple[WorstHit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well labelled images of a collection find their class.
+
+    `labelled = images + len(missing)`, and `images = queries + alone`.
+
+    Attributes:
+        labelled: paths that have a label; two of one image are one.
+        images: those of them in the collection: only they are queries and hits.
+        missing: the labelled paths that the collection does not have.
+        unlabelled: images of the collection without a label, which take no rank.
+        classes: labels of `images`.
+        queries: images that were asked with.
+        alone: images that are the only one of their class: hits for others, and no queries.
+        k: of precision at k and recall at k.
+        exact: measured with exact search.
+        index: measured with the index; None where there is none.
+        searched: how the index answered.
+        worst: up to ten queries, the lowest average precision by exact search first; only such that
+            it is less than 1.
+        seconds: it took.
+        warnings: about labels that are nearly the same, and paths that nearly are those of images.
+    """
+
+    labelled: int
+    images: int
+    missing: tuple[str, ...]
+    unlabelled: int
+    classes: int
+    queries: int
+    alone: int
+    k: int
+    exact: Measures
+    index: Measures | None
+    searched: Searched
+    worst: tuple[WorstQuery, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(
+    directory: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    k: int = 10,
+    recall: float | None = None,
+    nprobe: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure P@1, P@k, recall@k and mAP on the labelled images of a collection.
+
+    Each is a query by its stored embedding, itself left out. Only labelled images are hits and take
+    ranks: whether another one would be right, nobody has said. All is measured twice, with exact
+    search and with the index. The ranking of the index is that of the lists that a query for k
+    images scans: what they do not hold is not retrieved, and adds 0 to the average precision.
+
+    Time is quadratic in the number of labelled images; memory is not: queries are asked in blocks.
+
+    Args:
+        directory: the collection itself.
+        labels: see `imgsearch.evaluation.labels.read_labels`.
+        k: ranks that P@k and recall@k look at.
+        recall: recall@10 that the index is to keep; what the collection promises unless given.
+        nprobe: inverted lists that the index scans instead, whatever recall that has.
+        progress: called with the number of queries that were asked, and of all.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        InputError: the labels cannot be read, contradict each other, or no class of them has two
+            images in the collection.
+        SettingError: a number makes no sense, or both recall and nprobe are given.
+        DamagedError: a file of the collection is missing or damaged.
+        BusyError: the collection was changed so much meanwhile that its files are gone.
+    """
+    started = time.monotonic()
+    options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
+    layout = Layout.at(directory)
+    labelled = read_labels(labels)
+    with closing(open_catalog(layout)) as catalog:
+        view = open_view(layout, catalog)
+        try:
+            there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
+            truth = ground_truth(
+                catalog.paths(there.tolist()),
+                lambda ids: (view, Lists.of(view, ids)),
+                labelled,
+                os.fsdecode(labels),
+            )
+            return judge(truth, options, progress, started)
+        except FileNotFoundError as error:
+            if catalog.snapshot() == view.snapshot:
+                raise missing(error) from error
+            raise BusyError(
+                f"another imgsearch has replaced files of {layout.directory} meanwhile; "
+                "try again when it is done"
+            ) from error
+
+
+def judge(
+    truth: GroundTruth,
+    options: SearchOptions,
+    progress: Callable[[int, int], None] | None,
+    started: float,
+) -> Evaluation:
+    """Measure as `evaluate` does; it began at `started`, by `time.monotonic`."""
+    asked = truth.ids[truth.totals > 0]
+    values = np.empty((len(asked), 2 * _MEASURES))
+    ways: list[Search] = []
+    size = max(1, _CELLS // max(len(truth.ids), min(options.k, truth.view.count)))
+    for ids, vectors in truth.blocks(asked, size):
+        searches = _search(truth.view, vectors, options)
+        rows = np.searchsorted(asked, ids)
+        values[rows] = _measure(truth, ids, vectors, searches, options.k)
+        ways += searches
+        if progress:
+            progress(len(ways), len(asked))
+    low, high = interval(values)
+    columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    estimates = [Estimate(*column) for column in columns]
+    return Evaluation(
+        labelled=len(truth.ids) + len(truth.missing),
+        images=len(truth.ids),
+        missing=tuple(truth.missing),
+        unlabelled=truth.view.count - len(truth.ids),
+        classes=len(truth.names),
+        queries=len(asked),
+        alone=len(truth.ids) - len(asked),
+        k=options.k,
+        exact=Measures(*estimates[:_MEASURES]),
+        index=Measures(*estimates[_MEASURES:]) if truth.view.has_index else None,
+        searched=_searched(ways),
+        worst=tuple(_worst(truth, asked, values[:, _MEASURES - 1], options.k)),
+        seconds=time.monotonic() - started,
+        warnings=tuple(truth.warnings),
+    )
+
+
+def _search(view: Searchable, vectors: Vectors, options: SearchOptions) -> list[Search]:
+    """Search as `query --exclude-self` does, and return how that went."""
+    k = min(options.k, view.count) + 1
+    return view.search(vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False)[2]
+
+
+def _measure(
+    truth: GroundTruth, ids: Ids, vectors: Vectors, searches: Sequence[Search], k: int
+) -> Values:
+    """Return the measures of exact search and of the index, side by side."""
+    own, order, _ = truth.rank(ids, vectors)
+    totals = truth.totals[own]
+    others = order != own[:, None]
+    relevant = truth.classes[order] == truth.classes[own][:, None]
+    scanned = np.take_along_axis(truth.scanned(vectors, searches), order, 1)
+    parts = [measure(relevant, others, totals, k), measure(relevant, others & scanned, totals, k)]
+    return np.concatenate(parts, axis=1)
+
+
+def _searched(ways: Iterable[Search]) -> Searched:
+    ways = list(ways)
+    kinds = [way.kind for way in ways]
+    probed = [way.nprobe for way in ways if way.kind == "ivf"] or [0]
+    return Searched(
+        ivf=kinds.count("ivf"),
+        wide=kinds.count("wide"),
+        exact=kinds.count("exact"),
+        nprobe=(min(probed), max(probed)),
+    )
+
+
+def _worst(truth: GroundTruth, asked: Ids, average: Values, k: int) -> Iterator[WorstQuery]:
+    order = np.argsort(average, kind="stable")[:WORST]
+    precision = {int(asked[row]): float(average[row]) for row in order if average[row] < 1}
+    answers = {
+        id_: hits
+        for ids, vectors in truth.blocks(np.array(sorted(precision), np.int64), WORST)
+        for id_, hits in zip(ids.tolist(), _hits(truth, ids, vectors, k), strict=True)
+    }
+    for id_, value in precision.items():
+        column = int(np.searchsorted(truth.ids, id_))
+        label = truth.names[truth.classes[column]]
+        yield WorstQuery(truth.paths[column], label, value, answers[id_])
+
+
+def _hits(truth: GroundTruth, ids: Ids, vectors: Vectors, k: int) -> Iterator[tuple[WorstHit, ...]]:
+    """Yield the first k hits of each query."""
+    own, order, distances = truth.rank(ids, vectors)
+    for row, itself in enumerate(own.tolist()):
+        columns = order[row][order[row] != itself][:k]
+        yield tuple(
+            WorstHit(
+                rank,
+                truth.paths[column],
+                truth.names[truth.classes[column]],
+                bool(truth.classes[column] == truth.classes[itself]),
+                float(1 - distances[row, column] / 2),
+            )
+            for rank, column in enumerate(columns.tolist(), 1)
+        )

@@ -1,0 +1,336 @@
+"""Sweep `nlist` and `nprobe`: build an index with each `nlist`, and measure what it gives."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from imgsearch.ann.compact import train_compact
+from imgsearch.ann.exact import search_exactly
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.kmeans import choose_nlist, train, training_size
+from imgsearch.ann.promise import ladder, lower_bound
+from imgsearch.ann.recall import K
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.embedding.runtime import pick_device
+from imgsearch.errors import SettingError
+from imgsearch.indexing.fold import IVF_FROM, fold, remove_orphans
+from imgsearch.indexing.train import build, fetch, pca_of
+from imgsearch.querying.options import SearchOptions, items, whole
+from imgsearch.querying.segments import SEGMENT_BYTES, check_segment_room, open_segment
+from imgsearch.querying.view import View, open_view
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import check_present, migrate
+from imgsearch.storage.seal import writing
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["QUERIES", "Choice", "Point", "Sweep", "Trial", "apply", "tune"]
+QUERIES = 1_000
+ENOUGH = 0.999  # recall from which on more lists tell nothing
+TIMED_SECONDS = 0.1  # a point is timed for at least, in rounds of all queries
+ROUNDS = 3  # at least, the fastest of which counts; fewer where they take long
+LONG = 2.0  # seconds
+_SEED = 4321
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one `nprobe` gives and costs.
+
+    Attributes:
+        nprobe: lists scanned.
+        recall: mean recall@10 against exact search, of the queries held out.
+        bound: its one-sided lower 95 % confidence bound.
+        distance: mean L2 distance of the 10 hits, 0 to 2.
+        milliseconds: of a query, many at once on all cores.
+    """
+
+    nprobe: int
+    recall: float
+    bound: float
+    distance: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One `nlist`; `build_seconds` is to train, to file all images, and to write the index."""
+
+    nlist: int
+    build_seconds: float
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The fastest that keeps a recall."""
+
+    nlist: int
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep over `nlist` and `nprobe`.
+
+    Attributes:
+        images: of the collection.
+        queries: images that no centroid was trained on, and that are no hits themselves.
+        recall: recall@10 that a choice is to keep.
+        exact_distance: mean L2 distance of the 10 true neighbours.
+        exact_milliseconds: of a query by exact search, many at once on all cores.
+        trials: one a `nlist`, in ascending order.
+        complete: False where it was interrupted; the trials are those that were done by then.
+    """
+
+    images: int
+    queries: int
+    recall: float
+    exact_distance: float
+    exact_milliseconds: float
+    trials: tuple[Trial, ...]
+    complete: bool
+
+    @property
+    def choice(self) -> Choice | None:
+        """The fastest point whose bound is `recall` or more; of equals, that of fewer lists."""
+        kept = list(self._kept())
+        return min(kept, key=lambda each: each.point.milliseconds) if kept else None
+
+    def _kept(self) -> Iterator[Choice]:
+        for trial in self.trials:
+            for point in trial.points:
+                if point.bound >= self.recall:
+                    yield Choice(trial.nlist, point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """See `tune`."""
+
+    nlist: Sequence[int]
+    nprobe: Sequence[int]
+    recall: float | None
+    queries: int
+    device: str
+    progress: Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """The queries, by ascending ids, the rows to train on, and what exact search finds.
+
+    That is D and ids `[n, K]`, in so many milliseconds a query.
+    """
+
+    ids: Ids
+    vectors: Vectors
+    rows: Ids
+    distances: Vectors
+    neighbours: Ids
+    milliseconds: float
+
+
+def tune(
+    directory: str | os.PathLike[str],
+    *,
+    nlist: Sequence[int] = (),
+    nprobe: Sequence[int] = (),
+    recall: float | None = None,
+    queries: int = QUERIES,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Build an index with each `nlist`, measure it at each `nprobe`, and delete it again.
+
+    The collection stays as it is. Ctrl-C ends it early, and what was measured is returned: see
+    `Sweep.complete`.
+
+    Args:
+        directory: of the collection.
+        nlist: numbers of centroids; a quarter of the usual number to four times it if empty.
+        nprobe: lists to scan; from 1, each about √2 times the last, if empty.
+        recall: recall@10 for which to recommend; what the collection promises if None.
+        queries: images held out of training, at most a fifth of all.
+        device: where to train and to file: "cpu", "cuda", "mps", or "auto" for the best there is.
+        progress: called with the steps that are done, and all.
+
+    Raises:
+        NoCollectionError: there is none.
+        DamagedError: it is damaged, or of an older format.
+        SettingError: there are too few images, or a number makes no sense.
+        BusyError: another process is writing to the collection.
+        StorageError: the disk has no room for one more index.
+    """
+    options = _Options(
+        nlist=[whole("nlist", count, 1) for count in items("nlist", nlist)],
+        nprobe=[whole("nprobe", count, 1) for count in items("nprobe", nprobe)],
+        recall=SearchOptions(recall=recall).recall,
+        queries=whole("queries", queries, 1),
+        device=pick_device(device),
+        progress=progress,
+    )
+    layout = Layout.at(directory)
+    check_present(layout)
+    with closing(CatalogWriter(layout.catalog)) as catalog, writing(layout):
+        return _sweep(layout, catalog, options)
+
+
+def apply(directory: str | os.PathLike[str], found: Sweep, *, device: str = "auto") -> None:
+    """Make the index anew as a sweep recommends, and keep it so.
+
+    Raises:
+        NoCollectionError: there is none.
+        SettingError: nothing that was tried keeps the recall.
+        BusyError: another process is writing to the collection.
+        StorageError: the disk is full, or cannot be written.
+    """
+    if found.choice is None:
+        raise SettingError(f"nothing that was tried keeps recall@10 {found.recall:g}")
+    layout = Layout.at(directory)
+    migrate(layout)
+    with closing(CatalogWriter(layout.catalog)) as catalog, writing(layout):
+        catalog.change_settings(nlist=found.choice.nlist, recall=found.recall)
+        fold(layout, catalog, device=pick_device(device))
+
+
+def _sweep(layout: Layout, catalog: CatalogWriter, options: _Options) -> Sweep:
+    remove_orphans(layout, catalog)
+    view = open_view(layout, catalog)
+    counts = _nlists(view.count, options)
+    found = Sweep(
+        images=view.count,
+        queries=0,
+        recall=options.recall or view.snapshot.settings.recall,
+        exact_distance=0.0,
+        exact_milliseconds=0.0,
+        trials=(),
+        complete=False,
+    )
+    try:
+        held = _hold_out(view, min(options.queries, view.count // 5))
+        found = replace(
+            found,
+            queries=len(held.ids),
+            exact_distance=_mean_distance(held.distances),
+            exact_milliseconds=held.milliseconds,
+        )
+        for trial in _trials(layout, catalog, view, held, counts, options):
+            found = replace(found, trials=(*found.trials, trial))
+        found = replace(found, complete=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        remove_orphans(layout, catalog)
+    return found
+
+
+def _nlists(count: int, options: _Options) -> list[int]:
+    """Return the numbers of centroids to try, ascending."""
+    if count < IVF_FROM:
+        raise SettingError(
+            f"{count:,} images need no index: exact search is as fast; tune {IVF_FROM} or more"
+        )
+    usual = choose_nlist(count)
+    counts = sorted({*options.nlist} or {max(1, usual * 2**n // 4) for n in range(5)})
+    most = count - min(options.queries, count // 5)
+    if counts[-1] > most and options.nlist:
+        raise SettingError(
+            f"nlist is {counts[-1]:,}, but only {most:,} of {count:,} images are there to train "
+            "centroids on; give a smaller one"
+        )
+    return [nlist for nlist in counts if nlist <= most]
+
+
+def _hold_out(view: View, size: int) -> _Held:
+    drawn = np.sort(np.random.default_rng(_SEED).choice(view.count, size, replace=False))
+    ids, vectors = fetch(view, drawn)
+    rows = np.delete(np.arange(view.count), drawn)
+    started = time.perf_counter()
+    distances, neighbours = search_exactly(vectors, view.live_blocks(), K, ids)
+    milliseconds = 1_000 * (time.perf_counter() - started) / len(ids)
+    return _Held(ids, vectors, rows, distances, neighbours, milliseconds)
+
+
+def _trials(
+    layout: Layout,
+    catalog: CatalogWriter,
+    view: View,
+    held: _Held,
+    counts: Sequence[int],
+    options: _Options,
+) -> Iterator[Trial]:
+    steps = {
+        nlist: sorted({min(nprobe, nlist) for nprobe in options.nprobe} or ladder(nlist))
+        for nlist in counts
+    }
+    total = sum(1 + len(step) for step in steps.values())
+    done = 0
+    for nlist, probes in steps.items():
+        started = time.perf_counter()
+        indexes = _index(layout, catalog, view, held, nlist, options.device)
+        seconds = time.perf_counter() - started
+        points: list[Point] = []
+        for number, nprobe in enumerate(probes, 1):
+            if options.progress:
+                options.progress(done + number, total)
+            points.append(_measure(view, indexes, held, nprobe))
+            if points[-1].recall >= ENOUGH and not options.nprobe:
+                break
+        done += 1 + len(probes)
+        yield Trial(nlist, seconds, tuple(points))
+        remove_orphans(layout, catalog)
+    if options.progress:
+        options.progress(total, total)
+
+
+def _index(
+    layout: Layout, catalog: CatalogWriter, view: View, held: _Held, nlist: int, device: str
+) -> list[InvertedFile]:
+    """Write an index that no catalog names, and open it."""
+    dim = view.snapshot.model.dim
+    size = training_size(len(held.rows), nlist, dim)
+    chosen = np.random.default_rng(_SEED).choice(held.rows, size, replace=False)
+    vectors, pca = fetch(view, np.sort(chosen))[1], pca_of(view.snapshot)
+    index: InvertedFile
+    if pca is None:
+        index = IvfIndex.empty(train(vectors, nlist, device=device), device=device)
+    else:
+        index = train_compact(vectors, nlist, pca, device=device)
+    segments = 1 + view.count * index.width // SEGMENT_BYTES
+    check_segment_room(layout, index, view.count, segments=segments)
+    made = build(layout, view, index, first=catalog.next_segment())
+    return [open_segment(layout, segment, compact=pca is not None) for segment in made]
+
+
+def _measure(view: View, indexes: Sequence[InvertedFile], held: _Held, nprobe: int) -> Point:
+    rounds: list[float] = []
+    while True:
+        started = time.perf_counter()
+        nearest = indexes[0].assign(held.vectors, nprobe)
+        distances, ids = view.search_lists(indexes, held.vectors, K, nearest, held.ids)
+        rounds.append(time.perf_counter() - started)
+        if sum(rounds) > LONG or (sum(rounds) > TIMED_SECONDS and len(rounds) >= ROUNDS):
+            break
+    true = held.neighbours[:, :, None]
+    hits = ((true == ids[:, None, :]) & (true >= 0)).any(axis=2).sum(axis=1)
+    recall = (hits / np.maximum((held.neighbours >= 0).sum(axis=1), 1)).astype(np.float32)
+    return Point(
+        nprobe=nprobe,
+        recall=float(recall.mean()),
+        bound=lower_bound(recall),
+        distance=_mean_distance(np.where(ids >= 0, distances, np.inf)),
+        milliseconds=1_000 * min(rounds) / len(held.ids),
+    )
+
+
+def _mean_distance(squared: Vectors) -> float:
+    """Return the mean L2 distance of the hits there are."""
+    there = squared[np.isfinite(squared)]
+    return float(np.sqrt(np.maximum(there, 0)).mean()) if there.size else 0.0

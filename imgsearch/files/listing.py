@@ -1,0 +1,249 @@
+"""List the files under a folder, sorted, in blocks, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+from typing import Self
+
+from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
+from imgsearch.files.sources import status_of
+from imgsearch.files.stamps import LARGEST, stamp_of, trusted_time
+from imgsearch.files.urls import RemoteFile, is_url, walk_urls
+from imgsearch.files.walk import Unreadable, walk
+
+__all__ = [
+    "File",
+    "Kind",
+    "Listing",
+    "Unreadable",
+    "list_files",
+    "list_one",
+    "list_urls",
+    "look_at",
+]
+
+BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
+
+# On a network drive the status of each file is a round trip, so that many are asked for at once; on
+# a local disk that would be slower than one after another.
+SLOW = 0.000_2  # seconds
+RECENT = 8  # statuses, all of which have to be slow: any one may have met with a hiccup
+AT_ONCE = 16
+PART = 8  # files that a thread asks for, one after another
+SAMPLED = 64  # of so many folders, one is asked for directly, to see whether it still is slow
+
+
+class Kind(Enum):
+    """What a directory entry leads to."""
+
+    REGULAR = "regular"
+    SPECIAL = "special"  # a pipe, a socket, a device: never opened
+    LEFT_OUT = "left out"  # by a pattern: not looked at
+    BROKEN = "broken"  # a link that leads nowhere, or a file gone since it was listed
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a folder: its name, its size in bytes and its `trusted_time`.
+
+    `ctime_ns` is the time of its last change, of content or metadata, and `inode` its number on its
+    file system; both are None at URLs.
+    """
+
+    name: bytes
+    size: int
+    mtime_ns: int | None
+    kind: Kind = Kind.REGULAR
+    ctime_ns: int | None = None
+    inode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Up to `BLOCK` files of one folder (its absolute path), sorted by name.
+
+    They are all that the folder has with names from `first` to `upto` (None: to the end).
+    """
+
+    folder: bytes
+    files: tuple[File, ...]
+    first: bytes = b""
+    upto: bytes | None = None
+
+
+def list_one(path: bytes) -> Listing:
+    """Return the listing of a single file, given by its absolute path."""
+    folder, name = os.path.split(path)
+    if is_url(path):
+        return Listing(folder, (_remote(path, name),), first=name, upto=name)
+    return Listing(folder, (_stat(os.path.join(folder, b""), name),), first=name, upto=name)
+
+
+def look_at(folder: bytes, names: Iterable[bytes]) -> list[File]:
+    """Return files of a folder, given by its absolute path and their names."""
+    above = os.path.join(folder, b"")
+    return [_stat(above, name) for name in names]
+
+
+def list_files(
+    tops: Iterable[bytes],
+    seen: set[tuple[int, int]],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
+) -> Iterator[Listing | Unreadable]:
+    """Yield the files under the folders `tops`, in the order of `walk`, whose arguments these are.
+
+    Folders are looked into up to `BLOCK` files ahead where the drive is slow. URLs come last.
+    """
+    tops = list(tops)
+    with _Statuses(exclusions) as statuses:
+        for found in walk([top for top in tops if not is_url(top)], seen, skipped, exclusions):
+            if isinstance(found, Unreadable):
+                yield from statuses.take()
+                yield found
+                continue
+            for names, first, upto in _blocks(found.names):
+                yield from statuses.ask(_Block(found.folder, names, first, upto))
+        yield from statuses.take()
+    yield from list_urls([top for top in tops if is_url(top)], skipped, exclusions)
+
+
+def list_urls(
+    tops: Iterable[bytes],
+    skipped: Container[bytes] = (),
+    exclusions: Exclusions = BY_DEFAULT,
+) -> Iterator[Listing | Unreadable]:
+    """Yield the files under the folders at URLs: see `walk_urls`, whose arguments these are."""
+    for found in walk_urls(tops, skipped, exclusions):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        files = {
+            file.name: _left_out(file.name)
+            if exclusions.has_file(found.url, file.name)
+            else _as_file(file, found.asked_ns)
+            for file in found.files
+        }
+        for names, first, upto in _blocks(list(files)):
+            yield Listing(found.url, tuple(files[name] for name in names), first, upto)
+
+
+def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | None]]:
+    """Cut sorted names into blocks; yield each with `first` and `upto` of its listing."""
+    first = b""
+    for start in range(0, len(names), BLOCK):
+        block = names[start : start + BLOCK]
+        yield block, first, block[-1] if start + BLOCK < len(names) else None
+        first = block[-1] + b"\0"  # the name that comes next, if there is one
+
+
+def _remote(url: bytes, name: bytes) -> File:
+    now = time.time_ns()
+    try:
+        stamp = status_of(os.fsdecode(url))
+    except OSError:
+        return File(name, 0, 0, Kind.BROKEN)
+    return _as_file(RemoteFile(name, stamp.size, stamp.mtime_ns), now)
+
+
+def _as_file(file: RemoteFile, now: int) -> File:
+    mtime_ns = None if file.mtime_ns is None else trusted_time(file.mtime_ns, now)
+    return File(file.name, file.size, mtime_ns, Kind.REGULAR if file.regular else Kind.SPECIAL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A listing to be; its attributes."""
+
+    folder: bytes
+    names: list[bytes]
+    first: bytes
+    upto: bytes | None
+
+
+class _Statuses:
+    """Asks for the status of files, of several at once where that is slow. A context manager."""
+
+    def __init__(self, exclusions: Exclusions) -> None:
+        self._exclusions = exclusions
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._waiting: deque[tuple[_Block, list[Future[list[File]]]]] = deque()
+        self._ahead = 0  # files of these
+        self._recent = deque([0.0], maxlen=RECENT)  # seconds
+        self._asked = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def ask(self, block: _Block) -> Iterator[Listing]:
+        """Ask for the files of a block; yield, in the order asked for, what there is by now."""
+        self._asked += 1
+        if min(self._recent) <= SLOW or self._asked % SAMPLED == 0:
+            if self._waiting:
+                yield from self.take()
+            yield Listing(block.folder, tuple(self._timed(block)), block.first, block.upto)
+            return
+        starts = range(0, len(block.names), PART)
+        parts = [block.names[start : start + PART] for start in starts]
+        asked = [self._pool.submit(self._stat_all, block.folder, part) for part in parts]
+        self._waiting.append((block, asked))
+        self._ahead += len(block.names)
+        yield from self.take(BLOCK)
+
+    def take(self, ahead: int = 0) -> Iterator[Listing]:
+        """Wait for what was asked for, and yield it, until no more than `ahead` files are left."""
+        while self._ahead > ahead:
+            block, asked = self._waiting.popleft()
+            self._ahead -= len(block.names)
+            files = chain.from_iterable(part.result() for part in asked)
+            yield Listing(block.folder, tuple(files), block.first, block.upto)
+
+    def _stat_all(self, folder: bytes, names: list[bytes]) -> list[File]:
+        above = os.path.join(folder, b"")
+        out = self._exclusions.files_of(folder, names)
+        return [_left_out(name) if name in out else _stat(above, name) for name in names]
+
+    def _timed(self, block: _Block) -> list[File]:
+        above = os.path.join(block.folder, b"")
+        out = self._exclusions.files_of(block.folder, block.names)
+        files = []
+        for name in block.names:
+            if name in out:  # which says nothing of how slow the drive is
+                files.append(_left_out(name))
+                continue
+            started = time.perf_counter()
+            files.append(_stat(above, name))
+            self._recent.append(time.perf_counter() - started)
+        return files
+
+
+def _left_out(name: bytes) -> File:
+    return File(name, 0, None, Kind.LEFT_OUT)
+
+
+def _stat(above: bytes, name: bytes) -> File:
+    """Return a file; `above` is the path of its folder, with a slash at the end."""
+    now = time.time_ns()  # for each file: a block on a slow disk takes longer than a time is recent
+    try:
+        status = os.stat(above + name)
+    except OSError:
+        return File(name, 0, 0, Kind.BROKEN)
+    kind = Kind.REGULAR if stat.S_ISREG(status.st_mode) else Kind.SPECIAL
+    mtime_ns = trusted_time(status.st_mtime_ns, now)
+    size, ctime_ns, inode = status.st_size, status.st_ctime_ns, status.st_ino
+    # Else as they are: most time of a run that finds nothing changed is spent here.
+    if not (0 <= size <= LARGEST and -LARGEST <= ctime_ns <= LARGEST and inode <= LARGEST):
+        stamp = stamp_of(status)
+        return File(name, stamp.size, mtime_ns, kind, stamp.ctime_ns, stamp.inode)
+    return File(name, size, mtime_ns, kind, ctime_ns, inode)

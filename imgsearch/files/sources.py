@@ -1,0 +1,128 @@
+"""What is at a path, wherever that is: in the file system, or at a URL."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import BinaryIO
+
+from imgsearch.errors import ImageError, InputError, reason_of
+from imgsearch.files import urls
+from imgsearch.files.stamps import Stamp, stamp_of
+from imgsearch.files.urls import is_url
+
+__all__ = [
+    "TimedFile",
+    "exists",
+    "is_folder",
+    "is_url",
+    "located",
+    "open_source",
+    "open_timed",
+    "says",
+    "status_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFile:
+    """An open file, its time in nanoseconds, None if it has none, and `time.time_ns()` before.
+
+    The time is that of its content or earlier: what is written while it is read has a later one.
+    """
+
+    file: BufferedReader
+    mtime_ns: int | None
+    asked_ns: int
+
+
+def located(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Return a path as it can be opened, `~` expanded and a `file:` URL resolved, or a URL.
+
+    Raises:
+        InputError: it is empty, holds a NUL, or is a URL that cannot be used.
+    """
+    try:
+        raw = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputError(f"{path!r} is not a path: {reason_of(error)}") from error
+    if is_url(raw):
+        return urls.plain_url(raw)
+    if not raw or b"\0" in raw:
+        raise InputError(f"{os.fsdecode(raw)!r} is not a path: it is empty, or holds a NUL")
+    local = urls.local_path(raw)
+    return os.path.expanduser(raw) if local is raw else local
+
+
+def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
+    """Open a file for reading; one at a URL is fetched.
+
+    Args:
+        path: of the file.
+        accept: is shown the first bytes before the rest is fetched, if that takes long: what it
+            raises is raised.
+
+    Raises:
+        ImageError: it is no regular file (not `recognised`).
+        FileNotFoundError: it is not there.
+        OSError: it cannot be read.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
+    """
+    return open_timed(path, accept).file
+
+
+def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) -> TimedFile:
+    """Open a file as `open_source` does, and return its time with it."""
+    if is_url(path):
+        now = time.time_ns()
+        found, file = urls.fetch(path, accept)
+        return TimedFile(file, found.mtime_ns, now)
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - it is returned
+    now = time.time_ns()
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise ImageError(path, "is not a regular file", recognised=False)
+    return TimedFile(file, status.st_mtime_ns, now)
+
+
+def status_of(path: str) -> Stamp:
+    """Return size, times and inode of a file; at a URL there is no more than size and mtime.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be looked at.
+        PackageError: a package for this kind of URL is not installed.
+        SettingError: there is no such kind of URL.
+    """
+    if is_url(path):
+        found = urls.status_of(path)
+        return Stamp(found.size, found.mtime_ns)
+    return stamp_of(os.stat(path))
+
+
+def exists(path: bytes) -> bool:
+    """Tell whether something is there; not if that cannot be seen."""
+    return says(urls.exists, path) if is_url(path) else os.path.exists(path)
+
+
+def is_folder(path: bytes) -> bool:
+    """Tell whether a folder is there; not if that cannot be seen."""
+    return says(urls.is_folder, path) if is_url(path) else os.path.isdir(path)
+
+
+def says(asked: Callable[[bytes], bool], url: bytes) -> bool:
+    """Ask about a URL; what cannot be told is not so."""
+    try:
+        return asked(url)
+    except OSError:
+        return False
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it

@@ -1,0 +1,1 @@
+"""Images: one image file, from its bytes to pixels, thumbnails and comparisons."""

@@ -1,0 +1,213 @@
+"""Whether one picture shows what another does, wherever one looks: compared tile by tile.
+
+A copy is laid over the part of the kept picture that it shows (see `overlay`), the tones of the
+kept picture are fitted to those of the copy, and the rest is measured in tiles of 8 x 8 and of
+16 x 16 pixels. The worst tile decides. `docs/decisions/0010-duplicates.md` has the figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgsearch.images.decode import Pixels
+from imgsearch.images.overlay import Box, aligned, fitted, grid_of, resampled
+
+__all__ = ["Agreement", "CloseUp", "agreement"]
+
+LEAST_EDGE = 32  # pixels of the longer edge: less shows too little to be compared
+TILE = 8  # pixels of the compared picture
+LEAST_ERROR = 80.0  # squared levels in a tile: what a good encoder leaves beside sharp edges
+MOST_ERROR = 650.0  # likewise, JPEG of quality 30 on a picture that was made smaller
+USUAL = 4.0  # times the error of the pair's other tiles with texture
+SHARE = 0.1  # of a tile's own variance that a smaller error never exceeds
+TEXTURE = 100.0  # variance from which on a tile has texture
+SHIFT, SHIFT_SHARE = 5.0, 0.12  # levels that a tile's mean may be off; and of its deviation
+COLOUR, FINE_COLOUR = 8.0, 15.0  # levels of chroma, in tiles of 16 and of 8 pixels
+GREY = 4.0  # levels of chroma up to which a picture is grey
+GAINS = (0.5, 1.7)  # of contrast between the two
+BLANK, MOSTLY = 1.0, 0.4  # variance of a blank tile; share of them in a drawing or a page
+LEGIBLE = 0.6  # of a page's size: text that was made smaller can no longer be compared
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CloseUp:
+    """A picture to be compared: uint8 `[height, width, 3]`, upright, RGB, on white.
+
+    `alpha` is uint8 `[height, width]`; None where the picture is opaque.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None
+
+    @property
+    def image(self) -> Image.Image:
+        """The colours as an image."""
+        return Image.fromarray(self.pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a copy agrees with the picture that is kept.
+
+    Attributes:
+        box: the part of the kept picture that the copy shows: left, top, right, bottom, 0 to 1.
+        reason: where they disagree; nothing if they agree.
+    """
+
+    box: Box
+    reason: str
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
+    """Tell whether all that a picture shows is to be seen in the one that is kept, too.
+
+    Encoding, size, brightness and contrast do not count, nor does what the kept picture shows
+    around the copy. A grey copy of a coloured picture agrees with it, not the other way round.
+    """
+    box = (0.0, 0.0, 1.0, 1.0)
+    if max(copy.pixels.shape) < LEAST_EDGE or max(keep.pixels.shape) < LEAST_EDGE:
+        same = keep.pixels.shape == copy.pixels.shape and np.array_equal(keep.pixels, copy.pixels)
+        return Agreement(box, "" if same and _alpha_agrees(keep, copy, box) else "are too small")
+    one, other = keep.image, copy.image
+    place = aligned(one, other)
+    if place is None:
+        return Agreement(box, "show different things")
+    reason = _difference(one, other, place)
+    if not reason and not _alpha_agrees(keep, copy, place):
+        reason = "differ in what is transparent"
+    return Agreement(place, reason)
+
+
+def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
+    """Return in what two pictures differ, nothing if they agree."""
+    size = grid_of(keep, copy, box)
+    seen = np.asarray(resampled(copy, size), np.float32)
+    expected = np.asarray(resampled(keep, size, box), np.float32)
+    if size[0] < LEGIBLE * (box[2] - box[0]) * keep.width and _is_page(keep):
+        return "are too different in size to compare text"
+    tones = fitted(_luminance(expected), _luminance(seen))
+    if not GAINS[0] <= tones.gain <= GAINS[1]:
+        return "differ in contrast"
+    is_grey = _is_grey(seen)
+    if is_grey:
+        expected = np.repeat(_luminance(expected)[..., None], 3, axis=2)
+    expected = tones.applied(expected)
+    light, expected_light = _luminance(seen), _luminance(expected)
+    error = light - expected_light
+    sharper = _laplacian(expected_light)
+    error = error - _share_of(sharper, error) * sharper
+    if _differs_in_detail(error, light, expected_light):
+        return "differ in a detail"
+    if _differs_in_tone(error, light):
+        return "differ in tone"
+    if not is_grey and _differs_in_colour(
+        seen - light[..., None], expected - expected_light[..., None]
+    ):
+        return "differ in colour"
+    return ""
+
+
+def _differs_in_detail(error: _Floats, seen: _Floats, expected: _Floats) -> bool:
+    energy = _means(error * error, TILE)
+    variance = np.maximum(_variances(seen, TILE), _variances(expected, TILE))
+    textured = energy[variance > TEXTURE]
+    usual = float(np.quantile(textured, 0.95)) if textured.size > 20 else 0.0
+    limit = min(max(USUAL * usual, LEAST_ERROR), MOST_ERROR)
+    return bool(np.any((energy > limit) & (energy > SHARE * variance)))
+
+
+def _differs_in_tone(error: _Floats, seen: _Floats) -> bool:
+    """Tell whether a tile is lighter or darker than it should be, textured or not."""
+    shifts = np.abs(_means(error, 2 * TILE))
+    return bool(np.any(shifts > SHIFT + SHIFT_SHARE * np.sqrt(_variances(seen, 2 * TILE))))
+
+
+def _differs_in_colour(seen: _Floats, expected: _Floats) -> bool:
+    """Compare red and blue without their luminance, `[height, width, 3]`."""
+    for channel in (0, 2):
+        error = 0.7 * (seen[..., channel] - expected[..., channel])
+        for edge, limit in ((2 * TILE, COLOUR), (TILE, FINE_COLOUR)):
+            if np.abs(_means(error, edge)).max() > limit:
+                return True
+    return False
+
+
+def _is_page(image: Image.Image) -> bool:
+    """Tell whether much of an image is blank, as on a page, a form or a screen."""
+    variances = _variances(np.asarray(image.convert("L"), np.float32), 2 * TILE)
+    return float((variances < BLANK).mean()) > MOSTLY
+
+
+def _is_grey(pixels: _Floats) -> bool:
+    return all(
+        float(np.abs(_means(pixels[..., channel] - pixels[..., 1], TILE)).max()) <= GREY
+        for channel in (0, 2)
+    )
+
+
+def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Box) -> bool:
+    if copy.alpha is None:
+        return True
+    if keep.alpha is None:
+        return False
+    one, other = Image.fromarray(keep.alpha), Image.fromarray(copy.alpha)
+    size = grid_of(one, other, box)
+    seen = np.asarray(resampled(other, size), np.float32)
+    error = seen - np.asarray(resampled(one, size, box), np.float32)
+    return not (_differs_in_detail(error, seen, seen) or _differs_in_tone(error, seen))
+
+
+def _luminance(pixels: _Floats) -> _Floats:
+    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _laplacian(values: _Floats) -> _Floats:
+    found = np.zeros_like(values)
+    found[1:-1, 1:-1] = (
+        values[1:-1, :-2] + values[1:-1, 2:] + values[:-2, 1:-1] + values[2:, 1:-1]
+        - 4 * values[1:-1, 1:-1]
+    )  # fmt: skip
+    return found
+
+
+def _share_of(sharper: _Floats, error: _Floats) -> float:
+    """Return how much of the error is that one picture is sharper than the other all over."""
+    weights = 1 / (1 + (error / (1.5 * float(np.median(np.abs(error))) + 1)) ** 2)
+    weight = float((weights * sharper * sharper).sum())
+    share = float((weights * sharper * error).sum()) / max(weight, 1e-3)
+    return min(0.25, max(-0.25, share))
+
+
+def _means(values: _Floats, edge: int) -> npt.NDArray[np.float64]:
+    """Return the means of tiles that overlap by half."""
+    height, width = values.shape
+    sums = np.pad(values.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    tops, lefts = _starts(height, edge), _starts(width, edge)
+    bottoms, rights = np.minimum(tops + edge, height), np.minimum(lefts + edge, width)
+    total = (
+        sums[np.ix_(bottoms, rights)] - sums[np.ix_(tops, rights)]
+        - sums[np.ix_(bottoms, lefts)] + sums[np.ix_(tops, lefts)]
+    )  # fmt: skip
+    means: npt.NDArray[np.float64] = total / np.outer(bottoms - tops, rights - lefts)
+    return means
+
+
+def _starts(length: int, edge: int) -> npt.NDArray[np.intp]:
+    """Return where tiles begin, the last at the very end."""
+    starts = np.arange(0, max(1, length - edge + 1), edge // 2)
+    return np.append(starts, max(0, length - edge))
+
+
+def _variances(values: _Floats, edge: int) -> npt.NDArray[np.float64]:
+    squares = _means(values * values, edge) - _means(values, edge) ** 2
+    variances: npt.NDArray[np.float64] = np.maximum(squares, 0)
+    return variances

@@ -1,0 +1,200 @@
+"""Read and decode one image file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgsearch.errors import ImageError
+from imgsearch.files.sources import open_timed
+from imgsearch.files.stamps import bounded_size, trusted_time
+from imgsearch.images.colours import to_srgb
+from imgsearch.images.crop import TURNED, WHOLE, Part, pixel_box, stored_part
+from imgsearch.images.formats import recognise
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.opening import check_raw, open_image, opened, orientation_of, reading
+from imgsearch.images.tones import DEEP, samples_of, to_8_bit
+
+__all__ = [
+    "DECODER",
+    "ImageFile",
+    "Pixels",
+    "Source",
+    "decode",
+    "open_image",
+    "orientation_of",
+    "picture_of",
+    "pixels_of",
+    "read",
+]
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+#: Version of what pixels an image file becomes; a collection records that of its embeddings.
+#:
+#: 1 (to 0.3): samples of 16 bits by their full range, colours as stored, the first frame.
+#: 2: samples by the range they use, colours as their ICC profile means them, the first frame that
+#: shows something, a raw's preview. Other files become the same pixels by both.
+DECODER = 2
+
+# Orientation of EXIF 2.32, table "Orientation": what brings the stored pixels upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A decoded file: its pixels (uint8 `[size, size, 3]`, RGB), and what identifies its content.
+
+    `digest`, `size` and `mtime_ns` are those of `ImageFile`.
+    """
+
+    pixels: Pixels
+    digest: bytes
+    size: int
+    mtime_ns: int | None
+
+
+class ImageFile:
+    """An open image file whose content is known, but not decoded yet; a context manager.
+
+    Attributes:
+        digest: SHA-256 of the file, 32 bytes.
+        size: in bytes.
+        mtime_ns: its modification time, None where `trusted_time` does not trust it.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open and hash the file at `path`, unless its first bytes are those of no image.
+
+        Raises:
+            ImageError: it cannot be read (`transient`), or it is no image (not `recognised`).
+        """
+        self._path = path
+        with reading(path), ExitStack() as opened:
+            found = open_timed(path, partial(recognise, path=path))
+            self._file = opened.enter_context(found.file)
+            self._status = os.fstat(self._file.fileno())
+            check_raw(self._file, recognise(self._file, path), path)
+            self._file.seek(0)
+            self.digest = hashlib.file_digest(self._file, "sha256").digest()
+            self._check_unchanged()
+            opened.pop_all()  # it stays open, for decode
+        self.size = bounded_size(self._status.st_size)
+        time_ns = found.mtime_ns
+        self.mtime_ns = None if time_ns is None else trusted_time(time_ns, found.asked_ns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def decode(self, input_size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+        """Decode it into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
+
+        Raises:
+            ImageError: it cannot be read or has changed (`transient`), it is too large (`limited`),
+                it cannot be decoded, or it is no image (not `recognised`).
+        """
+        with reading(self._path):
+            self._file.seek(0)
+            pixels = decode(self._file, input_size, self._path, max_pixels)
+            self._check_unchanged()
+        return pixels
+
+    def _check_unchanged(self) -> None:
+        before, after = self._status, os.fstat(self._file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            reason = "changed while it was read; index again"
+            raise ImageError(self._path, reason, transient=True)
+
+
+def read(path: str, input_size: int) -> Source:
+    """Read and decode the image file at `path` for a network of `input_size`.
+
+    Raises:
+        ImageError: it cannot be read (`transient`), it is no image (not `recognised`), or it
+            cannot be decoded.
+    """
+    with ImageFile(path) as file:
+        return Source(file.decode(input_size), file.digest, file.size, file.mtime_ns)
+
+
+def decode(
+    file: BinaryIO, input_size: int, path: str = "image", max_pixels: int = MAX_PIXELS
+) -> Pixels:
+    """Decode an open image file into uint8 `[input_size, input_size, 3]`.
+
+    The first frame, upright by its EXIF orientation; a JPEG at reduced scale.
+
+    Raises:
+        ImageError: it is no image of one of `FORMATS`, it has more than `max_pixels`, or it cannot
+            be decoded.
+        OSError: the operating system could not read it.
+    """
+    reduced = False
+    try:
+        with opened(file, path, max_pixels) as image:
+            whole = image.size
+            # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
+            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+            image.draft(None, (2 * input_size, 2 * input_size))
+            reduced = image.size != whole
+            return pixels_of(image, input_size)
+    except ImageError:
+        if not reduced:
+            raise
+    file.seek(0)
+    with opened(
+        file, path, max_pixels
+    ) as image:  # a lossless JPEG cannot be decoded at reduced scale
+        return pixels_of(image, input_size)
+
+
+def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels:
+    """Squash an image, or part of it, to uint8 `[input_size, input_size, 3]`; see `picture_of`."""
+    return np.asarray(picture_of(image, (input_size, input_size), part), dtype=np.uint8)
+
+
+def picture_of(image: Image.Image, size: tuple[int, int], part: Part = WHOLE) -> Image.Image:
+    """Squash an image, or part of it, to `size` (width, height): upright, sRGB, on white.
+
+    Bilinear with antialiasing (`PIL.Image.Image.resize`).
+    """
+    image.load()
+    orientation, profile = orientation_of(image), image.info.get("icc_profile")
+    if image.mode in DEEP:
+        image = to_8_bit(image, samples_of(image))  # all of it: a part has the tones of the whole
+    if part != WHOLE:
+        image = image.crop(pixel_box(stored_part(part, orientation), *image.size))
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif "transparency" in image.info:
+        image = image.convert("RGBA")  # one colour of an RGB or grey PNG stands for transparent
+    stored_size = size[::-1] if orientation in TURNED else size
+    image = image.resize(stored_size, Image.Resampling.BILINEAR)
+    image = to_srgb(image, profile)  # here, where it has the fewest pixels
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    image = image.convert("RGB")
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    return image

@@ -1,0 +1,158 @@
+"""What Pillow leaves out of files of more than 8 bits a sample, and of odd TIFF files.
+
+It keeps the higher half of the 16 bits of a colour, takes the lower half of none for a colour map,
+and knows black-is-zero in more byte orders than white-is-zero.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from imgsearch.images.formats import open_as
+from imgsearch.images.ifds import directories
+from imgsearch.images.tones import DEEP, SIGNIFICANT_BITS, samples_of, table_of
+
+__all__ = ["kind_of_tiff", "open_deep"]
+
+_PHOTOMETRIC, _COLOUR_MAP = 262, 320
+
+# How Pillow names two bytes a colour, without their order.
+_WIDE = {"RGB;16", "RGBX;16", "RGBA;16", "CMYK;16"}
+_ROWS = 256  # looked at at once
+_MOST_CHUNKS = 64  # of a PNG, in front of its pixels
+
+# High bytes below this leave two bits of 16 unused, and then the lower ones count.
+_LOW = 64
+
+
+def open_deep(formats: Sequence[str], file: BinaryIO) -> ImageFile:
+    """Open a file as `formats.open_as` does, and see to it that no sample is misread.
+
+    Raises:
+        UnidentifiedImageError: it is none of the formats; but plug-ins raise whatever they like.
+    """
+    try:
+        image = open_as(formats, file)
+    except UnidentifiedImageError:
+        if "TIFF" not in formats or (patched := _black_is_zero(file)) is None:
+            raise
+        image = open_as(formats, patched)
+        _tags(image)[_PHOTOMETRIC] = 0
+        file = patched
+    if image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
+        bits = _significant_bits(file)
+        if bits is not None:
+            image.info[SIGNIFICANT_BITS] = bits
+    if image.format == "TIFF" and image.mode in ("P", "PA"):
+        _mend_colour_map(image)
+    if image.mode not in DEEP and (swapped := _lower_halves(image)) is not None:
+        _deepen(image, lambda: open_as([str(image.format)], file), swapped)
+    return image
+
+
+def _tags(image: ImageFile) -> Any:
+    return image.tag_v2  # type: ignore[attr-defined]  # a TIFF file has it
+
+
+def kind_of_tiff(file: BinaryIO) -> str | None:
+    """Return in words what a TIFF file holds, None if it is none."""
+    chain = directories(file)
+    if not chain or not (chain[0].integer(256) and chain[0].integer(257)):
+        return None
+    page = chain[0]
+    bits = page.integers(258) or (1,)
+    samples = page.integer(277, len(bits))
+    kind = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}.get(
+        page.integer(339, 1), ""
+    )
+    return (
+        f"{samples} {kind}sample{'s'[: samples != 1]} of {max(bits)} bits a pixel, "
+        f"photometric interpretation {page.integer(_PHOTOMETRIC)}, "
+        f"compression {page.integer(259, 1)}"
+    )
+
+
+def _black_is_zero(file: BinaryIO) -> BinaryIO | None:
+    """Return a TIFF file where white was zero with black as zero; None if it was not."""
+    chain = directories(file)
+    place = chain[0].position(_PHOTOMETRIC) if chain else None
+    if place is None or chain[0].integer(_PHOTOMETRIC, 1) != 0:
+        return None
+    file.seek(0)
+    data = bytearray(file.read())
+    order = "<" if data.startswith(b"II") else ">"
+    struct.pack_into(order + "H", data, place, 1)
+    return io.BytesIO(data)
+
+
+def _significant_bits(file: BinaryIO) -> int | None:
+    """Return how many bits of a sample a PNG uses, the most of all channels (sBIT)."""
+    offset = 8
+    for _ in range(_MOST_CHUNKS):
+        file.seek(offset)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] == b"IDAT":
+            return None
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"sBIT":
+            bits = max(file.read(min(length, 4)), default=0)
+            return bits if 0 < bits <= 16 else None
+        offset += 12 + length
+    return None
+
+
+def _mend_colour_map(image: ImageFile) -> None:
+    """Take the values of a colour map as 8 bits if none of them needs more (as libtiff does)."""
+    values = _tags(image).get(_COLOUR_MAP)
+    if isinstance(values, tuple) and values and max(values) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(values))
+
+
+def _lower_halves(image: ImageFile) -> list[str] | None:
+    """Return how to read the lower bytes of an image of 16 bits a colour; None if it has none."""
+    found = []
+    for tile in image.tile:
+        mode = tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None)
+        if not isinstance(mode, str) or mode[:-1] not in _WIDE:
+            return None
+        order = mode[-1].replace("N", "L" if sys.byteorder == "little" else "B")
+        other = {"L": "B", "B": "L"}.get(order)
+        if other is None:
+            return None
+        found.append(mode[:-1] + other)
+    return found or None
+
+
+def _deepen(image: ImageFile, again: Callable[[], ImageFile], modes: list[str]) -> None:
+    """Put all 16 bits of its colours into an image, if the higher 8 hold too little of them."""
+    image.load()
+    bands = len(image.getbands()) - image.mode.endswith(("A", "a"))
+    higher = np.asarray(image)[:, :, :bands]
+    if higher.max() >= _LOW:
+        return
+    with again() as other:
+        other.tile = [
+            tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
+            for tile, mode in zip(other.tile, modes, strict=True)
+        ]
+        lower = np.asarray(other)[:, :, :bands]
+
+    def blocks() -> Iterator[npt.NDArray[np.uint16]]:
+        for top in range(0, len(higher), _ROWS):
+            rows = np.s_[top : top + _ROWS]
+            yield higher[rows].astype(np.uint16) << 8 | lower[rows]
+
+    table = table_of(blocks(), samples_of(image))
+    tones = np.concatenate([table[block] for block in blocks()])
+    for band in range(bands):
+        channel = Image.fromarray(np.ascontiguousarray(tones[:, :, band]))
+        image.im.putband(channel.im, band)

@@ -1,0 +1,142 @@
+"""Which files are images: by their content, of the formats that are ever opened."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from imgsearch.errors import ImageError, reason_of
+from imgsearch.files.kinds import APPLE_DOUBLE, NO_IMAGE
+from imgsearch.images.raw import signed_raw
+
+__all__ = [
+    "FORMATS",
+    "RAW",
+    "WEAKLY_SIGNED",
+    "Format",
+    "cannot_decode",
+    "media_type",
+    "open_as",
+    "recognise",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A Pillow format: the module that registers it and its usual file name extensions."""
+
+    module: str
+    extensions: tuple[str, ...]
+
+
+#: All that is ever opened. None of them starts another program, as EPS does.
+FORMATS = {
+    "JPEG": Format("PIL.JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "MPO": Format("PIL.MpoImagePlugin", (".mpo",)),
+    "PNG": Format("PIL.PngImagePlugin", (".png", ".apng")),
+    "WEBP": Format("PIL.WebPImagePlugin", (".webp",)),
+    "AVIF": Format("PIL.AvifImagePlugin", (".avif", ".avifs")),
+    "HEIF": Format("pillow_heif", (".heic", ".heif", ".hif", ".heics")),
+    "TIFF": Format("PIL.TiffImagePlugin", (".tif", ".tiff")),
+    "BMP": Format("PIL.BmpImagePlugin", (".bmp", ".dib")),
+    "GIF": Format("PIL.GifImagePlugin", (".gif",)),
+    "PPM": Format("PIL.PpmImagePlugin", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
+    "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
+}
+
+#: Stands for the formats of camera raws, none of which is opened itself: see `raw`.
+RAW = "RAW"
+
+_EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
+
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740, appendix B
+
+#: A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
+WEAKLY_SIGNED = {"BMP", "PPM"}
+
+
+def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
+    """Return the formats whose signature a file begins with; `RAW` alone for a camera raw.
+
+    A raw that begins as a TIFF file does is told by `raw.is_raw`.
+
+    Raises:
+        ImageError: there are none; not `recognised`, unless it is named like an image.
+    """
+    prefix = file.read(16)
+    if prefix.startswith(_APPLE_DOUBLE):  # whatever it is named like
+        raise ImageError(path, APPLE_DOUBLE, recognised=False)
+    if signed_raw(prefix):
+        return (RAW,)
+    formats = _formats_of(prefix)
+    if not formats:
+        raise _unrecognised(path, empty=not prefix)
+    return formats
+
+
+def media_type(formats: Sequence[str]) -> str:
+    """Return the media type (RFC 6838) of files of the first of some formats."""
+    return Image.MIME.get(formats[0], "application/octet-stream")
+
+
+def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:
+    """Open a file as the first of `formats` that it can be.
+
+    As `PIL.Image.open` does, but without its limit of pixels, which holds for a whole process.
+
+    Raises:
+        UnidentifiedImageError: it is none of them; but plug-ins raise whatever they like.
+    """
+    for name in formats:
+        file.seek(0)
+        try:
+            return Image.OPEN[name][0](file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # a plug-in's "it is not mine"
+            continue
+    raise UnidentifiedImageError
+
+
+def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:
+    """Return what is to be said of a file with the signature of `formats` that failed."""
+    if WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
+        return _unrecognised(path)
+    malformed = isinstance(error, UnidentifiedImageError)
+    reason = "its header is malformed" if malformed else reason_of(error)
+    return ImageError(path, f"cannot be decoded: {reason}")
+
+
+def _is_named_like_an_image(path: str) -> bool:
+    return path.lower().endswith(_EXTENSIONS)
+
+
+def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
+    if not _is_named_like_an_image(path):
+        return ImageError(path, NO_IMAGE, recognised=False)
+    named = "is empty" if empty else "holds no image of a supported format"
+    return ImageError(path, f"is named like an image but {named}")
+
+
+def _formats_of(prefix: bytes) -> tuple[str, ...]:
+    """Return the formats whose signature the first 16 bytes of a file carry."""
+    _load_plugins(heif=prefix[4:8] == b"ftyp")
+    signatures = ((name, Image.OPEN[name][1]) for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name, accept in signatures if accept and accept(prefix) is True)
+
+
+@cache
+def _load_plugins(*, heif: bool) -> None:
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong is in the exception
+    # One by one, because Pillow's own way loads every plug-in that it has.
+    for row in FORMATS.values():
+        if row.module.startswith("PIL."):
+            import_module(row.module)
+    if heif:  # a HEIC decoder is 26 MB of libraries: only for who has such files
+        import_module("pillow_heif").register_heif_opener(thumbnails=False)

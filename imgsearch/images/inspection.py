@@ -1,0 +1,122 @@
+"""Look at a file closely: its picture as large as it is compared, and what else the file holds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+import numpy as np
+from PIL import Image
+
+from imgsearch.images.agreement import CloseUp, agreement
+from imgsearch.images.crop import TURNED
+from imgsearch.images.decode import open_image, orientation_of, picture_of
+from imgsearch.images.holdings import Holdings, holdings_of, lacks
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.raw import is_raw
+
+__all__ = ["Inspection", "inspect", "why_not"]
+
+EDGE = 1_024  # pixels of the longer edge of what is compared
+MOST_FRAMES = 64  # that are compared; what has more is left alone
+UPRIGHT = 1
+_LACKS = "it holds {} that the other lacks"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """A file's picture, its first one, and what the file holds."""
+
+    close: CloseUp
+    held: Holdings
+
+
+def inspect(content: bytes, path: str, max_pixels: int = MAX_PIXELS) -> Inspection:
+    """Decode a file and return its picture and what it holds.
+
+    Args:
+        content: of the file.
+        path: of the file; only its extension counts.
+        max_pixels: an image of more is refused.
+
+    Raises:
+        ImageError: as for `pixels_from`.
+    """
+    raw = is_raw(io.BytesIO(content), path)
+    with open_image(content, max_pixels) as image:
+        close = _close_up(image)
+        turned = orientation_of(image) in TURNED
+        size = image.size[::-1] if turned else image.size
+        is_clear = close.alpha is not None
+        grey = _is_grey(image, close)
+        held = holdings_of(image, content, size, raw=raw, grey=grey, alpha=is_clear)
+        if is_clear and orientation_of(image) != UPRIGHT:
+            held = replace(held, extras=held.extras + 1)  # its alpha is not turned with it
+    return Inspection(close, held)
+
+
+def why_not(keep: Inspection, copy: Inspection, contents: tuple[bytes, bytes] | None = None) -> str:
+    """Return why a copy may not go in favour of a file; nothing if it may.
+
+    Args:
+        keep: The file that is to be kept.
+        copy: The one that is to go.
+        contents: Of both, from which all frames of a file are compared. Without them a file with
+            several frames may not go.
+    """
+    if lacking := lacks(keep.held, copy.held):
+        return _LACKS.format(lacking)
+    found = agreement(keep.close, copy.close)
+    if not found:
+        return f"the two {found.reason}"
+    left, top, right, bottom = found.box
+    share = ((right - left) * (bottom - top)) ** 0.5
+    if lacking := lacks(keep.held, copy.held, share):
+        return _LACKS.format(lacking)
+    if copy.held.frames > 1 and not (contents and _frames_agree(*contents)):
+        return _LACKS.format("frames")
+    return ""
+
+
+def _frames_agree(keep: bytes, copy: bytes) -> bool:
+    """Tell whether two files have the same frames or pages in the same order."""
+    missing = object()
+    pairs = zip_longest(_frames(keep), _frames(copy), fillvalue=missing)
+    return all(
+        isinstance(one, CloseUp) and isinstance(other, CloseUp) and agreement(one, other)
+        for one, other in pairs
+    )
+
+
+def _frames(content: bytes) -> Iterator[CloseUp | None]:
+    """Yield the frames of a file, and None in place of those beyond what is compared."""
+    with open_image(content) as image:
+        count = int(getattr(image, "n_frames", 1))
+        for number in range(min(count, MOST_FRAMES)):
+            image.seek(number)
+            yield _close_up(image)
+        if count > MOST_FRAMES:
+            yield None
+
+
+def _close_up(image: Image.Image) -> CloseUp:
+    """Return the picture that an image shows now, with its transparency."""
+    image.load()
+    width, height = image.size[::-1] if orientation_of(image) in TURNED else image.size
+    scale = min(1.0, EDGE / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    pixels = np.asarray(picture_of(image, size), np.uint8)
+    if not image.has_transparency_data:
+        return CloseUp(pixels, None)
+    alpha = image.convert("RGBA").getchannel("A").resize(size, Image.Resampling.BILINEAR)
+    values = np.asarray(alpha, np.uint8)
+    return CloseUp(pixels, None if values.min() == 255 else values)
+
+
+def _is_grey(image: Image.Image, close: CloseUp) -> bool:
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+        return True
+    colours = close.pixels.astype(np.int16)
+    return bool(np.abs(colours - colours[..., 1:2]).max(initial=0) <= 8)

@@ -1,0 +1,219 @@
+"""Camera raws: which files are, and the preview that the camera put into them.
+
+A raw is not developed here: its largest embedded preview stands for it (docs/decisions/0012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from imgsearch.images.ifds import Directory, directories
+from imgsearch.images.jpeg import end_of, header_of
+
+__all__ = ["EXTENSIONS", "NO_PREVIEW", "Preview", "is_raw", "previews", "signed_raw"]
+
+#: Why a raw is skipped.
+NO_PREVIEW = "raw file without a readable preview"
+
+#: Of raws that are plain TIFF files to look at: nothing but their names tells some of them.
+EXTENSIONS = (
+    *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25", ".kdc", ".mef"),
+    *(".mos", ".nef", ".nrw", ".orf", ".pef", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
+)
+
+# Shorter edges are those of the thumbnails that file managers show (160 x 120).
+LEAST = 240  # pixels of the longer edge
+
+_MOST_BYTES = 64 << 20  # of a preview: a JPEG of 100 million pixels takes less
+_MOST_FOUND = 256  # beginnings of a JPEG in one file
+_BLOCK = 1 << 20  # bytes read at a time to find them
+
+# The makers' own magic numbers, of files that TIFF readers do not take.
+_SIGNATURES = (
+    b"FUJIFILMCCD-RAW",  # RAF
+    *(b"IIRO", b"IIRS", b"MMOR"),  # ORF
+    b"IIU\0",  # RW2, RWL
+    b"FOVb",  # X3F
+    b"\0MRM",  # MRW
+)
+
+# Tags of TIFF, TIFF/EP, DNG and Panasonic.
+_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_STRIPS, _ORIENTATION, _SAMPLES, _STRIP_BYTES, _PLANAR = 273, 274, 277, 279, 284
+_JPEG, _JPEG_BYTES, _DNG_VERSION, _PANASONIC_JPEG = 513, 514, 50706, 46
+
+_SENSOR = {32803, 34892}  # photometric: CFA, LinearRaw
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture that a camera put into a raw: an image file of its own (JPEG or PPM).
+
+    `orientation` is the EXIF value by which it has to be brought upright, None where only the
+    preview itself can tell.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    orientation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a preview lies; `strips` is empty for a JPEG."""
+
+    width: int
+    height: int
+    offset: int
+    length: int
+    strips: tuple[tuple[int, int], ...] = ()
+
+
+def signed_raw(prefix: bytes) -> bool:
+    """Tell whether the first 16 bytes of a file are those of a raw that is no TIFF file."""
+    return prefix.startswith(_SIGNATURES) or prefix[4:12] == b"ftypcrx "
+
+
+def is_raw(file: BinaryIO, path: str) -> bool:
+    """Tell whether a file is a camera raw, by its content; a plain TIFF file, by its name too.
+
+    A TIFF file that has smaller versions of its picture beside it is none.
+
+    Args:
+        file: is read from its beginning, and left anywhere.
+        path: only its extension counts.
+    """
+    file.seek(0)
+    prefix = file.read(16)
+    if signed_raw(prefix):
+        return True
+    if prefix[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return False
+    if prefix[8:10] == b"CR" or prefix[8:12] in (b"IIII", b"MMMM"):  # CR2, IIQ
+        return True
+    if path.lower().endswith(EXTENSIONS):
+        return True
+    chain = directories(file)
+    if any(each.integer(_PHOTOMETRIC) in _SENSOR for each in _all(chain)):
+        return True
+    return bool(chain) and (_DNG_VERSION in chain[0] or _stands_for_another(chain[0]))
+
+
+def previews(file: BinaryIO) -> Iterator[Preview]:
+    """Yield the previews in a raw, the largest first, none smaller than `LEAST`.
+
+    They look like images by their headers; whether they can be decoded is for the caller to see.
+
+    Args:
+        file: is read from anywhere, and left anywhere.
+    """
+    file.seek(0)
+    head = file.read(1 << 16)
+    chain = directories(file, _tiff_in(head))
+    found = list(
+        _useful(each for directory in _all(chain) for each in _in_directory(file, directory))
+    )
+    if head.startswith(b"FUJIFILMCCD-RAW"):
+        offset, length = int.from_bytes(head[84:88], "big"), int.from_bytes(head[88:92], "big")
+        found += _useful(_jpeg(file, offset, length))
+    if not found:  # in a maker's note, or in a container of another kind
+        found = list(_useful(each for offset in _beginnings(file) for each in _jpeg(file, offset)))
+    orientation = chain[0].integer(_ORIENTATION) if chain else 0
+    upright = orientation if 1 <= orientation <= 8 else None
+    for each in sorted(found, key=lambda each: -each.width * each.height):
+        data = _content(file, each)
+        if data:
+            yield Preview(data, each.width, each.height, upright)
+
+
+def _stands_for_another(first: Directory) -> bool:
+    """Tell whether a directory is a thumbnail of what is below it, as in NEF and ARW."""
+    if not first.integer(_NEW_SUBFILE_TYPE) & 1:
+        return False
+    return any(not each.integer(_NEW_SUBFILE_TYPE) & 1 for each in first.below)
+
+
+def _all(chain: list[Directory] | tuple[Directory, ...]) -> Iterator[Directory]:
+    for each in chain:
+        yield each
+        yield from _all(each.below)
+
+
+def _tiff_in(head: bytes) -> int:
+    """Return where in a raw its TIFF header stands: within a box of a CR3, a block of a MRW."""
+    for magic, block, skipped in ((b"\0MRM", b"\0TTW", 8), (b"ftypcrx ", b"CMT1", 4)):
+        if magic in head[:16]:
+            return max(head.find(block), 0) + skipped
+    return 0
+
+
+def _in_directory(file: BinaryIO, directory: Directory) -> Iterator[_Found]:
+    """Yield what may be a preview in one directory."""
+    base = directory.base
+    if (offset := directory.integer(_JPEG)) and (length := directory.integer(_JPEG_BYTES)):
+        yield from _jpeg(file, base + offset, length)
+    if block := directory.block(_PANASONIC_JPEG):
+        yield from _jpeg(file, *block)
+    offsets, lengths = directory.integers(_STRIPS), directory.integers(_STRIP_BYTES)
+    strips = tuple(
+        (base + offset, length) for offset, length in zip(offsets, lengths, strict=False)
+    )
+    if len(strips) == 1:
+        yield from _jpeg(file, *strips[0])
+    plain = directory.integer(_COMPRESSION, 1) == 1 and directory.integer(_PHOTOMETRIC) == 2
+    samples = directory.integer(_SAMPLES), directory.integer(_PLANAR, 1)
+    if plain and samples == (3, 1) and set(directory.integers(_BITS)) == {8}:
+        width, height = directory.integer(_WIDTH), directory.integer(_HEIGHT)
+        length = 3 * width * height
+        if strips and length == sum(length for _, length in strips):
+            yield _Found(width, height, strips[0][0], length, strips)
+
+
+def _jpeg(file: BinaryIO, offset: int, length: int = _MOST_BYTES) -> Iterator[_Found]:
+    """Yield the JPEG at an offset, unless there is none, or one of a sensor's values."""
+    if 0 < offset < 1 << 62 and (header := header_of(file, offset)) and header.usual:
+        yield _Found(header.width, header.height, offset, length)
+
+
+def _useful(found: Iterator[_Found]) -> Iterator[_Found]:
+    for each in found:
+        if max(each.width, each.height) >= LEAST and 0 < each.length <= _MOST_BYTES:
+            yield each
+
+
+def _beginnings(file: BinaryIO) -> Iterator[int]:
+    """Yield where in a file a JPEG may begin."""
+    start, count, kept = 0, 0, b""
+    while True:
+        file.seek(start + len(kept))
+        block = file.read(_BLOCK)
+        data = kept + block
+        at = data.find(b"\xff\xd8\xff")
+        while at >= 0:
+            yield start + at
+            count += 1
+            if count == _MOST_FOUND:
+                return
+            at = data.find(b"\xff\xd8\xff", at + 3)
+        if not block:
+            return
+        kept = data[-2:]
+        start += len(data) - len(kept)
+
+
+def _content(file: BinaryIO, found: _Found) -> bytes:
+    """Return a preview as an image file; nothing if it is not all there."""
+    if found.strips:
+        pieces = []
+        for offset, length in found.strips:
+            file.seek(offset)
+            pieces.append(file.read(length))
+        pixels = b"".join(pieces)
+        header = b"P6\n%d %d\n255\n" % (found.width, found.height)
+        return header + pixels if len(pixels) == found.length else b""
+    file.seek(found.offset)
+    data = file.read(found.length)
+    return data[: end_of(data)]

@@ -1,0 +1,83 @@
+"""Keep the shards few, and free of what was removed.
+
+The last shards, each of less than `SMALL` rows, are merged like the digits of a binary number: one
+with all after it, once those have as many rows together. So there are few of them, and a row is
+written again a few times in all. A shard that is half removed is written again without that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.storage.files import check_room
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Snapshot
+from imgsearch.storage.shards import Shard, check_shard, open_ids, open_shard, write_shard
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["compact"]
+
+SMALL = 2_000
+DEAD = 0.5  # share of a shard
+
+
+def compact(layout: Layout, catalog: CatalogWriter) -> None:
+    """Merge small shards, and drop removed rows. Only the writer may call this."""
+    snapshot = catalog.snapshot()
+    removed, stale = (np.array(ids, np.int64) for ids in (snapshot.removed, snapshot.stale))
+    droppable = np.setdiff1d(removed, stale[stale <= _indexed(snapshot)])
+    for group in _groups(snapshot, droppable):
+        size = 4 * snapshot.model.dim * sum(shard.count for shard in group)
+        check_room(layout.vectors, size)
+        ids, vectors = _rows(layout, group, snapshot.model.dim, droppable)
+        new = None
+        if len(ids):
+            number, _ = catalog.next_shard()
+            new = write_shard(layout.vectors, number, ids, vectors)
+        catalog.replace_shards(group, new)
+
+
+def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
+    """Yield neighbouring shards that are to become one, none of them across the segments' end."""
+    indexed = _indexed(snapshot)
+    filed = [shard for shard in snapshot.shards if shard.last_id <= indexed]
+    for shards in (filed, snapshot.shards[len(filed) :]):
+        small = _small_ones(shards)
+        for shard in shards[: len(shards) - len(small)]:
+            first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
+            if last - first and last - first >= DEAD * shard.count:
+                yield [shard]
+        if small:
+            yield small
+
+
+def _indexed(snapshot: Snapshot) -> int:
+    """Return the last id that a segment may hold."""
+    return max((segment.last_id for segment in snapshot.segments), default=0)
+
+
+def _small_ones(shards: Sequence[Shard]) -> Sequence[Shard]:
+    """Return the last shards that are to be merged; none if that would be one."""
+    taken = total = 0
+    for reach, shard in enumerate(reversed(shards), 1):
+        if shard.count >= SMALL:
+            break
+        if shard.count <= total:
+            taken = reach
+        total += shard.count
+    return shards[len(shards) - taken :] if taken else ()
+
+
+def _rows(layout: Layout, shards: Sequence[Shard], dim: int, droppable: Ids) -> tuple[Ids, Vectors]:
+    """Return ids and vectors of the rows that are kept."""
+    parts = []
+    for shard in shards:
+        check_shard(layout.vectors, shard)
+        ids = open_ids(layout.vectors, shard)
+        keep = ~rows_of(ids, droppable)
+        parts.append((ids[keep], open_shard(layout.vectors, shard, dim)[keep]))
+    ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ids, vectors

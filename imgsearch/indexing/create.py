@@ -1,0 +1,131 @@
+"""Make an empty collection: export its model, make its catalog, declare it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+
+from imgsearch.embedding.export import export
+from imgsearch.embedding.models import find_network
+from imgsearch.embedding.weights import find_weights
+from imgsearch.errors import BusyError, InputError, SettingError, StorageError, reason_of
+from imgsearch.images.decode import DECODER
+from imgsearch.storage.files import exclusive, write_atomically
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import ModelRecord, Settings
+from imgsearch.storage.seal import seal
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["begin", "check_model", "create", "discard_empty", "make_model"]
+
+RECALL = 0.95  # recall@10 that is promised unless another is asked for
+
+
+def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -> None:
+    """Make an empty collection; what an interrupted attempt left is made anew.
+
+    Args:
+        layout: where.
+        model: a name of `imgsearch.embedding.models.MODELS`.
+        weights: see `imgsearch.embedding.weights`; None for the model's default.
+        progress: show a download of weights on stderr.
+
+    Raises:
+        SettingError: there is no such model.
+        ModelError: the weights cannot be had.
+        InputError: there is a collection already, or something else.
+        StorageError: the disk cannot be written.
+    """
+    find_network(model)
+    if layout.exists():
+        raise InputError(f"{layout.directory} is a collection already")
+    layout.check_free()
+    begin(layout, *make_model(model, weights, progress=progress))
+
+
+def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
+    """Export a model; return what is recorded of it, and its ONNX file; raises as `create`."""
+    network = find_network(model)
+    exported = export(network, weights, progress=progress)
+    record = ModelRecord(
+        name=network.name,
+        dim=network.dim,
+        input_size=network.input_size,
+        weights=exported.weights,
+        weights_sha256=exported.weights_sha256,
+        onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
+        decoder=DECODER,
+    )
+    return record, exported.onnx
+
+
+def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
+    """Write the files of an empty collection, the manifest last.
+
+    Raises:
+        BusyError: another process has just done so.
+        StorageError: the disk cannot be written.
+    """
+    layout.make_folders()
+    with exclusive(layout.directory):
+        if layout.exists():
+            raise BusyError(f"another imgsearch has just made {layout.directory}; try again")
+        write_atomically(layout.model, lambda sink: sink.write(onnx))
+        layout.catalog.unlink(missing_ok=True)
+        catalog = CatalogWriter(layout.catalog, create=True)
+        catalog.begin(model, Settings(nlist=None, recall=RECALL))
+        catalog.close()
+        seal(layout)
+        layout.write_manifest()
+
+
+def discard_empty(layout: Layout) -> bool:
+    """Remove a collection that never had an image; tell whether it is gone.
+
+    The folders above it stay, and so does what is in it that is not its own.
+
+    Raises:
+        BusyError: another process is writing to it.
+        StorageError: the disk cannot be written.
+    """
+    with exclusive(layout.directory):
+        catalog = CatalogWriter(layout.catalog)
+        number, _ = catalog.next_shard()
+        catalog.close()
+        if number > 1:
+            return False
+        try:
+            layout.manifest.unlink()  # first: what is left is none, and may be made anew
+            for file in (layout.seal, layout.copy, layout.catalog, layout.model):
+                file.unlink(missing_ok=True)
+            for folder in (layout.vectors, layout.segments):
+                folder.rmdir()
+        except OSError as error:
+            raise StorageError(f"cannot remove {layout.directory}: {reason_of(error)}") from error
+    with suppress(OSError):  # there is something else
+        (layout.directory / "lock").unlink(missing_ok=True)
+        layout.directory.rmdir()
+    return True
+
+
+def check_model(own: ModelRecord, model: str | None, weights: str | None) -> None:
+    """Check that a model and weights, where given, are those that made a collection.
+
+    Raises:
+        SettingError: they are others.
+    """
+    if model not in (None, own.name):
+        raise SettingError(
+            f"this collection was made with {own.name}, not {model}; "
+            "make another one for it with -c"
+        )
+    if weights in (None, own.weights):
+        return
+    named = not os.path.isfile(os.path.expanduser(weights))
+    other = named and not os.path.isabs(own.weights)
+    if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
+        raise SettingError(
+            f"this collection was made with the weights {own.weights}, not {weights}; "
+            "make another one for them with -c"
+        )

@@ -1,0 +1,229 @@
+"""Keep the index in step with the images: when to file, to merge, and to train again.
+
+The rules (docs/index-upkeep.md says why, and what they cost):
+
+- There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for; none any more
+  once half of the images are gone and fewer are left.
+- The centroids are trained again once the images have doubled or halved since, or once more than a
+  tenth of them lies beyond the last band of the promise, which is where a twentieth lay then.
+- The tail becomes a segment once it has half as many images as a query compares in the lists,
+  between 256 and 5,000. It takes the last segments in that are at most four times as large
+  together; any, up to 1 GiB, once there are 16.
+- A segment a quarter of which is removed is written anew without that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from imgsearch.ann.kmeans import choose_nlist
+from imgsearch.ann.promise import BANDS, WITHIN
+from imgsearch.indexing.compact import compact
+from imgsearch.indexing.engine import assign_here
+from imgsearch.indexing.train import Assign, most_lists, pca_of, train_anew
+from imgsearch.querying.segments import SEGMENT_BYTES, check_segment_room, write_segment
+from imgsearch.querying.view import View, open_view
+from imgsearch.storage.files import check_sha256, remove_unnamed
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import IvfRecord, Snapshot
+from imgsearch.storage.shards import check_shard, shard_files
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["IVF_FROM", "Tail", "fold", "is_outgrown", "remove_orphans"]
+
+IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
+GROWTH = 2  # times the images that the centroids were trained for
+GROWTH_MEANWHILE = 8  # the same in the middle of a run, at the end of which they are trained again
+UNLIKE = 0.1  # share of all images that may lie beyond the last band
+TAIL_LEAST, TAIL_MOST = 256, 5_000
+MERGE = 4  # times the tail that a fold may write again
+SEGMENTS = 16
+DEAD = 0.25  # share of a segment
+
+
+class Tail:
+    """Folds the tail in while a run goes on, so that it stays short."""
+
+    def __init__(
+        self, layout: Layout, catalog: CatalogWriter, device: str, assign: Assign = assign_here
+    ) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._device = device
+        self._assign = assign
+        self._length = 0
+
+    def grow(self, images: int) -> None:
+        """Note that so many images were committed."""
+        self._length += images
+        if self._length >= TAIL_MOST:
+            fold(
+                self._layout,
+                self._catalog,
+                device=self._device,
+                meanwhile=True,
+                assign=self._assign,
+            )
+            self._length = 0
+
+
+def fold(
+    layout: Layout,
+    catalog: CatalogWriter,
+    *,
+    device: str,
+    meanwhile: bool = False,
+    assign: Assign = assign_here,
+) -> None:
+    """Bring the index up to date by the rules above. Only the writer may call this.
+
+    Args:
+        layout: of the collection.
+        catalog: of the collection.
+        device: where to train, and to fill what is made anew.
+        meanwhile: more images are coming in this run.
+        assign: finds the lists of all images, where they are trained again.
+
+    Raises:
+        StorageError: there is not enough room on the disk.
+    """
+    remove_orphans(layout, catalog)
+    view = open_view(layout, catalog)
+    wanted = _wanted_nlist(view)
+    ivf = view.snapshot.ivf
+    growth = GROWTH_MEANWHILE if meanwhile else GROWTH
+    if wanted is None:
+        if is_outgrown(view.snapshot, view.count, growth):
+            catalog.drop_index()
+    elif ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
+        for shard in view.snapshot.shards:
+            check_shard(layout.vectors, shard)
+        train_anew(layout, catalog, view, wanted, device=device, assign=assign)
+    else:
+        _file_tail(layout, catalog, view, ivf)
+        _purge(layout, catalog)
+    compact(layout, catalog)
+
+
+def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
+    """Delete what the catalog does not name: left by a crash, or replaced some time ago.
+
+    What a run replaces is deleted when the next thing is replaced, so that a reader who is about to
+    open it still can.
+    """
+    if catalog.replaced():
+        catalog.forget_replaced()
+    snapshot = catalog.snapshot()
+    shards = {name for shard in snapshot.shards for name in shard_files(shard)}
+    segments = {layout.segment(segment.number).name for segment in snapshot.segments}
+    remove_unnamed(layout.vectors, ".npy", shards)
+    remove_unnamed(layout.segments, ".faiss", segments)
+
+
+def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
+    """Tell whether the centroids no longer suit `count` images, nor what they promise."""
+    ivf, asked = snapshot.ivf, snapshot.settings.nlist
+    if ivf is None:
+        return False
+    if asked != ivf.requested_nlist or (
+        asked is not None and ivf.nlist != min(asked, most_lists(count))
+    ):
+        return True
+    if ivf.pca != pca_of(snapshot):
+        return True
+    far = (1 - WITHIN) * ivf.trained + ivf.far
+    return (
+        count >= growth * ivf.trained
+        or count * GROWTH <= ivf.trained
+        or (ivf.added >= TAIL_LEAST and far > UNLIKE * (ivf.trained + ivf.added))
+    )
+
+
+def _wanted_nlist(view: View) -> int | None:
+    """Return the number of centroids that the images call for; None where they call for none."""
+    asked = view.snapshot.settings.nlist
+    if view.count == 0 or (asked is None and view.count < IVF_FROM):
+        return None
+    return min(asked or choose_nlist(view.count), most_lists(view.count))
+
+
+def _tail_limit(view: View, ivf: IvfRecord) -> int:
+    """Return half as many images as a query compares in the lists, at least and at most a few."""
+    if view.promise is None:
+        return TAIL_LEAST
+    nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
+    probed = int(nprobe[(len(nprobe) - 1) // 2]) or ivf.nlist  # 0: all are compared
+    compared = ivf.nlist + probed * view.count // ivf.nlist
+    return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
+
+
+def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord) -> None:
+    """Make a segment of the tail, if it has grown long, and of what it is merged with."""
+    if view.tail_count < _tail_limit(view, ivf):
+        return
+    segments = view.snapshot.segments
+    cap = SEGMENT_BYTES // view.segments[0].width
+    taken = _absorbed([segment.count for segment in segments], view.tail_count, cap)
+    kept, gone = segments[: len(segments) - taken], segments[len(segments) - taken :]
+    count = view.tail_count + sum(segment.count for segment in gone)
+    check_segment_room(layout, view.segments[0], count)
+    for segment in gone:
+        check_sha256(layout.segment(segment.number), segment.sha256)
+    for shard in view.snapshot.shards:
+        if shard.last_id > segments[-1].last_id:
+            check_shard(layout.vectors, shard)
+    index = view.segments[0].emptied()
+    for old in view.segments[len(kept) :]:
+        index.absorb(old, view.removed)
+    edges = sorted({step.up_to for step in ivf.curve})
+    last_band = edges[:BANDS][-1] if edges else np.inf
+    far = 0
+    for ids, vectors in view.live_tail():
+        if len(ids):
+            far += int((index.add(ids, vectors) > last_band).sum())
+    first = kept[-1].last_id + 1 if kept else 1
+    last = view.snapshot.shards[-1].last_id
+    new = write_segment(layout, index, catalog.next_segment(), first_id=first, last_id=last)
+    ivf = replace(ivf, added=ivf.added + view.tail_count, far=ivf.far + far)
+    catalog.replace_segments([segment.number for segment in gone], [new], ivf)
+
+
+def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
+    """Return how many of the last segments the tail is merged with.
+
+    Args:
+        sizes: images of each segment.
+        tail: images of the tail.
+        cap: images of a segment at most.
+    """
+    budget = MERGE * tail if len(sizes) < SEGMENTS else cap
+    taken = total = 0
+    for size in reversed(sizes):
+        if total + size > budget or total + size + tail > cap:
+            break
+        taken, total = taken + 1, total + size
+    return taken
+
+
+def _purge(layout: Layout, catalog: CatalogWriter) -> None:
+    """Write segments anew that hold much that is removed."""
+    view = open_view(layout, catalog)
+    ivf = view.snapshot.ivf
+    stale = np.array(view.snapshot.stale, np.int64)
+    for segment, old in zip(view.snapshot.segments, view.segments, strict=True):
+        dead = int(((stale >= segment.first_id) & (stale <= segment.last_id)).sum())
+        if ivf is None or dead < DEAD * segment.count or not dead:
+            continue
+        check_segment_room(layout, old, segment.count)
+        check_sha256(layout.segment(segment.number), segment.sha256)
+        index = old.emptied()
+        index.absorb(old, view.removed)
+        new = write_segment(
+            *(layout, index, catalog.next_segment()),
+            first_id=segment.first_id,
+            last_id=segment.last_id,
+        )
+        catalog.replace_segments([segment.number], [new], ivf)

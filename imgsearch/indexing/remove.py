@@ -1,0 +1,96 @@
+"""Take images out of a collection, and keep them out until they are named again."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from imgsearch.errors import InputError
+from imgsearch.files.paths import is_at, plain_path, real_path, relative, resolved_path
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Root, Spot
+from imgsearch.storage.roots import Place, Roots
+from imgsearch.storage.seal import writing
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["remove"]
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """What is to be taken out: files, folders with all below them, and whole roots."""
+
+    spots: list[Spot] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    roots: list[Root] = field(default_factory=list)
+
+
+def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> int:
+    """Take out the images at `paths`; return how many. All or nothing.
+
+    Args:
+        layout: of the collection.
+        catalog: of the collection.
+        paths: each a file, a folder with all that is in it, now or later, or a pattern as of
+            `fnmatch`, whose `*` stands for any characters, `/` among them.
+
+    Raises:
+        InputError: the collection has nothing at one of them.
+        BusyError: another process is writing to the collection.
+    """
+    with writing(layout):
+        chosen = _Chosen()
+        roots = Roots.of(catalog)
+        for path in paths:
+            if not _choose(catalog, roots, path, chosen):
+                raise InputError(
+                    f"{os.fsdecode(path)}: the collection has no image there; nothing was removed"
+                )
+        before = catalog.counts().images
+        places = [(place.root, place.folder) for place in chosen.places]
+        catalog.exclude(chosen.spots, places, [root.id for root in chosen.roots])
+        return before - catalog.counts().images
+
+
+def _choose(
+    catalog: CatalogWriter, roots: Roots, path: str | os.PathLike[str], chosen: _Chosen
+) -> bool:
+    """Add what is at `path` to what is chosen; tell whether there is anything."""
+    for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
+        folder, name = os.path.split(absolute)
+        place = roots.find(folder)
+        if place is not None and name and _is_known(catalog, place, name):
+            chosen.spots.append(place.spot(name))
+            return True
+        dropped = [root for root in roots.all if is_at(root.path, absolute)]
+        # A root above these would have the folder looked through again: it has to leave it out.
+        above = (root for root in roots.above(folder) if root.recursive)
+        place = next((Place(root.id, relative(absolute, root.path)) for root in above), None)
+        is_known = place is not None and catalog.folders_below(place.root, place.folder)
+        if dropped or is_known:
+            chosen.roots += dropped
+            chosen.places += [place] if place is not None else []
+            return True
+    spots = list(_matching(catalog, plain_path(path)))
+    chosen.spots += spots
+    return bool(spots)
+
+
+def _is_known(catalog: CatalogWriter, place: Place, name: bytes) -> bool:
+    folder = catalog.folder(place.root, place.folder)
+    if folder is None:
+        return False
+    known = catalog.known(folder, name, name).get(name)
+    return known is not None and not known.excluded
+
+
+def _matching(catalog: CatalogWriter, pattern: bytes) -> Iterator[Spot]:
+    """Yield the known files whose absolute path matches."""
+    for root in catalog.roots():
+        for id_, path in catalog.folders_below(root.id, b""):
+            folder = os.path.join(root.path, path) if path else root.path
+            for name, known in catalog.known(id_).items():
+                if not known.excluded and fnmatch.fnmatchcase(os.path.join(folder, name), pattern):
+                    yield Spot(root.id, path, name)

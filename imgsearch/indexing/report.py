@@ -1,0 +1,172 @@
+"""What an indexing run did, and how far it is."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from imgsearch.files.paths import upwards
+from imgsearch.indexing.scope import Tops, count_tops
+
+__all__ = ["Ahead", "Failure", "IndexReport", "Progress", "Tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file (or folder) that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What an indexing run did.
+
+    `found = indexed + copied + moved + unchanged + failed + skipped + excluded`.
+
+    Attributes:
+        found: files listed.
+        indexed: images embedded in this run.
+        copied: images whose content had been embedded before, at another path.
+        moved: images that were at another path before, where there is no file any more.
+        unchanged: images that were there already, with the same content.
+        failed: files that are or should be images and could not be used; see `failures`.
+        skipped: files that are plainly no images, and those that a pattern leaves out.
+        skipped_kinds: of what kinds these are, and how many of each, most first.
+        excluded: files that were taken out, and are kept out.
+        removed: images that left the collection because their files are gone.
+        left_out: images that left the collection because a pattern leaves them out now.
+        failures: the failed files, those of earlier runs that have not changed included.
+        unreadable: folders that could not be listed.
+        seconds: the run took.
+    """
+
+    found: int
+    indexed: int
+    copied: int
+    moved: int
+    unchanged: int
+    failed: int
+    skipped: int
+    skipped_kinds: tuple[tuple[str, int], ...]
+    excluded: int
+    removed: int
+    left_out: int
+    failures: tuple[Failure, ...]
+    unreadable: tuple[Failure, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: files `done` of `total`, which is None while they are being counted.
+
+    `training` once all are done and the index is made.
+    """
+
+    done: int
+    total: int | None
+    training: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the files of a run so far; see `imgsearch.indexing.report.IndexReport`."""
+
+    found: int = 0
+    indexed: int = 0
+    copied: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    excluded: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # by kind
+    failures: list[Failure] = field(default_factory=list)
+    unreadable: list[Failure] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """The number of files that are accounted for."""
+        images = self.indexed + self.copied + self.moved + self.unchanged
+        return images + self.skipped.total() + self.excluded + len(self.failures)
+
+    def unread(self) -> list[bytes]:
+        """Return the files that failed, and the folders that could not be listed."""
+        return [os.fsencode(each.path) for each in [*self.failures, *self.unreadable]]
+
+    def leave_out(self, places: Iterable[bytes]) -> None:
+        """Account no more for what could not be read in folders that are not there any more."""
+        gone = frozenset(places)
+
+        def kept(rows: list[Failure]) -> list[Failure]:
+            return [row for row in rows if gone.isdisjoint(upwards(os.fsencode(row.path)))]
+
+        failures, self.failures = self.failures, kept(self.failures)
+        self.found -= len(failures) - len(self.failures)
+        self.unreadable = kept(self.unreadable)
+
+    def report(self, *, removed: int, left_out: int, seconds: float) -> IndexReport:
+        """Return what the run did."""
+        return IndexReport(
+            found=self.found,
+            indexed=self.indexed,
+            copied=self.copied,
+            moved=self.moved,
+            unchanged=self.unchanged,
+            failed=len(self.failures),
+            skipped=self.skipped.total(),
+            skipped_kinds=tuple(self.skipped.most_common()),
+            excluded=self.excluded,
+            removed=removed,
+            left_out=left_out,
+            failures=tuple(self.failures),
+            unreadable=tuple(self.unreadable),
+            seconds=seconds,
+        )
+
+
+class Ahead:
+    """Counts files in a thread of its own once it is started; a context manager, which ends it.
+
+    `total` is their number, None until it is known.
+    """
+
+    def __init__(self, tops: Tops, collection: Path) -> None:
+        self.total: int | None = None
+        self._tops = tops
+        self._collection = collection
+        self._started = False
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+
+    def start(self) -> None:
+        """Begin to count, unless that has been begun."""
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._count, daemon=True).start()  # it may hang on a slow drive
+
+    def _count(self) -> None:
+        total = 0
+        with suppress(OSError):
+            for files in count_tops(self._tops, self._collection):
+                total += files
+                if self._over.is_set():
+                    return
+            self.total = total

@@ -1,0 +1,141 @@
+"""Which files need no embedding, because their contents have one: unchanged, moved, copied ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from imgsearch.embedding.runtime import Embeddings
+from imgsearch.files.listing import File
+from imgsearch.files.mounts import is_gone
+from imgsearch.indexing.missing import may_be_unplugged
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Holder, Known
+from imgsearch.storage.roots import Roots
+from imgsearch.storage.shards import open_ids, open_shard
+
+__all__ = ["Changes", "Contents"]
+
+MANY = 8  # files of a folder with other inode numbers, for the file system to have changed them
+FEW = 8  # copies of a content whose files are looked for; with more, one of them is as good
+
+
+class Changes:
+    """Which of the files of a folder may have changed since they were indexed."""
+
+    def __init__(
+        self, files: Sequence[File], known: Mapping[bytes, Known], *, rehash: bool
+    ) -> None:
+        """Compare files with what is known of them; with `rehash`, all may have changed."""
+        self._files, self._known, self._rehash = files, dict(known), rehash
+        self._has_inodes: bool | None = None  # whether the file system's numbers stay, once asked
+
+    def are_possible(self, file: File, old: Known) -> bool:
+        """Tell whether a file may have changed."""
+        if old.excluded:
+            return False
+        if self._rehash or not _has_same_times(file, old):
+            return True
+        if old.inode is None or old.inode == file.inode:
+            return False
+        if self._has_inodes is None:
+            self._has_inodes = self._are_kept()
+        return self._has_inodes
+
+    def _are_kept(self) -> bool:
+        # exFAT, FAT and many a network drive number their files at each mount. Where times are kept
+        # and most numbers are not, it was that: nobody replaces files without a trace in the ctime.
+        pairs = [
+            (file.inode, old.inode)
+            for file in self._files
+            if (old := self._known.get(file.name)) is not None
+            and old.inode is not None
+            and _has_same_times(file, old)
+        ]
+        renumbered = sum(now != before for now, before in pairs)
+        return renumbered < MANY or 2 * renumbered <= len(pairs)
+
+
+def _has_same_times(file: File, old: Known) -> bool:
+    return (
+        file.mtime_ns is not None
+        and file.mtime_ns == old.mtime_ns
+        and file.size == old.size
+        and (old.ctime_ns is None or old.ctime_ns == file.ctime_ns)
+    )
+
+
+class Contents:
+    """The contents of a collection, and those of the run under way. Digests are SHA-256."""
+
+    def __init__(self, layout: Layout, catalog: Catalog, dim: int) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._dim = dim
+        self._roots = Roots.of(catalog)
+        self._lock = threading.Lock()
+        self._claimed: dict[bytes, str] = {}  # digest: the path by which it is embedded
+        self._fresh: dict[bytes, Embeddings] = {}  # embedded, and not committed yet
+
+    def wanted(self, path: str, digest: bytes) -> bool:
+        """Tell whether a content is to be embedded for `path`. Called from several threads."""
+        with self._lock:
+            if digest in self._claimed:
+                return self._claimed[digest] == path
+            if self._catalog.holds(digest):
+                return False
+            self._claimed[digest] = path
+            return True
+
+    def add(self, digest: bytes, embedding: Embeddings) -> None:
+        """Note that a content was embedded."""
+        self._fresh[digest] = embedding
+
+    def give_up(self, path: str) -> bytes | None:
+        """Note that a file could not be embedded; return the digest that others wait for."""
+        with self._lock:
+            digests = [digest for digest, claimant in self._claimed.items() if claimant == path]
+            for digest in digests:
+                del self._claimed[digest]
+        return digests[0] if digests else None
+
+    def commit(self) -> None:
+        """Note that all that was embedded is in the catalog now."""
+        with self._lock:
+            for digest in self._fresh:
+                self._claimed.pop(digest, None)
+            self._fresh.clear()
+
+    def find(self, digest: bytes) -> Embeddings | None:
+        """Return the embedding of a content, float32 `[dim]`; None if it is still to come."""
+        if digest in self._fresh:
+            return self._fresh[digest]
+        holders = self._catalog.holders(digest, 1)
+        if not holders:
+            return None
+        shard = self._catalog.shard_of(holders[0].id)
+        folder = self._layout.vectors
+        row = np.searchsorted(open_ids(folder, shard), holders[0].id)
+        embedding: Embeddings = open_shard(folder, shard, self._dim)[row].copy()
+        return embedding
+
+    def moved_from(self, digest: bytes, settled: set[int]) -> int | None:
+        """Return the id of an image with this content whose file is gone; None if there is none.
+
+        Args:
+            digest: of the content.
+            settled: ids that have been found elsewhere already, or are to be removed.
+        """
+        for holder in self._catalog.holders(digest, FEW):
+            if holder.id not in settled and self._has_left(holder):
+                return holder.id
+        return None
+
+    def _has_left(self, holder: Holder) -> bool:
+        """Tell whether an image's file is gone, and its folder's drive is not."""
+        if holder.path is None or not is_gone(holder.path):
+            return False
+        return not may_be_unplugged(holder.path, self._roots, self._catalog)

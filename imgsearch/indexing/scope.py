@@ -1,0 +1,201 @@
+"""Where an indexing run looks: the paths that it was given, or all roots."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgsearch.errors import SettingError
+from imgsearch.files.exclusions import BY_DEFAULT, Exclusions, changed_patterns
+from imgsearch.files.listing import Listing, Unreadable, list_files, list_one, list_urls
+from imgsearch.files.paths import existing, plain_path, relative, upwards
+from imgsearch.files.sources import is_folder, is_url
+from imgsearch.files.walk import Names, walk
+from imgsearch.storage.records import Root, Spot
+from imgsearch.storage.roots import Roots
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["Tops", "change_exclusions", "count_tops", "find_tops", "list_tops", "tops_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tops:
+    """Where to look: in folders, with all that is below them, and at single files.
+
+    `skipped` are folders that were taken out: they are passed over where they are come across, and
+    so is what `exclusions` leave out.
+    """
+
+    folders: Sequence[bytes]
+    files: Sequence[bytes]
+    skipped: frozenset[bytes]
+    exclusions: Exclusions = BY_DEFAULT
+
+
+def change_exclusions(
+    catalog: CatalogWriter, exclude: Sequence[str], include: Sequence[str]
+) -> int:
+    """Change which files a collection leaves out; return how many images leave it for that.
+
+    Args:
+        catalog: of the collection, which is being written to.
+        exclude: patterns to be in force from now on.
+        include: patterns to be in force no more.
+
+    Raises:
+        SettingError: a pattern is empty, or one to be let in is not in force.
+    """
+    settings = catalog.snapshot().settings
+    kept = settings.exclude, settings.include
+    changed = changed_patterns(kept, exclude, include)
+    if changed == kept:
+        return 0
+    catalog.change_patterns(*changed)
+    exclusions = Exclusions.of(*changed)
+    before = catalog.counts().images
+    for root in catalog.roots():
+        if not root.recursive:  # its files were named one by one
+            continue
+        for id_, path in catalog.folders_below(root.id, b""):
+            folder = os.path.join(root.path, path) if path else root.path
+            is_out = exclusions.covers(folder, root.path)
+            known = catalog.known(id_)
+            out = {
+                name: file
+                for name, file in known.items()
+                if not file.excluded and (is_out or exclusions.has_file(folder, name))
+            }
+            ids = [file.id for file in out.values() if file.id is not None]
+            if out:
+                catalog.forget(ids, [(id_, name) for name in out], [id_])
+    return before - catalog.counts().images
+
+
+def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Tops:
+    """Return the files and folders to look at, and make roots of those that belong to none.
+
+    What was taken out and is named now is let in again.
+
+    Raises:
+        InputError: a path does not exist.
+        SettingError: no path is given, and there is no root.
+    """
+    folders, files = _given(catalog, paths)
+    if paths:
+        _let_in(catalog, folders, files)
+        _add_roots(catalog, folders, files)
+    roots = Roots.of(catalog)
+    if not roots.all:
+        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+    # A root below a folder that is looked through may be in a part of it that was taken out.
+    given = frozenset(folders)
+    below = {
+        root.id
+        for root in roots.all
+        if not paths or not given.isdisjoint(upwards(os.path.dirname(root.path)))
+    }
+    more = tops_of(catalog, below)
+    return Tops(
+        list(dict.fromkeys([*folders, *more.folders])),
+        list(dict.fromkeys([*files, *more.files])),
+        more.skipped,
+        more.exclusions,
+    )
+
+
+def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
+    """Return the folders and files of the roots with these ids."""
+    roots = Roots.of(catalog)
+    chosen = sorted((root for root in roots.all if root.id in ids), key=lambda root: root.id)
+    folders = [root.path for root in chosen if root.recursive]
+    single = [root for root in chosen if not root.recursive and not roots.covers(root.path)]
+    files = [file for root in single for file in catalog.files_of(root.id)]
+    return Tops(folders, files, roots.excluded, roots.exclusions)
+
+
+def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
+    """Yield the files at and below `tops`, each once, but for those of the collection itself."""
+    seen = _own(collection)
+    yield from list_files(tops.folders, seen, tops.skipped, tops.exclusions)
+    for file in tops.files:
+        if not _is_one_of(os.path.dirname(file), seen):
+            yield list_one(file)
+
+
+def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
+    """Yield how many files `list_tops` lists in each folder, at less expense."""
+    seen = _own(collection)
+    out = tops.skipped, tops.exclusions
+    for found in walk([top for top in tops.folders if not is_url(top)], seen, *out):
+        if isinstance(found, Names):
+            yield len(found.names)
+    for listing in list_urls([top for top in tops.folders if is_url(top)], *out):
+        if isinstance(listing, Listing):
+            yield len(listing.files)
+    for file in tops.files:
+        if not _is_one_of(os.path.dirname(file), seen):
+            yield 1
+
+
+def _own(collection: Path) -> set[tuple[int, int]]:
+    status = collection.stat()
+    return {(status.st_dev, status.st_ino)}
+
+
+def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) in seen
+
+
+def _given(
+    catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]
+) -> tuple[list[bytes], list[bytes]]:
+    """Return the folders and the files given, by the paths under which they are indexed."""
+    before = Roots.of(catalog)
+    tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
+    for path in paths:
+        plain = plain_path(path)
+        if not os.path.lexists(plain):
+            again = fnmatch.filter(catalog.excluded_files(), plain)
+            if again:  # the pattern by which they were taken out
+                tops[False] |= dict.fromkeys(again)
+                continue
+        top = existing(path)
+        has_files = is_folder(top)
+        if not has_files and before.covers(os.path.dirname(plain)):
+            top = plain  # below a linked folder, which is listed under its own name
+        tops[has_files][top] = None
+    return list(tops[True]), list(tops[False])
+
+
+def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
+    roots = Roots.of(catalog)
+    for path in files:
+        folder, name = os.path.split(path)
+        place = roots.find(folder)
+        if place is not None:
+            catalog.include(place.spot(name))
+    for path in folders:
+        for root in roots.above(path):  # it may have been taken out before it was a root itself
+            if root.recursive or root.path == path:
+                catalog.include(Spot(root.id, relative(path, root.path), b""))
+
+
+def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
+    before, added = Roots.of(catalog), set[bytes]()
+    for folder in folders:
+        above = [Root(0, path, recursive=True) for path in upwards(folder) if path in added]
+        new = Roots(above, before.excluded, before.exclusions)
+        if not before.covers(folder) and not new.covers(folder):
+            catalog.add_root(folder, recursive=True)
+            added.add(folder)
+    after = Roots.of(catalog)
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
+        if not after.covers(folder):
+            catalog.add_root(folder, recursive=False)

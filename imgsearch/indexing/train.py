@@ -1,0 +1,178 @@
+"""Train centroids, file every image under its nearest, and measure what that keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple
+from statistics import median
+from typing import TypeAlias
+
+import numpy as np
+
+from imgsearch.ann.compact import train_compact
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.kmeans import train, training_size
+from imgsearch.ann.promise import curve
+from imgsearch.ann.recall import Filed, K, cross_validate, hold_out, meet_strangers
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.errors import MEND, DamagedError
+from imgsearch.indexing.engine import assign_here
+from imgsearch.querying.segments import (
+    SEGMENT_BYTES,
+    check_segment_room,
+    open_segment,
+    write_segment,
+)
+from imgsearch.querying.view import View
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "train_anew"]
+
+HELD_OUT = 1_000  # images that recall is measured with
+ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
+OUTER_FROM = 50_000  # images: to compare fewer with all of them takes a few milliseconds
+TIMED = 10  # queries whose median is the time that a query takes
+TIMED_SECONDS = 0.05
+_SEED = 1234
+
+#: Finds the list of each vector: see `imgsearch.indexing.engine.Engine.assign`.
+Assign: TypeAlias = Callable[
+    [InvertedFile, Iterable[tuple[Ids, Vectors]]], Iterator[tuple[Ids, Vectors, Ids]]
+]
+
+
+def most_lists(count: int) -> int:
+    """Return how many centroids `count` images can have: one each, but for those held out."""
+    return count if count < ENOUGH else count - HELD_OUT
+
+
+def pca_of(snapshot: Snapshot) -> int | None:
+    """Return how many values PCA is to leave of an embedding; None for a flat index."""
+    settings = snapshot.settings
+    return min(settings.pca, snapshot.model.dim) if settings.storage == "compact" else None
+
+
+def train_anew(
+    layout: Layout,
+    catalog: CatalogWriter,
+    view: View,
+    nlist: int,
+    *,
+    device: str,
+    assign: Assign = assign_here,
+) -> None:
+    """Train `nlist` centroids on the images of `view`, and put new segments in place of the old.
+
+    They are trained on a sample, here; `assign` says in which lists all images belong.
+
+    Raises:
+        StorageError: there is not enough room on the disk.
+    """
+    pca = pca_of(view.snapshot)
+    held_ids, held, index = _train(view, nlist, pca, device)
+    segments = 1 + view.count * index.width // SEGMENT_BYTES
+    check_segment_room(layout, index, view.count, segments=segments)
+    made = list(build(layout, view, index, first=catalog.next_segment(), assign=assign))
+    indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
+    filed = Filed.of(indexes)
+    if held_ids.size:
+        sample = hold_out(held, indexes[0], filed, view.live_blocks, held_ids)
+    else:
+        everything = fetch(view, np.arange(view.count))[1]
+        sample = cross_validate(everything, nlist, pca=pca, device=device)
+    drawn = np.random.default_rng(_SEED + 1).choice(
+        view.count, min(HELD_OUT, view.count), replace=False
+    )
+    ids, queries = fetch(view, np.sort(drawn))
+    strangers = meet_strangers(queries, ids, indexes[0], filed, view.live_blocks)
+    steps = curve(
+        *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
+        lossy=index.lossy,
+        outer=view.count >= OUTER_FROM,
+    )
+    ivf = IvfRecord(
+        nlist=nlist,
+        requested_nlist=view.snapshot.settings.nlist,
+        trained=view.count,
+        held_out=len(sample.distance),
+        strangers=len(strangers.distance),
+        added=0,
+        far=0,
+        curve=tuple(CurveStep(*astuple(step)) for step in steps),
+        pca=pca,
+    )
+    catalog.replace_segments([segment.number for segment in view.snapshot.segments], made, ivf)
+
+
+def _train(
+    view: View, nlist: int, pca: int | None, device: str
+) -> tuple[Ids, Vectors, InvertedFile]:
+    """Return ids and vectors of the images held out, none of a small collection, and an index.
+
+    The index was trained on others, and is empty.
+    """
+    spare = HELD_OUT if view.count >= ENOUGH else 0
+    size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
+    drawn = np.random.default_rng(_SEED).choice(view.count, spare + size, replace=False)
+    held_ids, held = fetch(view, np.sort(drawn[:spare]))
+    seen = fetch(view, np.sort(drawn[spare:]))[1]
+    if pca is None:
+        return held_ids, held, IvfIndex.empty(train(seen, nlist, device=device), device=device)
+    return held_ids, held, train_compact(seen, nlist, pca, device=device)
+
+
+def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
+    """Return ids and vectors of images, given by their sorted places in the order of ids."""
+    ids = np.empty(len(rows), np.int64)
+    vectors = np.empty((len(rows), view.snapshot.model.dim), np.float32)
+    start = 0
+    for block_ids, block in view.live_blocks():
+        first, last = np.searchsorted(rows, (start, start + len(block_ids)))
+        places = rows[first:last] - start
+        ids[first:last], vectors[first:last] = block_ids[places], block[places]
+        if not np.isfinite(vectors[first:last]).all():
+            raise DamagedError(f"an embedding in {view.folder} is not a number; {MEND}")
+        start += len(block_ids)
+    return ids, vectors
+
+
+def build(
+    layout: Layout,
+    view: View,
+    index: InvertedFile,
+    *,
+    first: int,
+    assign: Assign = assign_here,
+) -> Iterator[Segment]:
+    """Write segments of at most about `SEGMENT_BYTES` that are trained as `index`; yield each."""
+    rows = SEGMENT_BYTES // index.width
+    number, first_id, last_id = first, 1, 0
+    blocks = assign(index, view.live_blocks())
+    for shard, (ids, vectors, lists) in zip(view.snapshot.shards, blocks, strict=True):
+        if index.count and index.count + len(ids) > rows:
+            yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
+            number, first_id = number + 1, last_id + 1
+            index = index.emptied()
+        if len(ids):
+            index.add_to(ids, vectors, lists)
+        last_id = shard.last_id
+    yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
+
+
+def _milliseconds(
+    view: View, indexes: Sequence[InvertedFile], queries: Vectors, nprobe: int
+) -> float:
+    """Return how long one query takes: the median of a few, after one to warm up."""
+    seconds: list[float] = []
+    for number in range(TIMED + 1):
+        query = queries[number % len(queries)][None]
+        started = time.perf_counter()
+        view.search_lists(indexes, query, K, indexes[0].assign(query, nprobe))
+        seconds.append(time.perf_counter() - started)
+        if sum(seconds) > TIMED_SECONDS and number:
+            break
+    return 1000 * median(seconds[1:])

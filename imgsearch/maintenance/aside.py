@@ -1,0 +1,147 @@
+"""Files that are set aside under a private name for a moment, and get their own name back.
+
+One process of a user discards at a time, whatever the collection: two could otherwise each keep
+what the other deletes. What is set aside is noted in the user's state directory, so that the next
+run puts back what a killed one left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imgsearch.errors import StorageError, reason_of
+from imgsearch.indexing.report import Failure
+
+__all__ = ["discarding_lock", "put_back", "remembered", "rename_back"]
+
+_NOTE = "aside.json"
+_PRIVATE = re.compile(r"\.imgsearch-[0-9a-f]{32}~", re.ASCII)
+
+
+def _state() -> Path:
+    """Return the directory of this user's state; `XDG_STATE_HOME` moves it."""
+    above = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(above) / "imgsearch"
+
+
+@contextmanager
+def discarding_lock() -> Iterator[None]:
+    """Wait until no other process of this user discards files, and keep them from it.
+
+    Raises:
+        StorageError: The state directory cannot be written.
+    """
+    import filelock  # here, for what only looks for copies
+
+    state = _state()
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = filelock.FileLock(state / "discarding.lock", mode=0o600)
+        lock.acquire()
+    except OSError as error:
+        reason = reason_of(error)
+        raise StorageError(
+            f"cannot lock {state}: {reason}; nothing was changed: name another directory in "
+            "XDG_STATE_HOME"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def remembered(folder: str, name: str, private: str) -> Iterator[None]:
+    """Note that a file is set aside, for the next run to find it should this one be killed.
+
+    Raises:
+        OSError: It cannot be noted.
+    """
+    note = _state() / _NOTE
+    fields = {"folder": os.path.abspath(folder), "name": name, "private": private}
+    _write(note, json.dumps(fields))
+    try:
+        yield
+    finally:
+        if not os.path.lexists(os.path.join(folder, private)):
+            note.unlink(missing_ok=True)
+
+
+def _write(note: Path, text: str) -> None:
+    temporary = note.with_suffix(".tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(file, "w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, note)
+
+
+def put_back() -> list[Failure]:
+    """Give the file that a killed run set aside its name back; return it if that fails.
+
+    Call it under `discarding_lock`.
+    """
+    note = _state() / _NOTE
+    try:
+        fields = json.loads(note.read_text())
+        folder, name, private = fields["folder"], fields["name"], fields["private"]
+        if not (_PRIVATE.match(private) and _is_name(private) and _is_name(name)):
+            raise ValueError
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        note.unlink(missing_ok=True)
+        return []
+    path = os.path.join(folder, name)
+    try:
+        there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:  # a drive that is not plugged in: the next run may find it
+        return [Failure(path, f"was set aside as {private}, and {reason_of(error)}")]
+    try:
+        if stat.S_ISREG(os.stat(private, dir_fd=there, follow_symlinks=False).st_mode):
+            rename_back(there, private, name)
+    except FileNotFoundError:
+        pass  # it was removed, or has its name back
+    except OSError as error:
+        return [Failure(path, f"was set aside as {private}, and {reason_of(error)}")]
+    finally:
+        os.close(there)
+    note.unlink(missing_ok=True)
+    return []
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set("/\0") & set(name)
+
+
+def rename_back(folder: int, private: str, name: str) -> None:
+    """Give a file its name back, without replacing what may have that name by now.
+
+    Args:
+        folder: Descriptor of the folder.
+        private: The name that the file has.
+        name: The name that it had.
+
+    Raises:
+        FileExistsError: Something else has that name.
+        OSError: It cannot be renamed.
+    """
+    try:
+        os.link(private, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.access(name, os.F_OK, dir_fd=folder, follow_symlinks=False):
+            raise FileExistsError(name) from None
+        os.rename(private, name, src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(private, dir_fd=folder)

@@ -1,0 +1,307 @@
+"""Check the files of a collection against their checksums, and against one another."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.vectors import Ids
+from imgsearch.errors import MEND, DamagedError, ImgsearchError, StorageError, reason_of
+from imgsearch.files.opening import is_there
+from imgsearch.maintenance.damage import Damage, Oddity, Part
+from imgsearch.querying.segments import open_segment
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import read_file, sha256_of
+from imgsearch.storage.layout import FORMAT_VERSION, MOST, Layout, manifest_of
+from imgsearch.storage.records import Segment, Snapshot
+from imgsearch.storage.seal import check_sealed, read_seal
+from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
+
+__all__ = [
+    "Checker",
+    "check_catalog",
+    "check_manifest",
+    "check_parts",
+    "is_older",
+    "oddities_of",
+    "owners_of",
+]
+
+ALTERED = "is not what was written: its SHA-256 differs"
+
+
+def is_older(layout: Layout) -> bool:
+    """Tell whether a collection is of an older format version, or on the way from it to this.
+
+    Its catalog says so; one that is sealed has arrived, and its manifest is damaged.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        StorageError: it cannot be read.
+    """
+    try:
+        if layout.version() == FORMAT_VERSION:
+            return False
+        return not (_is_of_this_format(layout.catalog) and check_sealed(layout))
+    except DamagedError:
+        return False
+
+
+def check_parts(layout: Layout) -> list[Damage]:
+    """Check that the folders and the lock are what they should be: else nothing can be read."""
+    own = layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model
+    return [
+        Damage(Part.FOREIGN, str(path.relative_to(layout.directory)), _reason(error, path))
+        for path, error in layout.wrong_parts()
+        if path not in own  # which have checks of their own
+    ]
+
+
+def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
+    """Return what is in a collection and not of it: what may do harm, and what does none."""
+    damages, oddities = [], []
+    known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
+    known |= {layout.model.name, layout.lock.name}
+    for name, kind in layout.strangers():
+        if kind in ("is a file", "is a folder"):
+            oddities.append(Oddity(name, f"{kind} that imgsearch does not know"))
+        elif name not in known:
+            damages.append(Damage(Part.FOREIGN, name, f"{kind}, which imgsearch never makes"))
+    size = layout.lock.lstat().st_size if is_there(layout.lock) else 0
+    if size:
+        reason = f"has {size:,} bytes; imgsearch leaves it empty"
+        oddities.append(Oddity(layout.lock.name, reason))
+    return damages, oddities
+
+
+def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
+    """Check the manifest, which may be of an older format.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        DamagedError: it is of a format that this imgsearch cannot read.
+        StorageError: it cannot be read.
+    """
+    try:
+        version = layout.version()
+        content = read_file(layout.manifest, MOST)
+        if content == manifest_of(version if older else FORMAT_VERSION):
+            return []
+        reason = "is not what was written"
+    except DamagedError as error:
+        if not (_is_of_this_format(layout.catalog) or _is_of_this_format(layout.copy)):
+            raise  # its version may be what it says
+        reason = _reason(error, layout.manifest)
+    return [Damage(Part.MANIFEST, layout.manifest.name, reason)]
+
+
+def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage], bool]:
+    """Check the catalog, its seal and its copy; tell, too, whether it is sealed as it is.
+
+    One of an `older` format need not have a seal.
+    """
+    damages: list[Damage] = []
+    sealed = False
+    try:
+        seal = read_seal(layout)
+    except FileNotFoundError:
+        seal = None
+        if not older:
+            damages.append(Damage(Part.SEAL, layout.seal.name, "is missing"))
+    except DamagedError as error:
+        seal = None
+        reason = _reason(error, layout.seal)
+        reason = "is not what was written" if reason == "is damaged" else reason
+        damages.append(Damage(Part.SEAL, layout.seal.name, reason))
+    try:
+        if seal is not None:
+            sealed = check_sealed(layout)
+        elif not _is_sound(layout.catalog):
+            damages.append(Damage(Part.CATALOG, layout.catalog.name, "SQLite finds it damaged"))
+    except DamagedError as error:
+        reason = _reason(error, layout.catalog)
+        reason = ALTERED if reason == "is not what its seal says" else reason
+        damages.append(Damage(Part.CATALOG, layout.catalog.name, reason))
+    if seal is not None and (sealed or damages):
+        reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256))
+        if reason_or_none is not None:
+            damages.append(Damage(Part.COPY, layout.copy.name, reason_or_none))
+    return damages, sealed
+
+
+@dataclass(slots=True)
+class Checker:
+    """Checks what a sound catalog names; counts files, bytes, and leftovers.
+
+    `progress` is called with the number of bytes that were read.
+    """
+
+    layout: Layout
+    catalog: Catalog
+    snapshot: Snapshot
+    progress: Callable[[int], None]
+    files: int = 0
+    size: int = 0
+    leftovers: int = 0
+    sound: list[InvertedFile] = field(default_factory=list)
+
+    def check(self) -> Iterator[Damage]:
+        """Yield all damage; afterwards, `sound` are the segments that are as they should be."""
+        if reason := self._read(self.layout.model, bytes.fromhex(self.snapshot.model.onnx_sha256)):
+            yield Damage(Part.MODEL, self.layout.model.name, reason)
+        removed = np.array(self.snapshot.removed, np.int64)
+        for shard in self.snapshot.shards:
+            yield from self._check_shard(shard, removed)
+        yield from self._check_images()
+        yield from self._check_index(removed)
+        yield from self._check_replaced()
+
+    def _read(self, path: Path, sha256: bytes) -> str | None:
+        """Return what is wrong with a file, None if nothing is."""
+        reason = _altered(path, sha256)
+        if reason is None:
+            self.files += 1
+            size = path.stat().st_size
+            self.size += size
+            self.progress(size)
+        return reason
+
+    def _check_shard(self, shard: Shard, removed: Ids) -> Iterator[Damage]:
+        folder = self.layout.vectors
+        for name, sha256 in shard_files(shard).items():
+            if reason := self._read(folder / name, sha256):
+                yield Damage(Part.SHARD, f"{folder.name}/{name}", reason, shard)
+                return
+        try:
+            ids = open_ids(folder, shard)
+            rows = len(open_shard(folder, shard, self.snapshot.model.dim))
+            fits = rows == len(ids) and np.array_equal(ids, owners_of(self.catalog, shard, removed))
+        except DamagedError:
+            fits = False
+        if not fits:
+            name = f"{folder.name}/{next(iter(shard_files(shard)))}"
+            reason = "its rows are not those of the images that the catalog names"
+            yield Damage(Part.SHARD, name, reason, shard)
+
+    def _check_images(self) -> Iterator[Damage]:
+        """Check that every id, of an image or a removed one, is in the range of a shard."""
+        ids = np.sort(np.array([*self.catalog.image_ids(), *self.snapshot.removed], np.int64))
+        covered = np.zeros(ids.shape, np.bool_)
+        for shard in self.snapshot.shards:
+            start, end = np.searchsorted(ids, (shard.first_id, shard.last_id + 1))
+            covered[start:end] = True
+        lost = ids[~covered]
+        if lost.size:
+            reason = f"names {lost.size:,} ids of which there is no embedding"
+            name = self.layout.catalog.name
+            yield Damage(Part.IMAGES, name, reason, ids=tuple(lost.tolist()))
+
+    def _check_index(self, removed: Ids) -> Iterator[Damage]:
+        following = 1
+        for segment in self.snapshot.segments:
+            path = self.layout.segment(segment.number)
+            name = f"{self.layout.segments.name}/{path.name}"
+            reason = self._read(path, segment.sha256)
+            if reason is None and segment.first_id != following:
+                reason = f"begins with id {segment.first_id}, not {following}"
+            if reason is None:
+                reason = self._misfit(segment, removed)
+            if reason is not None:
+                yield Damage(Part.INDEX, name, reason)
+            following = segment.last_id + 1
+
+    def _misfit(self, segment: Segment, removed: Ids) -> str | None:
+        """Return how a segment does not fit its row and the others, None if it is sound."""
+        ivf, dim = self.snapshot.ivf, self.snapshot.model.dim
+        other = "is not the index that the catalog names"
+        if ivf is None:
+            return other
+        try:
+            index = open_segment(self.layout, segment, compact=ivf.pca is not None)
+        except DamagedError:
+            return other
+        if (index.nlist, index.dim, index.width) != (ivf.nlist, dim, ivf.pca or 4 * dim):
+            return other
+        if self.sound and not self.sound[0].is_trained_as(index):
+            return "has other centroids than the first segment"
+        if reason := self._uncovered(segment, index, removed):
+            return reason
+        self.sound.append(index)
+        return None
+
+    def _uncovered(self, segment: Segment, index: InvertedFile, removed: Ids) -> str | None:
+        """Return how a segment differs from what it is to cover, None if it does not."""
+        ids = np.sort(np.concatenate([np.empty(0, np.int64), *index.list_ids()]))
+        images = np.array(self.catalog.image_ids(segment.first_id, segment.last_id), np.int64)
+        if (np.diff(ids) == 0).any():
+            return "lists an image twice"
+        if np.setdiff1d(images, ids, assume_unique=True).size:
+            return "lacks images that it is to cover"
+        if np.setdiff1d(ids, np.concatenate([images, removed])).size:
+            return "lists images that are not there"
+        return None
+
+    def _check_replaced(self) -> Iterator[Damage]:
+        replaced = self.catalog.replaced()
+        shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
+        segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
+        for folder in (self.layout.vectors, self.layout.segments):
+            for path in sorted(folder.glob("*")):  # none where the folder itself is gone
+                if path.name in shards | segments:
+                    continue
+                if path.is_symlink():
+                    stray = f"{folder.name}/{path.name}"
+                    yield Damage(Part.REPLACED, stray, "is a link, which imgsearch never makes")
+                elif path.name not in replaced:
+                    self.leftovers += 1
+                elif reason := self._read(path, replaced[path.name]):
+                    yield Damage(Part.REPLACED, f"{folder.name}/{path.name}", reason)
+
+
+def owners_of(catalog: Catalog, shard: Shard, removed: Ids) -> Ids:
+    """Return the ids that have rows in a shard, sorted: of images, and of removed ones."""
+    images = np.array(catalog.image_ids(shard.first_id, shard.last_id), np.int64)
+    start, end = np.searchsorted(removed, (shard.first_id, shard.last_id + 1))
+    return np.sort(np.concatenate([images, removed[start:end]]))
+
+
+def _altered(path: Path, sha256: bytes) -> str | None:
+    """Return what is wrong with a file, None if it has this SHA-256."""
+    try:
+        return None if sha256_of(path) == sha256 else ALTERED
+    except FileNotFoundError:
+        return "is missing"
+    except DamagedError as error:
+        return _reason(error, path)
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:  # a bad block of the disk
+            return f"cannot be read: {reason_of(cause)}"
+        raise
+
+
+def _reason(error: DamagedError, path: Path) -> str:
+    """Return what an error says of a file, without its path and the remedy."""
+    text = str(error).removesuffix(f"; {MEND}").removeprefix(f"{path} ")
+    return text.removeprefix(f"{path.parent}{os.sep}")
+
+
+def _is_of_this_format(path: Path) -> bool:
+    """Tell whether a catalog, or its copy, says that its format is the present one."""
+    try:
+        with closing(Catalog(path)) as catalog:
+            return catalog.format_version() == FORMAT_VERSION
+    except ImgsearchError:
+        return False
+
+
+def _is_sound(path: Path) -> bool:
+    with closing(Catalog(path)) as catalog:
+        return catalog.is_sound()

@@ -1,0 +1,224 @@
+"""Delete copies, or put links in their place, once somebody has confirmed it.
+
+Nothing is touched unless, at that moment, both files are what was compared and their pixels agree.
+A copy is first renamed within its folder to a name that nobody can guess, so that what is checked
+is what is removed; if anything is wrong, it gets its name back, unless something new has that name
+by then.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+
+from imgsearch.errors import ImageError, reason_of
+from imgsearch.files.sources import is_url
+from imgsearch.images.inspection import Inspection, inspect, why_not
+from imgsearch.indexing.report import Failure
+from imgsearch.maintenance.aside import discarding_lock, put_back, remembered, rename_back
+from imgsearch.maintenance.copies import Copy, Discarded, Duplicates
+
+__all__ = ["delete_copies", "link_copies"]
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LONGEST_NAME = 255  # bytes
+CHANGED = "has changed since it was indexed"
+
+
+class _RefusedError(Exception):
+    """A copy has to stay, and why."""
+
+
+def delete_copies(duplicates: Duplicates) -> Discarded:
+    """Delete all images of all groups but the one to be kept of each.
+
+    Raises:
+        StorageError: What this user's processes discard cannot be locked.
+    """
+    return _discard(duplicates, link=False)
+
+
+def link_copies(duplicates: Duplicates) -> Discarded:
+    """Replace all images of all groups but the one to be kept by hard links to that.
+
+    Raises:
+        StorageError: What this user's processes discard cannot be locked.
+    """
+    return _discard(duplicates, link=True)
+
+
+def _discard(duplicates: Duplicates, *, link: bool) -> Discarded:
+    done: list[Copy] = []
+    failures: list[Failure] = []
+    interrupted = False
+    check = _Check()
+    try:
+        with discarding_lock():
+            failures += put_back()
+            for group in duplicates.groups:
+                for copy in group.others:
+                    try:
+                        _discard_one(group.keep, copy, check, link=link)
+                    except _RefusedError as refused:
+                        failures.append(Failure(copy.path, str(refused)))
+                    except ImageError as error:
+                        failures.append(Failure(copy.path, error.reason))
+                    except OSError as error:
+                        failures.append(Failure(copy.path, reason_of(error)))
+                    except (MemoryError, ValueError) as error:  # of a decoder, or a path with NUL
+                        failures.append(Failure(copy.path, f"cannot be compared: {error}"))
+                    else:
+                        done.append(copy)
+    except KeyboardInterrupt:
+        interrupted = True  # the report of what was done is due all the same
+    paths = tuple(copy.path for copy in done)
+    return Discarded(paths, sum(copy.size for copy in done), tuple(failures), interrupted)
+
+
+def _discard_one(keep: Copy, copy: Copy, check: _Check, *, link: bool) -> None:
+    """Discard a copy.
+
+    Raises:
+        _RefusedError: It is not what was compared, or the image to be kept is not.
+        ImageError: A picture cannot be decoded.
+        OSError: A file cannot be read, renamed or removed.
+    """
+    for each in (keep, copy):
+        if is_url(each.path):
+            raise _RefusedError(
+                "is at a URL, where nothing is deleted or linked; do that with its own tools"
+            )
+    check.pixels(keep, copy)
+    folder = os.open(os.path.dirname(copy.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with _aside(folder, copy) as aside, _opened(aside, folder) as file:
+            before = os.fstat(file.fileno())
+            _check_digest(file, copy.digest)
+            kept = _check_kept(keep)
+            if os.path.samestat(before, kept):
+                raise _RefusedError(f"is the same file as {keep.path}, which is kept")
+            if link:
+                _link(keep, kept, folder, os.path.basename(copy.path))
+            if _version(before) != _version(os.fstat(file.fileno())):
+                raise _RefusedError(CHANGED)
+            os.unlink(aside, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _aside(folder: int, copy: Copy) -> Iterator[str]:
+    """Rename a copy within its folder to a private name, and back if something is wrong."""
+    above, name = os.path.split(copy.path)
+    aside = f".imgsearch-{secrets.token_hex(16)}~{name}"
+    aside = os.fsdecode(os.fsencode(aside)[:LONGEST_NAME])
+    with remembered(above, name, aside):
+        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            yield aside
+        except BaseException:
+            try:
+                rename_back(folder, aside, name)
+            except FileExistsError:
+                there = os.path.join(above, aside)
+                raise _RefusedError(
+                    f"was replaced while it was looked at; what was there is now {there}"
+                ) from None
+            raise
+
+
+def _link(keep: Copy, kept: os.stat_result, folder: int, name: str) -> None:
+    """Make a hard link to the file that is kept, where the copy was."""
+    os.link(keep.path, name, dst_dir_fd=folder, follow_symlinks=False)
+    if not os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), kept):
+        os.unlink(name, dir_fd=folder)
+        raise _RefusedError(f"{keep.path}, which was to be kept, {CHANGED}")
+
+
+def _check_kept(keep: Copy) -> os.stat_result:
+    """Return the status of the file that is kept, once its name and its content are certain."""
+    try:
+        with _opened(keep.path) as file:
+            status = os.fstat(file.fileno())
+            _check_digest(file, keep.digest)
+            if not os.path.samestat(os.lstat(keep.path), status):
+                raise _RefusedError(CHANGED)
+            return status
+    except _RefusedError as refused:
+        raise _RefusedError(f"{keep.path}, which was to be kept, {refused}") from None
+    except OSError as error:
+        reason = f"cannot be read: {reason_of(error)}"
+        raise _RefusedError(f"{keep.path}, which was to be kept, {reason}") from error
+
+
+@contextmanager
+def _opened(path: str, folder: int | None = None) -> Iterator[BufferedReader]:
+    """Open a regular file that is no link."""
+    try:
+        descriptor = os.open(path, _READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _RefusedError("is a link") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _RefusedError("is not a regular file")
+        yield file
+
+
+def _check_digest(file: BufferedReader, digest: bytes) -> None:
+    if hashlib.file_digest(file, "sha256").digest() != digest:
+        raise _RefusedError(CHANGED)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+@dataclass(slots=True)
+class _Check:
+    """Compares the pixels of two files; remembers the last one that is kept."""
+
+    _digest: bytes = b""
+    _content: bytes = b""
+    _seen: Inspection | None = None
+
+    def pixels(self, keep: Copy, copy: Copy) -> None:
+        """Refuse a copy unless both files are what they were, and their pixels agree.
+
+        Raises:
+            _RefusedError: They are not, or do not.
+            ImageError: A picture cannot be decoded.
+            OSError: The copy cannot be read.
+        """
+        content = _content_of(copy)
+        if self._digest != keep.digest or self._seen is None:
+            try:
+                self._content = _content_of(keep)
+            except _RefusedError as refused:
+                raise _RefusedError(f"{keep.path}, which was to be kept, {refused}") from None
+            except OSError as error:
+                reason = f"cannot be read: {reason_of(error)}"
+                raise _RefusedError(f"{keep.path}, which was to be kept, {reason}") from error
+            self._digest, self._seen = keep.digest, None
+        if copy.digest == keep.digest:
+            return
+        self._seen = self._seen or inspect(self._content, keep.path)
+        seen = inspect(content, copy.path)
+        if reason := why_not(self._seen, seen, (self._content, content)):
+            raise _RefusedError(f"is no copy of {keep.path}: {reason}")
+
+
+def _content_of(copy: Copy) -> bytes:
+    with _opened(copy.path) as file:
+        content = file.read()
+    if hashlib.sha256(content).digest() != copy.digest:
+        raise _RefusedError(CHANGED)
+    return content

@@ -1,0 +1,147 @@
+"""Find the images of a collection that are copies of one another.
+
+Exact copies are known by their digest. Of all other images those with near embeddings are
+candidates, found by search in the index; what makes one a copy is that its pixels agree with those
+of the image that is kept, tile by tile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.embedding.lanes import decoders
+from imgsearch.embedding.pipeline import cores
+from imgsearch.images.compare import ALIKE, Overlay, flattened
+from imgsearch.maintenance.copies import Duplicates
+from imgsearch.maintenance.grouping import Grouping, Looks
+from imgsearch.querying.options import SearchOptions, number
+from imgsearch.querying.search import search
+from imgsearch.querying.view import View, open_view
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.migrations import open_catalog
+
+__all__ = ["MIN_SIMILARITY", "find_duplicates"]
+
+MIN_SIMILARITY = 0.75  # of embeddings: a small copy of an image can be as far from it
+BLOCK = 1_024  # entries of the catalog
+SECONDS = 60.0  # that decoding an image may take
+SEARCHED = 64  # images at once, so that progress is seen
+NEIGHBOURS = 16  # of an image at first; four times as many while all are near enough
+MOST_NEIGHBOURS = 1_024
+
+Progress = Callable[[int, int], None]
+
+
+def find_duplicates(
+    directory: str | os.PathLike[str],
+    *,
+    min_similarity: float = MIN_SIMILARITY,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """Return groups of copies, each with the image to be kept; change nothing.
+
+    Files that were encoded again, resized, brightened, made grey or cropped by up to a tenth are
+    copies (see `imgsearch.images.agreement`). Each of them agrees with the image that is kept,
+    and holds nothing that this one lacks (see `imgsearch.images.holdings`).
+
+    Args:
+        directory: The collection itself.
+        min_similarity: The least similarity of embeddings from which on pixels are compared: a
+            lower one finds more and takes longer.
+        progress: Called with the number of images compared and of all, from the beginning.
+
+    Raises:
+        NoCollectionError: There is none.
+        SettingError: `min_similarity` makes no sense.
+        DamagedError: A file of the collection is missing or damaged.
+    """
+    min_similarity = number("min_similarity", min_similarity, -1, 1)
+    progress = progress or _nothing
+    layout = Layout.at(directory)
+    with closing(open_catalog(layout)) as catalog:
+        view = open_view(layout, catalog)
+        progress(0, view.count)
+        ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
+        same = _by_content(catalog, ids)
+        # The threads are ended last: they wait for the decoders.
+        with ThreadPoolExecutor(cores()) as threads, decoders(cores(), SECONDS) as lane:
+            looks = Looks(catalog, threads, lane)
+            near: dict[int, set[int]] = defaultdict(set)
+            compared = 0
+            for count, pairs in _near(view, same, min_similarity, looks):
+                for one, other in pairs:
+                    near[one].add(other)
+                    near[other].add(one)
+                compared += count
+                progress(max(0, compared - len(near)), len(same))
+            grouping = Grouping(catalog, view, looks, same)
+            done = len(same) - len(near)
+            for count in grouping.group(near):
+                done += count
+                progress(min(done, len(same)), len(same))
+    return grouping.found(len(ids))
+
+
+def _nothing(done: int, total: int) -> None:
+    """Take note of nothing."""
+
+
+def _by_content(catalog: Catalog, ids: Ids) -> dict[int, tuple[int, ...]]:
+    """Return the images of each content by the first of them."""
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for start in range(0, len(ids), BLOCK):
+        for entry in catalog.entries_of(ids[start : start + BLOCK].tolist()):
+            found[entry.digest].append(entry.id)
+    return {same[0]: tuple(same) for same in found.values()}
+
+
+def _near(
+    view: View, same: dict[int, tuple[int, ...]], min_similarity: float, looks: Looks
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yield how many images were looked at, and the pairs of them that are worth a close look."""
+    for ids, vectors in _firsts(view, same):
+        pairs: list[tuple[int, int]] = []
+        for id_, candidates in _candidates(view, ids, vectors, min_similarity):
+            others = [other for other in candidates if other in same and other != id_]
+            seen = looks.glances([id_, *others]) if others else {}
+            if id_ not in seen or len(seen) == 1:
+                continue
+            overlay = Overlay(seen.pop(id_).pixels)
+            rows = overlay.likeness(np.stack([flattened(other.pixels) for other in seen.values()]))
+            pairs += [
+                (id_, other)
+                for other, likeness in zip(seen, rows.tolist(), strict=True)
+                if likeness >= ALIKE
+            ]
+        yield len(ids), pairs
+
+
+def _firsts(view: View, same: dict[int, tuple[int, ...]]) -> Iterator[tuple[Ids, Vectors]]:
+    """Yield ids and embeddings of the first image of each content, some at a time."""
+    for ids, vectors in view.live_blocks():
+        rows = np.flatnonzero([id_ in same for id_ in ids.tolist()])
+        for start in range(0, len(rows), SEARCHED):
+            some = rows[start : start + SEARCHED]
+            yield ids[some], np.ascontiguousarray(vectors[some])
+
+
+def _candidates(
+    view: View, ids: Ids, vectors: Vectors, min_similarity: float
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield each image with the ids of those that are near enough."""
+    k = NEIGHBOURS
+    while len(ids):
+        options = SearchOptions(k=k, min_similarity=min_similarity)
+        found = search(view, vectors, options, None)[0].ids
+        more = (found[:, -1] >= 0) & (k < min(MOST_NEIGHBOURS, view.count))
+        for row in np.flatnonzero(~more).tolist():
+            yield int(ids[row]), found[row][found[row] >= 0].tolist()
+        ids, vectors, k = ids[more], vectors[more], 4 * k

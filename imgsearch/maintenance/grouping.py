@@ -1,0 +1,312 @@
+"""Put images that are copies of one another into groups, around the one that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from imgsearch.ann.vectors import Vectors
+from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.lanes import Lane
+from imgsearch.errors import ImageError, SettingError, reason_of
+from imgsearch.files.sources import open_source, status_of
+from imgsearch.images.compare import EDGE
+from imgsearch.images.holdings import Holdings, advantage, worth
+from imgsearch.images.inspection import Inspection, inspect, why_not
+from imgsearch.images.render import Glance
+from imgsearch.indexing.report import Failure
+from imgsearch.maintenance.copies import Copy, Duplicates, Group, RawPhoto
+from imgsearch.querying.view import View
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.records import Entry
+
+__all__ = ["Grouping", "Looks"]
+
+GLANCES = 20_000  # in memory, 12 KB each
+INSPECTIONS = 64  # in memory, up to 3 MB each
+UNKNOWN = Holdings(0, 0)
+
+_Seen = TypeVar("_Seen")
+
+
+@dataclass(slots=True)
+class Looks:
+    """What was seen of images: the latest glances and close looks.
+
+    Worker processes glance at them, with limits of time and memory; only what they could decode is
+    looked at closely, which happens here.
+    """
+
+    catalog: Catalog
+    threads: ThreadPoolExecutor
+    lane: Lane
+    failures: dict[int, Failure] = field(default_factory=dict)
+    _glances: dict[int, Glance] = field(default_factory=dict)
+    _inspections: dict[int, Inspection] = field(default_factory=dict)
+
+    def glances(self, ids: Iterable[int]) -> dict[int, Glance]:
+        """Return small pictures of images, of as many as can be read."""
+        return self._of(list(dict.fromkeys(ids)), self._glances, GLANCES, self._glance)
+
+    def closely(self, ids: Sequence[int]) -> Iterator[tuple[int, Inspection]]:
+        """Yield what a close look at images shows, of as many as can be read."""
+        for start in range(0, len(ids), INSPECTIONS // 2):
+            some = ids[start : start + INSPECTIONS // 2]
+            unseen = [id_ for id_ in some if id_ not in self._inspections]
+            self.glances(unseen)
+            yield from self._of(some, self._inspections, INSPECTIONS, _inspection).items()
+
+    def _of(
+        self,
+        ids: Sequence[int],
+        kept: dict[int, _Seen],
+        most: int,
+        decode: Callable[[Entry], _Seen],
+    ) -> dict[int, _Seen]:
+        missing = [id_ for id_ in ids if id_ not in kept and id_ not in self.failures]
+        entries = self.catalog.entries_of(missing)
+        seen_of = partial(_seen, decode=decode)
+        for entry, seen in zip(entries, self.threads.map(seen_of, entries), strict=True):
+            if isinstance(seen, Failure):
+                self.failures[entry.id] = seen
+            else:
+                kept[entry.id] = seen
+        found = {id_: kept.pop(id_) for id_ in ids if id_ in kept}
+        kept |= found  # these are the latest now
+        for id_ in list(kept)[: max(0, len(kept) - most)]:
+            del kept[id_]
+        return found
+
+    def _glance(self, entry: Entry) -> Glance:
+        with self.lane.decoder() as decoder:
+            return decoder.glance(Stored(entry.path, entry.digest), EDGE)
+
+
+def _inspection(entry: Entry) -> Inspection:
+    return inspect(_content_of(entry), entry.path)
+
+
+def _seen(entry: Entry, decode: Callable[[Entry], _Seen]) -> _Seen | Failure:
+    try:
+        return decode(entry)
+    except OSError as error:
+        return Failure(entry.path, f"cannot be read: {reason_of(error)}")
+    except SettingError as error:
+        return Failure(entry.path, f"cannot be read: {error}")
+    except ImageError as error:
+        return Failure(entry.path, error.reason)
+
+
+def _content_of(entry: Entry) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ImageError: It is no longer what was indexed.
+    """
+    with open_source(entry.path) as file:
+        content = file.read()
+    if hashlib.sha256(content).digest() != entry.digest:
+        raise ImageError(entry.path, "has changed since it was indexed")
+    return content
+
+
+class Grouping:
+    """Groups of images, each around the one that is kept."""
+
+    def __init__(
+        self, catalog: Catalog, view: View, looks: Looks, same: dict[int, tuple[int, ...]]
+    ) -> None:
+        """Begin with images of one content.
+
+        Args:
+            catalog: Of the collection.
+            view: Of the same.
+            looks: Sees images.
+            same: All images of each content by the first of them.
+        """
+        self._catalog, self._view, self._looks, self._same = catalog, view, looks, same
+        self._groups: list[Group] = []
+        self._photos: dict[str, set[str]] = {}
+        self._held: dict[int, Holdings] = {}
+
+    def group(self, near: dict[int, set[int]]) -> Iterator[int]:
+        """Find groups, and yield how many images each step was about.
+
+        Args:
+            near: The images that are worth a close look beside each.
+        """
+        for together in _components(near):
+            self._held = {id_: seen.held for id_, seen in self._looks.closely(together)}
+            entries = {entry.id: entry for entry in self._catalog.entries_of(together)}
+            order = sorted(
+                (id_ for id_ in entries if id_ in self._held),
+                key=lambda id_: (worth(self._held[id_]), _age(entries[id_])),
+            )
+            yield from self._split(order, entries, near)
+        exact = [id_ for id_, same in self._same.items() if len(same) > 1 and id_ not in near]
+        for id_, seen in self._looks.closely(exact):
+            self._held = {id_: seen.held}
+            self._add(id_, [])
+        self._held = {}
+        for id_ in exact:
+            if id_ in self._looks.failures:
+                self._add(id_, [])
+
+    def found(self, images: int) -> Duplicates:
+        """Return all groups, the one with most to be had first."""
+        groups = sorted(self._groups, key=lambda group: -sum(copy.size for copy in group.others))
+        photos = (RawPhoto(raw, tuple(sorted(of))) for raw, of in sorted(self._photos.items()))
+        failures = tuple(self._looks.failures.values())
+        return Duplicates(tuple(groups), images, failures, tuple(photos))
+
+    def _split(
+        self, order: list[int], entries: dict[int, Entry], near: dict[int, set[int]]
+    ) -> Iterator[int]:
+        """Give each image, the one that holds most first, the copies that agree with it."""
+        left = dict.fromkeys(order)
+        for keep in order:
+            if keep not in left:
+                continue
+            del left[keep]
+            copies: list[int] = []
+            ahead, tried = near[keep], {keep}
+            while ahead:  # what is near to a copy may be one, too, though it is not near to this
+                candidates = [id_ for id_ in left if id_ in ahead - tried]
+                tried |= ahead
+                candidates = [id_ for id_ in candidates if not self._is_one_photo(keep, id_)]
+                found = list(self._copies(entries[keep], [entries[id_] for id_ in candidates]))
+                for id_ in found:
+                    del left[id_]
+                copies += found
+                ahead = set().union(*(near[id_] for id_ in found)) - tried
+            self._add(keep, copies)
+            yield 1 + len(copies)
+
+    def _copies(self, keep: Entry, candidates: list[Entry]) -> Iterator[int]:
+        """Yield those of some images that may go in favour of one."""
+        kept = dict(self._looks.closely([keep.id])).get(keep.id)
+        if kept is None:
+            return
+        by_id = {entry.id: entry for entry in candidates}
+        for start in range(0, len(candidates), INSPECTIONS // 2):
+            ids = [entry.id for entry in candidates[start : start + INSPECTIONS // 2]]
+            seen = list(self._looks.closely(ids))
+
+            def judge(pair: tuple[int, Inspection]) -> bool:
+                id_, copy = pair
+                contents = None
+                if copy.held.frames > 1:
+                    try:
+                        contents = _content_of(keep), _content_of(by_id[id_])
+                    except (OSError, ImageError, SettingError):
+                        return False
+                return not why_not(kept, copy, contents)
+
+            for (id_, _), may in zip(seen, self._looks.threads.map(judge, seen), strict=True):
+                if may:
+                    yield id_
+
+    def _is_one_photo(self, one: int, other: int) -> bool:
+        """Tell whether two images are a camera's raw and its JPEG, by their names."""
+        if self._held[one].raw == self._held[other].raw:
+            return False
+        raw, image = (one, other) if self._held[one].raw else (other, one)
+        paths = self._catalog.paths([*self._same[raw], *self._same[image]])
+        raws = [paths[id_] for id_ in self._same[raw] if id_ in paths]
+        images = [paths[id_] for id_ in self._same[image] if id_ in paths]
+        for path in raws:
+            beside = [each for each in images if _stem(each) == _stem(path)]
+            if beside:
+                self._photos.setdefault(path, set()).update(beside)
+        names = {os.path.basename(_stem(path)) for path in raws}
+        return any(os.path.basename(_stem(path)) in names for path in images)
+
+    def _add(self, keep: int, copies: list[int]) -> None:
+        """Add a group, unless nothing in it could go."""
+        ids = [id_ for copy in (keep, *copies) for id_ in self._same[copy]]
+        entries = self._catalog.entries_of(ids)
+        first = {id_: copy for copy in (keep, *copies) for id_ in self._same[copy]}
+        kept = min((entry for entry in entries if first[entry.id] == keep), key=_age, default=None)
+        if kept is None or len(entries) < 2:
+            return
+        rest = [entry for entry in entries if entry.id != kept.id]
+        order = [
+            kept,
+            *sorted(rest, key=lambda entry: (ids.index(first[entry.id]), _age(entry))),
+        ]
+        embeddings = self._view.embeddings([entry.id for entry in order])
+        held = [self._held.get(first[entry.id], UNKNOWN) for entry in order]
+        found = [
+            _copy(entry, kept, holdings, embeddings[[0, number]])
+            for number, (entry, holdings) in enumerate(zip(order, held, strict=True))
+        ]
+        self._groups.append(Group(found[0], tuple(found[1:]), _reason(found, held)))
+
+
+def _components(near: dict[int, set[int]]) -> Iterator[list[int]]:
+    """Yield sets of images that no pair leads out of."""
+    left = set(near)
+    while left:
+        found, ahead = [], [left.pop()]
+        while ahead:
+            found.append(ahead.pop())
+            more = near[found[-1]] & left
+            left -= more
+            ahead += more
+        yield sorted(found)
+
+
+def _reason(copies: list[Copy], held: list[Holdings]) -> str:
+    """Return what the first of some copies has more of than the others."""
+    first, second = copies[:2]
+    if first.digest == second.digest:
+        return "older" if (first.mtime or 0) < (second.mtime or 0) else "same file"
+    if found := advantage(held[0], held[1]):
+        return found
+    return "larger file" if first.size > second.size else "older"
+
+
+def _copy(entry: Entry, kept: Entry, held: Holdings, embeddings: Vectors) -> Copy:
+    return Copy(
+        id=entry.id,
+        path=entry.path,
+        width=held.width,
+        height=held.height,
+        size=entry.size,
+        mtime=_mtime(entry),
+        digest=entry.digest,
+        exact=entry.digest == kept.digest,
+        similarity=min(1.0, float(embeddings[1] @ embeddings[0])),
+        frames=held.frames,
+        bits=held.bits,
+        raw=held.raw,
+        lossless=held.lossless,
+        scale=held.scale,
+    )
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0].casefold()
+
+
+def _age(entry: Entry) -> tuple[float, float, int, str]:
+    """Return by what files that hold the same are sorted: the largest, then the oldest first."""
+    mtime = _mtime(entry)
+    age = math.inf if mtime is None else mtime
+    return -entry.size, age, len(entry.path), entry.path
+
+
+def _mtime(entry: Entry) -> float | None:
+    if entry.mtime_ns is not None:
+        return entry.mtime_ns / 1e9
+    try:
+        mtime_ns = status_of(entry.path).mtime_ns
+    except OSError:
+        return None
+    return None if mtime_ns is None else mtime_ns / 1e9

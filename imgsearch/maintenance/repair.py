@@ -1,0 +1,180 @@
+"""Repair a collection: what is sound is not touched, and no step leaves it worse than it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.vectors import Vectors, rows_of
+from imgsearch.embedding.export import export
+from imgsearch.embedding.models import find_network
+from imgsearch.embedding.pipeline import Embedded, embed_files
+from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.indexing.fold import fold, remove_orphans
+from imgsearch.maintenance.check import owners_of
+from imgsearch.maintenance.damage import Damage, Part
+from imgsearch.storage.files import write_atomically
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.repair import CatalogMender
+from imgsearch.storage.seal import restore, seal_anew
+from imgsearch.storage.shards import Shard, salvage, write_shard
+
+__all__ = ["Mender", "mend_catalog"]
+
+TIME_LIMIT = 60.0  # seconds that a file may take to be embedded again
+
+
+def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
+    """Repair what the catalog needs before it can be opened, and the manifest; yield what was done.
+
+    Raises:
+        StorageError: the disk cannot be written.
+    """
+    parts = {damage.part for damage in damages}
+    if Part.CATALOG in parts:
+        if not restore(layout):
+            return
+        yield f"{layout.catalog.name}: put back as it was at the end of the last run"
+    elif parts & {Part.SEAL, Part.COPY}:
+        seal_anew(layout)
+        yield f"{layout.catalog.name}: sealed and copied again"
+    if Part.MANIFEST in parts:
+        layout.write_manifest()
+        yield f"{layout.manifest.name}: written again"
+
+
+@dataclass(slots=True)
+class Mender:
+    """Repairs what a sound catalog names. `sound` are the segments that are as they should be."""
+
+    layout: Layout
+    catalog: CatalogMender
+    sound: Sequence[InvertedFile]
+    workers: int
+    trust_model: bool = False
+
+    def mend(self, damages: Sequence[Damage]) -> Iterator[str]:
+        """Repair what can be repaired; yield what was done.
+
+        Raises:
+            StorageError: the disk cannot be written.
+            UntrustedModelError: imgsearch did not export the model that is to embed again.
+        """
+        parts = {damage.part for damage in damages}
+        if Part.MODEL in parts:
+            with suppress(ModelError, SettingError):  # the weights are not to be had, or changed
+                yield self._mend_model()
+        for shard in dict.fromkeys(each.shard for each in damages if each.shard):
+            yield self._mend_shard(shard)
+        for damage in damages:
+            if damage.part is Part.IMAGES:
+                self.catalog.drop_images(damage.ids)
+                yield f"{damage.file}: {len(damage.ids):,} ids dropped; `imgsearch index` follows"
+        if Part.INDEX in parts:
+            self.catalog.drop_index()
+        if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
+            fold(self.layout, self.catalog, device="cpu")
+            if self.catalog.snapshot().segments:
+                yield f"{self.layout.segments.name}: the index was made anew from the embeddings"
+        if parts & {Part.SHARD, Part.INDEX, Part.REPLACED}:
+            remove_orphans(self.layout, self.catalog)
+        if Part.REPLACED in parts:
+            yield "files that are not used any more: deleted"
+
+    def _mend_model(self) -> str:
+        """Export the model again, from the same weights."""
+        model = self.catalog.snapshot().model
+        exported = export(find_network(model.name), model.weights, progress=True)
+        if exported.weights_sha256 != model.weights_sha256:
+            raise ModelError(f"the weights {model.weights} have changed")
+        write_atomically(self.layout.model, lambda sink: sink.write(exported.onnx))
+        self.catalog.change_model(hashlib.sha256(exported.onnx).hexdigest())
+        return f"{self.layout.model.name}: exported again"
+
+    def _mend_shard(self, shard: Shard) -> str:
+        """Write a shard anew, of what can be had of its embeddings."""
+        ids = self.catalog.image_ids(shard.first_id, shard.last_id)
+        filed = self._filed(ids)
+        embedded = self._embed([id_ for id_ in ids if id_ not in filed])
+        kept = self._salvage(shard, [id_ for id_ in ids if id_ not in filed | embedded])
+        rows = filed | embedded | kept
+        new = None
+        if rows:
+            number, _ = self.catalog.next_shard()
+            order = sorted(rows)
+            vectors = np.stack([rows[id_] for id_ in order])
+            new = write_shard(self.layout.vectors, number, np.array(order, np.int64), vectors)
+        dropped = [id_ for id_ in ids if id_ not in rows]
+        self.catalog.replace_lost(shard, new, dropped)
+        ways = {
+            "taken from the index": len(filed),
+            "embedded again": len(embedded),
+            "kept as they are, for want of their images": len(kept),
+            "dropped, for want of their images": len(dropped),
+        }
+        told = ", ".join(f"{count:,} {way}" for way, count in ways.items() if count)
+        return f"{self.layout.vectors.name}/{shard.number:08d}.npy: {told or 'dropped'}"
+
+    def _filed(self, ids: Sequence[int]) -> dict[int, Vectors]:
+        """Return the embeddings that the sound segments have; compact ones have none."""
+        wanted = np.array(ids, np.int64)
+        found: dict[int, Vectors] = {}
+        for index in self.sound:
+            if not isinstance(index, IvfIndex):
+                continue
+            for number in range(index.nlist):
+                filed, vectors = index.entries(number)
+                for row in np.flatnonzero(rows_of(filed, wanted)).tolist():
+                    found[int(filed[row])] = vectors[row].copy()
+        return found
+
+    def _embed(self, ids: Sequence[int]) -> dict[int, Vectors]:
+        """Return the embeddings of images whose files are there, and unchanged."""
+        model = self.catalog.snapshot().model
+        places = self.catalog.paths(ids)
+        digests = {places[id_]: self.catalog.digest_of(id_) for id_ in ids}
+        try:
+            self.layout.check_model(model.onnx_sha256)
+        except DamagedError:  # it may embed all the same, and wrongly
+            return {}
+        outcomes = embed_files(
+            places.values(),
+            wanted=lambda path, digest: digests[path] == digest,
+            model=self.layout.model,
+            input_size=model.input_size,
+            dim=model.dim,
+            workers=self.workers,
+            time_limit=TIME_LIMIT,
+            max_pixels=MAX_PIXELS,
+            trust_model=self.trust_model,
+        )
+        found: dict[int, Vectors] = {}
+        with closing(outcomes):
+            try:
+                for id_, outcome in zip(places, outcomes, strict=True):
+                    if isinstance(outcome, Embedded):
+                        found[id_] = outcome.embedding
+            except UntrustedModelError:  # rather than drop images that a word could save
+                raise
+            except ModelError:  # no worker can start
+                pass
+        return found
+
+    def _salvage(self, shard: Shard, ids: Sequence[int]) -> dict[int, Vectors]:
+        """Return the rows of a damaged shard that are L2-normalised yet."""
+        snapshot = self.catalog.snapshot()
+        owners = owners_of(self.catalog, shard, np.array(snapshot.removed, np.int64))
+        if len(owners) != shard.count:  # nobody knows whose rows they are
+            return {}
+        vectors = salvage(self.layout.vectors, shard, snapshot.model.dim)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3
+        rows = np.flatnonzero(rows_of(owners[: len(vectors)], np.array(ids, np.int64)) & sound)
+        return {int(owners[row]): vectors[row] for row in rows.tolist()}

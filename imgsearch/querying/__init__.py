@@ -1,0 +1,1 @@
+"""Querying, the read side: a collection as of one commit, searched."""

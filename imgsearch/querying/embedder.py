@@ -1,0 +1,119 @@
+"""Embed queries with the model of a collection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgsearch.ann.vectors import Vectors, as_queries
+from imgsearch.embedding.models import find_network
+from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.runtime import (
+    ParallelRuntime,
+    Runtime,
+    TorchRuntime,
+    pick_device,
+    torch_devices,
+)
+from imgsearch.embedding.trusting import open_model
+from imgsearch.errors import InputError
+from imgsearch.images.crop import Box
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.querying.options import Query, as_array, pixels_of_query, queries_of, whole
+from imgsearch.storage.records import ModelRecord
+
+__all__ = ["Embedder", "open_on_gpus"]
+
+_NEAR = 0.01  # to 1, the squared norm of an embedding; the rows of a picture have any
+
+
+class Embedder:
+    """Embeds queries; the model is opened by the first image. Safe for concurrent use."""
+
+    def __init__(
+        self,
+        record: ModelRecord,
+        device: str,
+        model: Callable[[], Path],
+        threads: int = 0,
+        *,
+        trust_model: bool = False,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            record: of the model that made the collection.
+            device: "auto" embeds on the CPU, as a query is a handful of images.
+            model: returns the path of the ONNX file, checked to be what was recorded.
+            threads: how many embed one image on the CPU; 0 for one a core.
+            trust_model: Whether a model that imgsearch did not export may be run.
+        """
+        self._record = record
+        self._device = device
+        self._path = model
+        self._threads = threads
+        self._trust_model = trust_model
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    def embed(
+        self,
+        queries: Sequence[Query] | Vectors,
+        crop: Box | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Vectors:
+        """See `imgsearch.collection.Collection.embed`."""
+        queries = queries_of(queries)
+        max_pixels = whole("max_pixels", max_pixels, 1)
+        if isinstance(queries, np.ndarray) and crop is None:
+            return as_queries(queries, self._record.dim)
+        rows = [self._embed_one(query, crop, max_pixels) for query in queries]
+        return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
+
+    def close(self) -> None:
+        """End the process of a foreign model, whatever it is at."""
+        close = getattr(self._runtime, "close", None)
+        if close is not None:
+            close()
+
+    def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
+        shape: tuple[int, ...] = getattr(query, "shape", ())
+        if len(shape) == 2 and shape[0] > 1 and shape[1] == self._record.dim:
+            rows = as_array(query)
+            if rows.dtype.kind == "f" and (np.abs(np.vecdot(rows, rows) - 1) < _NEAR).all():
+                raise InputError(
+                    f"{shape[0]} embeddings are no query; give one embedding, or give them to "
+                    "query_many; pixels are uint8 [h, w, 3]"
+                )
+        pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
+        if pixels is None:
+            return as_queries(as_array(query), self._record.dim)
+        return self._model().embed(pixels[None])
+
+    def _model(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                device = "cpu" if self._device == "auto" else pick_device(self._device)
+                if device == "cpu":
+                    self._runtime = open_model(
+                        self._path(),
+                        Shapes(self._record.input_size, self._record.dim),
+                        threads=self._threads,
+                        trust=self._trust_model,
+                    )
+                else:
+                    self._runtime = _open_torch(self._record, device)
+            return self._runtime
+
+
+def open_on_gpus(model: ModelRecord, device: str) -> Runtime:
+    """Open a collection's model on all GPUs of a kind, or raise `ModelError`."""
+    runtimes = [_open_torch(model, one) for one in torch_devices(device)]
+    return runtimes[0] if len(runtimes) == 1 else ParallelRuntime(runtimes)
+
+
+def _open_torch(model: ModelRecord, device: str) -> TorchRuntime:
+    return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)

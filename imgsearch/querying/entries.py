@@ -1,0 +1,73 @@
+"""What a collection knows of each image: where it is, what its content is, its embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from imgsearch.ann.vectors import Vectors
+from imgsearch.errors import BusyError, NoImageError, missing
+from imgsearch.querying.options import LEAST_ID, items, whole
+from imgsearch.querying.view import View
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.files import undisturbed
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Entry
+
+__all__ = ["Entries"]
+
+
+class Entries:
+    """The images of a collection, by id. Its methods may be called from any thread."""
+
+    def __init__(self, layout: Layout, catalog: Catalog, view: Callable[[], View]) -> None:
+        """Read a collection's catalog, and its embeddings as of the present view."""
+        self._layout = layout
+        self._catalog = catalog
+        self._view = view
+
+    def get(self, id_: int) -> Entry:
+        """Return what is known of an image.
+
+        Raises:
+            NoImageError: it is not in the collection (any more).
+        """
+        for entry in self._catalog.entries_of([whole("an id", id_, LEAST_ID)]):
+            return entry
+        raise NoImageError(id_)
+
+    def find(self, ids: Sequence[int]) -> dict[int, Entry]:
+        """Return what is known of those images that are in the collection."""
+        return {entry.id: entry for entry in self._catalog.entries_of(_ids(ids))}
+
+    def after(self, id_: int, limit: int) -> list[Entry]:
+        """Return up to `limit` images in the order in which they came, those after an id."""
+        after, most = whole("an id", id_, LEAST_ID), whole("limit", limit, 0)
+        return self._catalog.entries_of(self._catalog.ids_after(after, most))
+
+    def embeddings(self, ids: Sequence[int]) -> Vectors:
+        """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
+
+        Raises:
+            NoImageError: one of them is not in the collection (any more).
+            DamagedError: a file of the collection is missing or damaged.
+        """
+        ids = _ids(ids)
+        while True:
+            view = self._view()
+            try:
+                return view.embeddings(ids)
+            except FileNotFoundError as error:
+                if view is self._view():  # else a writer has just replaced it
+                    raise missing(error) from error
+
+    def are_changing(self) -> bool:
+        """Tell whether a writer is at work on the collection."""
+        try:
+            with undisturbed(self._layout.directory):
+                return False
+        except BusyError:
+            return True
+
+
+def _ids(ids: Sequence[int]) -> list[int]:
+    return [whole("an id", id_, LEAST_ID) for id_ in items("ids", ids)]

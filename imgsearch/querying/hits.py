@@ -1,0 +1,135 @@
+"""What a query answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.files.paths import path_fields
+
+__all__ = [
+    "Answer",
+    "Hit",
+    "HitArrays",
+    "Kind",
+    "Search",
+    "answer_fields",
+    "answers_of",
+    "arrays_of",
+    "hit_fields",
+]
+
+
+Kind: TypeAlias = Literal["ivf", "wide", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image of the collection that is similar to the query.
+
+    Attributes:
+        rank: 1 is the most similar.
+        id: of the image in its collection.
+        path: absolute; decoded with `os.fsdecode`.
+        distance: L2 distance of the embeddings, 0 to 2; lower is nearer.
+        similarity: cosine of the embeddings, -1 to 1; 1 is identical.
+    """
+
+    rank: int
+    id: int
+    path: str
+    distance: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a query was searched.
+
+    Attributes:
+        kind: "ivf" probed the inverted lists nearest to the query; "wide" probed more of them,
+            because those held fewer than k images; "exact" compared the query with every image.
+        nprobe: lists probed; 0 where the search was exact.
+        recall: recall@10 to be expected of it, as measured; None where that is not known.
+    """
+
+    kind: Kind
+    nprobe: int
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, best first, and how they were searched."""
+
+    hits: tuple[Hit, ...]
+    search: Search
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HitArrays:
+    """The hits of n queries as arrays `[n, k]`, best first.
+
+    `ids` is int64, -1 where there are fewer than k images; `distances` and `similarities` are
+    float32 as in `Hit`, infinite where there is no hit.
+    """
+
+    ids: Ids
+    distances: Vectors
+    similarities: Vectors
+
+
+def arrays_of(squared: Vectors, ids: Ids) -> HitArrays:
+    """Turn squared L2 distances of unit vectors into distances and similarities."""
+    squared = np.where(ids >= 0, np.maximum(squared, 0), np.float32(np.inf))
+    return HitArrays(ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
+
+
+def answers_of(
+    arrays: HitArrays, searches: Sequence[Search], paths: Mapping[int, str]
+) -> list[Answer]:
+    """Turn arrays, and how each of their rows was searched, into answers."""
+    rows = zip(
+        arrays.ids.tolist(),
+        arrays.distances.tolist(),
+        arrays.similarities.tolist(),
+        searches,
+        strict=True,
+    )
+    return [
+        Answer(
+            tuple(
+                Hit(rank, id_, paths[id_], distance, similarity)
+                for rank, (id_, distance, similarity) in enumerate(zip(*row, strict=True), 1)
+                if id_ >= 0
+            ),
+            search,
+        )
+        for *row, search in rows
+    ]
+
+
+def hit_fields(hit: Hit) -> dict[str, Any]:
+    """Return a hit; distance and similarity have six digits."""
+    return {
+        "rank": hit.rank,
+        "id": hit.id,
+        **path_fields(hit.path),
+        "distance": round(hit.distance, 6),
+        "similarity": round(hit.similarity, 6),
+    }
+
+
+def answer_fields(answer: Answer) -> dict[str, Any]:
+    """Return an answer: how it was searched, and its hits."""
+    search = answer.search
+    return {
+        "search": search.kind,
+        "nprobe": search.nprobe,
+        "recall": None if search.recall is None else round(search.recall, 6),
+        "hits": [hit_fields(hit) for hit in answer.hits],
+    }

@@ -1,0 +1,345 @@
+"""What may be asked with, and how: a query, its pixels, and the options of a search."""
+
+from __future__ import annotations
+
+import operator
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import (
+    Any,
+    BinaryIO,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    cast,
+)
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgsearch.errors import ImageError, InputError, SettingError, reason_of
+from imgsearch.files.sources import located
+from imgsearch.images.crop import Box
+from imgsearch.images.decode import Pixels, pixels_of
+from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.render import part_of, pixels_from
+
+__all__ = [
+    "LEAST_ID",
+    "PathLike",
+    "Query",
+    "QueryOptions",
+    "SearchOptions",
+    "as_array",
+    "items",
+    "number",
+    "paths_of",
+    "patterns_of",
+    "pixels_of_query",
+    "queries_of",
+    "whole",
+]
+
+_CHANNELS = (1, 3, 4)
+
+LEAST_ID = -(2**63)  # of what SQLite takes for one
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+class _Array(Protocol):
+    def __array__(self) -> npt.NDArray[Any]: ...
+
+
+#: A path, the content of an image file, an open one, a Pillow image, or numbers, as an array, a
+#: tensor or lists: pixels (whole from 0 to 255, or fractions from 0 to 1), or an embedding.
+Query: TypeAlias = (
+    PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | _Array | Sequence[Any]
+)
+
+
+class QueryOptions(TypedDict, total=False):
+    """The keywords of `Collection.query` and its kin: those of `SearchOptions`."""
+
+    k: int
+    recall: float | None
+    nprobe: int | None
+    exact: bool
+    include_self: bool
+    exclude_self: bool
+    exclude: Sequence[Sequence[PathLike | int]]
+    min_similarity: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How to search, and what of it to show; at most one of `recall`, `nprobe` and `exact`.
+
+    Attributes:
+        k: hits a query; fewer if the collection is smaller.
+        recall: recall@10 to keep; None for what the collection promises.
+        nprobe: inverted lists to scan, whatever recall that has; None for what `recall` takes.
+        exact: compare with every image instead.
+        include_self: keep the image at each query's own path among its hits; unless given, it is
+            left out, while copies of it elsewhere are hits.
+        exclude_self: leave that image out, which is the default; False means `include_self`.
+        exclude: for each query, paths or ids of images to be left out of its hits.
+        min_similarity: leave hits out that are less similar than this.
+
+    Raises:
+        SettingError: a value makes no sense.
+    """
+
+    k: int = 10
+    recall: float | None = None
+    nprobe: int | None = None
+    exact: bool = False
+    include_self: bool = False
+    exclude_self: bool | None = None
+    exclude: Sequence[Sequence[PathLike | int]] = ()
+    min_similarity: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("k", "nprobe"):
+            if name == "k" or getattr(self, name) is not None:
+                self._set(name, whole(name, getattr(self, name), 1))
+        for name, least in (("recall", 0), ("min_similarity", -1)):
+            if getattr(self, name) is not None:
+                self._set(name, number(name, getattr(self, name), least, 1))
+        if self.recall == 0:
+            raise SettingError("recall is 0; it must be more than 0 and at most 1")
+        for name in ("exact", "include_self", "exclude_self"):
+            value = getattr(self, name)
+            if value is None and name == "exclude_self":
+                continue
+            if not isinstance(value, bool | np.bool_):
+                raise SettingError(f"{name} is {_shown(value)}; it must be True or False")
+        self._set("exclude", [_images_of(images) for images in items("exclude", self.exclude)])
+        if self.include_self and self.exclude_self:
+            raise SettingError("include_self and exclude_self exclude each other: give one of them")
+        if (self.recall is not None) + (self.nprobe is not None) + bool(self.exact) > 1:
+            raise SettingError(
+                "exact search probes no lists, and nprobe sets their number whatever the recall: "
+                "give one of recall, nprobe and exact"
+            )
+
+    @classmethod
+    def of(cls, **options: Unpack[QueryOptions]) -> SearchOptions:
+        """Return the options that the keywords of a query are; raises `SettingError` for others."""
+        for name in options:
+            if name not in QueryOptions.__annotations__:
+                known = ", ".join(QueryOptions.__annotations__)
+                raise SettingError(f"there is no option {name!r}; there are {known}")
+        return cls(**options)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # it is frozen, and made just now
+
+    @property
+    def leaves_self_out(self) -> bool:
+        """Whether the image at a query's own path is to be left out of its hits."""
+        return not self.include_self and self.exclude_self is not False
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """Return an argument that is a whole number, of Python, NumPy or torch.
+
+    Raises:
+        SettingError: it is none, or it is less than `least` or more than 64 bits hold.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        found = operator.index(cast("SupportsIndex", value))
+    except (TypeError, ValueError, RuntimeError):
+        raise SettingError(f"{name} is {_shown(value)}; it must be a whole number") from None
+    if not least <= found < 2**63:
+        raise SettingError(f"{name} is {found}; it must be {least} or more")
+    return found
+
+
+def number(name: str, value: object, least: float, most: float) -> float:
+    """Return an argument that is a number from `least` to `most`, or raise `SettingError`."""
+    try:
+        if isinstance(value, bool | np.bool_ | str | bytes):
+            raise TypeError
+        found = float(cast("SupportsFloat", value))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise SettingError(f"{name} is {_shown(value)}; it must be a number") from None
+    if not least <= found <= most:
+        raise SettingError(f"{name} is {value}; it must be from {least:g} to {most:g}")
+    return found
+
+
+def items(name: str, values: object) -> list[Any]:
+    """Return what an argument that is a list holds, or raise `InputError`."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is a {type(values).__name__}; give a list")
+    return list(values)
+
+
+def paths_of(paths: object) -> list[PathLike]:
+    """Return the paths of an argument: one, or a list of them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    found = [paths] if isinstance(paths, str | os.PathLike) else items("paths", paths)
+    for path in found:
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"{_shown(path)} is not a path; give a str or a Path")
+    return found
+
+
+def _images_of(images: object) -> list[PathLike | int]:
+    """Return the images of an argument that is a list of paths and ids, or raise `InputError`."""
+    if isinstance(images, str | os.PathLike):
+        return [images]
+    found: list[PathLike | int] = []
+    for image in items("exclude", images):
+        if isinstance(image, str | os.PathLike):
+            found.append(image)
+            continue
+        try:
+            found.append(whole("an id", image, LEAST_ID))
+        except SettingError:
+            raise InputError(f"{_shown(image)} is not a path or an id") from None
+    return found
+
+
+def patterns_of(patterns: object) -> list[str]:
+    """Return the patterns of an argument: one, or a list of them; raises as `paths_of`."""
+    return [os.fsdecode(pattern) for pattern in paths_of(patterns)]
+
+
+def queries_of(queries: object) -> Sequence[Query] | npt.NDArray[Any]:
+    """Return several queries as a list, or embeddings as an array `[n, dim]`, one as `[dim]`.
+
+    Raises:
+        InputError: it is one query, or none.
+    """
+    if isinstance(queries, str | bytes | bytearray | memoryview | os.PathLike | Image.Image):
+        raise InputError("several queries are expected: give a list, even for one")
+    if not _is_array(queries):
+        return items("queries", queries)
+    array = as_array(queries)
+    if array.dtype != object and array.ndim in (1, 2):
+        return array
+    if array.ndim in (1, 4):  # of objects, or of images
+        return list(array)
+    raise InputError(
+        f"several queries are expected, and this array has the shape {list(array.shape)}: give a "
+        "list, even for one"
+    )
+
+
+def as_array(values: object) -> npt.NDArray[Any]:
+    """Return an array of NumPy, torch or anything else that can be one, or nested lists.
+
+    Raises:
+        InputError: it cannot be an array.
+    """
+    try:
+        for step in ("detach", "cpu"):  # of torch, which need not be imported for that
+            values = getattr(values, step, lambda values=values: values)()
+        return np.asarray(values)
+    except Exception as error:  # whatever another library says
+        kind = type(values).__name__
+        raise InputError(f"this {kind} is not an array of numbers: {reason_of(error)}") from error
+
+
+def _shown(value: object) -> str:
+    """Return an argument for a message: on one line, and not too long a one."""
+    return textwrap.shorten(repr(value), 60, placeholder=" ...")
+
+
+def _is_array(query: object) -> bool:
+    return hasattr(query, "__array__") or hasattr(query, "__array_interface__")
+
+
+def pixels_of_query(
+    query: Query, input_size: int, crop: Box | None, max_pixels: int = MAX_PIXELS
+) -> Pixels | None:
+    """Return the pixels of a query for the network, None if it is an embedding already.
+
+    Args:
+        query: see `Query`.
+        input_size: edge of the network's input.
+        crop: the part of the image that is meant; None for all of it.
+        max_pixels: a file of more is refused; an image that is in memory already is not.
+
+    Returns:
+        uint8 `[input_size, input_size, 3]`, RGB.
+
+    Raises:
+        ImageError: the image cannot be read, or has no such part.
+        InputError: it is no query.
+    """
+    if isinstance(query, str | os.PathLike):
+        return pixels_from(os.fsdecode(located(query)), input_size, crop, max_pixels)
+    if hasattr(query, "read") and not isinstance(query, Image.Image):
+        query = query.read()  # an open file
+    if isinstance(query, bytes | bytearray | memoryview):
+        return pixels_from(bytes(query), input_size, crop, max_pixels)
+    if isinstance(query, Image.Image):
+        return _pixels_of(query, input_size, crop)
+    if not _is_array(query) and not isinstance(query, list | tuple):
+        raise InputError(
+            f"a {type(query).__name__} is no query; give the path of an image, its content as "
+            "bytes, a Pillow image, an array of pixels or an embedding"
+        )
+    array = as_array(query)
+    if array.ndim in (2, 3) and not (array.ndim == 2 and array.shape[0] == 1):
+        return _pixels_of(_image_of(array), input_size, crop)
+    if array.ndim not in (1, 2):
+        raise InputError(
+            f"a {array.dtype} array of the shape {list(array.shape)} is no query; give one "
+            "embedding, or pixels as uint8 [h, w, 3]"
+        )
+    if crop is not None:
+        raise InputError("an embedding cannot be cropped; give the image itself")
+    return None
+
+
+def _pixels_of(image: Image.Image, input_size: int, crop: Box | None) -> Pixels:
+    if not image.width * image.height:
+        raise ImageError("image", "has no pixels")
+    try:
+        return pixels_of(image, input_size, part_of(image, crop))
+    except ImageError:
+        raise
+    except Exception as error:
+        # An image that is opened is not decoded yet: see imgsearch.images.decode.decode.
+        raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
+
+
+def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
+    """Return an array as an image: whole numbers from 0 to 255, or others from 0 to 1."""
+    shape = list(pixels.shape)
+    if not pixels.size:
+        raise InputError(f"an array of the shape {shape} is no image; give uint8 [h, w, 3]")
+    if pixels.ndim == 3 and shape[0] in (1, 3) and shape[2] not in _CHANNELS:
+        pixels = np.moveaxis(pixels, 0, -1)  # as torch has them
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind not in "buif":
+        raise InputError(f"an array of {pixels.dtype} is no image; give uint8 [h, w, 3]")
+    most = 1 if pixels.dtype.kind in "bf" else 255
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= most):
+        raise InputError(
+            f"pixels that are {pixels.dtype} go from 0 to {most}, and these go from {low:g} to "
+            f"{high:g}; give uint8 [h, w, 3]"
+        )
+    if most == 1:
+        pixels = np.rint(pixels.astype(np.float32) * 255)
+    with suppress(TypeError):
+        return Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    raise InputError(f"an array of the shape {shape} is no image; give uint8 [h, w, 3]")

@@ -1,0 +1,60 @@
+"""Segments: the files of the index, each of which covers a range of ids."""
+
+from __future__ import annotations
+
+from imgsearch.ann.compact import CompactIndex
+from imgsearch.ann.flat import IvfIndex
+from imgsearch.ann.inverted import InvertedFile
+from imgsearch.errors import MEND, DamagedError
+from imgsearch.storage.files import check_room, write_atomically
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Segment
+
+__all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
+
+SEGMENT_BYTES = 1 << 30  # of embeddings, or their codes, in a segment at most
+
+
+def check_segment_room(
+    layout: Layout, index: InvertedFile, count: int, *, segments: int = 1
+) -> None:
+    """Check that there is room for `count` images in so many segments that are like `index`.
+
+    Raises:
+        StorageError: there is not.
+    """
+    check_room(layout.segments, index.bytes_of(count) + (segments - 1) * index.bytes_of(0))
+
+
+def write_segment(
+    layout: Layout, index: InvertedFile, number: int, *, first_id: int, last_id: int
+) -> Segment:
+    """Write an index over the images with ids from `first_id` to `last_id`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = layout.segment(number)
+    sha256 = write_atomically(path, index.save)
+    return Segment(number, first_id, last_id, index.count, sha256, path.stat().st_size)
+
+
+def open_segment(
+    layout: Layout, segment: Segment, *, compact: bool, device: str = "cpu"
+) -> InvertedFile:
+    """Map a segment into memory, and copy it to the GPU if it is to be searched there.
+
+    Raises:
+        FileNotFoundError: it is gone; another process may just have replaced it.
+        DamagedError: it is not what the catalog says.
+        StorageError: it cannot be read.
+    """
+    path = layout.segment(segment.number)
+    kind = CompactIndex if compact else IvfIndex
+    index = kind.open(path, device=device)
+    size = path.stat().st_size
+    if size != segment.size:  # Faiss does not miss a few bytes at its end
+        raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")
+    if not index.count == index.filed == segment.count:
+        raise DamagedError(f"{path} does not hold {segment.count:,} images; {MEND}")
+    return index
