@@ -26,10 +26,10 @@ Embeddings: TypeAlias = dict[str, Vector]
 # `imgsearch` in steps so small that a few images make commits, folds, merges and compactions.
 _BUSILY = """
 import sys
-from imgsearch import committing, compacting, folding
+from imgsearch.indexing import commit, compact, fold
 from imgsearch.cli import main
-committing.COMMIT_FILES = 10
-folding.TAIL_LEAST, folding.TAIL_MOST, compacting.SMALL = 15, 30, 25
+commit.COMMIT_FILES = 10
+fold.TAIL_LEAST, fold.TAIL_MOST, compact.SMALL = 15, 30, 25
 """
 
 

@@ -23,9 +23,9 @@ from tests.small_network import make_small_collection
 IN_STEPS = """
 import sys, time
 from pathlib import Path
-from imgsearch import committing
 from imgsearch.cli import main
 from imgsearch.embedding import pipeline
+from imgsearch.indexing import commit as committing
 count, go = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
 committing.COMMIT_FILES, committing.COMMIT_SECONDS, pipeline.WINDOW = 10, 1_000, 4
 commit = committing.Committer.commit

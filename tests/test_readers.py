@@ -23,18 +23,19 @@ from tests.running import imgsearch_command, run_python
 # `imgsearch` that commits every few images, so that a short run has many commits.
 OFTEN = """
 import sys
-from imgsearch import committing
+from imgsearch.indexing import commit
 from imgsearch.cli import main
-committing.COMMIT_FILES = 10
+commit.COMMIT_FILES = 10
 main()
 """
 
 # The same, at a pace at which readers get their turn between the commits.
 SLOWLY = """
 import sys, time
-from imgsearch import Collection, committing, folding
-committing.COMMIT_FILES = 10
-folding.TAIL_MOST = 50
+from imgsearch import Collection
+from imgsearch.indexing import commit, fold
+commit.COMMIT_FILES = 10
+fold.TAIL_MOST = 50
 with Collection.open(sys.argv[1], device="cpu") as collection:
     collection.index(sys.argv[2], nlist=4, progress=lambda _: time.sleep(0.004))
 """

@@ -29,7 +29,7 @@ KEPT = "imgsearch: interrupted; what was indexed is kept, and the same command g
 # Trains at great length, and tells when it begins.
 SLOWLY_TRAINED = """
 import time
-from imgsearch import training
+from imgsearch.indexing import train as training
 train = training.train
 def train_slowly(*arguments, **named):
     print("training", flush=True)

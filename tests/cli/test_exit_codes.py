@@ -102,9 +102,9 @@ def small_disk(size: int) -> Callable[[], None]:
 
 #: The command line on a machine that is never so busy that it commits before it is done.
 AT_ONCE = """
-from imgsearch import committing
+from imgsearch.indexing import commit
 from imgsearch.cli import main
-committing.COMMIT_SECONDS = 3600
+commit.COMMIT_SECONDS = 3600
 main()
 """
 
