@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import signal
@@ -11,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from imgsearch.embedding.wire import raise_error, receive, send, send_file
 from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment", "started"]
 
+PIPE = 1 << 20  # bytes
 START_LIMITS = (15.0, 30.0, 75.0)  # seconds to load the model, at each attempt
 
 
@@ -83,6 +85,7 @@ class WorkerProcess:
             )
         except OSError as error:
             raise _not_started(reason_of(error)) from error
+        _widen(self._process.stdin)
 
     def start(self) -> None:
         """Wait until it is ready.
@@ -237,8 +240,10 @@ class WorkerProcess:
 
     def _forget_words(self) -> None:
         """Drop what was said of files that are done: it is of no more interest."""
-        self._log.seek(0)  # the worker writes where this is: it is one open file to both
-        self._log.truncate()
+        # The worker writes where this is: it is one open file to both.
+        if os.lseek(self._log.fileno(), 0, os.SEEK_CUR):
+            os.lseek(self._log.fileno(), 0, os.SEEK_SET)
+            os.ftruncate(self._log.fileno(), 0)
 
     def _last_words(self) -> str:
         self._log.seek(0)
@@ -281,6 +286,17 @@ def started(
             return worker
     told = ", ".join(dict.fromkeys(reasons))
     raise _not_started(f"{told}; it was tried {len(reasons)} times")
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold an ordinary image file: else writer and reader wait for each other in turns.
+
+    Only Linux can do that, and only as long as this user has not much in pipes already.
+    """
+    resize = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if resize is not None and pipe is not None:
+        with suppress(OSError):
+            fcntl.fcntl(pipe, resize, PIPE)
 
 
 def _not_started(reason: str) -> ModelError:

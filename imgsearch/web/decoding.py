@@ -125,7 +125,10 @@ class Decoding:
     async def _at(self, lane: Lane, given: int, function: Callable[[Decoder], T], peer: str) -> T:
         turn = lane.enter(given, peer)
         try:
-            decoder = await asyncio.wrap_future(turn.decoder)
+            waiting = turn.decoder
+            decoder = (
+                waiting.result() if waiting.done() else await asyncio.wrap_future(waiting)
+            )
             job = self._threads.submit(function, decoder)
         except BaseException:
             lane.leave(turn)

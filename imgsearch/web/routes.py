@@ -40,7 +40,7 @@ Number = Annotated[int, BeforeValidator(_digits)]
 Id = Annotated[Number, Path(ge=1, le=MAX_ID)]
 
 
-def _once(request: Request) -> None:
+async def _once(request: Request) -> None:  # async, or it is run in another thread
     """Refuse a parameter that is given more than once: which one counts is anybody's guess."""
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:

@@ -72,7 +72,8 @@ class Service:
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
         """Answer a query of a peer."""
         if ask.image is not None:
-            name = await self._run(_name_of, ask)
+            small = (ask.image.size or 0) <= CHUNK  # hashed sooner than given to a thread
+            name = _name_of(ask) if small else await self._run(_name_of, ask)
             asked = partial(self._query_upload, ask=ask, name=name)
             try:
                 return await self._decode(asked, name, peer)
