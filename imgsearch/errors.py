@@ -11,7 +11,7 @@
     │   └── NoImageError        the collection has no image with an id
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
-    ├── ModelError          6  the model, its weights or its device cannot be had
+    ├── ModelError          6  the model, its weights, its device or its cluster cannot be had
     │   └── UntrustedModelError a model that imgsearch did not export
     ├── PackageError        6  a package is not installed
     └── StorageError        7  the disk cannot be read or written
@@ -151,7 +151,7 @@ class BusyError(ImgsearchError):
 
 
 class ModelError(ImgsearchError):
-    """Report that a model, its weights or its device are not to be had."""
+    """Report that a model, its weights, or the device or cluster to run it cannot be had."""
 
     exit_code = 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,22 @@ class Contract:
                 entries.embeddings([ids[9], ids[2]])
             weighed = collection.combine(expected, weights=[1, 2, 3])
             assert weighed.shape == expected[0].shape
+
+    def test_a_closed_collection_says_so(self, location: str, pictures: Path) -> None:
+        with opened(location, device="cpu") as collection:
+            collection.index([pictures])
+        collection.close()  # again, which does no harm
+        uses: list[Callable[[], object]] = [
+            lambda: collection.answer(QUERIES[:1]),
+            lambda: collection.index([pictures]),
+            lambda: collection.remove(pictures / "a"),
+            collection.info,
+            lambda: collection.entries.after(0, 10),
+            lambda: collection.entries.embeddings([1]),
+        ]
+        for use in uses:
+            with pytest.raises(InputError, match="is closed; open it again"):
+                use()
 
     def test_recall_grows_with_nprobe(self, location: str, pictures: Path) -> None:
         with opened(location, device="cpu") as collection:

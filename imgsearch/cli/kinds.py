@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
 from imgsearch.errors import SettingError
+from imgsearch.files.sources import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.places import is_elsewhere
 
@@ -19,11 +21,22 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 
 class Place(click.Path):
-    """A path, or the URL of a collection that is no directory."""
+    """A path or a `file:` URL, or the URL of a collection that is not a directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a Path, or the URL as it is."""
-        return value if is_elsewhere(value) else super().convert(value, param, ctx)
+        """Return a Path, or the URL of what is elsewhere as it is.
+
+        Raises:
+            InputError: It is a `file:` URL of another machine.
+        """
+        if is_elsewhere(value):
+            return value
+        if is_url(value):
+            here = "give a directory, or milvus://HOST:PORT/NAME"
+            self.fail(f"a collection cannot be at {value}; {here}", param, ctx)
+        # Before it is a Path, which takes two slashes for one.
+        path = os.fsdecode(located(value)) if str(value)[:5].lower() == "file:" else value
+        return super().convert(path, param, ctx)
 
 
 class Option(click.Option):

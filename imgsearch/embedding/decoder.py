@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -240,7 +241,7 @@ class Decoder:
         """Return the facts and the bytes that the worker finds."""
         with ExitStack() as timers:
             worker = self._started(timers)
-            timers.enter_context(_clocked(worker, self.allowance.patience))
+            timers.enter_context(_clock.running(worker, self.allowance.patience))
             fields = wanted.fields()
             if isinstance(origin, Content):
                 message, data = worker.look(fields, origin.file, origin.size)
@@ -260,7 +261,7 @@ class Decoder:
             if self._cancelled:  # set before a worker is killed: none is missed
                 worker.kill()
                 raise _CancelledError
-            timers.enter_context(_clocked(worker, worker.start_limit))
+            timers.enter_context(_clock.running(worker, worker.start_limit))
 
         worker = self._worker
         if worker is not None and not worker.is_alive():
@@ -276,13 +277,43 @@ class _CancelledError(Exception):
     """What was looked at is of interest no more."""
 
 
-@contextmanager
-def _clocked(worker: WorkerProcess, seconds: float) -> Iterator[None]:
-    """Stop a worker once its time is up."""
-    timer = threading.Timer(seconds, worker.expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+class _Clock:
+    """Stops workers whose time is up: one thread for all of them, which mostly sleeps."""
+
+    def __init__(self) -> None:
+        self._due: dict[object, tuple[float, WorkerProcess]] = {}
+        self._wakes = float("inf")  # the time until which the thread sleeps
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def running(self, worker: WorkerProcess, seconds: float) -> Iterator[None]:
+        """Stop a worker unless the context ends within so many seconds."""
+        entry, due = object(), time.monotonic() + seconds
+        with self._changed:
+            self._due[entry] = due, worker
+            if self._thread is None or not self._thread.is_alive():
+                self._wakes = due
+                self._thread = threading.Thread(target=self._watch, daemon=True)
+                self._thread.start()
+            elif due < self._wakes:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._due.pop(entry, None)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for entry, (due, worker) in list(self._due.items()):
+                    if due <= now:
+                        del self._due[entry]
+                        worker.expire()
+                self._wakes = min((due for due, _ in self._due.values()), default=float("inf"))
+                self._changed.wait(self._wakes - now if self._due else None)
+
+
+_clock = _Clock()

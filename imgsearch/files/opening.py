@@ -66,11 +66,16 @@ def opened_folder(folder: Path, *, flags: int = _SEARCH) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path, most: int | None = None) -> BufferedReader:
     """Open a regular file for reading.
 
+    Args:
+        path: Path of the file.
+        most: Maximum size in bytes; None for no limit.
+
     Raises:
-        DamagedError: it, or its folder, is a link; or it is no regular file, or nearly all holes.
+        DamagedError: it, or its folder, is a link; or it is no regular file, nearly all holes, or
+            larger than `most`.
         OSError: it cannot be opened; the error has its full path.
     """
     with opened_folder(path.parent) as folder:
@@ -81,7 +86,9 @@ def open_regular(path: Path) -> BufferedReader:
                 check_regular(path)
             raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        _check(path, os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        _check(path, status)
+        _check_size(path, status.st_size, most)
         _check_holes(path, descriptor)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -91,11 +98,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 def read_limited(path: Path, most: int) -> bytes:
     """Return the content of a regular file of at most so many bytes; raises as `open_regular`."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(size + 1) if size <= most else b""
-    if max(size, len(content)) > most:
-        raise _damaged(path, f"has {size:,} bytes, which is more than it can have")
+    with open_regular(path, most) as file:
+        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+    _check_size(path, len(content), most)
     return content
 
 
@@ -159,6 +164,11 @@ def path_of(file: BufferedReader, path: Path) -> str:
 def _check(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _damaged(path, kind_of(status))
+
+
+def _check_size(path: Path, size: int, most: int | None) -> None:
+    if most is not None and size > most:
+        raise _damaged(path, f"has {size:,} bytes, which is more than it can have")
 
 
 def _check_holes(path: Path, descriptor: int) -> None:

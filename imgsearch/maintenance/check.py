@@ -19,7 +19,7 @@ from imgsearch.maintenance.damage import Damage, Oddity, Part
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import read_file, sha256_of
-from imgsearch.storage.layout import FORMAT_VERSION, MOST, Layout, manifest_of
+from imgsearch.storage.layout import FORMAT_VERSION, MOST, MOST_MODEL, Layout, manifest_of
 from imgsearch.storage.records import Segment, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
 from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
@@ -130,7 +130,7 @@ def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage],
         reason = ALTERED if reason == "is not what its seal says" else reason
         damages.append(Damage(Part.CATALOG, layout.catalog.name, reason))
     if seal is not None and (sealed or damages):
-        reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256))
+        reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256), None)
         if reason_or_none is not None:
             damages.append(Damage(Part.COPY, layout.copy.name, reason_or_none))
     return damages, sealed
@@ -154,7 +154,8 @@ class Checker:
 
     def check(self) -> Iterator[Damage]:
         """Yield all damage; afterwards, `sound` are the segments that are as they should be."""
-        if reason := self._read(self.layout.model, bytes.fromhex(self.snapshot.model.onnx_sha256)):
+        sha256 = bytes.fromhex(self.snapshot.model.onnx_sha256)
+        if reason := self._read(self.layout.model, sha256, MOST_MODEL):
             yield Damage(Part.MODEL, self.layout.model.name, reason)
         removed = np.array(self.snapshot.removed, np.int64)
         for shard in self.snapshot.shards:
@@ -163,9 +164,9 @@ class Checker:
         yield from self._check_index(removed)
         yield from self._check_replaced()
 
-    def _read(self, path: Path, sha256: bytes) -> str | None:
+    def _read(self, path: Path, sha256: bytes, most: int | None = None) -> str | None:
         """Return what is wrong with a file, None if nothing is."""
-        reason = _altered(path, sha256)
+        reason = _altered(path, sha256, most)
         if reason is None:
             self.files += 1
             size = path.stat().st_size
@@ -272,10 +273,10 @@ def owners_of(catalog: Catalog, shard: Shard, removed: Ids) -> Ids:
     return np.sort(np.concatenate([images, removed[start:end]]))
 
 
-def _altered(path: Path, sha256: bytes) -> str | None:
+def _altered(path: Path, sha256: bytes, most: int | None) -> str | None:
     """Return what is wrong with a file, None if it has this SHA-256."""
     try:
-        return None if sha256_of(path) == sha256 else ALTERED
+        return None if sha256_of(path, most) == sha256 else ALTERED
     except FileNotFoundError:
         return "is missing"
     except DamagedError as error:

@@ -192,16 +192,20 @@ def read_file(path: Path, most: int) -> bytes:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
 
 
-def sha256_of(path: Path) -> bytes:
+def sha256_of(path: Path, most: int | None = None) -> bytes:
     """Return the SHA-256 of a file.
+
+    Args:
+        path: Path of the file.
+        most: Maximum size in bytes, beyond which nothing is read; None for no limit.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedError: it is no regular file, or a link.
+        DamagedError: it is no regular file, or a link, or larger than `most`.
         StorageError: it cannot be read.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(path, most) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except FileNotFoundError:
         raise

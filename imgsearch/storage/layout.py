@@ -21,13 +21,23 @@ from imgsearch.errors import (
     reason_of,
 )
 from imgsearch.files.opening import check_folder, check_regular, is_there, kind_of
+from imgsearch.files.sources import is_url, located
 from imgsearch.storage.files import make_folder, read_file, sha256_of, write_atomically
 
-__all__ = ["FORMAT_VERSION", "MOST", "OLDEST", "Layout", "manifest_of", "segment_name"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MOST",
+    "MOST_MODEL",
+    "OLDEST",
+    "Layout",
+    "manifest_of",
+    "segment_name",
+]
 
 FORMAT_VERSION = 5
 OLDEST = 2  # format version that `imgsearch.storage.migrations` can bring up to date
 MOST = 4_096  # bytes of a manifest, or a seal
+MOST_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot have more
 _FORMAT = "imgsearch collection"
 
 # What imgsearch itself puts into a collection: files, those that it is writing, and folders.
@@ -46,19 +56,20 @@ class Layout:
 
     @classmethod
     def at(cls, directory: str | os.PathLike[str]) -> Layout:
-        """Return the layout of a collection at a path, `~` expanded, made absolute.
+        """Return the layout of a collection at a path or a `file:` URL, made absolute.
 
         The directory itself may be a link, which is followed here and nowhere else.
 
         Raises:
-            InputError: Faiss cannot open files there.
+            InputError: it is not a path of this machine, or Faiss cannot open files there.
         """
-        try:
-            path = os.path.abspath(os.path.expanduser(os.fsdecode(directory)))
-        except TypeError:
-            raise InputError(f"{directory!r} is not the path of a collection") from None
-        if "\0" in path:
-            raise InputError(f"{path!r} is not the path of a collection: it holds a NUL")
+        found = located(directory)
+        if is_url(found):
+            raise InputError(
+                f"{os.fsdecode(found)}: a collection is a directory of this machine, or "
+                "milvus://HOST:PORT/NAME"
+            )
+        path = os.path.abspath(os.fsdecode(found))
         if os.path.islink(path):
             path = os.path.realpath(path)
         try:
@@ -172,7 +183,7 @@ class Layout:
             StorageError: it cannot be read.
         """
         try:
-            if sha256_of(self.model).hex() == sha256:
+            if sha256_of(self.model, MOST_MODEL).hex() == sha256:
                 return
         except FileNotFoundError as error:
             raise missing(error) from error

@@ -77,7 +77,10 @@ def _page_of(options: ServerOptions) -> Callable[[Request], Awaitable[Response]]
 
 def openapi(app: FastAPI, *, token: bool) -> dict[str, Any]:
     """Return the OpenAPI document, with the answers that every route may give."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    # Relative to where the document is, as a reverse proxy may have put the server below a path.
+    document = get_openapi(
+        title=app.title, version=app.version, routes=app.routes, servers=[{"url": "."}]
+    )
     schemas = document["components"]["schemas"]
     schemas["Problem"] = TypeAdapter(Problem).json_schema()
     body = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

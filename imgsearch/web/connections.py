@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from imgsearch.web.guessing import peer_of
+from imgsearch.web.hosts import peer_of
 from imgsearch.web.lingering import LINGER
 
 __all__ = ["Limits", "Standing", "connection_of", "protocol"]
@@ -160,7 +160,7 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.flow = _Flow(transport)
-        self.peer = peer_of(self.client[0] if self.client else "")
+        self.peer = peer_of(self.client)
         self.standing = Standing()
         self._held = b""  # what was read beyond the present request
         self._deaf = False  # nothing more is read

@@ -126,9 +126,7 @@ class Decoding:
         turn = lane.enter(given, peer)
         try:
             waiting = turn.decoder
-            decoder = (
-                waiting.result() if waiting.done() else await asyncio.wrap_future(waiting)
-            )
+            decoder = waiting.result() if waiting.done() else await asyncio.wrap_future(waiting)
             job = self._threads.submit(function, decoder)
         except BaseException:
             lane.leave(turn)

@@ -14,8 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsearch.web.connections import connection_of
-from imgsearch.web.guessing import Guesses, TooManyGuessesError, peer_of
-from imgsearch.web.hosts import MalformedError, Names
+from imgsearch.web.guessing import Guesses, TooManyGuessesError
+from imgsearch.web.hosts import MalformedError, Names, peer_of
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.problems import problem
 from imgsearch.web.sessions import Sessions
@@ -160,8 +160,8 @@ class Guard:
         """Tell whether this is the token, as soon as it is this client's turn to be told."""
         if connection_of(scope).known and sessions.is_token(token):
             return True  # it has shown it before: nobody who guesses can keep it waiting
-        host = (scope.get("client") or ("", 0))[0]
-        return await self._guesses.look(peer_of(host), lambda: sessions.is_token(token))
+        peer = peer_of(scope.get("client"))
+        return await self._guesses.look(peer, lambda: sessions.is_token(token))
 
     async def _log_in(self, scope: Scope, token: str, sessions: Sessions) -> Response:
         if not await self._look(scope, token, sessions):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 
 from imgsearch.errors import PicklableError
-from imgsearch.web.hosts import address_of
 from imgsearch.web.remembering import Remembered
 
-__all__ = ["Guesses", "TooManyGuessesError", "peer_of"]
+__all__ = ["Guesses", "TooManyGuessesError"]
 
 MOST_WAIT = 5.0  # seconds that somebody is kept waiting for a turn
 _PEERS = 10_000  # that are remembered
-_IPV6_HOME = 64  # bits of an address that a provider gives to a household
 
 
 class TooManyGuessesError(PicklableError):
@@ -65,13 +62,3 @@ class Guesses:
 
     def _charge(self, peer: str, now: float, seconds: float) -> None:
         self._paid.put(peer, now + max(0.0, self._debt(peer, now) + seconds))
-
-
-def peer_of(host: str) -> str:
-    """Return what stands for the machine or the household of an address."""
-    address = address_of(host)
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, _IPV6_HOME), strict=False))
-    return host

@@ -1,4 +1,4 @@
-"""Tell by the Host and Origin headers whether a request is meant for this server.
+"""Tell by the Host and Origin headers whether a request is meant for this server, and who asks.
 
 A name that is not ours may have been rebound by an attacker to our address. An address cannot be.
 """
@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Iterable
 
-__all__ = ["MalformedError", "Names", "address_of", "is_loopback", "name_in"]
+__all__ = ["MalformedError", "Names", "address_of", "is_loopback", "name_in", "peer_of"]
 
 # RFC 9112, 3.2, without user information and percent-encoding, which no client sends.
 _AUTHORITY = re.compile(
@@ -19,6 +19,7 @@ _AUTHORITY = re.compile(
 )
 _ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@\s]+)", re.IGNORECASE)
 _MOST_PORT = 65_535
+_IPV6_HOME = 64  # bits of an address that a provider gives to a household
 
 
 class MalformedError(ValueError):
@@ -86,3 +87,18 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def peer_of(client: tuple[str, int] | None) -> str:
+    """Return what stands for the machine or the household of a client.
+
+    Args:
+        client: Its address and port, as in an ASGI scope; None where they are not known.
+    """
+    host = client[0] if client else ""
+    address = address_of(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, _IPV6_HOME), strict=False))
+    return host

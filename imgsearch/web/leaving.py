@@ -9,14 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-__all__ = ["peer_of", "while_there"]
+__all__ = ["while_there"]
 
 T = TypeVar("T")
-
-
-def peer_of(request: Request) -> str:
-    """Return the address of who asks, the same for all connections of a machine."""
-    return request.client.host if request.client else ""
 
 
 async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 
 from imgsearch.web.asking import FORM, MAX_ID, read_form
 from imgsearch.web.delivery import deliver, is_known
-from imgsearch.web.leaving import peer_of, while_there
+from imgsearch.web.hosts import peer_of
+from imgsearch.web.leaving import while_there
 from imgsearch.web.problems import PROBLEMS
 from imgsearch.web.schemas import Edge, Found, Health, ImageFacts, Images, Information
 from imgsearch.web.service import Service
@@ -77,7 +78,7 @@ async def query(request: Request) -> Response:
     """
     uploads: Uploads = request.app.state.uploads
     async with uploads.form_of(request) as form:
-        answering = _service(request).query(read_form(form), peer_of(request))
+        answering = _service(request).query(read_form(form), peer_of(request.client))
         return JSONResponse(await while_there(request, answering))
 
 
@@ -94,7 +95,7 @@ async def browse(
 @api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
 async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the address has it
     """Return what is known of an image."""
-    answering = _service(request).facts(id, peer_of(request))
+    answering = _service(request).facts(id, peer_of(request.client))
     return JSONResponse(await while_there(request, answering))
 
 
@@ -135,7 +136,7 @@ async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Respon
     headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    making = _service(request).thumbnail(entry, int(size), peer_of(request))
+    making = _service(request).thumbnail(entry, int(size), peer_of(request.client))
     jpeg = await while_there(request, making)
     return Response(jpeg, headers=headers, media_type="image/jpeg")
 

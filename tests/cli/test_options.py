@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from imgsearch.collection import Collection
 from tests.small_network import make_small_collection
 
 Invoke = Callable[..., Result]
@@ -34,6 +35,25 @@ def test_the_collection_may_be_named_before_the_command_or_after_it(
     for arguments in (["-c", "indexed", *query], [*query, "-c", "indexed"]):
         assert hits(invoke(*arguments)) == 10
     assert hits(invoke("-c", "nowhere", *query, "--collection", str(indexed))) == 10
+
+
+@pytest.mark.parametrize("form", ["file:{}", "file://{}", "FILE://localhost{}", "file:///{}/"])
+def test_the_collection_may_be_named_by_any_form_of_a_file_url(
+    invoke: Invoke, indexed: Path, query: list[str], form: str
+) -> None:
+    spaced = indexed.rename(indexed.with_name("my photos"))
+    url = form.format(str(spaced).replace(" ", "%20"))
+    assert hits(invoke("-c", url, *query)) == 10
+    assert hits(invoke(*query, env={"IMGSEARCH_COLLECTION": url})) == 10
+    with Collection.open(url, device="cpu") as collection:
+        assert collection.info().images == 40
+
+
+def test_a_collection_on_another_machine_is_refused(invoke: Invoke, query: list[str]) -> None:
+    ended = invoke("-c", "file://nas/photos", *query)
+    assert (ended.exit_code, "host 'nas'" in ended.stderr) == (3, True)
+    ended = invoke("-c", "s3://bucket/photos", *query)
+    assert (ended.exit_code, "cannot be at s3://bucket/photos" in ended.stderr) == (2, True)
 
 
 def test_a_collection_that_is_named_comes_before_the_environment(

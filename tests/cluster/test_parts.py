@@ -80,7 +80,14 @@ def test_without_ray_one_line_says_what_to_install(
 
 @pytest.mark.parametrize(
     ("address", "gpus", "why"),
-    [("ray://head:10001", 0.0, "remote clients"), ("local", 1.5, "a share of one")],
+    [
+        ("ray://head:10001", 0.0, "remote clients"),
+        ("local", 1.5, "a share of one"),
+        ("head", 0.0, "'head' is not the address of a Ray cluster"),
+        ("head:ssh", 0.0, "not the address of a Ray cluster"),
+        ("head:0", 0.0, "not the address of a Ray cluster"),
+        ("", 0.0, "not the address of a Ray cluster"),
+    ],
 )
 def test_what_cannot_work_is_refused(
     address: str, gpus: float, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ import pytest
 
 from imgsearch.backends.ray import RayEngine
 from imgsearch.collection import Collection
-from imgsearch.errors import ModelError, SettingError
+from imgsearch.errors import ModelError
 from imgsearch.maintenance.verify import verify
 from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
@@ -223,7 +223,7 @@ def test_a_cluster_that_is_not_there_is_named(photos: Path, empty: Path, tmp_pat
     with (
         Collection.open(empty, device="cpu") as collection,
         RayEngine("127.0.0.1:1", staging=tmp_path) as ray,
-        pytest.raises(SettingError, match=r"no Ray cluster at 127\.0\.0\.1:1"),
+        pytest.raises(ModelError, match=r"no Ray cluster at 127\.0\.0\.1:1"),
     ):
         collection.index([photos], engine=ray)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
+import pytest
 from starlette.testclient import TestClient
 
 from imgsearch.web.options import ServerOptions
@@ -39,6 +41,19 @@ def test_the_document_has_all_that_is_there(client: TestClient) -> None:
             assert operation["description"]
 
 
+@pytest.mark.parametrize("below", ["", "/photos", "/a/b"])
+def test_the_document_leads_to_the_server_below_whatever_path_a_proxy_has_put_it(
+    client: TestClient, below: str
+) -> None:
+    described = document(client)
+    (server,) = described["servers"]
+    # OpenAPI 3.1, 4.8.5: relative to the document; clients drop the slash at the end.
+    base = urljoin(f"https://photos.example{below}/openapi.json", server["url"]).rstrip("/")
+    assert base == f"https://photos.example{below}"
+    for path in described["paths"]:
+        assert (base + path).startswith(f"https://photos.example{below}/api/v1/")
+
+
 def test_the_document_says_whether_a_token_is_needed(served: Served, indexed: Path) -> None:
     assert "security" not in document(served(indexed))
     guarded = served(indexed, token="open-sesame")
@@ -52,6 +67,7 @@ def test_whatever_is_asked_is_answered_as_it_is_declared(indexed: Path, tmp_path
     with listening(indexed, ServerOptions(cache=tmp_path / "cache")) as port:
         address = f"http://127.0.0.1:{port}/openapi.json"
         command = [sys.executable, "-m", "schemathesis.cli", "run", address, "--no-color"]
+        command += ["--url", f"http://127.0.0.1:{port}"]  # it takes "." for a part of a path
         # What is valid by the schema may make no sense yet: the left of a part is to the right.
         command += ["--exclude-checks", "positive_data_acceptance"]
         command += ["--max-examples", str(EXAMPLES), "--generation-deterministic"]

@@ -55,10 +55,13 @@ class Store:
             raise self._failure(error) from error
         self._name, self._meta = address.name, f"{address.name}_meta"
         self._loaded = False
+        self._closed = False
 
     def close(self) -> None:
-        """Disconnect."""
-        self._client.close()
+        """Disconnect; other methods raise `InputError` then."""
+        if not self._closed:
+            self._closed = True
+            self._client.close()
 
     def version(self) -> str:
         """Return the version of the server."""
@@ -307,6 +310,9 @@ class Store:
         return self._ask("query", self._name, **options)
 
     def _ask(self, request: str, *values: Any, **options: Any) -> Any:
+        if self._closed:
+            where = self.address.location
+            raise InputError(f"the collection at {where} is closed; open it again")
         try:
             return getattr(self._client, request)(*values, timeout=_SECONDS, **options)
         except self._error as error:

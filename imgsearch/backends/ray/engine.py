@@ -28,6 +28,7 @@ from imgsearch.storage.records import ModelRecord
 __all__ = ["LOCAL", "RayEngine"]
 
 LOCAL = "local"
+AUTO = "auto"
 OBJECTS = 512 << 20  # bytes of the object store of a cluster of our own: vectors to be assigned
 REACH = 10.0  # seconds
 BLOCKS = 2  # of vectors, that are being assigned for each worker
@@ -69,6 +70,11 @@ class RayEngine:
             raise SettingError(
                 f"{address} is for remote clients, which a run cannot be: start it on a machine "
                 "of the cluster, with --ray auto"
+            )
+        if address not in (LOCAL, AUTO) and not _is_host_and_port(address):
+            raise SettingError(
+                f"{address!r} is not the address of a Ray cluster; give local, auto, or HOST:PORT "
+                "of its head"
             )
         if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
             raise SettingError(f"gpus is {gpus}; it must be a share of one, or a whole number")
@@ -114,8 +120,7 @@ class RayEngine:
         What a run before has staged, and the collection does not have, is not embedded again.
 
         Raises:
-            SettingError: there is no such cluster.
-            ModelError: Ray failed, or a worker cannot have the model.
+            ModelError: there is no such cluster, Ray failed, or a worker cannot have the model.
             StorageError: the staging cannot be read or written.
         """
         recipe = Recipe(
@@ -149,8 +154,7 @@ class RayEngine:
         """Yield each block with the list of each vector: see `imgsearch.indexing.engine.Engine`.
 
         Raises:
-            SettingError: there is no such cluster.
-            ModelError: Ray failed.
+            ModelError: there is no such cluster, or Ray failed.
         """
         self._connect()
         import ray
@@ -192,7 +196,10 @@ class RayEngine:
                 ray.init(self._address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
             reason = reason_of(error)[:200]
-            raise SettingError(f"there is no Ray cluster at {self._address}: {reason}") from error
+            raise ModelError(
+                f"there is no Ray cluster at {self._address}: {reason}; start one with "
+                "`ray start --head`, or use --ray local"
+            ) from error
         self._ours = True
 
     def _workers(self) -> int:
@@ -215,10 +222,15 @@ class RayEngine:
         return min(self._asked or room, room)
 
 
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
+
+
 def _reach(address: str) -> None:
     """Raise an OSError if nothing listens at HOST:PORT: Ray would try for many minutes."""
     host, _, port = address.rpartition(":")
-    if port.isdecimal():
+    if address != AUTO:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
 
 
