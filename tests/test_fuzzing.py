@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.cli import main
+from imgsearch.cli.config import commands_of
 from imgsearch.errors import InputError
 from imgsearch.evaluation.labels import read_labels
 from imgsearch.web.options import ServerOptions
@@ -114,7 +115,7 @@ def _toml(draw: st.DrawFn) -> bytes:
     """Draw a file of our own options, each with any value."""
     tables = {
         name: [max(option.opts, key=len).lstrip("-") for option in command.params if option.opts]
-        for name, command in main.commands.items()
+        for name, command in commands_of(main).items()
     }
     lines = []
     for table in draw(st.lists(st.sampled_from(sorted(tables)), unique=True, max_size=3)):

@@ -11,7 +11,7 @@ import click
 
 from imgsearch.errors import StorageError, reason_of
 
-__all__ = ["config_path", "load_config"]
+__all__ = ["commands_of", "config_path", "load_config"]
 
 MOST = 1 << 20  # bytes of a file
 
@@ -48,10 +48,19 @@ def config_path(ctx: click.Context) -> Path | None:
     return path
 
 
+def commands_of(command: click.Command) -> dict[str, click.Command]:
+    """Return the commands of a group by their names; a command has none."""
+    if not isinstance(command, click.Group):
+        return {}
+    context = click.Context(command)
+    found = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    return {name: each for name, each in found.items() if each is not None}
+
+
 def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> dict[str, Any]:
     """Turn option names into parameter names; refuse what is neither option nor command."""
     names = _options(command)
-    commands = command.commands if isinstance(command, click.Group) else {}
+    commands = commands_of(command)
     translated: dict[str, Any] = {}
     for key, value in settings.items():
         if key in commands and isinstance(value, dict):
@@ -66,11 +75,11 @@ def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> 
 def _hint(key: str, command: click.Command) -> str:
     """Say where an option stands, or which is the nearest."""
     top = click.get_current_context().command
-    tables = {"": top, **(top.commands if isinstance(top, click.Group) else {})}
+    tables = {"": top, **commands_of(top)}
     for name, table in tables.items():
         if key in _options(table):
             return f"it belongs into [{name}]" if name else "it belongs above the tables"
-    there = [*_options(command), *(command.commands if isinstance(command, click.Group) else ())]
+    there = [*_options(command), *commands_of(command)]
     return f"did you mean {difflib.get_close_matches(key, there, n=1, cutoff=0)[0]}?"
 
 

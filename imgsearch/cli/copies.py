@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.cli.document import EDGE, Thumbnailer, figure, link, picture, write_document
+from imgsearch.cli.html import EDGE, Thumbnailer, figure, image_element, link, write_document
 from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _copies(count: int) -> str:
 
 
 def write_page(path: Path, found: Duplicates) -> bool:
-    """Write a page of all groups; see `imgsearch.cli.document.write_document`."""
+    """Write a page of all groups; see `imgsearch.cli.html.write_document`."""
     return write_document(path, _sections(found))
 
 
@@ -136,6 +136,6 @@ def _sections(found: Duplicates) -> Iterator[str]:
 
 
 def _figure(copy: Copy, of: Thumbnailer, kind: str, word: str) -> str:
-    image = picture(copy.path, os.path.basename(copy.path), of)
+    image = image_element(copy.path, os.path.basename(copy.path), of)
     facts = [*_facts(copy), *([] if word else [_likeness(copy)])]
     return figure(kind, image, word + link(copy.path), "<br>".join(filter(None, facts)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgsearch.cli import copies, options
-from imgsearch.cli.locating import locate
+from imgsearch.cli.locate import locate
 from imgsearch.cli.output import complain, counted, shown
 from imgsearch.cli.progress import CountBar
 from imgsearch.errors import InputError, SettingError

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.choice import choose
-from imgsearch.cli.evaluation import as_json as evaluation_as_json
-from imgsearch.cli.evaluation import as_text as evaluation_as_text
-from imgsearch.cli.locating import locate_any
-from imgsearch.cli.output import complain, where
+from imgsearch.cli.locate import locate_any
+from imgsearch.cli.options import choose
+from imgsearch.cli.output import complain, counted, dump, path_fields, shown, where
 from imgsearch.cli.progress import CountBar
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    from imgsearch.evaluation.evaluate import Estimate, Evaluation, Measures, WorstQuery
+
+__all__ = ["_as_json", "_as_text", "evaluate"]
+DIGITS = 6
+HITS_SHOWN = 5  # of a query; --json has k
 
 
 @click.command(
@@ -58,6 +64,128 @@ def evaluate(
     for warning in found.warnings:
         complain(f"warning: {warning}")
     place = where(directory)
-    click.echo(
-        evaluation_as_json(place, found) if as_json else evaluation_as_text(place, labels, found)
+    click.echo(_as_json(place, found) if as_json else _as_text(place, labels, found))
+
+
+def _as_json(collection: str, found: Evaluation) -> str:
+    """Return what was measured as a line of JSON."""
+    return dump(
+        {
+            **path_fields(collection, "collection"),
+            "labelled": found.labelled,
+            "images": found.images,
+            "missing": [path_fields(path) for path in found.missing],
+            "unlabelled": found.unlabelled,
+            "classes": found.classes,
+            "queries": found.queries,
+            "alone": found.alone,
+            "k": found.k,
+            "exact": _measures(found.exact),
+            "index": None if found.index is None else _measures(found.index),
+            "searched": asdict(found.searched),
+            "worst": [_worst(query) for query in found.worst],
+            "seconds": found.seconds,
+            "warnings": [path_fields(text, "warning")["warning"] for text in found.warnings],
+        }
     )
+
+
+def _as_text(collection: str, labels: str, found: Evaluation) -> str:
+    """Return what was measured: of what, a table, and the worst queries."""
+    rows = [
+        ("collection", collection),
+        ("labels", labels),
+        ("images", _images(found)),
+        ("left out", _left_out(found)),
+        ("queries", f"{found.queries:,}, each against all other labelled images"),
+        ("index", _searched(found)),
+    ]
+    lines = [f"{name:<12}{shown(value)}" for name, value in rows if value]
+    lines += ["", *_table(found), *_worst_lines(found)]
+    return "\n".join(lines)
+
+
+def _images(found: Evaluation) -> str:
+    text = f"{found.images:,} with a label, of {found.classes:,} classes"
+    if found.missing:
+        files = "file is" if len(found.missing) == 1 else "files are"
+        text += f"; {len(found.missing):,} labelled {files} not in the collection, "
+        text += f"such as {found.missing[0]}"
+    return text
+
+
+def _left_out(found: Evaluation) -> str:
+    parts = []
+    if found.unlabelled:
+        parts.append(f"as hits, {counted(found.unlabelled, 'image')} without a label")
+    if found.alone:
+        text = counted(found.alone, "image")
+        parts.append(f"as queries, {text} without another of the class")
+    return "; ".join(parts)
+
+
+def _searched(found: Evaluation) -> str:
+    if found.index is None:
+        return "none: every search is exact"
+    searched = found.searched
+    least, most = searched.nprobe
+    probed = str(least) if least == most else f"{least} to {most}"
+    parts = [f"{searched.ivf:,} queries by nprobe {probed}"] if searched.ivf else []
+    parts += [f"{searched.wide:,} by all lists"] if searched.wide else []
+    parts += [f"{searched.exact:,} by exact search"] if searched.exact else []
+    return ", ".join(parts)
+
+
+def _table(found: Evaluation) -> Iterator[str]:
+    names = ("P@1", f"P@{found.k}", f"recall@{found.k}", "mAP")
+    ways = {"exact": found.exact} | ({"index": found.index} if found.index else {})
+    yield f"{'':<12}" + "  ".join(f"{way:>6}  {'95 % interval':<16}" for way in ways).rstrip()
+    columns = [_estimates(measures) for measures in ways.values()]
+    for name, *row in zip(names, *columns, strict=True):
+        cells = (f"{each.mean:6.4f}  {each.low:.4f} to {each.high:.4f}" for each in row)
+        yield f"{name:<12}" + "  ".join(cells)
+    if found.index:
+        yield "(In the mAP of the index, what is in no list that is scanned adds 0.)"
+
+
+def _worst_lines(found: Evaluation) -> Iterator[str]:
+    if found.worst:
+        yield ""
+        yield "worst       by the average precision (AP) of exact search"
+    for query in found.worst:
+        yield f"AP {query.average_precision:.4f}   {shown(query.label)}: {shown(query.path)}"
+        for hit in query.hits[:HITS_SHOWN]:
+            verdict = "right" if hit.right else "wrong"
+            text = f"{shown(hit.label)}: {shown(hit.path)}"
+            yield f"{hit.rank:4}  {verdict}  {hit.similarity:7.4f}  {text}"
+
+
+def _estimates(measures: Measures) -> list[Estimate]:
+    return [getattr(measures, field.name) for field in fields(measures)]
+
+
+def _measures(measures: Measures) -> dict[str, Any]:
+    values: dict[str, dict[str, float]] = asdict(measures)
+    return {
+        name: {part: round(value, DIGITS) for part, value in estimate.items()}
+        for name, estimate in values.items()
+    }
+
+
+def _worst(query: WorstQuery) -> dict[str, Any]:
+    hits = [
+        {
+            "rank": hit.rank,
+            **path_fields(hit.path),
+            **path_fields(hit.label, "label"),  # it may be the name of a folder
+            "right": hit.right,
+            "similarity": round(hit.similarity, DIGITS),
+        }
+        for hit in query.hits
+    ]
+    return {
+        **path_fields(query.path),
+        **path_fields(query.label, "label"),
+        "average_precision": round(query.average_precision, DIGITS),
+        "hits": hits,
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.locating import locate
+from imgsearch.cli.locate import locate
 from imgsearch.cli.output import dump, where
 from imgsearch.cli.progress import CountBar
 from imgsearch.errors import DamagedError

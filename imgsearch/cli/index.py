@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.chatter import libraries_silenced
-from imgsearch.cli.locating import locate_any
-from imgsearch.cli.outcome import NOTHING_FOUND
-from imgsearch.cli.output import complain, shown, where
+from imgsearch.cli.locate import locate_any
+from imgsearch.cli.output import NOTHING_FOUND, complain, libraries_silenced, shown, where
 from imgsearch.cli.progress import ProgressBar
-from imgsearch.cli.reports import report_as_json, report_as_text
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import GoneError, InputError, SettingError
 from imgsearch.storage.layout import Layout
@@ -26,7 +23,18 @@ if TYPE_CHECKING:
     from imgsearch.places import AnyCollection
     from imgsearch.storage.records import Storage
 
-__all__ = ["index"]
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from imgsearch.files.kinds import OTHER
+from imgsearch.files.paths import dump, path_fields
+
+if TYPE_CHECKING:
+    from imgsearch.indexing.report import Failure, IndexReport
+
+__all__ = ["index", "report_as_json", "report_as_text"]
+FAILURES_SHOWN = 20
+KINDS_SHOWN = 8
 
 
 @click.command(epilog=options.OPPOSITES)
@@ -213,3 +221,58 @@ def _open(
         return found
     model = model or DEFAULT_MODEL
     return keeper.create(directory, model=model, weights=weights, device=device, progress=True)
+
+
+def report_as_json(collection: str, report: IndexReport) -> str:
+    """Return what an indexing run did as a line of JSON."""
+    fields = asdict(report)
+    fields["skipped_kinds"] = dict(report.skipped_kinds)
+    fields["failures"] = [_failure(failure) for failure in report.failures]
+    fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
+    return dump({"collection": collection, **fields})
+
+
+def report_as_text(report: IndexReport) -> str:
+    """Return what an indexing run did: its failures, then the sum of it."""
+    lines = [
+        f"cannot list {shown(folder.path)}: {shown(folder.reason)}" for folder in report.unreadable
+    ]
+    lines += [
+        f"failed: {shown(failure.path)}: {shown(failure.reason)}"
+        for failure in report.failures[:FAILURES_SHOWN]
+    ]
+    if len(report.failures) > FAILURES_SHOWN:
+        more = len(report.failures) - FAILURES_SHOWN
+        lines.append(f"... and {more:,} more; --json lists all")
+    if report.skipped:
+        lines.append(f"{report.skipped:,} skipped: {_kinds(report.skipped_kinds)}")
+    return "\n".join([*lines, _sum(report)])
+
+
+def _kinds(kinds: tuple[tuple[str, int], ...]) -> str:
+    """Return how many there are of each kind, the rarest ones together."""
+    named = [(kind, count) for kind, count in kinds if kind != OTHER][:KINDS_SHOWN]
+    rest = sum(count for _, count in kinds) - sum(count for _, count in named)
+    parts = [f"{count:,} {shown(kind)}" for kind, count in named]
+    return ", ".join([*parts, f"{rest:,} {OTHER}"] if rest else parts)
+
+
+def _sum(report: IndexReport) -> str:
+    always = {"indexed", "unchanged", "failed", "skipped"}
+    counts = {
+        "indexed": report.indexed,
+        "copied": report.copied,
+        "moved": report.moved,
+        "unchanged": report.unchanged,
+        "failed": report.failed,
+        "skipped": report.skipped,
+        "excluded": report.excluded,
+    }
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count or name in always]
+    gone = f"; {report.removed:,} removed" if report.removed else ""
+    out = f"; {report.left_out:,} left out" if report.left_out else ""
+    return f"{report.found:,} found: {', '.join(parts)}{gone}{out}, in {report.seconds:.1f} s"
+
+
+def _failure(failure: Failure) -> dict[str, str]:
+    return {**path_fields(failure.path), "reason": failure.reason}

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.locating import locate_any
-from imgsearch.cli.reports import info_as_json, info_as_text
-from imgsearch.cli.settings import settings_as_json, settings_as_text, settings_of
+from imgsearch.cli.locate import locate_any
+from imgsearch.cli.output import counted, shown
 from imgsearch.embedding.models import MODELS
+from imgsearch.files.paths import dump, path_fields
+from imgsearch.querying.info import info_fields
+
+if TYPE_CHECKING:
+    from imgsearch.querying.info import Info
+    from imgsearch.storage.records import IvfRecord
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from click.core import ParameterSource
+
+from imgsearch.cli.config import commands_of, config_path
 
 __all__ = ["info"]
+ENOUGH = 0.999  # recall from which on the curve is of no more interest
+LISTS_SHOWN = 12
+Source: TypeAlias = Literal["flag", "variable", "file", "default"]
+_SOURCES: dict[ParameterSource | None, Source] = {
+    ParameterSource.COMMANDLINE: "flag",
+    ParameterSource.ENVIRONMENT: "variable",
+    ParameterSource.DEFAULT_MAP: "file",
+}
 
 
 @click.command(epilog=options.OPPOSITES)
@@ -34,3 +59,237 @@ def info(
     with opened(locate_any(ctx, collection), device=device) as found:
         facts = found.info()
     click.echo(info_as_json(facts) if as_json else info_as_text(facts, list(MODELS)))
+
+
+def info_as_json(info: Info) -> str:
+    """Return what a collection holds as a line of JSON."""
+    return dump(info_fields(info))
+
+
+def info_as_text(info: Info, models: list[str]) -> str:
+    """Return what a collection holds, a fact a line."""
+    out = f", {info.excluded:,} taken out" if info.excluded else ""
+    rows = [
+        ("collection", info.directory),
+        ("size", f"{info.bytes / 1e6:,.1f} MB"),
+        (
+            "images",
+            f"{info.images:,} ({info.failed:,} files failed, {info.skipped:,} skipped{out})",
+        ),
+        *(("root", root) for root in info.roots),
+        ("left out", " ".join(map(_quoted, info.left_out))),
+        ("model", f"{info.model.name}, {info.model.dim} values an image"),
+        ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
+        *_decoder_rows(info),
+        *_index_rows(info),
+        ("faiss", info.faiss),
+        ("device", info.device),
+        ("models", ", ".join(models)),
+    ]
+    return "\n".join(f"{name:<12}{shown(value)}" for name, value in rows)
+
+
+def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
+    """Say what an older decoder means for what it made."""
+    from imgsearch.images.decode import DECODER  # not above: `imgsearch --help` needs no Pillow
+
+    if info.model.decoder < DECODER:
+        text = (
+            f"{info.model.decoder}, and this imgsearch has {DECODER}: images of more than 8 bits, "
+            "images with an ICC profile, raws and animations may have been read otherwise; "
+            "to embed all alike, index into a new collection"
+        )
+        yield "decoder", text
+
+
+def _quoted(pattern: str) -> str:
+    return shlex.quote(pattern) if " " in pattern else pattern
+
+
+def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
+    ivf, sizes = info.ivf, sorted(info.list_sizes)
+    if ivf is None:
+        yield "index", "none: every search is exact (made from 256 images on, or by --nlist)"
+        yield "promise", f"recall@10 {info.settings.recall:g}, kept by exact search"
+        return
+    kind = "IndexIVFFlat"
+    if ivf.pca is not None:
+        kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
+    each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
+    files = f", in {counted(info.segments, 'file')}" if info.segments else ""
+    yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes an image"
+    yield "promise", _promise(info, ivf)
+    yield from _curve_rows(ivf)
+    if sizes:
+        middle = sizes[len(sizes) // 2]
+        text = f"{len(sizes)} centroids with {sizes[0]} to {sizes[-1]} images, median {middle}"
+        if len(sizes) <= LISTS_SHOWN:
+            text += f": {' '.join(map(str, info.list_sizes))}"
+        yield "lists", text
+    yield "tail", f"{counted(info.tail, 'image')} not in the lists yet, searched exactly"
+
+
+def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
+    """Show recall by nprobe, a column a band, as far as it still rises."""
+    edges = sorted({step.up_to for step in ivf.curve})
+    head = "  ".join(f"to {edge**0.5:.2f}" for edge in edges)
+    bands = f" and by the distance from the nearest centroid ({head})" if len(edges) > 1 else ""
+    yield "curve", f"recall@10 by nprobe{bands}"
+    for nprobe in sorted({step.nprobe for step in ivf.curve}):
+        steps = sorted(
+            (step for step in ivf.curve if step.nprobe == nprobe), key=lambda step: step.up_to
+        )
+        recalls = "  ".join(f"{step.recall:7.3f}" for step in steps)
+        yield "", f"{nprobe:6}  {recalls}  {steps[0].milliseconds:8.2f} ms"
+        if all(step.recall >= ENOUGH for step in steps):
+            return
+
+
+def _promise(info: Info, ivf: IvfRecord) -> str:
+    """Say which recall is kept, by how many lists, and what was measured of that."""
+    text = f"recall@10 {info.settings.recall:g}"
+    if info.nprobe:
+        text += f" by {_probed(info.nprobe)}"
+    edges = sorted({step.up_to for step in ivf.curve})
+    chosen = set(zip(edges, info.nprobe, strict=False))
+    kept = [step for step in ivf.curve if (step.up_to, step.nprobe) in chosen]
+    if kept:
+        worst = min(kept, key=lambda step: step.recall_bound)
+        measured = f"measured {worst.recall:.3f}, at least {worst.recall_bound:.3f}"
+        text += f" ({measured} with 95 % confidence)"
+    if info.outgrown:
+        text += "; the images have changed much since: `imgsearch index` makes it anew"
+    return text
+
+
+def _probed(nprobe: tuple[int, ...]) -> str:
+    """Say how many lists are probed; 0 stands for exact search."""
+    lists = sorted({count for count in nprobe if count})
+    if not lists:
+        return "exact search"
+    text = "nprobe " + " to ".join(str(count) for count in dict.fromkeys((lists[0], lists[-1])))
+    away = "centroids" if len(nprobe) > 1 else "images"
+    return f"{text}, and by exact search far from all {away}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """An option of a command as it stands.
+
+    Attributes:
+        command: its name.
+        option: its longest name without dashes, as in a configuration file.
+        value: as the command gets it; None if it has none.
+        source: where the value was found.
+        where: the flag, the name of the variable or the path of the file; None for a default.
+    """
+
+    command: str
+    option: str
+    value: Any
+    source: Source
+    where: str | None
+
+
+def settings_of(ctx: click.Context) -> list[Setting]:
+    """Return the settings of all commands, those of the running one with its flags.
+
+    Click resolves them as it does for the command itself.
+
+    Args:
+        ctx: of the running command, whose parent is the group.
+
+    Raises:
+        UsageError: a variable or a file holds a value that makes no sense.
+    """
+    group = ctx.find_root()
+    commands = commands_of(group.command)
+    source = _source(group, "config")
+    where = {"flag": "--config", "variable": "IMGSEARCH_CONFIG"}.get(source)
+    settings = [Setting(str(group.info_name), "config", config_path(ctx), source, where)]
+    for name, command in commands.items():
+        own = ctx if command is ctx.command else _resolve(command, name, group)
+        settings += _settings(own, group)
+    return settings
+
+
+def _resolve(command: click.Command, name: str, group: click.Context) -> click.Context:
+    """Return the context that a command would have if it were given no flags."""
+    arguments = [part for part in command.params if isinstance(part, click.Argument)]
+    needed = ["." for argument in arguments if argument.required]
+    return command.make_context(name, needed, parent=group)
+
+
+def _settings(ctx: click.Context, group: click.Context) -> Iterator[Setting]:
+    for option in ctx.command.params:
+        if not isinstance(option, click.Option):
+            continue
+        name = str(option.name)
+        value, source = ctx.params[name], _source(ctx, name)
+        if name == "collection":
+            value = locate_any(ctx, value, make=True)
+            if source != "flag" and group.obj is not None:  # given before the command
+                source = _source(group, name)
+        flag = max(option.opts, key=len)
+        where = {"flag": flag, "variable": str(option.envvar), "file": _file(ctx)}.get(source)
+        yield Setting(str(ctx.info_name), flag.lstrip("-"), value, source, where)
+
+
+def _source(ctx: click.Context, name: str) -> Source:
+    return _SOURCES.get(ctx.get_parameter_source(name), "default")
+
+
+def _file(ctx: click.Context) -> str:
+    return os.path.abspath(config_path(ctx) or "")
+
+
+def settings_as_text(settings: Sequence[Setting]) -> str:
+    """Return a line for each setting."""
+    rows = [("command", "option", "value", "from")]
+    rows += [
+        (row.command, row.option, shown(_text(row.value)), shown(row.where or row.source))
+        for row in settings
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    )
+
+
+def settings_as_json(settings: Sequence[Setting]) -> str:
+    """Return the settings as a line of JSON."""
+    return dump(
+        {
+            "settings": [
+                {
+                    "command": row.command,
+                    "option": row.option,
+                    "value": _plain(row.value),
+                    "source": row.source,
+                    "where": row.where and path_fields(row.where)["path"],
+                }
+                for row in settings
+            ]
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | os.PathLike):
+        return path_fields(os.fspath(value))["path"]
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | ():
+            return "-"
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ", ".join(map(_text, value))
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)

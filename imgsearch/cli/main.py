@@ -9,42 +9,52 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imgsearch.cli.config import load_config
-from imgsearch.cli.duplicates import duplicates
-from imgsearch.cli.evaluate import evaluate
-from imgsearch.cli.export import export
-from imgsearch.cli.index import index
-from imgsearch.cli.info import info
+from imgsearch.cli.interrupt import end_at_once, is_left_behind
 from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
-from imgsearch.cli.query import query
-from imgsearch.cli.remove import remove
-from imgsearch.cli.serve import serve
-from imgsearch.cli.tune import tune
-from imgsearch.cli.verify import verify
-from imgsearch.cli.waiting import end_at_once, is_left_behind
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
 
+COMMANDS = (
+    "index",
+    "query",
+    "serve",
+    "duplicates",
+    "info",
+    "remove",
+    "verify",
+    "evaluate",
+    "tune",
+    "export",
+)
 INTERRUPTED = 130
 
 
 class _Group(click.Group):
     """A group that ends with the exit code of the exception that it is left by.
 
-    Its help, which is shown without any argument, too, lists the commands in the order in which
-    people need them.
+    Its help, which is also shown without any argument, lists the commands in the order in which
+    people need them. A command is the function of its module's name, imported when it is needed.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"imgsearch.cli.{cmd_name}"), cmd_name)
+        return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
@@ -126,15 +136,3 @@ def main(ctx: click.Context, collection: Path | str | None) -> None:
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     _fill_standard_streams()
     ctx.obj = collection
-
-
-main.add_command(index)
-main.add_command(query)
-main.add_command(serve)
-main.add_command(duplicates)
-main.add_command(info)
-main.add_command(remove)
-main.add_command(verify)
-main.add_command(evaluate)
-main.add_command(tune)
-main.add_command(export)

@@ -1,21 +1,32 @@
-"""The options: each stands here once, with its environment variable and its help."""
+"""The options: each is declared once, with its environment variable and its help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
-from imgsearch.cli.kinds import Decorator, Place, crop, option, switch
+from imgsearch.cli.config import config_path
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.errors import SettingError
+from imgsearch.files.sources import is_url, located
+from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.places import is_elsewhere
 
 __all__ = [
     "OPPOSITES",
     "Decorator",
+    "Option",
+    "Place",
+    "Switch",
+    "allow_host_option",
     "apply_option",
+    "choose",
     "collection_option",
     "combine_option",
     "config_option",
@@ -24,6 +35,7 @@ __all__ = [
     "copies_link_option",
     "copies_similarity_option",
     "copies_yes_option",
+    "crop",
     "crop_option",
     "csv_option",
     "depth_option",
@@ -32,12 +44,15 @@ __all__ = [
     "exclude_option",
     "exclude_self_option",
     "gpus_option",
+    "host_option",
     "html_option",
     "include_option",
     "include_self_option",
+    "insecure_option",
     "json_option",
     "k_option",
     "max_pixels_option",
+    "max_upload_option",
     "min_similarity_option",
     "model_option",
     "moved_option",
@@ -46,9 +61,12 @@ __all__ = [
     "nprobe_option",
     "nprobes_option",
     "null_option",
+    "open_option",
+    "option",
     "paths_option",
     "pca_option",
     "plot_option",
+    "port_option",
     "promise_option",
     "prune_option",
     "queries_option",
@@ -61,14 +79,146 @@ __all__ = [
     "staging_option",
     "storage_option",
     "strict_option",
+    "switch",
+    "thumbnails_option",
     "time_limit_option",
     "to_option",
+    "token_option",
     "trust_model_option",
     "unlike_option",
+    "upload_pixels_option",
     "verify_option",
     "weights_option",
     "workers_option",
 ]
+
+
+Decorator: TypeAlias = Callable[[Any], Any]
+
+
+class Place(click.Path):
+    """A path or a `file:` URL, or the URL of a collection that is not a directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a Path, or the URL of what is elsewhere as it is.
+
+        Raises:
+            InputError: It is a `file:` URL of another machine.
+        """
+        if is_elsewhere(value):
+            return value
+        if is_url(value):
+            here = "give a directory, or milvus://HOST:PORT/NAME"
+            self.fail(f"a collection cannot be at {value}; {here}", param, ctx)
+        # Before it is a Path, which takes two slashes for one.
+        path = os.fsdecode(located(value)) if str(value)[:5].lower() == "file:" else value
+        return super().convert(path, param, ctx)
+
+
+class Option(click.Option):
+    """An option; an error about its value names the variable or the file that it is from."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return what an error message calls this option."""
+        source = ctx.get_parameter_source(str(self.name)) if ctx else None
+        if source is ParameterSource.ENVIRONMENT:
+            return str(self.envvar)
+        hint = super().get_error_hint(ctx)
+        if ctx and source is ParameterSource.DEFAULT_MAP:
+            return f"{hint} in {config_path(ctx)}"
+        return hint
+
+
+class Switch(Option):
+    """An option without a value; `--no-...` undoes what a variable or a file says.
+
+    `--help` names the opposites only once, below all options.
+    """
+
+    def __init__(self, declarations: list[str], **settings: Any) -> None:
+        flag = max((name for name in declarations if name.startswith("-")), key=len)
+        with_opposite = [f"{d}/--no-{flag[2:]}" if d == flag else d for d in declarations]
+        super().__init__(with_opposite, is_flag=True, default=False, **settings)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the row of `--help`."""
+        del ctx
+        return ", ".join(self.opts), self.help or ""
+
+
+def crop(value: Any) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the box that is given, as text or as four numbers.
+
+    Raises:
+        BadParameter: it is none, or it is empty.
+    """
+    try:
+        left, top, right, bottom = map(float, value.split(",") if isinstance(value, str) else value)
+        Box(left, top, right, bottom)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(
+            f"{value!r} is no box; give left,top,right,bottom, as 0,0,0.5,1 for the left half"
+        ) from error
+    except SettingError as error:
+        raise click.BadParameter(str(error)) from error
+    return left, top, right, bottom
+
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """Return an option that a variable, IMGSEARCH_ and its name, may stand for."""
+    flag = max((name for name in names if name.startswith("-")), key=len)
+    variable = flag.lstrip("-").replace("-", "_").upper()
+    settings = {"cls": Option, "show_default": settings.get("default") is not None, **settings}
+    return click.option(*names, envvar=f"IMGSEARCH_{variable}", **settings)
+
+
+def switch(*names: str, **settings: Any) -> Decorator:
+    """Return an option without a value, whose opposite is `--no-...`."""
+    return option(*names, cls=Switch, **settings)
+
+
+#: Where an option may be given, the nearest first.
+_LEVELS = (
+    ParameterSource.COMMANDLINE,
+    ParameterSource.ENVIRONMENT,
+    ParameterSource.DEFAULT_MAP,
+)
+
+
+def choose(ctx: click.Context, *choices: tuple[str, ...]) -> str | None:
+    """Return which of some choices is to be heeded, None if none of them is given.
+
+    A flag comes before a variable, that before a file. A switch that is off is not given.
+
+    Args:
+        ctx: of the command.
+        choices: its parameters, those that go together in one tuple, which is called by the first.
+
+    Raises:
+        UsageError: two are given at the same place.
+    """
+    for level in _LEVELS:
+        here = {
+            choice[0]: name
+            for choice in choices
+            for name in choice
+            if ctx.params[name] not in (None, False) and ctx.get_parameter_source(name) is level
+        }
+        if len(here) > 1:
+            raise click.UsageError(_conflict(ctx, level, here.values()), ctx)
+        if here:
+            return next(iter(here))
+    return None
+
+
+def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) -> str:
+    options = {option.name: option for option in ctx.command.params}
+    flags = [max(options[name].opts, key=len) for name in names]
+    if level is ParameterSource.ENVIRONMENT:
+        flags = [str(options[name].envvar) for name in names]
+    where = f" in {config_path(ctx)}" if level is ParameterSource.DEFAULT_MAP else ""
+    return f"{' and '.join(flags)} exclude each other{where}: give one of them"
+
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
@@ -319,3 +469,53 @@ def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) ->
         callback=load,
         help="Read options from a TOML file; see configs/default.toml.",
     )
+
+
+_positive = click.IntRange(min=1)
+
+allow_host_option = option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests for this host, too, as a reverse proxy passes them on; repeatable.",
+)
+host_option = option(
+    "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all addresses."
+)
+insecure_option = switch(
+    "--insecure", help="Ask for no token, even if others can reach the server."
+)
+max_upload_option = option(
+    "--max-upload",
+    type=_positive,
+    metavar="MB",
+    default=64,
+    help="Refuse uploads of more megabytes.",
+)
+open_option = switch("--open", help="Open the page in a browser.")
+port_option = option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    default=8765,
+    help="Port to listen at; 0 for any that is free.",
+)
+thumbnails_option = option(
+    "--thumbnails",
+    type=_positive,
+    metavar="MB",
+    default=1_000,
+    help="Keep up to so many megabytes of thumbnails in your cache folder.",
+)
+token_option = option(
+    "--token",
+    help="Require this token, of at least 8 characters; auto makes one up and shows it. Better "
+    "given as IMGSEARCH_TOKEN, which others do not see.",
+)
+upload_pixels_option = option(
+    "--max-pixels",
+    type=_positive,
+    metavar="N",
+    default=100_000_000,
+    help="Refuse uploads of more pixels.",
+)

@@ -10,21 +10,55 @@ from typing import TYPE_CHECKING
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.answers import Crop, Request, answers
-from imgsearch.cli.chatter import libraries_silenced
-from imgsearch.cli.choice import choose
-from imgsearch.cli.forms import Form, as_csv, as_json, as_paths, as_table
-from imgsearch.cli.locating import locate_any
-from imgsearch.cli.outcome import Outcome
-from imgsearch.cli.output import shown
-from imgsearch.cli.page import write_page
-from imgsearch.cli.pictures import STDIN
+from imgsearch.cli.locate import locate_any
+from imgsearch.cli.options import choose
+from imgsearch.cli.output import Outcome, libraries_silenced, shown
+from imgsearch.cli.query_input import STDIN
 from imgsearch.images.limits import pillow_allows
 
 if TYPE_CHECKING:
     from imgsearch.querying.options import QueryOptions
 
-__all__ = ["query"]
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
+
+from imgsearch.cli.interrupt import waiting_for
+from imgsearch.cli.query_input import Picture, pictures
+from imgsearch.errors import ImageError, InputError
+
+if TYPE_CHECKING:
+    from imgsearch.ann.vectors import Vectors
+    from imgsearch.places import AnyCollection
+    from imgsearch.querying.hits import Answer
+    from imgsearch.querying.options import QueryOptions
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.cli.html import EDGE, Thumbnailer, figure, image_element, link, text, write_document
+from imgsearch.files.paths import dump, path_fields
+from imgsearch.images.crop import Box
+from imgsearch.querying.hits import answer_fields, hit_fields
+
+if TYPE_CHECKING:
+    from imgsearch.querying.hits import Hit, Search
+
+__all__ = ["Answered", "Request", "answers", "query"]
+BLOCK = 32  # queries that are searched together: an exact search reads all vectors for each block
+NAMED = 3  # of the images that were combined, in a title
+Crop: TypeAlias = tuple[float, float, float, float]
+#: What a cell begins with that a spreadsheet may take for a formula; full-width in some countries.
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+#: Lazy, so that an answer is printed as soon as it is there.
+Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
+QUERIES_SHOWN = 12  # of the images that were combined
+REMEMBERED = 512  # thumbnails, some 6 MB: the queries of a folder find the same images
 
 
 @click.command(epilog=options.OPPOSITES)
@@ -112,12 +146,308 @@ def _search_options(ctx: click.Context, k: int, min_similarity: float | None) ->
 def _form(ctx: click.Context, name: str | None) -> Form:
     match name:
         case "as_json":
-            return as_json
+            return _as_json
         case "as_csv":
-            return partial(as_csv, terminal=sys.stdout.isatty())
+            return partial(_as_csv, terminal=sys.stdout.isatty())
         case "paths" if ctx.params["null"]:
-            return partial(as_paths, end=b"\0", terminal=sys.stdout.isatty())
+            return partial(_as_paths, end=b"\0", terminal=sys.stdout.isatty())
         case "paths":
-            return partial(as_paths, terminal=sys.stdout.isatty())
+            return partial(_as_paths, terminal=sys.stdout.isatty())
         case _:
-            return as_table
+            return _as_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        images: arguments, see `imgsearch.cli.query_input.pictures`.
+        unlike: arguments; what is found is to be unlike these.
+        combine: search once for all images, not for each.
+        crop: the part of each image that is meant; None for all of it.
+        max_pixels: an image of more is refused.
+        include_self: images that are asked with may be hits, too.
+        options: how to search.
+    """
+
+    images: Sequence[str]
+    unlike: Sequence[str]
+    combine: bool
+    crop: Crop | None
+    max_pixels: int
+    include_self: bool
+    options: QueryOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, and what it answers: one image, or several `combined`; perhaps unlike others."""
+
+    like: tuple[Picture, ...]
+    unlike: tuple[Picture, ...]
+    combined: bool
+    answer: Answer
+
+    @property
+    def title(self) -> str:
+        """What was searched for, in a line for people."""
+        title = " + ".join(_names(self.like))
+        return " - ".join([title, *_names(self.unlike)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    picture: Picture
+    embedding: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    like: tuple[Picture, ...]
+    unlike: tuple[Picture, ...]
+    embedding: Vectors
+
+
+def answers(collection: AnyCollection, request: Request, outcome: Outcome) -> Iterator[Answered]:
+    """Answer a request, lazily and in bounded memory, however many images there are.
+
+    An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
+    """
+    unlike = list(_embed(collection, request.unlike, None, request.max_pixels, outcome))
+    if outcome.code:
+        return  # without these it would be another question
+    like = _embed(collection, request.images, request.crop, request.max_pixels, outcome)
+    if request.combine:
+        like_all = list(like)
+        groups = iter([like_all] if like_all else [])
+    else:
+        groups = ([one] for one in like)
+    told_empty = False
+    while block := list(islice(groups, BLOCK)):
+        for answered in _search(collection, request, _combine(collection, block, unlike, outcome)):
+            if not answered.answer.hits:
+                empty = not collection.entries.after(0, 1)
+                if not (empty and told_empty):
+                    outcome.miss(_why_nothing(collection, answered, request))
+                told_empty = empty
+            yield answered
+
+
+def _embed(
+    collection: AnyCollection,
+    arguments: Sequence[str],
+    crop: Crop | None,
+    max_pixels: int,
+    outcome: Outcome,
+) -> Iterator[_Embedded]:
+    for argument in arguments:
+        empty = True
+        for picture in pictures(argument):
+            if isinstance(picture, InputError):
+                outcome.refuse(picture)
+                empty = False
+                continue
+            try:
+                (embedding,) = waiting_for(
+                    collection.embed, [picture.source], crop=crop, max_pixels=max_pixels
+                )
+            except ImageError as error:
+                if picture.listed and not error.recognised:
+                    continue
+                outcome.refuse(InputError(f"{picture.name}: {error.reason}"))
+            else:
+                yield _Embedded(picture, embedding)
+            empty = False
+        if empty:
+            outcome.refuse(InputError(f"{argument}: there is no image in this folder"))
+
+
+def _combine(
+    collection: AnyCollection,
+    groups: list[list[_Embedded]],
+    unlike: list[_Embedded],
+    outcome: Outcome,
+) -> Iterator[_Query]:
+    """Make each group of images one query."""
+    for group in groups:
+        embeddings = [one.embedding for one in group]
+        embedding = embeddings[0]
+        if len(group) > 1 or unlike:
+            try:
+                embedding = collection.combine(embeddings, unlike=[one.embedding for one in unlike])
+            except InputError as error:
+                outcome.refuse(error)
+                continue
+        yield _Query(_pictures(group), _pictures(unlike), embedding)
+
+
+def _search(
+    collection: AnyCollection, request: Request, queries: Iterable[_Query]
+) -> Iterator[Answered]:
+    queries = list(queries)
+    options = request.options.copy()
+    if not request.include_self:
+        options["exclude"] = [
+            [picture.path for picture in query.like + query.unlike if picture.path != STDIN]
+            for query in queries
+        ]
+    found = collection.answer([query.embedding for query in queries], **options)
+    for query, answer in zip(queries, found, strict=True):
+        yield Answered(query.like, query.unlike, request.combine, answer)
+
+
+def _pictures(group: list[_Embedded]) -> tuple[Picture, ...]:
+    return tuple(one.picture for one in group)
+
+
+def _names(pictures: Sequence[Picture]) -> list[str]:
+    names = [picture.name for picture in pictures[:NAMED]]
+    if len(pictures) > NAMED:
+        names.append(f"{len(pictures) - NAMED:,} more")
+    return names
+
+
+def _why_nothing(collection: AnyCollection, answered: Answered, request: Request) -> str:
+    asked = len(answered.like) + len(answered.unlike)
+    images = len(collection.entries.after(0, asked + 1))  # or fewer than that
+    if not images:
+        return "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
+    other = "image" if request.include_self else "other image"
+    least = request.options.get("min_similarity")
+    if least is not None:
+        why = f"no {other} has a similarity of {least:.15g} or more"
+    elif images <= asked:
+        why = f"the collection holds no {other}"
+    else:
+        why = f"the inverted lists that were searched hold no {other}; --exact compares with all"
+    return f"nothing found for {answered.title}: {why}"
+
+
+def _as_table(answers: Iterable[Answered]) -> Iterator[str]:
+    """Yield a table for each answer with a hit."""
+    for number, answered in enumerate(one for one in answers if one.answer.hits):
+        lines = [shown(answered.title), "   #  similarity  distance  path"]
+        lines += [
+            f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}  {shown(hit.path)}"
+            for hit in answered.answer.hits
+        ]
+        yield ("\n" if number else "") + "\n".join(lines) + "\n"
+
+
+def _as_json(answers: Iterable[Answered]) -> Iterator[str]:
+    """Yield a line of JSON for each answer, paths absolute."""
+    for answered in answers:
+        yield dump({**_asked(answered), **answer_fields(answered.answer)}) + "\n"
+
+
+def _as_paths(
+    answers: Iterable[Answered], end: bytes = b"\n", *, terminal: bool = False
+) -> Iterator[bytes]:
+    """Yield the path of each hit, its bytes as they are, and `end` behind it.
+
+    Args:
+        answers: to be printed.
+        end: of a path.
+        terminal: escape what a terminal would obey.
+    """
+    for answered in answers:
+        for hit in answered.answer.hits:
+            yield (shown(hit.path).encode() if terminal else os.fsencode(hit.path)) + end
+
+
+def _as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:
+    """Yield a header and a row for each hit (RFC 4180, UTF-8), paths as in JSON; no formulas.
+
+    Args:
+        answers: to be printed.
+        terminal: escape what a terminal would obey.
+    """
+    text: Callable[[str], str] = shown if terminal else str
+    yield _row("query", "rank", "id", "path", "distance", "similarity")
+    for answered in answers:
+        asked = answered.title if answered.combined else answered.like[0].path
+        query = text(path_fields(asked)["path"])
+        for hit in answered.answer.hits:
+            fields = hit_fields(hit)
+            path = text(fields["path"])
+            yield _row(query, hit.rank, hit.id, path, fields["distance"], fields["similarity"])
+
+
+def _row(*values: str | float) -> bytes:
+    row = io.StringIO(newline="")
+    csv.writer(row).writerow([_guarded(v) if isinstance(v, str) else v for v in values])
+    return row.getvalue().encode()
+
+
+def _guarded(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe is put before it.
+
+    After OWASP, "CSV Injection". A mere `-`, as stdin is called, is none.
+    """
+    return f"'{text}" if len(text) > 1 and text.lstrip(" ")[:1] in _FORMULA else text
+
+
+def _asked(answered: Answered) -> dict[str, Any]:
+    if answered.combined:
+        fields: dict[str, Any] = {"queries": _paths(answered.like)}
+    else:
+        fields = dict(path_fields(answered.like[0].path, "query"))
+    if answered.combined or answered.unlike:
+        fields["unlike"] = _paths(answered.unlike)
+    return fields
+
+
+def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
+    return [path_fields(picture.path) for picture in pictures]
+
+
+def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> bool:
+    """Write a page of answers, which are computed meanwhile; see `write_document`.
+
+    Args:
+        path: of the page.
+        answers: to be shown.
+        crop: the part of each image that was searched for.
+        max_pixels: there is no thumbnail of an image of more.
+    """
+    return write_document(path, _sections(answers, crop, max_pixels))
+
+
+def _sections(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> Iterator[str]:
+    from imgsearch.images.render import thumbnail
+
+    of_unlike = partial(thumbnail, longest=EDGE, max_pixels=max_pixels)
+    of_query = partial(of_unlike, crop=Box(*crop) if crop else None)
+    of_hit = lru_cache(REMEMBERED)(of_unlike)
+    for answered in answers:
+        yield f"<section>\n<h2>{text(answered.title)}</h2>\n"
+        yield f"<p>{_how(answered.answer.search, len(answered.answer.hits))}</p>\n<ol>\n"
+        yield from _queries(answered.like, "query", of_query)
+        yield from _queries(answered.unlike, "unlike", of_unlike)
+        for hit in answered.answer.hits:
+            yield _hit(hit, of_hit)
+        yield "</ol>\n</section>\n"
+
+
+def _queries(pictures: tuple[Picture, ...], label: str, of: Thumbnailer) -> Iterator[str]:
+    for query in pictures[:QUERIES_SHOWN]:
+        linked = link(query.path) if query.path != STDIN else "stdin"
+        yield figure("query", image_element(query.source, query.name, of), f"{label} {linked}", "")
+    if len(pictures) > QUERIES_SHOWN:
+        more = len(pictures) - QUERIES_SHOWN
+        yield figure("query", f'<div class="none">and {more:,} more</div>', label, "")
+
+
+def _hit(hit: Hit, of: Thumbnailer) -> str:
+    image = image_element(hit.path, os.path.basename(hit.path), of)
+    facts = f"similarity {hit.similarity:.4f}<br>distance {hit.distance:.4f}"
+    return figure("hit", image, f"{hit.rank}. {link(hit.path)}", facts)
+
+
+def _how(search: Search, count: int) -> str:
+    images = {0: "nothing found", 1: "1 image"}.get(count, f"{count:,} images")
+    if search.kind == "exact":
+        return f"{images}, compared with every image of the collection"
+    recall = f", recall@10 {search.recall:.3f} expected" if search.recall is not None else ""
+    return f"{images}, {search.nprobe:,} inverted lists searched{recall}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.locating import locate_any
+from imgsearch.cli.locate import locate_any
 from imgsearch.cli.output import counted, dump, path_fields, where
 
 __all__ = ["remove"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from imgsearch.cli import options, server_options
-from imgsearch.cli.chatter import libraries_silenced
-from imgsearch.cli.locating import locate_any
-from imgsearch.cli.output import shown, where
+from imgsearch.cli import options
+from imgsearch.cli import options as server_options
+from imgsearch.cli.locate import locate_any
+from imgsearch.cli.output import libraries_silenced, shown, where
 from imgsearch.errors import PackageError
 
 __all__ = ["serve"]

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from imgsearch.cli import options
-from imgsearch.cli.locating import locate
-from imgsearch.cli.plot import check_plot, draw
+from imgsearch.cli.locate import locate
+from imgsearch.cli.output import dump, path_fields
 from imgsearch.cli.progress import CountBar
-from imgsearch.cli.sweep import as_json as sweep_as_json
-from imgsearch.cli.sweep import as_text as sweep_as_text
 
-__all__ = ["tune"]
+if TYPE_CHECKING:
+    from imgsearch.evaluation.tune import Sweep
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.errors import SettingError, StorageError, reason_of
+from imgsearch.storage.files import user_cache
+
+if TYPE_CHECKING:
+    from imgsearch.evaluation.tune import Sweep
+
+__all__ = ["_as_json", "_as_text", "_check_plot", "_draw", "tune"]
+COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms a query")
+KINDS = (".png", ".svg")
+MARKERS = "osD^vP*X"  # so that lines can be told apart without colours, too
+PROBES = "nprobe (inverted lists scanned)"
 
 
 @click.command(
@@ -51,7 +68,7 @@ def tune(
     from imgsearch.storage.layout import Layout
     from imgsearch.storage.migrations import migrate
 
-    files = check_plot(plot) if plot else []
+    files = _check_plot(plot) if plot else []
     directory = locate(ctx, collection)
     if apply:
         migrate(Layout.at(directory))
@@ -66,11 +83,136 @@ def tune(
             progress=bar,
         )
     if sweep.trials:
-        text = sweep_as_text(sweep)
-        click.echo(sweep_as_json(str(directory.absolute()), sweep) if as_json else text)
-        draw(sweep, files)
+        text = _as_text(sweep)
+        click.echo(_as_json(str(directory.absolute()), sweep) if as_json else text)
+        _draw(sweep, files)
     if not sweep.complete:
         raise KeyboardInterrupt("the collection is as it was")
     if apply:
         apply_sweep(directory, sweep, device=device)
         click.echo("applied: the index was made anew", err=True)
+
+
+def _as_json(collection: str, sweep: Sweep) -> str:
+    """Return what was measured as a line of JSON."""
+    choice = None if sweep.choice is None else asdict(sweep.choice)
+    return dump({**path_fields(collection, "collection"), **asdict(sweep), "choice": choice})
+
+
+def _as_text(sweep: Sweep) -> str:
+    """Return the table of what was measured, and what is recommended."""
+    rows = [COLUMNS]
+    for trial in sweep.trials:
+        for number, point in enumerate(trial.points):
+            first = (f"{trial.nlist:,}", f"{trial.build_seconds:.2f}") if not number else ("", "")
+            rows.append(
+                (
+                    *first,
+                    f"{point.nprobe:,}",
+                    f"{point.recall:.4f}",
+                    f"{point.bound:.4f}",
+                    f"{point.distance:.4f}",
+                    f"{point.milliseconds:.3f}",
+                )
+            )
+    exact = f"{sweep.exact_distance:.4f}", f"{sweep.exact_milliseconds:.3f}"
+    rows.append(("exact", "", "", "1.0000", "1.0000", *exact))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    about = (
+        f"{sweep.images:,} images; {sweep.queries:,} of them, held out of training, are the "
+        "queries, all at once"
+    )
+    return "\n".join([*table, about, _recommendation(sweep)])
+
+
+def _recommendation(sweep: Sweep) -> str:
+    choice = sweep.choice
+    if choice is None:
+        return f"nothing of this keeps recall@10 {sweep.recall:g}: let nprobe be larger"
+    return (
+        f"recommended for recall@10 {sweep.recall:g}: --nlist {choice.nlist}, where nprobe "
+        f"{choice.point.nprobe} is the fastest that keeps it"
+    )
+
+
+def _check_plot(path: Path) -> list[Path]:
+    """Return the files to _draw: `path` itself, or with both kinds where its name has neither.
+
+    Raises:
+        SettingError: there is no folder for them.
+    """
+    if not path.parent.is_dir():
+        raise SettingError(f"there is no folder {path.parent} for the plot; make it first")
+    if path.suffix.lower() in KINDS:
+        return [path]
+    return [path.with_name(path.name + kind) for kind in KINDS]
+
+
+def _draw(sweep: Sweep, paths: list[Path]) -> None:
+    """Draw build time against nlist; recall, distance and time against nprobe, a line a nlist.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache of fonts
+    # It would make folders of its own below the user's cache and configuration.
+    os.environ.setdefault("MPLCONFIGDIR", str(user_cache("matplotlib")))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure.suptitle(
+        f"nlist and nprobe on {sweep.images:,} images, {sweep.queries:,} held-out queries, k = 10"
+    )
+    (build, recall), (distance, time) = figure.subplots(2, 2)
+    build.plot(
+        [trial.nlist for trial in sweep.trials],
+        [trial.build_seconds for trial in sweep.trials],
+        "o-",
+        color="black",
+    )
+    build.set_ylim(bottom=0)
+    _label(build, "nlist (centroids)", "build time (s)")
+    _lines(recall, sweep, "recall")
+    recall.axhline(sweep.recall, color="grey", linestyle=":", label=f"asked for: {sweep.recall:g}")
+    _label(recall, PROBES, "recall@10")
+    _lines(distance, sweep, "distance")
+    distance.axhline(sweep.exact_distance, color="grey", linestyle="--", label="exact search")
+    _label(distance, PROBES, "mean L2 distance of the hits")
+    _lines(time, sweep, "milliseconds")
+    time.axhline(sweep.exact_milliseconds, color="grey", linestyle="--", label="exact search")
+    time.set_yscale("log")
+    _label(time, PROBES, "time a query (ms)")
+    for axes in (recall, distance, time):
+        axes.legend(fontsize="small")
+    for path in paths:
+        try:
+            figure.savefig(path, dpi=120)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
+
+
+def _lines(axes: Any, sweep: Sweep, name: str) -> None:
+    from matplotlib import colormaps
+
+    shades = colormaps["viridis"].resampled(len(sweep.trials) + 1)  # the last is too pale
+    for number, trial in enumerate(sweep.trials):
+        axes.plot(
+            [point.nprobe for point in trial.points],
+            [getattr(point, name) for point in trial.points],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4,
+            color=shades(number),
+            label=f"nlist {trial.nlist:,}",
+        )
+
+
+def _label(axes: Any, across: str, up: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(visible=True, alpha=0.3)

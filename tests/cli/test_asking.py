@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgsearch.cli import main
-from imgsearch.cli.answers import BLOCK
-from imgsearch.cli.pictures import Picture, pictures
+from imgsearch.cli.query import BLOCK
+from imgsearch.cli.query_input import Picture, pictures
 from imgsearch.collection import Collection
 from tests.pictures import picture, save_pictures
 from tests.privileges import give_away, ordinary_folder, ordinary_user

@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.cli import main
+from imgsearch.cli.config import commands_of
 
 Invoke = Callable[..., Result]
 
@@ -60,7 +61,7 @@ def test_the_help_of_a_command_begins_with_the_options_that_people_use(
 
 def test_every_option_has_a_help_text_and_a_variable_and_every_switch_an_opposite() -> None:
     assert isinstance(main, click.Group)
-    for command in main.commands.values():
+    for command in commands_of(main).values():
         for option in command.params:
             if isinstance(option, click.Option):
                 assert option.help, option

@@ -12,6 +12,7 @@ import click
 from click.testing import Result
 
 from imgsearch.cli import main
+from imgsearch.cli.config import commands_of
 
 Invoke = Callable[..., Result]
 Row = dict[str, Any]
@@ -30,7 +31,7 @@ def test_every_option_of_every_command_is_there_without_a_collection(invoke: Inv
     assert isinstance(main, click.Group)
     expected = {
         (name, max(option.opts, key=len).lstrip("-"))
-        for name, command in main.commands.items()
+        for name, command in commands_of(main).items()
         for option in command.params
         if isinstance(option, click.Option)
     }

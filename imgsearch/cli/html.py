@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
+from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.output import shown
-from imgsearch.cli.waiting import waiting_for
 from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
 from imgsearch.files.sources import is_url
 from imgsearch.storage.files import Sink, write_atomically
 
-__all__ = ["EDGE", "Thumbnailer", "figure", "link", "picture", "text", "write_document"]
+__all__ = ["EDGE", "Thumbnailer", "figure", "image_element", "link", "text", "write_document"]
 
 EDGE = 256  # pixels of the longer edge of a thumbnail
 
@@ -119,7 +119,7 @@ def figure(kind: str, image: str, caption: str, facts: str) -> str:
     )
 
 
-def picture(source: str | bytes, name: str, of: Thumbnailer) -> str:
+def image_element(source: str | bytes, name: str, of: Thumbnailer) -> str:
     """Return a thumbnail, or why there is none."""
     try:
         jpeg = waiting_for(of, source)
