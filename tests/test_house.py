@@ -146,14 +146,6 @@ def test_every_configuration_file_is_accepted(path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_the_readme_documents_every_command_and_every_exit_code() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name in commands_of(main):
-        assert f"imgsearch {name}" in readme
-    for code in (0, 1, 2, 3, 4, 5, 6, 7, 130):
-        assert re.search(rf"^\| {code} \|", readme, re.M), code
-
-
 def test_the_changelog_tells_of_this_version() -> None:
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
