@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.embedding.models import build, find_network
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
@@ -123,10 +124,8 @@ def run_pipeline(job: Job) -> Run:
         job.paths,
         wanted=lambda *_: True,  # the same photographs over and over, each embedded each time
         model=job.onnx,
-        input_size=network.input_size,
-        dim=network.dim,
+        shapes=Shapes(network.input_size, network.dim),
         workers=job.workers,
-        time_limit=60.0,
     )
     begun, ended, rows = 0.0, 0.0, []
     for number, outcome in enumerate(outcomes, 1):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Literal, TypeAlias, Unpack, overload
 
 from imgsearch.ann.vectors import Vectors, combine
 from imgsearch.embedding.models import DEFAULT_MODEL
-from imgsearch.embedding.pipeline import cores
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import MAX_PIXELS, Limits
 from imgsearch.indexing.create import check_model, create
-from imgsearch.indexing.engine import Engine
+from imgsearch.indexing.options import IndexKeywords, IndexOptions
 from imgsearch.indexing.remove import remove
-from imgsearch.indexing.report import IndexReport, Progress
-from imgsearch.indexing.update import UpdateOptions, update
+from imgsearch.indexing.report import IndexReport
+from imgsearch.indexing.update import update
 from imgsearch.maintenance.describe import describe
-from imgsearch.querying.embedder import open_on_gpus
 from imgsearch.querying.entries import Entries
 from imgsearch.querying.hits import Answer, Hit, HitArrays
 from imgsearch.querying.info import Info
@@ -31,13 +29,12 @@ from imgsearch.querying.options import (
     QueryOptions,
     SearchOptions,
     paths_of,
-    patterns_of,
     queries_of,
+    whole,
 )
 from imgsearch.querying.search import Searcher
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate, open_catalog
-from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Collection"]
@@ -135,21 +132,7 @@ class Collection:
     def index(
         self,
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-        *,
-        nlist: int | None = None,
-        recall: float | None = None,
-        storage: Storage | None = None,
-        pca: int | None = None,
-        prune: bool = False,
-        moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
-        exclude: str | Iterable[str] = (),
-        include: str | Iterable[str] = (),
-        rehash: bool = False,
-        workers: int | None = None,
-        time_limit: float = 60.0,
-        max_pixels: int = MAX_PIXELS,
-        engine: Engine | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[IndexKeywords],
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
@@ -157,22 +140,7 @@ class Collection:
 
         Args:
             paths: files, folders or URLs, which become roots; none for those that there are.
-            nlist: centroids from now on. None for what was given before, else by the images.
-            recall: recall@10 that queries keep from now on, unless they ask for another. None for
-                what was given before, at first 0.95.
-            storage: what the index holds from now on: "flat", the embeddings, or "compact", a byte
-                for each value that PCA leaves of them. None for what was before, at first "flat".
-            pca: values that PCA leaves from now on. None for what was given before, at first 256.
-            prune: drop images whose files are gone even if a drive may be unplugged.
-            moved: where a root was, and where it is now.
-            exclude: patterns to leave out from now on; see `imgsearch.files.exclusions`.
-            include: patterns, of these or the default ones, to be in force no more.
-            rehash: read every file again, even if its size, times and inode are as they were.
-            workers: processes; None for one a core.
-            time_limit: seconds that a file may take before it is given up.
-            max_pixels: an image of more is refused; a worker's memory is limited accordingly.
-            engine: works instead of this machine, like an `imgsearch.backends.ray.RayEngine`.
-            progress: called now and then.
+            options: Keywords, which `imgsearch.indexing.options.IndexOptions` documents.
 
         Raises:
             InputError: a path does not exist, or does not hold what has moved.
@@ -184,30 +152,18 @@ class Collection:
             ModelError: the model or its device cannot be had.
         """
         self._catalog.check_open()
-        given = paths_of(paths)
+        settings, given = IndexOptions.of(**options), paths_of(paths)
         device = pick_device(self._device)
         migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:
-            options = UpdateOptions(
-                nlist=nlist,
-                recall=recall,
-                storage=storage,
-                pca=pca,
-                prune=prune,
-                moved=moved,
-                exclude=patterns_of(exclude),
-                include=patterns_of(include),
-                rehash=rehash,
-                workers=cores() if workers is None else workers,
-                time_limit=time_limit,
-                max_pixels=max_pixels,
+            return update(
+                self._layout,
+                catalog,
+                given,
+                settings,
                 device=device,
-                gpu=None if device == "cpu" or engine else open_on_gpus(self._model, device),
                 trust_model=self._trust_model,
-                engine=engine,
-                progress=progress,
             )
-            return update(self._layout, catalog, given, options)
 
     def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
         """Take images out until `index` is given the same name; return how many. Files stay.
@@ -307,7 +263,8 @@ class Collection:
             SettingError: the box is empty.
         """
         box = None if crop is None else Box.of(crop)
-        return self._searcher.embed(queries, box, max_pixels)
+        limits = Limits(whole("max_pixels", max_pixels, 1))
+        return self._searcher.embed(queries, box, limits)
 
     def combine(
         self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None

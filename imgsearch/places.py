@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Unpack, cast
 
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
     from imgsearch.backends.milvus.export import Transfer
     from imgsearch.evaluation.evaluate import Evaluation
-    from imgsearch.indexing.engine import Engine
-    from imgsearch.indexing.report import IndexReport, Progress
+    from imgsearch.indexing.options import IndexKeywords
+    from imgsearch.indexing.report import IndexReport
     from imgsearch.querying.hits import Answer
     from imgsearch.querying.info import Info
     from imgsearch.querying.options import Query, QueryOptions
@@ -85,21 +85,7 @@ class AnyCollection(Protocol):
     def index(
         self,
         paths: _Paths = ...,
-        *,
-        nlist: int | None = ...,
-        recall: float | None = ...,
-        storage: Literal["flat", "compact"] | None = ...,
-        pca: int | None = ...,
-        prune: bool = ...,
-        moved: tuple[Location, Location] | None = ...,
-        exclude: str | Iterable[str] = ...,
-        include: str | Iterable[str] = ...,
-        rehash: bool = ...,
-        workers: int | None = ...,
-        time_limit: float = ...,
-        max_pixels: int = ...,
-        engine: Engine | None = ...,
-        progress: Callable[[Progress], None] | None = ...,
+        **options: Unpack[IndexKeywords],
     ) -> IndexReport:
         """Bring it up to date with the files under `paths`."""
         ...

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
-from imgsearch.indexing import update
+from imgsearch.indexing import engine
 from imgsearch.maintenance import sample
 from tests import harm as harming
 from tests.accounts import age, did
@@ -189,7 +189,7 @@ def other_tree(collection: Collection, tmp_path: Path) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let indexing and verification embed in this process: no worker has to start."""
-    monkeypatch.setattr(update, "embed_files", embed_here())
+    monkeypatch.setattr(engine, "embed_files", embed_here())
     monkeypatch.setattr(sample, "decoders", decoders_here)
 
 

@@ -12,9 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from imgsearch.ann.vectors import Vectors
-from imgsearch.backends.milvus import collection as milvus_collection
 from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
-from imgsearch.indexing import update
+from imgsearch.indexing import engine
 from imgsearch.places import AnyCollection, keeper_of, opened
 from imgsearch.querying.hits import Answer
 from tests.accounts import age, did
@@ -38,8 +37,7 @@ class Contract:
 
     @pytest.fixture(autouse=True)
     def _embedded_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (update, milvus_collection):
-            monkeypatch.setattr(module, "embed_files", embed_here())
+        monkeypatch.setattr(engine, "embed_files", embed_here())
 
     @pytest.fixture
     def pictures(self, tmp_path: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError
@@ -33,14 +34,16 @@ def embed_here(
         *,
         wanted: Callable[[str, bytes], bool],
         model: Path,
-        input_size: int,
+        shapes: Shapes,
         **_: Any,
     ) -> Generator[Outcome, None, None]:
         paths = iter(paths)
         while window := list(islice(paths, ahead or order.choice((1, 3, 100)))):
             places = list(range(len(window)))
             order.shuffle(places)
-            outcomes = {place: _embed(window[place], wanted, model, input_size) for place in places}
+            outcomes = {
+                place: _embed(window[place], wanted, model, shapes.input_size) for place in places
+            }
             for place in range(len(window)):
                 yield outcomes[place]
 

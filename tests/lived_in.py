@@ -13,7 +13,7 @@ import numpy as np
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.embedding.export import Exported
-from imgsearch.indexing import commit, fold, update
+from imgsearch.indexing import commit, engine, fold
 from imgsearch.maintenance import repair, sample
 from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
@@ -71,7 +71,7 @@ def in_this_process() -> Iterator[None]:
             for name, value in values.items():
                 patches.enter_context(mock.patch.object(module, name, value))
 
-        patch(update, embed_files=embed_here())
+        patch(engine, embed_files=embed_here())
         patch(repair, embed_files=embed_here(), export=_export)
         patch(sample, decoders=decoders_here)
         patch(commit, COMMIT_SECONDS=600.0)

@@ -19,7 +19,7 @@ import psutil
 
 from imgsearch.collection import Collection
 from imgsearch.errors import ImgsearchError
-from imgsearch.indexing import commit, compact, fold, update
+from imgsearch.indexing import commit, compact, engine, fold
 from imgsearch.querying import view
 from imgsearch.querying.options import QueryOptions
 from tests.embedding_here import embed_here
@@ -140,7 +140,7 @@ def often() -> None:
     compact.SMALL = 16
     fold.IVF_FROM, fold.TAIL_LEAST, fold.TAIL_MOST, fold.SEGMENTS = 30, 4, 10, 3
     view.MAPPED, view.TAIL_KEPT = 4, 1_000
-    setattr(update, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
+    setattr(engine, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
 
 
 def tell(value: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
-from imgsearch.indexing import update
+from imgsearch.indexing import engine
 from tests.accounts import age, did, files_in, holds, ids_in
 from tests.embedding_here import embed_here
 from tests.pictures import picture, save_pictures
@@ -177,7 +177,7 @@ def test_files_just_written_are_hashed_once_more_and_then_left_alone(
 
         return embed_here()(heard(), **settings)
 
-    monkeypatch.setattr(update, "embed_files", listen)
+    monkeypatch.setattr(engine, "embed_files", listen)
     for fate in ("indexed", "unchanged"):
         assert did(collection.index(tree)) == {fate: 12}
     assert sorted(hashed) == sorted([*map(str, files_in(tree))] * 2)
@@ -283,7 +283,7 @@ def test_if_a_file_cannot_be_read_by_chance_its_copies_are_embedded(
         shutil.copy(tree / "0000.jpg", tree / name)
     with monkeypatch.context() as context:
         refused = Refused("cannot be read: Input/output error", transient=True)
-        context.setattr(update, "embed_files", refusing("0000.jpg", refused))
+        context.setattr(engine, "embed_files", refusing("0000.jpg", refused))
         report = collection.index(tree)
     assert report.failed == 1
     assert report.indexed + report.copied == 13
@@ -325,7 +325,7 @@ def test_an_image_that_was_replaced_and_then_found_elsewhere_is_not_lost(
         path.unlink()
         (indexed_tree / "below" / "new.jpg").write_bytes(content)
 
-    monkeypatch.setattr(update, "embed_files", meanwhile("/0000.jpg", move))
+    monkeypatch.setattr(engine, "embed_files", meanwhile("/0000.jpg", move))
     assert did(collection.index()) == {"indexed": 1, "copied": 1, "unchanged": 11}
     assert str(indexed_tree / "below" / "new.jpg") in ids_in(collection)
     collection.index()
@@ -337,7 +337,7 @@ def test_a_file_that_is_renamed_behind_the_back_of_the_run_is_not_lost(
 ) -> None:
     age(indexed_tree / "0000.jpg")
     old, new = indexed_tree / "0001.png", indexed_tree / "below" / "new.png"
-    monkeypatch.setattr(update, "embed_files", meanwhile("/0000.jpg", lambda: old.rename(new)))
+    monkeypatch.setattr(engine, "embed_files", meanwhile("/0000.jpg", lambda: old.rename(new)))
     assert did(collection.index())["moved"] == 1
     assert str(new) in ids_in(collection)
     collection.index()

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError, InputError
 from imgsearch.files import listing
-from imgsearch.indexing import commit, update
+from imgsearch.indexing import commit, engine
 from imgsearch.indexing.report import IndexReport, Progress
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
@@ -53,7 +53,7 @@ PICK = st.integers(0, 10**6)
 
 #: So that a few files are many; in killed processes, too.
 SMALL: list[tuple[Any, str, object]] = [
-    (update, "embed_files", embed_here(seed=1)),
+    (engine, "embed_files", embed_here(seed=1)),
     (listing, "BLOCK", 2),
     (commit, "COMMIT_FILES", 2),
 ]

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.collection import Collection
-from imgsearch.images.limits import memory_of
+from imgsearch.images.limits import Limits
 from tests.accounts import age, did
 from tests.embedding.pictures import encode, photo
 from tests.harm import Harm
@@ -102,7 +102,7 @@ def test_hostile_files_are_all_accounted_for_in_bounded_memory_and_time(
     assert report["found"] == count
     assert report["indexed"] > count / 8
     assert not any("crash" in each["reason"] for each in report["failures"])
-    assert run.peak < 3 * AT_REST + 2 * memory_of(limit, 2)
+    assert run.peak < 3 * AT_REST + 2 * Limits(limit).memory(2)
     assert run.seconds < harm.times(100, 500)
 
     again = Watched(*command).report()

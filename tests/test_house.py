@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from packaging.version import Version
 import imgsearch
 from imgsearch.cli import main
 from imgsearch.cli.config import commands_of
+from imgsearch.indexing.options import IndexKeywords, IndexOptions
+from imgsearch.querying.options import QueryOptions, SearchOptions
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "torchvision", "onnxruntime")
@@ -57,6 +60,37 @@ def test_every_module_says_what_it_exports() -> None:
         if path.name in ("__main__.py",) or path.stat().st_size < 200:
             continue
         assert "__all__ = [" in path.read_text(), path
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    given = function.args
+    every = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    return [each.arg for each in every if each is not None and each.arg not in ("self", "cls")]
+
+
+def test_no_function_takes_more_than_eight_parameters() -> None:
+    """A command has one for each of its options; elsewhere they are fields of one value."""
+    for path in (ROOT / "imgsearch").rglob("*.py"):
+        if path.is_relative_to(ROOT / "imgsearch" / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert len(_parameters(node)) <= 8, f"{path}:{node.lineno}: {node.name}"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "options"), [(IndexKeywords, IndexOptions), (QueryOptions, SearchOptions)]
+)
+def test_the_keywords_of_a_method_are_the_fields_of_its_options(
+    keywords: type, options: type
+) -> None:
+    assert list(keywords.__annotations__) == [field.name for field in fields(options)]
+
+
+def test_every_option_of_index_can_be_given_on_the_command_line() -> None:
+    flags = {parameter.name for parameter in commands_of(main)["index"].params}
+    inside = {"engine", "progress"}  # objects, which no command line can name
+    assert set(IndexKeywords.__annotations__) - inside <= flags
 
 
 def test_every_public_name_of_the_package_is_there() -> None:

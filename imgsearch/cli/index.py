@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import click
 
@@ -19,9 +19,9 @@ from imgsearch.storage.layout import Layout
 
 if TYPE_CHECKING:
     from imgsearch.indexing.engine import Engine
+    from imgsearch.indexing.options import IndexKeywords
     from imgsearch.indexing.report import IndexReport
     from imgsearch.places import AnyCollection
-    from imgsearch.storage.records import Storage
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -66,27 +66,16 @@ def index(
     ctx: click.Context,
     paths: tuple[str, ...],
     collection: Path | str | None,
-    recall: float | None,
-    prune: bool,
-    moved: tuple[str, str] | None,
-    exclude: tuple[str, ...],
-    include: tuple[str, ...],
-    rehash: bool,
     model: str | None,
     weights: str | None,
-    nlist: int | None,
-    storage: Storage | None,
-    pca: int | None,
     device: str,
     trust_model: bool,
-    workers: int | None,
-    time_limit: float,
-    max_pixels: int,
     ray: str | None,
     staging: str | None,
     gpus: float,
     strict: bool,
     as_json: bool,
+    **settings: Unpack[IndexKeywords],
 ) -> None:
     """Embed and index the images under PATH, folders or files.
 
@@ -94,32 +83,17 @@ def index(
     A PATH may be a URL, such as s3://bucket/photos.
     Interrupted, the same command resumes.
     """
-    if moved and paths:
+    if settings.get("moved") and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = locate_any(ctx, collection, make=True)
-    cluster = _cluster(ray, staging, directory, workers, gpus)
+    cluster = _cluster(ray, staging, directory, settings.get("workers"), gpus)
     is_new = not _exists(directory)
     with _open(directory, paths, model, weights, device, trust_model, is_new=is_new) as found:
         try:
             quiet = libraries_silenced() if ray else nullcontext()  # Ray logs what it raises, too
             with quiet, cluster as engine, ProgressBar() as bar:
-                report = found.index(
-                    paths,
-                    recall=recall,
-                    prune=prune,
-                    moved=moved,
-                    exclude=exclude,
-                    include=include,
-                    rehash=rehash,
-                    nlist=nlist,
-                    storage=storage,
-                    pca=pca,
-                    workers=workers,
-                    time_limit=time_limit,
-                    max_pixels=max_pixels,
-                    engine=engine,
-                    progress=bar,
-                )
+                settings["engine"], settings["progress"] = engine, bar
+                report = found.index(paths, **settings)
         except KeyboardInterrupt as error:
             kept = "what was indexed is kept, and the same command goes on from there"
             raise KeyboardInterrupt(kept) from error

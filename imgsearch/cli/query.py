@@ -14,7 +14,7 @@ from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
 from imgsearch.cli.output import Outcome, libraries_silenced, shown
 from imgsearch.cli.query_input import STDIN
-from imgsearch.images.limits import pillow_allows
+from imgsearch.images.limits import Limits, pillow_allows
 
 if TYPE_CHECKING:
     from imgsearch.querying.options import QueryOptions
@@ -417,7 +417,7 @@ def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_p
 def _sections(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> Iterator[str]:
     from imgsearch.images.render import thumbnail
 
-    of_unlike = partial(thumbnail, longest=EDGE, max_pixels=max_pixels)
+    of_unlike = partial(thumbnail, longest=EDGE, limits=Limits(max_pixels))
     of_query = partial(of_unlike, crop=Box(*crop) if crop else None)
     of_hit = lru_cache(REMEMBERED)(of_unlike)
     for answered in answers:

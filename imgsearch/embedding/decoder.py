@@ -16,7 +16,7 @@ from imgsearch.embedding.looking import Look, Side
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
 from imgsearch.images.decode import Pixels
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import MAX_PIXELS, Limits
 from imgsearch.images.render import Glance, Thumbnail
 
 __all__ = [
@@ -130,35 +130,35 @@ class Decoder:
                 killed (`GivenUpError`).
             ModelError: no worker can be started.
         """
-        _, data = self._look("pixels", origin, input_size, max_pixels, crop)
+        _, data = self._look("pixels", origin, input_size, crop, max_pixels)
         return np.frombuffer(data, np.uint8).reshape(input_size, input_size, 3)
 
-    def thumbnail(self, origin: Origin, longest: int, max_pixels: int = MAX_PIXELS) -> Thumbnail:
+    def thumbnail(self, origin: Origin, longest: int) -> Thumbnail:
         """Return a small upright JPEG, as `imgsearch.images.render.render` does.
 
         Raises:
             BeyondError, ImageError, ModelError: as `pixels`.
         """
-        facts, data = self._look("thumbnail", origin, longest, max_pixels)
+        facts, data = self._look("thumbnail", origin, longest)
         return Thumbnail(data, facts["width"], facts["height"])
 
-    def glance(self, origin: Origin, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+    def glance(self, origin: Origin, edge: int) -> Glance:
         """Return an image squashed to a square, as `imgsearch.images.render.glance` does.
 
         Raises:
             BeyondError, ImageError, ModelError: as `pixels`.
         """
-        facts, data = self._look("glance", origin, edge, max_pixels)
+        facts, data = self._look("glance", origin, edge)
         pixels = np.frombuffer(data, np.uint8).reshape(edge, edge, 3)
         return Glance(pixels, facts["width"], facts["height"])
 
-    def size(self, origin: Origin, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    def size(self, origin: Origin) -> tuple[int, int]:
         """Return the upright width and height of an image.
 
         Raises:
             BeyondError, ImageError, ModelError: as `pixels`.
         """
-        facts, _ = self._look("size", origin, 1, max_pixels)
+        facts, _ = self._look("size", origin, 1)
         return facts["width"], facts["height"]
 
     def begin(self, allowance: Allowance) -> None:
@@ -192,7 +192,12 @@ class Decoder:
             worker.close()
 
     def _look(
-        self, kind: str, origin: Origin, edge: int, max_pixels: int, crop: Side | None = None
+        self,
+        kind: str,
+        origin: Origin,
+        edge: int,
+        crop: Side | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> tuple[dict[str, Any], bytes]:
         path, digest = None, None
         if isinstance(origin, Stored):
@@ -200,9 +205,8 @@ class Decoder:
         wanted = Look(
             kind=kind,
             edge=edge,
-            max_pixels=max_pixels,
+            limits=Limits(max_pixels, self.allowance.seconds),
             bytes=self.allowance.bytes,
-            seconds=self.allowance.seconds,
             crop=crop,
             path=path,
             digest=digest,

@@ -16,7 +16,7 @@ from typing import Self
 
 from imgsearch.embedding.decoder import Allowance, BeyondError, Decoder
 from imgsearch.errors import ImageError, PicklableError
-from imgsearch.images.limits import MAX_PIXELS, memory_of
+from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = ["FullError", "Lane", "Rules", "Turn", "decoders", "too_much"]
 
@@ -197,24 +197,22 @@ def too_much(name: str, beyond: BeyondError, rules: Rules) -> ImageError:
     return ImageError(name, f"{reason}: make it smaller", limited=True)
 
 
-def decoders(count: int, seconds: float, max_pixels: int = MAX_PIXELS) -> Lane:
+def decoders(count: int, limits: Limits = LIMITS) -> Lane:
     """Return decoders for a run over the images of a collection, with the limits of `index`.
 
     Args:
         count: images at once.
-        seconds: for one of them.
-        max_pixels: of an image: what a worker may use of the memory follows.
+        limits: of each of them; what a worker may use of the memory follows.
     """
-    most = memory_of(max_pixels, count)
-    patience = 2 * seconds
+    most = limits.memory(count)
     waiting = 1_000_000  # they are asked for by a few threads
     return Lane(
         Rules(
             places=count,
             bytes=count * most,
             most=most,
-            seconds=seconds,
-            patience=patience,
+            seconds=limits.time_limit,
+            patience=2 * limits.time_limit,
             waiting=waiting,
         )
     )

@@ -17,7 +17,7 @@ from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 from imgsearch.files.sources import open_source
 from imgsearch.images.crop import Box
 from imgsearch.images.decode import decode
-from imgsearch.images.limits import memory_limited, pillow_allows, seconds_limited
+from imgsearch.images.limits import Limits, memory_limited, pillow_allows, seconds_limited
 from imgsearch.images.opening import bytes_needed
 from imgsearch.images.render import glance, pixels_from, render, size_of
 
@@ -36,9 +36,8 @@ class Look:
     Attributes:
         kind: "pixels" for a network, a "thumbnail", a "glance" to compare it, or its "size".
         edge: in pixels, of what is made of the image.
-        max_pixels: an image of more is refused.
+        limits: Maximum pixels of the image, and seconds of computing.
         bytes: that decoding it may take.
-        seconds: of computing that it may take.
         crop: the part of the image that is meant; None for all of it.
         path: of the file; None if the content is sent.
         digest: in hexadecimal: a file of another content is refused; None for any.
@@ -46,9 +45,8 @@ class Look:
 
     kind: str
     edge: int
-    max_pixels: int
+    limits: Limits
     bytes: int
-    seconds: float
     crop: Side | None = None
     path: str | None = None
     digest: str | None = None
@@ -60,7 +58,7 @@ class Look:
 
 def look_of(fields: dict[str, Any]) -> Look:
     """Return what a message asks for."""
-    return Look(**fields)
+    return Look(**{**fields, "limits": Limits(**fields["limits"])})
 
 
 class _ChangedError(Exception):
@@ -83,7 +81,7 @@ def look(wanted: Look, content: bytes) -> Found:
         content: of the image file, unless there is a path.
     """
     try:
-        with pillow_allows(wanted.max_pixels), seconds_limited(wanted.seconds):
+        with pillow_allows(wanted.limits.max_pixels), seconds_limited(wanted.limits.time_limit):
             return _look(wanted, content if wanted.path is None else _content_of(wanted))
     except _BeyondError as beyond:
         return {"needs": beyond.needs}, b""
@@ -127,27 +125,27 @@ def _bytes_for(wanted: Look, content: bytes) -> int:
     """Return about how many bytes it takes to decode an image, by its header: nothing is opened."""
     if wanted.kind == "size" and content.startswith(b"\xff\xd8"):
         return 0  # its header tells it
-    return bytes_needed(content, None if wanted.crop else wanted.edge, wanted.max_pixels)
+    return bytes_needed(content, None if wanted.crop else wanted.edge, wanted.limits)
 
 
 def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
     if crop is None:  # as the index was made
-        return {}, decode(BytesIO(content), wanted.edge, max_pixels=wanted.max_pixels).tobytes()
-    return {}, pixels_from(content, wanted.edge, crop, wanted.max_pixels).tobytes()
+        return {}, decode(BytesIO(content), wanted.edge, limits=wanted.limits).tobytes()
+    return {}, pixels_from(content, wanted.edge, crop, wanted.limits).tobytes()
 
 
 def _thumbnail(content: bytes, wanted: Look, _: Box | None) -> Found:
-    made = render(content, wanted.edge, max_pixels=wanted.max_pixels)
+    made = render(content, wanted.edge, limits=wanted.limits)
     return {"width": made.width, "height": made.height}, made.jpeg
 
 
 def _glance(content: bytes, wanted: Look, _: Box | None) -> Found:
-    seen = glance(content, wanted.edge, wanted.max_pixels)
+    seen = glance(content, wanted.edge, wanted.limits)
     return {"width": seen.width, "height": seen.height}, seen.pixels.tobytes()
 
 
 def _size(content: bytes, wanted: Look, _: Box | None) -> Found:
-    width, height = size_of(content, wanted.max_pixels)
+    width, height = size_of(content, wanted.limits)
     return {"width": width, "height": height}, b""
 
 

@@ -16,10 +16,11 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import Embeddings, Runtime
-from imgsearch.images.limits import MAX_PIXELS, memory_of
+from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
@@ -50,12 +51,10 @@ def embed_files(
     paths: Iterable[str],
     *,
     wanted: Callable[[str, bytes], bool],
-    model: Path,
-    input_size: int,
-    dim: int,
+    model: Path | None,
+    shapes: Shapes,
     workers: int,
-    time_limit: float,
-    max_pixels: int = MAX_PIXELS,
+    limits: Limits = LIMITS,
     gpu: Runtime | None = None,
     trust_model: bool = False,
 ) -> Generator[Outcome, None, None]:
@@ -67,12 +66,11 @@ def embed_files(
             not, it is not even decoded, and its outcome is `Known`. Called by several threads at
             once, and again with the same path if a worker dies: it must answer the same. What it
             raises is raised here.
-        model: the ONNX file that the workers run, unless `gpu` is given.
-        input_size: edge of the network's input in pixels.
-        dim: length of an embedding.
+        model: the ONNX file that the workers run; None if there is a `gpu`.
+        shapes: of the model's input and output.
         workers: number of processes.
-        time_limit: seconds that hashing a file may take, and decoding it, before it is blamed.
-        max_pixels: an image of more is refused; what a worker may use of the memory follows.
+        limits: of each file, to hash it, and to decode it; what a worker may use of the memory
+            follows.
         gpu: runs the model in this process instead; the workers only decode.
         trust_model: Whether a model that imgsearch did not export may be run.
 
@@ -83,11 +81,9 @@ def embed_files(
     """
     extractor = Extractor(
         model=model,
-        input_size=input_size,
-        dim=dim,
+        shapes=shapes,
         workers=workers,
-        time_limit=time_limit,
-        max_pixels=max_pixels,
+        limits=limits,
         gpu=gpu,
         trust_model=trust_model,
     )
@@ -105,12 +101,10 @@ class Extractor:
     def __init__(
         self,
         *,
-        model: Path,
-        input_size: int,
-        dim: int,
+        model: Path | None,
+        shapes: Shapes,
         workers: int,
-        time_limit: float,
-        max_pixels: int = MAX_PIXELS,
+        limits: Limits = LIMITS,
         gpu: Runtime | None = None,
         trust_model: bool = False,
         beside: int = 0,
@@ -119,23 +113,22 @@ class Extractor:
 
         Args:
             model: as all up to `trust_model`: see `embed_files`.
-            input_size: edge of the network's input in pixels.
-            dim: length of an embedding.
+            shapes: of its input and output.
             workers: number of processes.
-            time_limit: seconds.
-            max_pixels: of an image.
+            limits: of each file.
             gpu: runs the model in this process.
             trust_model: whether it may be a foreign one.
             beside: processes of others on this machine that need memory for the same work.
         """
-        memory = memory_of(max_pixels, workers + beside)
-        arguments = [str(input_size), str(max_pixels), str(memory)]
-        row = np.dtype((np.uint8, (input_size, input_size, 3)))
+        size = shapes.input_size
+        memory = limits.memory(workers + beside)
+        arguments = [str(size), str(limits.max_pixels), str(memory)]
+        row = np.dtype((np.uint8, (size, size, 3)))
         if gpu is None:
-            arguments += [str(model), str(dim), "any" if trust_model else "own"]
-            row = np.dtype((np.float32, (dim,)))
+            arguments += [str(model), str(shapes.dim), "any" if trust_model else "own"]
+            row = np.dtype((np.float32, (shapes.dim,)))
         self._gpu = gpu
-        self._pool = Pool(command("worker", *arguments), workers, time_limit, row)
+        self._pool = Pool(command("worker", *arguments), workers, limits.time_limit, row)
 
     def __enter__(self) -> Self:
         self._pool.__enter__()

@@ -31,7 +31,7 @@ from imgsearch.embedding.looking import look, look_of
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
 from imgsearch.images.decode import ImageFile, Pixels
-from imgsearch.images.limits import limit_log, limit_memory, memory_in_use, pillow_allows
+from imgsearch.images.limits import Limits, limit_log, limit_memory, memory_in_use, pillow_allows
 
 if TYPE_CHECKING:
     from imgsearch.embedding.runtime import OnnxRuntime
@@ -68,7 +68,7 @@ def main() -> None:
     send(answers, {"ready": True})
     limit_memory(memory)
     limit_log()
-    decode = partial(ImageFile.decode, input_size=input_size, max_pixels=max_pixels)
+    decode = partial(ImageFile.decode, input_size=input_size, limits=Limits(max_pixels))
     with pillow_allows(max_pixels):
         while True:
             _answer(messages.get()["paths"], decode, runtime, messages, answers)

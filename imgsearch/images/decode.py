@@ -19,7 +19,7 @@ from imgsearch.files.stamps import bounded_size, trusted_time
 from imgsearch.images.colours import to_srgb
 from imgsearch.images.crop import TURNED, WHOLE, Part, pixel_box, stored_part
 from imgsearch.images.formats import recognise
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.opening import check_raw, open_image, opened, orientation_of, reading
 from imgsearch.images.tones import DEEP, samples_of, to_8_bit
 
@@ -105,7 +105,7 @@ class ImageFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def decode(self, input_size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    def decode(self, input_size: int, limits: Limits = LIMITS) -> Pixels:
         """Decode it into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
 
         Raises:
@@ -114,7 +114,7 @@ class ImageFile:
         """
         with reading(self._path):
             self._file.seek(0)
-            pixels = decode(self._file, input_size, self._path, max_pixels)
+            pixels = decode(self._file, input_size, self._path, limits)
             self._check_unchanged()
         return pixels
 
@@ -136,21 +136,19 @@ def read(path: str, input_size: int) -> Source:
         return Source(file.decode(input_size), file.digest, file.size, file.mtime_ns)
 
 
-def decode(
-    file: BinaryIO, input_size: int, path: str = "image", max_pixels: int = MAX_PIXELS
-) -> Pixels:
+def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits = LIMITS) -> Pixels:
     """Decode an open image file into uint8 `[input_size, input_size, 3]`.
 
     The first frame, upright by its EXIF orientation; a JPEG at reduced scale.
 
     Raises:
-        ImageError: it is no image of one of `FORMATS`, it has more than `max_pixels`, or it cannot
-            be decoded.
+        ImageError: it is no image of one of `FORMATS`, it has more than `limits.max_pixels`, or it
+            cannot be decoded.
         OSError: the operating system could not read it.
     """
     reduced = False
     try:
-        with opened(file, path, max_pixels) as image:
+        with opened(file, path, limits) as image:
             whole = image.size
             # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
             # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
@@ -161,9 +159,7 @@ def decode(
         if not reduced:
             raise
     file.seek(0)
-    with opened(
-        file, path, max_pixels
-    ) as image:  # a lossless JPEG cannot be decoded at reduced scale
+    with opened(file, path, limits) as image:  # a lossless JPEG cannot be decoded at reduced scale
         return pixels_of(image, input_size)
 
 

@@ -14,7 +14,7 @@ from imgsearch.images.agreement import CloseUp, agreement
 from imgsearch.images.crop import TURNED
 from imgsearch.images.decode import open_image, orientation_of, picture_of
 from imgsearch.images.holdings import Holdings, holdings_of, lacks
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.raw import is_raw
 
 __all__ = ["Inspection", "inspect", "why_not"]
@@ -33,19 +33,19 @@ class Inspection:
     held: Holdings
 
 
-def inspect(content: bytes, path: str, max_pixels: int = MAX_PIXELS) -> Inspection:
+def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
     """Decode a file and return its picture and what it holds.
 
     Args:
         content: of the file.
         path: of the file; only its extension counts.
-        max_pixels: an image of more is refused.
+        limits: Maximum pixels of the image.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
     raw = is_raw(io.BytesIO(content), path)
-    with open_image(content, max_pixels) as image:
+    with open_image(content, limits) as image:
         close = _close_up(image)
         turned = orientation_of(image) in TURNED
         size = image.size[::-1] if turned else image.size

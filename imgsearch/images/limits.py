@@ -8,15 +8,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "LIMITS",
     "MAX_PIXELS",
+    "TIME_LIMIT",
+    "Limits",
     "limit_log",
     "limit_memory",
     "memory_in_use",
     "memory_limited",
-    "memory_of",
     "pillow_allows",
     "seconds_limited",
 ]
@@ -24,6 +27,9 @@ __all__ = [
 #: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
 #: have 200 million, those of cameras 151 million.
 MAX_PIXELS = 250_000_000
+
+#: Seconds after which a file is given up, unless told otherwise.
+TIME_LIMIT = 60.0
 
 #: Bytes that decoding a pixel may take: measured on 36 million of them, 4 for most images, 8 with
 #: transparency, 12 for AVIF, 17 for WebP; 25 for a TIFF of floats, which has to be smaller.
@@ -39,14 +45,29 @@ _SLACK = 48 << 20
 _THREADS = 256 << 20
 
 
-def memory_of(max_pixels: int, workers: int) -> int:
-    """Return how many bytes a worker may use on its files.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one image may take before it is refused.
 
-    Enough to decode `max_pixels`; but decoding takes no more than half of the machine's memory, all
-    workers together.
+    Attributes:
+        max_pixels: Maximum number of pixels of an image.
+        time_limit: Maximum seconds to spend on one file.
     """
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return ELSE + min(BYTES * max_pixels, machine // (2 * workers))
+
+    max_pixels: int = MAX_PIXELS
+    time_limit: float = TIME_LIMIT
+
+    def memory(self, workers: int) -> int:
+        """Return how many bytes one of several workers may use on its files.
+
+        Enough to decode `max_pixels`, but all workers together take no more than half of the
+        machine's memory for that.
+        """
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return ELSE + min(BYTES * self.max_pixels, machine // (2 * workers))
+
+
+LIMITS = Limits()  # unless told otherwise
 
 
 def limit_memory(more: int) -> None:

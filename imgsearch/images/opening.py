@@ -16,7 +16,7 @@ from imgsearch.files.sources import open_source
 from imgsearch.images.claims import claim_of, decoding_bytes
 from imgsearch.images.deep import kind_of_tiff, open_deep
 from imgsearch.images.formats import RAW, WEAKLY_SIGNED, cannot_decode, open_as, recognise
-from imgsearch.images.limits import MAX_PIXELS, memory_of
+from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.raw import NO_PREVIEW, is_raw, previews
 from imgsearch.images.streams import prepared
 
@@ -41,35 +41,35 @@ def reading(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_image(source: str | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(source: str | bytes, limits: Limits = LIMITS) -> Iterator[Image.Image]:
     """Open an image file, given by its path or its content; as a rule nothing is decoded yet.
 
     Raises:
         ImageError: it cannot be read, it is no image, it or what is in it has more than
-            `max_pixels` or takes too much memory, or what was done with it failed.
+            `limits.max_pixels` or takes too much memory, or what was done with it failed.
     """
     if isinstance(source, bytes):
-        with opened(io.BytesIO(source), "image", max_pixels) as image:
+        with opened(io.BytesIO(source), "image", limits) as image:
             yield image
         return
     with (
         reading(source),
         open_source(source, partial(recognise, path=source)) as file,
-        opened(file, source, max_pixels) as image,
+        opened(file, source, limits) as image,
     ):
         yield image
 
 
-def bytes_needed(content: bytes, edge: int | None, max_pixels: int = MAX_PIXELS) -> int:
+def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> int:
     """Return about how many bytes decoding an image file takes, by its header alone.
 
     Args:
         content: of the file; of a raw, its largest preview counts.
         edge: of the square that it is decoded for; None for all of its pixels.
-        max_pixels: an image of more is refused.
+        limits: Maximum pixels of the image.
 
     Raises:
-        ImageError: it is no image, or it or what is in it has more than `max_pixels`.
+        ImageError: it is no image, or it or what is in it has more than `limits.max_pixels`.
     """
     file = io.BytesIO(content)
     formats = recognise(file, "image")
@@ -77,17 +77,17 @@ def bytes_needed(content: bytes, edge: int | None, max_pixels: int = MAX_PIXELS)
         content = next((each.data for each in previews(file)), b"")
         file = io.BytesIO(content)
     claim = claim_of(file)
-    if claim and claim.pixels > max_pixels:
+    if claim and claim.pixels > limits.max_pixels:
         if WEAKLY_SIGNED.issuperset(
             formats
         ):  # perhaps a text, which is not to be taken at its word
             return 0
-        _check_size("image", claim.width, claim.height, max_pixels)
+        _check_size("image", claim.width, claim.height, limits)
     return len(content) + decoding_bytes(file, edge)
 
 
 @contextmanager
-def opened(file: BinaryIO, path: str, max_pixels: int) -> Iterator[Image.Image]:
+def opened(file: BinaryIO, path: str, limits: Limits) -> Iterator[Image.Image]:
     """Open an image as `open_image` does; whatever fails while it is open is an `ImageError`.
 
     Raises:
@@ -96,10 +96,10 @@ def opened(file: BinaryIO, path: str, max_pixels: int) -> Iterator[Image.Image]:
     """
     formats = recognise(file, path)
     try:
-        with _open(file, path, formats, max_pixels) as image:
-            _check_size(path, image.width, image.height, max_pixels)
+        with _open(file, path, formats, limits) as image:
+            _check_size(path, image.width, image.height, limits)
             if image.format in _ANIMATED and getattr(image, "is_animated", False):
-                _seek_content(image, max_pixels)
+                _seek_content(image, limits)
             yield image
     except ImageError:
         raise
@@ -150,20 +150,20 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _open(file: BinaryIO, path: str, formats: Sequence[str], max_pixels: int) -> Image.Image:
+def _open(file: BinaryIO, path: str, formats: Sequence[str], limits: Limits) -> Image.Image:
     """Open a file, or what stands for it, once its claims have been found to be bearable."""
     if formats[0] in (RAW, "TIFF") and is_raw(file, path):
-        return _open_raw(file, path, max_pixels)
+        return _open_raw(file, path, limits)
     if not WEAKLY_SIGNED.issuperset(formats):  # or a text is taken for a picture of billions
-        _check_claim(file, path, max_pixels)
+        _check_claim(file, path, limits)
     return open_deep(formats, prepared(file, formats, path))
 
 
-def _open_raw(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
+def _open_raw(file: BinaryIO, path: str, limits: Limits) -> Image.Image:
     """Open the largest preview of a raw that can be decoded."""
     for preview in previews(file):
         data = io.BytesIO(preview.data)
-        _check_claim(data, path, max_pixels)
+        _check_claim(data, path, limits)
         if _can_be_decoded(data, path):
             image = open_as(_PREVIEWS, data)
             if preview.orientation is not None:
@@ -184,33 +184,33 @@ def _can_be_decoded(preview: BinaryIO, path: str) -> bool:
     return True
 
 
-def _check_claim(file: BinaryIO, path: str, max_pixels: int) -> None:
+def _check_claim(file: BinaryIO, path: str, limits: Limits) -> None:
     """Refuse a file that says that it, or what is in it, is too large."""
     claim = claim_of(file)
     if claim is None:
         return
-    _check_size(path, claim.width, claim.height, max_pixels)
-    if claim.bytes() > memory_of(max_pixels, workers=1):
+    _check_size(path, claim.width, claim.height, limits)
+    if claim.bytes() > limits.memory(workers=1):
         needed = f"{claim.bytes() / 1e9:.1f} GB"
         raise _too_large(path, f"takes {needed} of memory, more than is allowed")
 
 
-def _check_size(path: str, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
+def _check_size(path: str, width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
         size = f"{width:,} x {height:,} pixels"
-        raise _too_large(path, f"has {size}, and the limit is {max_pixels:,}")
+        raise _too_large(path, f"has {size}, and the limit is {limits.max_pixels:,}")
 
 
 def _too_large(path: str, reason: str) -> ImageError:
     return ImageError(path, f"{reason}: make it smaller, or raise --max-pixels", limited=True)
 
 
-def _seek_content(image: Image.Image, max_pixels: int) -> None:
+def _seek_content(image: Image.Image, limits: Limits) -> None:
     """Go to the first frame that is not of one colour; stay at the first if none is found."""
     seen = 0
     for frame in range(_MOST_FRAMES):
         seen += image.width * image.height
-        if seen > max_pixels:
+        if seen > limits.max_pixels:
             break
         try:
             image.seek(frame)

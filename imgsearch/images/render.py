@@ -11,7 +11,7 @@ from PIL import Image
 from imgsearch.errors import ImageError, InputError
 from imgsearch.images.crop import TURNED, WHOLE, Box, Part, stored_part
 from imgsearch.images.decode import Pixels, open_image, orientation_of, picture_of, pixels_of
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = [
     "Glance",
@@ -39,7 +39,7 @@ class Thumbnail:
 
 
 def pixels_from(
-    source: str | bytes, input_size: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, input_size: int, crop: Box | None = None, limits: Limits = LIMITS
 ) -> Pixels:
     """Return the pixels of an image file for a network: uint8 `[input_size, input_size, 3]`, RGB.
 
@@ -47,20 +47,20 @@ def pixels_from(
         source: the path of the file, or its content.
         input_size: edge of the network's input.
         crop: the part of the image to be used; None for all of it.
-        max_pixels: an image of more is refused.
+        limits: Maximum pixels of the image.
 
     Raises:
         ImageError: it cannot be read, is no image, is too large, cannot be decoded, or has no such
             part.
     """
-    with open_image(source, max_pixels) as image:
+    with open_image(source, limits) as image:
         part = part_of(image, crop, _name(source))
         _reduce(image, (input_size, input_size), part)
         return pixels_of(image, input_size, part)
 
 
 def thumbnail(
-    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, longest: int, crop: Box | None = None, limits: Limits = LIMITS
 ) -> bytes:
     """Return a small upright JPEG of an image file, without its metadata.
 
@@ -68,19 +68,19 @@ def thumbnail(
         source: the path of the file, or its content.
         longest: the longer edge in pixels; a smaller image is not enlarged.
         crop: the part of the image to be shown; None for all of it.
-        max_pixels: an image of more is refused.
+        limits: Maximum pixels of the image.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
-    return render(source, longest, crop, max_pixels).jpeg
+    return render(source, longest, crop, limits).jpeg
 
 
 def render(
-    source: str | bytes, longest: int, crop: Box | None = None, max_pixels: int = MAX_PIXELS
+    source: str | bytes, longest: int, crop: Box | None = None, limits: Limits = LIMITS
 ) -> Thumbnail:
     """Do as `thumbnail`, and tell the size of the image."""
-    with open_image(source, max_pixels) as image:
+    with open_image(source, limits) as image:
         part = part_of(image, crop, _name(source))
         whole = _upright_size(image)
         width, height = whole[0] * (part[2] - part[0]), whole[1] * (part[3] - part[1])
@@ -103,25 +103,25 @@ class Glance:
     height: int
 
 
-def glance(source: str | bytes, edge: int, max_pixels: int = MAX_PIXELS) -> Glance:
+def glance(source: str | bytes, edge: int, limits: Limits = LIMITS) -> Glance:
     """Return an image squashed to `edge` x `edge` pixels, and its size.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
-    with open_image(source, max_pixels) as image:
+    with open_image(source, limits) as image:
         size = _upright_size(image)
         _reduce(image, (edge, edge), WHOLE)
         return Glance(pixels_of(image, edge), *size)
 
 
-def size_of(source: str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def size_of(source: str | bytes, limits: Limits = LIMITS) -> tuple[int, int]:
     """Return the upright width and height of an image, which takes decoding it unless it is a JPEG.
 
     Raises:
         ImageError: as for `pixels_from`.
     """
-    with open_image(source, max_pixels) as image:
+    with open_image(source, limits) as image:
         return _upright_size(image)
 
 

@@ -1,43 +1,59 @@
-"""What a run needs of machines, so that it can be given others than this one."""
+"""What embeds the files of a run, and assigns vectors to lists: this machine, or others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.embedding.pipeline import Outcome
+from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.pipeline import Outcome, cores, embed_files
+from imgsearch.embedding.runtime import Runtime
+from imgsearch.images.limits import Limits
+from imgsearch.querying.embedder import open_on_gpus
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["Engine", "assign_here"]
+__all__ = ["Embed", "Engine", "LocalEngine", "ModelFile", "Wanted", "assign_here"]
+
+#: Tells, of a path and the SHA-256 of its content, whether it is to be embedded.
+Wanted: TypeAlias = Callable[[str, bytes], bool]
+
+#: `Engine.embed_files` of one model and with certain limits.
+Embed: TypeAlias = Callable[[Iterable[str], Wanted], Generator[Outcome, None, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """The network of a collection, as an engine takes it.
+
+    Attributes:
+        record: What the collection knows of the network.
+        checked: Returns the path of the ONNX file, having checked that it is what was recorded.
+        trusted: Whether to run even a network that imgsearch did not export.
+    """
+
+    record: ModelRecord
+    checked: Callable[[], Path]
+    trusted: bool = False
 
 
 class Engine(Protocol):
     """Machines that embed files and assign vectors to lists; the run itself stays on this one."""
 
     def embed_files(
-        self,
-        paths: Iterable[str],
-        *,
-        wanted: Callable[[str, bytes], bool],
-        model: Path,
-        record: ModelRecord,
-        time_limit: float,
-        max_pixels: int,
-        trust_model: bool,
+        self, paths: Iterable[str], wanted: Wanted, *, model: ModelFile, limits: Limits
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `imgsearch.embedding.pipeline.embed_files`.
 
         Args:
-            paths: of files, which the machines can read.
-            wanted: as there, but called in the order of the paths, in the caller's thread.
-            model: the ONNX file.
-            record: what the catalog says of it.
-            time_limit: seconds that a file may take.
-            max_pixels: an image of more is refused.
-            trust_model: Whether a model that imgsearch did not export may be run.
+            paths: Files that the machines can read.
+            wanted: See there. `LocalEngine` calls it from several threads at once, others in the
+                order of the paths and in the caller's thread.
+            model: The network that embeds.
+            limits: What one file may take.
         """
         ...
 
@@ -51,10 +67,58 @@ class Engine(Protocol):
         """Yield each block, ids `[n]` and vectors `[n, dim]`, with the list of each vector, `[n]`.
 
         Args:
-            index: trained; what it holds does not matter.
-            blocks: consumed lazily, a bounded distance ahead.
+            index: A trained index; what it holds does not matter.
+            blocks: Consumed lazily, a bounded distance ahead.
         """
         ...
+
+
+class LocalEngine:
+    """This machine: worker processes that decode the files and, on a CPU, run the network."""
+
+    def __init__(self, *, workers: int | None = None, device: str = "cpu") -> None:
+        """Start nothing yet.
+
+        Args:
+            workers: Number of processes; None for one per core.
+            device: Where the network runs: "cpu", or "cuda" or "mps" for all GPUs of that kind.
+        """
+        self._workers = cores() if workers is None else workers
+        self._device = device
+        self._gpus: Runtime | None = None
+
+    def embed_files(
+        self, paths: Iterable[str], wanted: Wanted, *, model: ModelFile, limits: Limits
+    ) -> Generator[Outcome, None, None]:
+        """Yield the outcome of each path, in order: see `Engine.embed_files`.
+
+        Raises:
+            DamagedError: The ONNX file is not what was recorded, or cannot be loaded.
+            UntrustedModelError: imgsearch did not export it.
+            ModelError: A worker cannot start, or a GPU cannot have the model.
+        """
+        record = model.record
+        if self._device != "cpu" and self._gpus is None:
+            self._gpus = open_on_gpus(record, self._device)
+        return embed_files(
+            paths,
+            wanted=wanted,
+            model=model.checked() if self._gpus is None else None,
+            shapes=Shapes(record.input_size, record.dim),
+            workers=self._workers,
+            limits=limits,
+            gpu=self._gpus,
+            trust_model=model.trusted,
+        )
+
+    def committed(self) -> None:
+        """Do nothing: all that is kept of a file is its outcome."""
+
+    def assign(
+        self, index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]
+    ) -> Iterator[tuple[Ids, Vectors, Ids]]:
+        """Yield each block with the list of each vector: see `Engine.assign`."""
+        return assign_here(index, blocks)
 
 
 def assign_here(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
@@ -17,6 +16,7 @@ from imgsearch.files.kinds import APPLE_DOUBLE, LEFT_OUT, SPECIAL, kind_of
 from imgsearch.files.listing import File, Kind, Unreadable
 from imgsearch.files.mounts import is_gone
 from imgsearch.indexing.commit import Committer
+from imgsearch.indexing.engine import Embed, Wanted
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.report import Ahead, Failure, Progress, Tally
 from imgsearch.indexing.reuse import Changes, Contents
@@ -27,12 +27,7 @@ from imgsearch.storage.records import NewFailure, NewImage, Seen, Spot
 from imgsearch.storage.roots import Place, Roots
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Embed", "Run"]
-
-#: Embeds paths, but for the contents that are not wanted: `embed_files` with all else given.
-Embed: TypeAlias = Callable[
-    [Iterable[str], Callable[[str, bytes], bool]], Generator[Outcome, None, None]
-]
+__all__ = ["Run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +105,7 @@ class Run:
         self,
         candidates: Iterator[_Candidate],
         embed: Embed,
-        wanted: Callable[[str, bytes], bool],
+        wanted: Wanted,
     ) -> None:
         with closing(embed(self._paths(candidates), wanted)) as outcomes:
             for outcome in outcomes:

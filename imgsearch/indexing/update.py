@@ -2,85 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 
-from imgsearch.embedding.pipeline import Outcome, embed_files
-from imgsearch.embedding.runtime import Runtime
 from imgsearch.errors import GoneError, SettingError, missing
-from imgsearch.indexing.engine import Engine, assign_here
+from imgsearch.indexing.engine import ModelFile
 from imgsearch.indexing.fold import Tail, fold, remove_orphans
 from imgsearch.indexing.missing import Absence
+from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.relocate import move_roots
 from imgsearch.indexing.report import IndexReport, Progress
-from imgsearch.indexing.scan import Embed, Run
+from imgsearch.indexing.scan import Run
 from imgsearch.indexing.scope import change_exclusions, find_tops, tops_of
-from imgsearch.querying.options import SearchOptions, items, number, paths_of, whole
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Storage
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["UpdateOptions", "update"]
+__all__ = ["update"]
 
 NAMED = 5  # places, in the one line of an error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateOptions:
-    """How to run: see `imgsearch.collection.Collection.index`. `gpu` is None on a CPU.
-
-    With an `engine`, `workers` and `gpu` are of no account.
-    """
-
-    nlist: int | None
-    recall: float | None
-    storage: Storage | None
-    pca: int | None
-    prune: bool
-    moved: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
-    exclude: Sequence[str]
-    include: Sequence[str]
-    rehash: bool
-    workers: int
-    time_limit: float
-    max_pixels: int
-    device: str
-    gpu: Runtime | None
-    trust_model: bool
-    engine: Engine | None
-    progress: Callable[[Progress], None] | None
-
-    def __post_init__(self) -> None:
-        if self.storage not in (None, "flat", "compact"):
-            raise SettingError(f'storage is {self.storage!r}; it must be "flat" or "compact"')
-        for name in ("nlist", "pca", "workers", "time_limit", "max_pixels"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if name != "time_limit":
-                value = whole(name, value, 1)
-            elif not 0 < (seconds := number(name, value, -math.inf, math.inf)) < math.inf:
-                raise SettingError(f"{name} is {value}; it must be more than 0")
-            else:
-                value = seconds
-            object.__setattr__(self, name, value)  # it is frozen, and made just now
-        if self.recall is not None:
-            object.__setattr__(self, "recall", SearchOptions(recall=self.recall).recall)
-        if self.moved is not None and len(paths_of(items("moved", self.moved))) != 2:
-            raise SettingError("moved is two folders: where it was, and where it is now")
 
 
 def update(
     layout: Layout,
     catalog: CatalogWriter,
     paths: Sequence[str | os.PathLike[str]],
-    options: UpdateOptions,
+    options: IndexOptions,
+    *,
+    device: str,
+    trust_model: bool,
 ) -> IndexReport:
     """Bring a collection up to date with the files under `paths` (all its roots if empty).
+
+    Args:
+        layout: Where the collection is.
+        catalog: The catalog of the collection.
+        paths: Files, folders or URLs; none for all roots.
+        options: How to index.
+        device: Where centroids are trained, and where this machine runs the model.
+        trust_model: Whether to run even a model that imgsearch did not export.
 
     Raises:
         InputError: a path does not exist; what was to have moved is not there.
@@ -99,7 +61,7 @@ def update(
             raise SettingError("pca is for a compact index: say --storage compact, too")
         left_out = 0
         if options.exclude or options.include:
-            left_out = change_exclusions(catalog, options.exclude, options.include)
+            left_out = change_exclusions(catalog, list(options.exclude), list(options.include))
         if options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")
@@ -110,13 +72,11 @@ def update(
             nlist=options.nlist, recall=options.recall, storage=options.storage, pca=options.pca
         )
         absence = Absence(catalog, tops, prune=options.prune)
-        engine = options.engine
-        assign = assign_here if engine is None else engine.assign
-        tail = Tail(layout, catalog, options.device, assign)
+        engine = options.engine_on(device)
+        tail = Tail(layout, catalog, device, engine.assign)
 
         def after_commit(images: int) -> None:
-            if engine is not None:
-                engine.committed()
+            engine.committed()
             tail.grow(images)
 
         run = Run(
@@ -129,12 +89,15 @@ def update(
             rehash=options.rehash,
         )
         try:
-            run.embed(_embedder(layout, catalog, options))
+            record = catalog.snapshot().model
+            checked = partial(layout.check_model, record.onnx_sha256)
+            model = ModelFile(record, checked, trust_model)
+            run.embed(partial(engine.embed_files, model=model, limits=options.limits))
             away = absence.gone_away(run.tally.unread())
             removed, reasons = absence.settle(run.moved)
             if options.progress:
                 options.progress(Progress(run.tally.done, run.tally.done, training=True))
-            fold(layout, catalog, device=options.device, assign=assign)
+            fold(layout, catalog, device=device, assign=engine.assign)
         except FileNotFoundError as error:
             raise missing(error) from error
     run.tally.leave_out(away)
@@ -164,38 +127,3 @@ def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:
 def _some(facts: list[str]) -> str:
     more = len(facts) - NAMED
     return "; ".join(facts[:NAMED]) + (f"; and {more:,} more such places" if more > 0 else "")
-
-
-def _embedder(layout: Layout, catalog: CatalogWriter, options: UpdateOptions) -> Embed:
-    model = catalog.snapshot().model
-    engine = options.engine
-    if options.gpu is None:
-        layout.check_model(model.onnx_sha256)
-
-    def embed(
-        paths: Iterable[str], wanted: Callable[[str, bytes], bool]
-    ) -> Generator[Outcome, None, None]:
-        if engine is not None:
-            return engine.embed_files(
-                paths,
-                wanted=wanted,
-                model=layout.model,
-                record=model,
-                time_limit=options.time_limit,
-                max_pixels=options.max_pixels,
-                trust_model=options.trust_model,
-            )
-        return embed_files(
-            paths,
-            wanted=wanted,
-            model=layout.model,
-            input_size=model.input_size,
-            dim=model.dim,
-            workers=options.workers,
-            time_limit=options.time_limit,
-            max_pixels=options.max_pixels,
-            gpu=options.gpu,
-            trust_model=options.trust_model,
-        )
-
-    return embed

@@ -32,7 +32,6 @@ __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
 MIN_SIMILARITY = 0.75  # of embeddings: a small copy of an image can be as far from it
 BLOCK = 1_024  # entries of the catalog
-SECONDS = 60.0  # that decoding an image may take
 SEARCHED = 64  # images at once, so that progress is seen
 NEIGHBOURS = 16  # of an image at first; four times as many while all are near enough
 MOST_NEIGHBOURS = 1_024
@@ -72,7 +71,7 @@ def find_duplicates(
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
         same = _by_content(catalog, ids)
         # The threads are ended last: they wait for the decoders.
-        with ThreadPoolExecutor(cores()) as threads, decoders(cores(), SECONDS) as lane:
+        with ThreadPoolExecutor(cores()) as threads, decoders(cores()) as lane:
             looks = Looks(catalog, threads, lane)
             near: dict[int, set[int]] = defaultdict(set)
             compared = 0

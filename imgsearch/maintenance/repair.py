@@ -14,9 +14,9 @@ from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Vectors, rows_of
 from imgsearch.embedding.export import export
 from imgsearch.embedding.models import find_network
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
-from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
@@ -27,8 +27,6 @@ from imgsearch.storage.seal import restore, seal_anew
 from imgsearch.storage.shards import Shard, salvage, write_shard
 
 __all__ = ["Mender", "mend_catalog"]
-
-TIME_LIMIT = 60.0  # seconds that a file may take to be embedded again
 
 
 def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
@@ -148,11 +146,8 @@ class Mender:
             places.values(),
             wanted=lambda path, digest: digests[path] == digest,
             model=self.layout.model,
-            input_size=model.input_size,
-            dim=model.dim,
+            shapes=Shapes(model.input_size, model.dim),
             workers=self.workers,
-            time_limit=TIME_LIMIT,
-            max_pixels=MAX_PIXELS,
             trust_model=self.trust_model,
         )
         found: dict[int, Vectors] = {}

@@ -27,7 +27,6 @@ K = 10
 SAME = 1e-3  # distance: a vector and itself, in float32
 CLOSE = 0.05  # distance: vectors that a compact index may take for one another
 ALIKE = 0.99  # cosine: another release of a decoder or a runtime, or half precision, gives more
-SECONDS = 60.0  # that decoding an image may take
 _SEED = 1234
 
 
@@ -96,7 +95,7 @@ class Sample:
 
     def _compare(self, runtime: Runtime, ids: Ids, vectors: Vectors) -> None:
         paths = self.catalog.paths(ids.tolist())
-        with decoders(1, SECONDS) as lane:
+        with decoders(1) as lane:
             for id_, vector in zip(ids.tolist(), vectors, strict=True):
                 pixels = self._pixels(lane, id_, paths[id_])
                 if pixels is not None:

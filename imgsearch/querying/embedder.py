@@ -21,8 +21,8 @@ from imgsearch.embedding.runtime import (
 from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import InputError
 from imgsearch.images.crop import Box
-from imgsearch.images.limits import MAX_PIXELS
-from imgsearch.querying.options import Query, as_array, pixels_of_query, queries_of, whole
+from imgsearch.images.limits import LIMITS, Limits
+from imgsearch.querying.options import Query, as_array, pixels_of_query, queries_of
 from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embedder", "open_on_gpus"]
@@ -63,14 +63,13 @@ class Embedder:
         self,
         queries: Sequence[Query] | Vectors,
         crop: Box | None = None,
-        max_pixels: int = MAX_PIXELS,
+        limits: Limits = LIMITS,
     ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
         queries = queries_of(queries)
-        max_pixels = whole("max_pixels", max_pixels, 1)
         if isinstance(queries, np.ndarray) and crop is None:
             return as_queries(queries, self._record.dim)
-        rows = [self._embed_one(query, crop, max_pixels) for query in queries]
+        rows = [self._embed_one(query, crop, limits) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
     def close(self) -> None:
@@ -79,7 +78,7 @@ class Embedder:
         if close is not None:
             close()
 
-    def _embed_one(self, query: Query, crop: Box | None, max_pixels: int) -> Vectors:
+    def _embed_one(self, query: Query, crop: Box | None, limits: Limits) -> Vectors:
         shape: tuple[int, ...] = getattr(query, "shape", ())
         if len(shape) == 2 and shape[0] > 1 and shape[1] == self._record.dim:
             rows = as_array(query)
@@ -88,7 +87,7 @@ class Embedder:
                     f"{shape[0]} embeddings are no query; give one embedding, or give them to "
                     "query_many; pixels are uint8 [h, w, 3]"
                 )
-        pixels = pixels_of_query(query, self._record.input_size, crop, max_pixels)
+        pixels = pixels_of_query(query, self._record.input_size, crop, limits)
         if pixels is None:
             return as_queries(as_array(query), self._record.dim)
         return self._model().embed(pixels[None])

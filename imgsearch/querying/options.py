@@ -28,7 +28,7 @@ from imgsearch.errors import ImageError, InputError, SettingError, reason_of
 from imgsearch.files.sources import located
 from imgsearch.images.crop import Box
 from imgsearch.images.decode import Pixels, pixels_of
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.render import part_of, pixels_from
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "QueryOptions",
     "SearchOptions",
     "as_array",
+    "check_names",
     "items",
     "number",
     "paths_of",
@@ -133,10 +134,7 @@ class SearchOptions:
     @classmethod
     def of(cls, **options: Unpack[QueryOptions]) -> SearchOptions:
         """Return the options that the keywords of a query are; raises `SettingError` for others."""
-        for name in options:
-            if name not in QueryOptions.__annotations__:
-                known = ", ".join(QueryOptions.__annotations__)
-                raise SettingError(f"there is no option {name!r}; there are {known}")
+        check_names(options, QueryOptions.__annotations__)
         return cls(**options)
 
     def _set(self, name: str, value: object) -> None:
@@ -146,6 +144,13 @@ class SearchOptions:
     def leaves_self_out(self) -> bool:
         """Whether the image at a query's own path is to be left out of its hits."""
         return not self.include_self and self.exclude_self is not False
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Check that every keyword is that of an option, or raise `SettingError`."""
+    for name in given:
+        if name not in known:
+            raise SettingError(f"there is no option {name!r}; there are {', '.join(known)}")
 
 
 def whole(name: str, value: object, least: int) -> int:
@@ -265,7 +270,7 @@ def _is_array(query: object) -> bool:
 
 
 def pixels_of_query(
-    query: Query, input_size: int, crop: Box | None, max_pixels: int = MAX_PIXELS
+    query: Query, input_size: int, crop: Box | None, limits: Limits = LIMITS
 ) -> Pixels | None:
     """Return the pixels of a query for the network, None if it is an embedding already.
 
@@ -273,7 +278,7 @@ def pixels_of_query(
         query: see `Query`.
         input_size: edge of the network's input.
         crop: the part of the image that is meant; None for all of it.
-        max_pixels: a file of more is refused; an image that is in memory already is not.
+        limits: Maximum pixels of a file; an image that is in memory already may have any.
 
     Returns:
         uint8 `[input_size, input_size, 3]`, RGB.
@@ -283,11 +288,11 @@ def pixels_of_query(
         InputError: it is no query.
     """
     if isinstance(query, str | os.PathLike):
-        return pixels_from(os.fsdecode(located(query)), input_size, crop, max_pixels)
+        return pixels_from(os.fsdecode(located(query)), input_size, crop, limits)
     if hasattr(query, "read") and not isinstance(query, Image.Image):
         query = query.read()  # an open file
     if isinstance(query, bytes | bytearray | memoryview):
-        return pixels_from(bytes(query), input_size, crop, max_pixels)
+        return pixels_from(bytes(query), input_size, crop, limits)
     if isinstance(query, Image.Image):
         return _pixels_of(query, input_size, crop)
     if not _is_array(query) and not isinstance(query, list | tuple):

@@ -15,7 +15,7 @@ from imgsearch.ann.vectors import Ids, Vectors, rows_of
 from imgsearch.errors import MEND, DamagedError, InputError, NoCollectionError, missing
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
 from imgsearch.querying.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.querying.options import PathLike, Query, SearchOptions
@@ -93,12 +93,12 @@ class Searcher:
         self,
         queries: Sequence[Query] | Vectors,
         crop: Box | None = None,
-        max_pixels: int = MAX_PIXELS,
+        limits: Limits = LIMITS,
     ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
         if not isinstance(queries, np.ndarray):
             self._check_process()
-        return self._embedder.embed(queries, crop, max_pixels)
+        return self._embedder.embed(queries, crop, limits)
 
     def find(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions

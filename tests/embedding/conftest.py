@@ -17,9 +17,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.images.decode import Pixels, read
+from imgsearch.images.limits import Limits
 
 from .pictures import photo
 
@@ -171,10 +173,9 @@ def embed(tiny_model: Path) -> Iterator[Embed]:
         defaults = {
             "wanted": lambda path, digest: True,  # noqa: ARG005 - it is called so
             "model": tiny_model,
-            "input_size": TINY_SIZE,
-            "dim": TINY_DIM,
+            "shapes": Shapes(TINY_SIZE, TINY_DIM),
             "workers": 2,
-            "time_limit": 30.0,
+            "limits": Limits(time_limit=30.0),
         }
         outcomes = embed_files(paths, **{**defaults, **options})
         started.append(outcomes)

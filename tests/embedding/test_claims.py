@@ -14,6 +14,7 @@ import pytest
 from imgsearch.errors import ImageError
 from imgsearch.images.claims import claim_of, decoding_bytes
 from imgsearch.images.decode import decode
+from imgsearch.images.limits import Limits
 
 from .pictures import ALL, encode, photo
 from .tiffs import LONG, SHORT, Page, colour, grey, tiff
@@ -95,7 +96,7 @@ def test_an_image_of_few_pixels_that_takes_too_much_memory_is_refused() -> None:
     with pytest.raises(
         ImageError, match=r"takes 0\.4 GB of memory, more than is allowed"
     ) as caught:
-        decode(io.BytesIO(data), SIZE, max_pixels=5_000_000)
+        decode(io.BytesIO(data), SIZE, limits=Limits(5_000_000))
     assert caught.value.limited
 
 

@@ -21,10 +21,12 @@ import pytest
 from PIL import Image
 
 from imgsearch.embedding import pipeline, pool, process
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
 from imgsearch.errors import DamagedError, ModelError
 from imgsearch.images.decode import Pixels, read
+from imgsearch.images.limits import Limits
 
 from .conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
 from .pictures import encode, photos, write
@@ -81,8 +83,8 @@ def test_a_real_network_makes_the_same_embeddings_in_workers(
 ) -> None:
     paths = _many(tmp_path, 5)
     runtime = OnnxRuntime(mobilenet.onnx)
-    sizes = {"input_size": mobilenet.network.input_size, "dim": mobilenet.network.dim}
-    outcomes = list(embed(paths, model=mobilenet.onnx, **sizes))
+    shapes = Shapes(mobilenet.network.input_size, mobilenet.network.dim)
+    outcomes = list(embed(paths, model=mobilenet.onnx, shapes=shapes))
     for path, outcome in zip(paths, outcomes, strict=True):
         assert isinstance(outcome, Embedded)
         expected = runtime.embed(read(path, 224).pixels[None])[0]
@@ -275,10 +277,11 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: P
     code = f"""
         from itertools import repeat
         from pathlib import Path
+        from imgsearch.embedding.onnx.check import Shapes
         from imgsearch.embedding.pipeline import embed_files
         for _ in embed_files(
-            repeat({path!r}), model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
-            dim={TINY_DIM}, workers=2, time_limit=30, wanted=lambda path, digest: True,
+            repeat({path!r}), model=Path({str(tiny_model)!r}), workers=2,
+            shapes=Shapes({TINY_SIZE}, {TINY_DIM}), wanted=lambda path, digest: True,
         ):
             print("one", flush=True)
     """
@@ -302,10 +305,13 @@ def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
     (path,) = photos(tmp_path, "hangs.png")
     code = f"""
         from pathlib import Path
+        from imgsearch.embedding.onnx.check import Shapes
         from imgsearch.embedding.pipeline import embed_files
+        from imgsearch.images.limits import Limits
         list(embed_files(
-            [{path!r}], model=Path({str(tiny_model)!r}), input_size={TINY_SIZE},
-            dim={TINY_DIM}, workers=1, time_limit=1000, wanted=lambda path, digest: True,
+            [{path!r}], model=Path({str(tiny_model)!r}), workers=1,
+            shapes=Shapes({TINY_SIZE}, {TINY_DIM}), limits=Limits(time_limit=1000),
+            wanted=lambda path, digest: True,
         ))
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)]) as parent:
@@ -328,7 +334,7 @@ def test_a_file_that_hangs_is_blamed_and_the_others_are_embedded(
 ) -> None:
     fault('when_opened("hangs", lambda: time.sleep(1000))')
     paths = photos(tmp_path, *"abcde", "hangs.png", *"fghijk")
-    refused = _refused(embed(paths, time_limit=2), paths)
+    refused = _refused(embed(paths, limits=Limits(time_limit=2)), paths)
     assert refused == {"hangs.png": "took longer than 2 s"}
 
 
@@ -415,7 +421,7 @@ def test_only_the_image_that_kills_the_model_is_refused(
     fault(_DIES_AT_MAGENTA.format(action=action))
     paths = photos(tmp_path, *"abcdef")
     paths.insert(2, write(tmp_path / "guilty", Image.new("RGB", (9, 9), (255, 0, 255)), "PNG"))
-    refused = _refused(embed(paths, workers=1, time_limit=2), paths)
+    refused = _refused(embed(paths, workers=1, limits=Limits(time_limit=2)), paths)
     assert list(refused) == ["guilty"]
     assert re.fullmatch(reason, refused["guilty"])
 
@@ -604,8 +610,8 @@ def test_a_gpu_is_not_asked_when_no_file_is_an_image(tmp_path: Path, embed: Embe
 
 def test_real_photographs_are_embedded(data: Path, embed: Embed, mobilenet: Model) -> None:
     paths = [str(path) for path in sorted((data / "camera").iterdir())[::8]]
-    sizes = {"input_size": 224, "dim": 1280}
-    for outcome in embed(paths, model=mobilenet.onnx, **sizes):
+    shapes = Shapes(224, 1280)
+    for outcome in embed(paths, model=mobilenet.onnx, shapes=shapes):
         assert isinstance(outcome, Embedded)
         assert np.linalg.norm(outcome.embedding) == pytest.approx(1, abs=1e-5)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import ImageFile, decode, read
+from imgsearch.images.limits import Limits
 from imgsearch.images.raw import is_raw, previews
 from imgsearch.images.render import glance, thumbnail
 
@@ -220,7 +221,7 @@ def test_a_preview_that_knows_how_it_is_turned_is_believed_where_the_raw_says_no
 
 def test_a_preview_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(ImageError, match="has 480 x 320 pixels, and the limit is 1,000") as caught:
-        decode(io.BytesIO(_nef(_jpeg_page(JPEG))), SIZE, max_pixels=1000)
+        decode(io.BytesIO(_nef(_jpeg_page(JPEG))), SIZE, limits=Limits(1000))
     assert caught.value.limited
 
 

@@ -18,6 +18,7 @@ from imgsearch.embedding import pool
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.images.decode import Pixels
+from imgsearch.images.limits import Limits
 
 from .conftest import Embed, Fault
 from .pictures import photos
@@ -75,7 +76,7 @@ def test_a_file_that_is_not_wanted_is_not_decoded(
 ) -> None:
     fault(f'when_opened("bad", lambda: {action})')
     paths = _photos(tmp_path, *"ab", "bad", *"cd")
-    outcomes = list(embed(paths, wanted=_but(paths[2]), time_limit=5))
+    outcomes = list(embed(paths, wanted=_but(paths[2]), limits=Limits(time_limit=5)))
     assert outcomes.pop(2) == _known(paths[2])
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
@@ -212,7 +213,7 @@ def test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered(
 ) -> None:
     fault(f'when_hashed("bad", lambda: {action})')
     paths = _photos(tmp_path, *"ab", "bad", *"cd")
-    outcomes = list(embed(paths, wanted=_but(paths[0]), time_limit=2))
+    outcomes = list(embed(paths, wanted=_but(paths[0]), limits=Limits(time_limit=2)))
     assert outcomes.pop(2) == Refused(reason)
     assert outcomes.pop(0) == _known(paths[0])
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
@@ -242,7 +243,7 @@ def test_the_time_that_the_answer_takes_is_not_that_of_a_file(tmp_path: Path, em
         time.sleep(2.5)
         return True
 
-    (outcome,) = embed(_photos(tmp_path, "a"), wanted=wanted, time_limit=2)
+    (outcome,) = embed(_photos(tmp_path, "a"), wanted=wanted, limits=Limits(time_limit=2))
     assert isinstance(outcome, Embedded)
 
 

@@ -17,7 +17,7 @@ import pytest
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
 from imgsearch.images.decode import read
-from imgsearch.images.limits import MAX_PIXELS, memory_of
+from imgsearch.images.limits import MAX_PIXELS, Limits
 
 from .conftest import TINY_DIM, TINY_SIZE
 from .pictures import photo, photos, write
@@ -31,7 +31,7 @@ def start() -> Iterator[Start]:
     started = []
 
     def worker(*model: Path, max_pixels: int = MAX_PIXELS) -> subprocess.Popen[bytes]:
-        limits = [str(max_pixels), str(memory_of(max_pixels, workers=1))]
+        limits = [str(max_pixels), str(Limits(max_pixels).memory(workers=1))]
         command = [sys.executable, "-m", "imgsearch.embedding.worker", str(TINY_SIZE), *limits]
         command += [word for path in model for word in (str(path), str(TINY_DIM), "own")]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

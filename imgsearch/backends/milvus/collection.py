@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Literal, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from imgsearch.ann.vectors import Ids, Vectors, combine
 from imgsearch.backends.milvus.entries import MilvusEntries
-from imgsearch.backends.milvus.ingest import RunOptions, index, remove
+from imgsearch.backends.milvus.ingest import index, remove
 from imgsearch.backends.milvus.model import local_model
 from imgsearch.backends.milvus.state import read_state
 from imgsearch.backends.milvus.store import MOST_LISTS, Store
 from imgsearch.backends.milvus.train import is_outgrown
 from imgsearch.backends.milvus.view import MilvusView
-from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.files.exclusions import Exclusions, changed_patterns
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
-from imgsearch.images.limits import MAX_PIXELS
+from imgsearch.images.limits import MAX_PIXELS, Limits
 from imgsearch.indexing.create import check_model
-from imgsearch.indexing.engine import Engine
-from imgsearch.indexing.report import IndexReport, Progress
-from imgsearch.querying.embedder import Embedder, open_on_gpus
+from imgsearch.indexing.engine import ModelFile
+from imgsearch.indexing.options import IndexKeywords, IndexOptions
+from imgsearch.indexing.report import IndexReport
+from imgsearch.querying.embedder import Embedder
 from imgsearch.querying.hits import Answer, Hit, HitArrays, answers_of
 from imgsearch.querying.info import Info
 from imgsearch.querying.options import (
@@ -37,8 +38,8 @@ from imgsearch.querying.options import (
     QueryOptions,
     SearchOptions,
     paths_of,
-    patterns_of,
     queries_of,
+    whole,
 )
 from imgsearch.querying.search import left_out, names_left_out, search
 
@@ -84,80 +85,44 @@ class MilvusCollection:
     def index(
         self,
         paths: PathLike | Iterable[PathLike] = (),
-        *,
-        nlist: int | None = None,
-        recall: float | None = None,
-        storage: Literal["flat", "compact"] | None = None,
-        pca: int | None = None,
-        prune: bool = False,
-        moved: tuple[PathLike, PathLike] | None = None,
-        exclude: str | Iterable[str] = (),
-        include: str | Iterable[str] = (),
-        rehash: bool = False,
-        workers: int | None = None,
-        time_limit: float = 60.0,
-        max_pixels: int = MAX_PIXELS,
-        engine: Engine | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[IndexKeywords],
     ) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
         Raises:
             SettingError: an option is for collections in directories only, or makes no sense.
         """
-        if moved or pca or storage == "compact":
+        given = IndexOptions.of(**options)
+        if given.moved or given.pca or given.storage == "compact":
             raise SettingError(
                 "--moved, --pca and --storage compact are for collections in directories; in "
                 "Milvus, moved files are known by their content without being named"
             )
-        SearchOptions(k=1, recall=recall)
-        if nlist is not None and not 0 < nlist <= MOST_LISTS:
-            raise SettingError(f"nlist is {nlist}; in Milvus, it is from 1 to {MOST_LISTS:,}")
+        if given.nlist is not None and given.nlist > MOST_LISTS:
+            raise SettingError(f"nlist is {given.nlist}; in Milvus, it is from 1 to {MOST_LISTS:,}")
         state = read_state(self.store)
         kept = state.settings.exclude, state.settings.include
-        changed = changed_patterns(kept, patterns_of(exclude), patterns_of(include))
+        changed = changed_patterns(kept, list(given.exclude), list(given.include))
         settings = replace(
             state.settings,
             exclude=changed[0],
             include=changed[1],
-            nlist=nlist or state.settings.nlist,
-            recall=recall or state.settings.recall,
+            nlist=given.nlist or state.settings.nlist,
+            recall=given.recall or state.settings.recall,
         )
-        model = local_model(self.store, self._model)
-        device = pick_device(self._device)
-
-        def embed(
-            files: Iterable[str], wanted: Callable[[str, bytes], bool]
-        ) -> Generator[Outcome, None, None]:
-            if engine is not None:
-                return engine.embed_files(
-                    files,
-                    wanted=wanted,
-                    model=model,
-                    record=self._model,
-                    time_limit=time_limit,
-                    max_pixels=max_pixels,
-                    trust_model=self._trust_model,
-                )
-            return embed_files(
-                files,
-                wanted=wanted,
-                model=model,
-                input_size=self._model.input_size,
-                dim=self._model.dim,
-                workers=workers or cores(),
-                time_limit=time_limit,
-                max_pixels=max_pixels,
-                gpu=None if device == "cpu" else open_on_gpus(self._model, device),
-                trust_model=self._trust_model,
-            )
-
-        options = RunOptions(
-            embed=embed, own=model.parent, prune=prune, rehash=rehash, progress=progress
+        engine = given.engine_on(pick_device(self._device))
+        network = local_model(self.store, self._model)
+        model = ModelFile(self._model, lambda: network, self._trust_model)
+        embed = partial(engine.embed_files, model=model, limits=given.limits)
+        report = index(
+            self.store,
+            replace(state, settings=settings),
+            paths_of(paths),
+            given,
+            embed=embed,
+            own=network.parent,
         )
-        report = index(self.store, replace(state, settings=settings), paths_of(paths), options)
-        if engine is not None:
-            engine.committed()
+        engine.committed()
         return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
@@ -206,7 +171,8 @@ class MilvusCollection:
         max_pixels: int = MAX_PIXELS,
     ) -> Vectors:
         """Return the embeddings of queries, float32 `[n, dim]`; see `Collection.embed`."""
-        return self._embedder.embed(queries, None if crop is None else Box.of(crop), max_pixels)
+        limits = Limits(whole("max_pixels", max_pixels, 1))
+        return self._embedder.embed(queries, None if crop is None else Box.of(crop), limits)
 
     def combine(
         self,

@@ -6,9 +6,9 @@ import fnmatch
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from imgsearch.backends.milvus.rows import Row
@@ -24,30 +24,32 @@ from imgsearch.files.listing import Kind, Unreadable
 from imgsearch.files.mounts import is_gone, is_lost, unanswered
 from imgsearch.files.paths import existing, is_at, plain_path, real_path, resolved_path, upwards
 from imgsearch.files.sources import is_folder
+from imgsearch.indexing.engine import Embed
+from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.report import Failure, IndexReport, Progress, Tally
 from imgsearch.indexing.scope import Tops, list_tops
 
-__all__ = ["Embed", "RunOptions", "index", "remove"]
-
-
-Embed = Callable[[Iterable[str], Callable[[str, bytes], bool]], Generator[Outcome, None, None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How to run: `embed` is `embed_files` with all else given, `own` a folder not to index."""
-
-    embed: Embed
-    own: Path
-    prune: bool
-    rehash: bool
-    progress: Callable[[Progress], None] | None
+__all__ = ["index", "remove"]
 
 
 def index(
-    store: Store, state: State, paths: Sequence[str | os.PathLike[str]], options: RunOptions
+    store: Store,
+    state: State,
+    paths: Sequence[str | os.PathLike[str]],
+    options: IndexOptions,
+    *,
+    embed: Embed,
+    own: Path,
 ) -> IndexReport:
     """Bring a collection up to date with the files under `paths`, or under all that it had.
+
+    Args:
+        store: Where the collection is.
+        state: What is to be its state, with its new settings.
+        paths: Files, folders or URLs; none for all that it had.
+        options: How to index.
+        embed: Embeds the files.
+        own: A folder that is not indexed.
 
     Raises:
         InputError: a path does not exist.
@@ -60,8 +62,8 @@ def index(
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
     tops = _tops(state, paths)
     write_state(store, state)
-    run = _Run(store, state, tops, options)
-    run.embed()
+    run = _Run(store, state, tops, options, own)
+    run.embed(embed)
     reasons = run.drop_gone()
     if options.progress:
         options.progress(Progress(run.tally.done, run.tally.done, training=True))
@@ -107,12 +109,15 @@ def _tops(state: State, paths: Sequence[str | os.PathLike[str]]) -> Tops:
 class _Run:
     """The state of a run."""
 
-    def __init__(self, store: Store, state: State, tops: Tops, options: RunOptions) -> None:
+    def __init__(
+        self, store: Store, state: State, tops: Tops, options: IndexOptions, own: Path
+    ) -> None:
         self.state = state
         self.sink = Sink(store)
         self._store = store
         self._tops = tops
         self._options = options
+        self._own = own
         self._known: dict[bytes, list[Row]] = {}
         self._holders: dict[bytes, Row] = {}  # by digest
         for row in store.rows():
@@ -126,10 +131,10 @@ class _Run:
         self.removed = 0
         self.left_out = 0
 
-    def embed(self) -> None:
+    def embed(self, embed: Embed) -> None:
         """Embed and send what is new or changed."""
         try:
-            with closing(self._options.embed(self._candidates(), self._wanted)) as outcomes:
+            with closing(embed(self._candidates(), self._wanted)) as outcomes:
                 for outcome in outcomes:
                     self._take(self._waiting.popleft(), outcome)
                     if self._options.progress:
@@ -143,7 +148,7 @@ class _Run:
 
     def _candidates(self) -> Iterator[str]:
         out = frozenset(self.state.excluded)
-        for listing in list_tops(self._tops, self._options.own):
+        for listing in list_tops(self._tops, self._own):
             if isinstance(listing, Unreadable):
                 self.tally.unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
                 continue

@@ -7,10 +7,9 @@ import os
 import socket
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +22,8 @@ from imgsearch.backends.ray.parts import Recipe
 from imgsearch.backends.ray.staging import Staging
 from imgsearch.embedding.pipeline import Outcome, cores
 from imgsearch.errors import ModelError, PackageError, SettingError, reason_of
-from imgsearch.storage.records import ModelRecord
+from imgsearch.images.limits import Limits
+from imgsearch.indexing.engine import ModelFile, Wanted
 
 __all__ = ["LOCAL", "RayEngine"]
 
@@ -107,13 +107,10 @@ class RayEngine:
     def embed_files(
         self,
         paths: Iterable[str],
+        wanted: Wanted,
         *,
-        wanted: Callable[[str, bytes], bool],
-        model: Path,
-        record: ModelRecord,
-        time_limit: float,
-        max_pixels: int,
-        trust_model: bool,
+        model: ModelFile,
+        limits: Limits,
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `imgsearch.indexing.engine.Engine`.
 
@@ -123,17 +120,17 @@ class RayEngine:
             ModelError: there is no such cluster, Ray failed, or a worker cannot have the model.
             StorageError: the staging cannot be read or written.
         """
+        record = model.record
         recipe = Recipe(
             self._staging.url,
             record,
-            time_limit,
-            max_pixels,
+            limits,
             gpu=self._gpus > 0,
-            trust_model=trust_model,
+            trust_model=model.trusted,
         )
 
         def start() -> Job:
-            self._staging.write_model(record.onnx_sha256, model.read_bytes())
+            self._staging.write_model(record.onnx_sha256, model.checked().read_bytes())
             self._connect()
             from imgsearch.backends.ray.job import RayJob
 

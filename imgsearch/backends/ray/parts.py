@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from imgsearch.backends.ray.staging import Staging
 from imgsearch.embedding.models import find_network
+from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Extractor, cores
 from imgsearch.embedding.runtime import TorchRuntime
 from imgsearch.embedding.weights import file_digest
 from imgsearch.errors import ModelError, StorageError, reason_of
 from imgsearch.files.sources import is_url, status_of
+from imgsearch.images.limits import Limits
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.records import ModelRecord
 
@@ -39,8 +41,7 @@ class Recipe:
 
     staging: str
     model: ModelRecord
-    time_limit: float
-    max_pixels: int
+    limits: Limits
     gpu: bool
     trust_model: bool = False
 
@@ -67,11 +68,9 @@ class PartEmbedder:
             runtime = TorchRuntime(network, model.weights, model.weights_sha256, "cuda")
         self._extractor = Extractor(
             model=_fetch_model(self._staging, model.onnx_sha256),
-            input_size=model.input_size,
-            dim=model.dim,
+            shapes=Shapes(model.input_size, model.dim),
             workers=1,
-            time_limit=recipe.time_limit,
-            max_pixels=recipe.max_pixels,
+            limits=recipe.limits,
             gpu=runtime,
             trust_model=recipe.trust_model,
             beside=cores() - 1,
