@@ -8,11 +8,15 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imgsearch.collection import Collection
+    from imgsearch.backends.ray import RayEngine
+    from imgsearch.collection import Collection, opened
     from imgsearch.errors import (
         BusyError,
         DamagedError,
@@ -43,7 +47,6 @@ if TYPE_CHECKING:
     from imgsearch.maintenance.discard import delete_copies, link_copies
     from imgsearch.maintenance.duplicates import find_duplicates
     from imgsearch.maintenance.verify import verify
-    from imgsearch.places import opened
     from imgsearch.querying.hits import Answer, Hit, HitArrays, Search
     from imgsearch.querying.info import Info
     from imgsearch.storage.records import IvfRecord, ModelRecord
@@ -77,6 +80,7 @@ __all__ = [
     "NoImageError",
     "PackageError",
     "Progress",
+    "RayEngine",
     "Search",
     "Searched",
     "SettingError",
@@ -114,6 +118,7 @@ _HOME = {
     "Measures": "evaluation.evaluate",
     "ModelRecord": "storage.records",
     "Progress": "indexing.report",
+    "RayEngine": "backends.ray",
     "Search": "querying.hits",
     "Searched": "evaluation.evaluate",
     "Sweep": "evaluation.tune",
@@ -125,7 +130,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "find_duplicates": "maintenance.duplicates",
     "link_copies": "maintenance.discard",
-    "opened": "places",
+    "opened": "collection",
     "tune": "evaluation.tune",
     "verify": "maintenance.verify",
 }
@@ -136,3 +141,17 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+
+
+class _Cluster(ModuleType):
+    """`imgsearch.cluster`, from which `RayEngine` was imported once."""
+
+    def __getattr__(self, name: str) -> object:
+        if name != "RayEngine":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        told = "imgsearch.cluster is deprecated; write `from imgsearch import RayEngine`"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
+        return getattr(import_module("imgsearch.backends.ray"), name)
+
+
+sys.modules[f"{__name__}.cluster"] = _Cluster(f"{__name__}.cluster")

@@ -1,20 +1,21 @@
-"""`Collection`: a directory of embeddings, their index and the model that made them."""
+"""`Collection`: embeddings of images, their index and the model that made them, wherever it is."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from importlib import import_module
 from types import TracebackType
-from typing import Literal, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, Unpack, overload
 
 from imgsearch.ann.vectors import Vectors, combine
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
-from imgsearch.images.limits import MAX_PIXELS, Limits
-from imgsearch.indexing.create import check_model, create
+from imgsearch.images.limits import LIMITS, MAX_PIXELS, Limits
+from imgsearch.indexing.create import check_model, create, discard_empty
 from imgsearch.indexing.options import IndexKeywords, IndexOptions
 from imgsearch.indexing.remove import remove
 from imgsearch.indexing.report import IndexReport
@@ -34,37 +35,66 @@ from imgsearch.querying.options import (
 )
 from imgsearch.querying.search import Searcher
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.locations import Location, backend_of
 from imgsearch.storage.migrations import migrate, open_catalog
+from imgsearch.storage.records import Entry, ModelRecord
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Collection"]
+if TYPE_CHECKING:
+    from imgsearch.evaluation.evaluate import Evaluation
 
+__all__ = ["AnyEntries", "Collection", "DirectoryCollection", "Queries", "opened"]
+
+Paths: TypeAlias = PathLike | Iterable[PathLike]
 Queries: TypeAlias = Sequence[Query] | Vectors
 
 
-class Collection:
+class AnyEntries(Protocol):
+    """What a collection knows of each image; see `imgsearch.querying.entries.Entries`."""
+
+    def get(self, id_: int) -> Entry:
+        """Return what is known of an image."""
+        ...
+
+    def find(self, ids: Sequence[int]) -> dict[int, Entry]:
+        """Return what is known of those images that are there."""
+        ...
+
+    def after(self, id_: int, limit: int) -> list[Entry]:
+        """Return up to `limit` images, ordered by id, those after one."""
+        ...
+
+    def embeddings(self, ids: Sequence[int]) -> Vectors:
+        """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`."""
+        ...
+
+    def are_changing(self) -> bool:
+        """Tell whether a writer is known to be at work on the collection."""
+        ...
+
+
+class Collection(ABC):
     """A collection of images, opened for indexing and querying.
 
     Any number of threads may query it, also while one indexes; what is committed is found by the
     next query. A context manager. `entries` has what is known of each image.
+
+    A backend is a subclass that implements what is abstract, and a line in
+    `imgsearch.storage.locations.BACKENDS`.
     """
 
-    def __init__(self, layout: Layout, device: str, threads: int, trust_model: bool) -> None:
+    entries: AnyEntries
+
+    def __init__(self, model: ModelRecord, device: str, *, trust_model: bool) -> None:
         """Use `create` or `open`."""
-        self._layout = layout
+        self._model = model
         self._device = device
         self._trust_model = trust_model
-        self._catalog = open_catalog(layout)
-        self._model = self._catalog.snapshot().model
-        self._searcher = Searcher(
-            layout, self._catalog, self._model, device, threads, trust_model=trust_model
-        )
-        self.entries = Entries(layout, self._catalog, self._searcher.view)
 
     @classmethod
     def create(
         cls,
-        directory: str | os.PathLike[str],
+        location: Location,
         *,
         model: str = DEFAULT_MODEL,
         weights: str | None = None,
@@ -74,51 +104,67 @@ class Collection:
         """Make an empty collection and open it.
 
         Args:
-            directory: empty, or not there yet.
+            location: A directory that is empty or does not exist yet, or a URL, as for `open`.
             model: "mobilenet_v2" or "inception_v3".
-            weights: a torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
+            weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
-            device: see `open`.
-            progress: show a download of weights on stderr.
+            device: See `open`.
+            progress: Show a download of weights on stderr.
 
         Raises:
             ImgsearchError: see `imgsearch.indexing.create.create`.
         """
-        create(Layout.at(directory), model=model, weights=weights, progress=progress)
-        return cls.open(directory, device=device)
+        kind = _kind_of(location)
+        kind._create(location, model=model, weights=weights, progress=progress)
+        return kind._open(location, device=device)
 
     @classmethod
     def open(
         cls,
-        directory: PathLike,
+        location: Location,
         *,
         device: str = "auto",
         threads: int = 0,
         trust_model: bool = False,
     ) -> Collection:
-        """Open the collection in `directory`.
+        """Open the collection at a location.
 
         One of an older format is read as it is, and brought up to date by `index` and `remove`.
 
         Args:
-            directory: the collection itself.
-            device: where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that is
-                there and embeds single queries on the CPU.
-            threads: that embed one query on the CPU; 0 for one a core.
+            location: The collection's directory; or for one in Milvus, `milvus://HOST:PORT/NAME` or
+                `milvus:FILE.db`.
+            device: Where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that there
+                is and embeds single queries on the CPU.
+            threads: Number of threads that embed one query on the CPU; 0 for one per core.
             trust_model: Run even a model that imgsearch did not export (docs/security.md).
 
         Raises:
             NoCollectionError: there is none.
             DamagedError: it is damaged, or of another format version.
+            SettingError: the URL is malformed.
+            PackageError: it takes a package that is not installed.
         """
-        return cls(Layout.at(directory), device, threads, trust_model)
+        return _kind_of(location)._open(
+            location, device=device, threads=threads, trust_model=trust_model
+        )
 
-    def close(self) -> None:
-        """Close it; no other method may be called then."""
-        self._searcher.close()
-        self._catalog.close()
+    @classmethod
+    def exists(cls, location: Location) -> bool:
+        """Tell whether there is a collection at a location."""
+        return _kind_of(location)._exists(location)
 
-    def __enter__(self) -> Collection:
+    @classmethod
+    def discard(cls, location: Location) -> bool:
+        """Remove a collection that never had an image; tell whether it is gone.
+
+        Raises:
+            BusyError: another process is writing to it.
+            StorageError: it cannot be removed.
+        """
+        return _kind_of(location)._discard(location)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -129,47 +175,35 @@ class Collection:
     ) -> None:
         self.close()
 
-    def index(
-        self,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-        **options: Unpack[IndexKeywords],
-    ) -> IndexReport:
+    @abstractmethod
+    def close(self) -> None:
+        """Close it; no other method may be called then."""
+
+    def index(self, paths: Paths = (), **options: Unpack[IndexKeywords]) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
         Only contents whose digest is new are embedded, and what is gone leaves the answers.
 
         Args:
-            paths: files, folders or URLs, which become roots; none for those that there are.
+            paths: Files, folders or URLs, which become roots; none for those that there are.
             options: Keywords, which `imgsearch.indexing.options.IndexOptions` documents.
 
         Raises:
             InputError: a path does not exist, or does not hold what has moved.
             GoneError: images were kept whose drive may be unplugged; it has the report.
-            SettingError: there is nothing to index, or a number makes no sense.
+            SettingError: there is nothing to index, or an option makes no sense.
             DamagedError: a file of the collection is missing or damaged.
             BusyError: another process is indexing.
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
-        self._catalog.check_open()
-        settings, given = IndexOptions.of(**options), paths_of(paths)
-        device = pick_device(self._device)
-        migrate(self._layout)
-        with closing(CatalogWriter(self._layout.catalog)) as catalog:
-            return update(
-                self._layout,
-                catalog,
-                given,
-                settings,
-                device=device,
-                trust_model=self._trust_model,
-            )
+        return self._index(paths_of(paths), IndexOptions.of(**options))
 
-    def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
+    def remove(self, paths: Paths) -> int:
         """Take images out until `index` is given the same name; return how many. Files stay.
 
         Args:
-            paths: one or several: a file, a folder with all that is in it, now or later, or a
+            paths: One or several: a file, a folder with all that is in it, now or later, or a
                 pattern as of `fnmatch`, whose `*` stands for `/`, too.
 
         Raises:
@@ -177,11 +211,7 @@ class Collection:
             BusyError: another process is writing to the collection.
             StorageError: the disk is full, or cannot be written.
         """
-        self._catalog.check_open()
-        given = paths_of(paths)
-        migrate(self._layout)
-        with closing(CatalogWriter(self._layout.catalog)) as catalog:
-            return remove(self._layout, catalog, given)
+        return self._remove(paths_of(paths))
 
     def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Return the `k` most similar images, best first.
@@ -229,7 +259,7 @@ class Collection:
         settings, queries = SearchOptions.of(**options), queries_of(queries)
         if settings.min_similarity is not None:
             raise SettingError("arrays hold all hits: compare their similarities yourself")
-        return self._searcher.find(queries, self._searcher.embed(queries), settings)
+        return self._find(queries, self._embed(queries), settings)
 
     def answer(self, queries: Queries, **options: Unpack[QueryOptions]) -> list[Answer]:
         """Answer several queries at once, and tell how each was searched; see `query`.
@@ -239,7 +269,7 @@ class Collection:
             options: as for `query`.
         """
         settings, queries = SearchOptions.of(**options), queries_of(queries)
-        return self._searcher.answer(queries, self._searcher.embed(queries), settings)
+        return self._answer(queries, self._embed(queries), settings)
 
     def embed(
         self,
@@ -255,7 +285,7 @@ class Collection:
             crop: left, top, right and bottom of the part of each image that is meant, as people see
                 it (upright): in pixels, or, if none is more than 1, as fractions of width and
                 height. What juts out of the image is cut off.
-            max_pixels: an image file of more is refused.
+            max_pixels: Maximum number of pixels of an image file.
 
         Raises:
             ImageError: an image cannot be read, is too large, or has no such part.
@@ -263,8 +293,7 @@ class Collection:
             SettingError: the box is empty.
         """
         box = None if crop is None else Box.of(crop)
-        limits = Limits(whole("max_pixels", max_pixels, 1))
-        return self._searcher.embed(queries, box, limits)
+        return self._embed(queries, box, Limits(whole("max_pixels", max_pixels, 1)))
 
     def combine(
         self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None
@@ -280,10 +309,178 @@ class Collection:
         """
         return combine(self.embed(queries), self.embed(unlike), weights)
 
+    @abstractmethod
+    def evaluate(
+        self,
+        labels: PathLike,
+        *,
+        k: int = 10,
+        recall: float | None = None,
+        nprobe: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
+
+    @abstractmethod
     def info(self) -> Info:
         """Return what the collection holds."""
-        return describe(self._layout, self._catalog, self._searcher.view(), self._device)
 
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Raise `SettingError` if a model or weights that are given are not the collection's."""
         check_model(self._model, model, weights)
+
+    # What each backend does in its own way.
+
+    @classmethod
+    @abstractmethod
+    def _create(
+        cls, location: Location, *, model: str, weights: str | None, progress: bool
+    ) -> None:
+        """Make an empty collection; see `create`."""
+
+    @classmethod
+    @abstractmethod
+    def _open(
+        cls, location: Location, *, device: str, threads: int = 0, trust_model: bool = False
+    ) -> Collection:
+        """Open a collection; see `open`."""
+
+    @classmethod
+    @abstractmethod
+    def _exists(cls, location: Location) -> bool:
+        """Tell whether there is a collection."""
+
+    @classmethod
+    @abstractmethod
+    def _discard(cls, location: Location) -> bool:
+        """Remove a collection that never had an image; see `discard`."""
+
+    @abstractmethod
+    def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
+        """See `index`."""
+
+    @abstractmethod
+    def _remove(self, paths: list[PathLike]) -> int:
+        """See `remove`."""
+
+    @abstractmethod
+    def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
+        """See `embed`."""
+
+    @abstractmethod
+    def _answer(
+        self, queries: Queries, embeddings: Vectors, options: SearchOptions
+    ) -> list[Answer]:
+        """Answer queries by their embeddings; the queries themselves name images to leave out."""
+
+    @abstractmethod
+    def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
+        """Do as `_answer`, without the paths and without a least similarity."""
+
+
+class DirectoryCollection(Collection):
+    """A collection in a directory."""
+
+    def __init__(self, layout: Layout, device: str, threads: int, *, trust_model: bool) -> None:
+        """Use `Collection.open`."""
+        self._layout = layout
+        self._catalog = open_catalog(layout)
+        model = self._catalog.snapshot().model
+        super().__init__(model, device, trust_model=trust_model)
+        self._searcher = Searcher(
+            layout, self._catalog, model, device, threads, trust_model=trust_model
+        )
+        self.entries = Entries(layout, self._catalog, self._searcher.view)
+
+    def close(self) -> None:
+        """Close it; no other method may be called then."""
+        self._searcher.close()
+        self._catalog.close()
+
+    def evaluate(
+        self,
+        labels: PathLike,
+        *,
+        k: int = 10,
+        recall: float | None = None,
+        nprobe: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
+        from imgsearch.evaluation.evaluate import evaluate  # which no query should wait for
+
+        return evaluate(
+            self._layout.directory, labels, k=k, recall=recall, nprobe=nprobe, progress=progress
+        )
+
+    def info(self) -> Info:
+        """Return what the collection holds."""
+        return describe(self._layout, self._catalog, self._searcher.view(), self._device)
+
+    @classmethod
+    def _create(
+        cls, location: Location, *, model: str, weights: str | None, progress: bool
+    ) -> None:
+        create(Layout.at(location), model=model, weights=weights, progress=progress)
+
+    @classmethod
+    def _open(
+        cls, location: Location, *, device: str, threads: int = 0, trust_model: bool = False
+    ) -> DirectoryCollection:
+        return cls(Layout.at(location), device, threads, trust_model=trust_model)
+
+    @classmethod
+    def _exists(cls, location: Location) -> bool:
+        return Layout.at(location).exists()
+
+    @classmethod
+    def _discard(cls, location: Location) -> bool:
+        return discard_empty(Layout.at(location))
+
+    def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
+        self._catalog.check_open()
+        device = pick_device(self._device)
+        migrate(self._layout)
+        with closing(CatalogWriter(self._layout.catalog)) as catalog:
+            return update(
+                self._layout,
+                catalog,
+                paths,
+                options,
+                device=device,
+                trust_model=self._trust_model,
+            )
+
+    def _remove(self, paths: list[PathLike]) -> int:
+        self._catalog.check_open()
+        migrate(self._layout)
+        with closing(CatalogWriter(self._layout.catalog)) as catalog:
+            return remove(self._layout, catalog, paths)
+
+    def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
+        return self._searcher.embed(queries, crop, limits)
+
+    def _answer(
+        self, queries: Queries, embeddings: Vectors, options: SearchOptions
+    ) -> list[Answer]:
+        return self._searcher.answer(queries, embeddings, options)
+
+    def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
+        return self._searcher.find(queries, embeddings, options)
+
+
+def opened(
+    location: Location, *, device: str = "auto", threads: int = 0, trust_model: bool = False
+) -> Collection:
+    """Open a collection. Deprecated: `Collection.open` does the same."""
+    return Collection.open(location, device=device, threads=threads, trust_model=trust_model)
+
+
+def _kind_of(location: Location) -> type[Collection]:
+    """Return the class of the collection at a location."""
+    name = backend_of(location)
+    if name is None:
+        return DirectoryCollection
+    module, _, kind = name.rpartition(".")
+    found: type[Collection] = getattr(import_module(module), kind)
+    return found

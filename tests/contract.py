@@ -12,9 +12,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from imgsearch.ann.vectors import Vectors
+from imgsearch.collection import Collection
 from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
 from imgsearch.indexing import engine
-from imgsearch.places import AnyCollection, keeper_of, opened
 from imgsearch.querying.hits import Answer
 from tests.accounts import age, did
 from tests.embedding_here import embed_here
@@ -48,7 +48,7 @@ class Contract:
         return tmp_path / "pictures"
 
     def test_all_lists_are_as_good_as_brute_force(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures], nlist=NLIST)
             for answers in (
                 collection.answer(QUERIES, nprobe=NLIST),
@@ -57,7 +57,7 @@ class Contract:
                 _assert_equal(answers, _brute_force(collection, pictures, QUERIES, 10))
 
     def test_images_are_known_by_their_ids(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures])
             entries = collection.entries
             everything = entries.after(0, 100)
@@ -84,7 +84,7 @@ class Contract:
             assert weighed.shape == expected[0].shape
 
     def test_a_closed_collection_says_so(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures])
         collection.close()  # again, which does no harm
         uses: list[Callable[[], object]] = [
@@ -100,7 +100,7 @@ class Contract:
                 use()
 
     def test_recall_grows_with_nprobe(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             save_pictures(pictures / "b", self.enough - 60, first=60)
             collection.index([pictures], nlist=NLIST)
             true = _brute_force(collection, pictures, QUERIES, 10)
@@ -114,7 +114,7 @@ class Contract:
     def test_the_promise_is_kept_for_queries_unlike_the_images(
         self, location: str, pictures: Path
     ) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures], nlist=NLIST, recall=0.9)
             info = collection.info()
             assert info.settings.recall == 0.9
@@ -125,7 +125,7 @@ class Contract:
             assert _recall(collection.answer(QUERIES), true) >= 0.9
 
     def test_to_index_again_changes_nothing(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             assert did(collection.index([pictures])) == {"indexed": 60}
             before = collection.answer(QUERIES, exact=True)
             assert did(collection.index([pictures])) == {"unchanged": 60}
@@ -137,7 +137,7 @@ class Contract:
     ) -> None:
         save_pictures(pictures / "@eaDir", 2, first=70)
         (pictures / "a" / "._0000.jpg").write_bytes(b"\0\5\x16\7" + b"\0" * 60)
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             report = collection.index([pictures])
             assert did(report) == {"indexed": 60, "skipped": 1}
             assert report.skipped_kinds == (("AppleDouble", 1),)
@@ -145,7 +145,7 @@ class Contract:
             assert (did(report), report.left_out) == ({"unchanged": 40, "skipped": 1}, 20)
             assert collection.info().images == 40
             assert collection.info().left_out[-1] == "b/"
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             assert did(collection.index([pictures])) == {"unchanged": 40, "skipped": 1}
             back = did(collection.index(include=["b/"]))
             assert back.pop("indexed", 0) + back.pop("copied", 0) == 20
@@ -158,13 +158,13 @@ class Contract:
     ) -> None:
         for name, seconds in (("0000.jpg", 15_000_000_000), ("0001.png", -11_644_473_600)):
             os.utime(pictures / "a" / name, (seconds, seconds))
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             assert did(collection.index([pictures])) == {"indexed": 60}
             assert did(collection.index(rehash=True)) == {"unchanged": 60}
             assert did(collection.index()) == {"unchanged": 60}
 
     def test_files_may_be_at_urls(self, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        with bucket() as files, opened(location, device="cpu") as collection:
+        with bucket() as files, Collection.open(location, device="cpu") as collection:
             for seed in range(6):
                 files.put(f"{seed}.png", seed)
             assert did(collection.index([files.url])) == {"indexed": 6}
@@ -193,7 +193,7 @@ class Contract:
 
     def test_what_is_taken_out_vanishes_and_stays_out(self, location: str, pictures: Path) -> None:
         first = _files(pictures)[0]
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures], nlist=NLIST)
             assert collection.remove([first]) == 1
             assert collection.remove([pictures / "b"]) == 20
@@ -211,7 +211,7 @@ class Contract:
         self, location: str, pictures: Path
     ) -> None:
         gone, changed, moved = _files(pictures)[:3]
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures])
             gone.unlink()
             picture(500).save(changed)
@@ -223,7 +223,7 @@ class Contract:
 
     def test_a_folder_that_is_missing_loses_nothing(self, location: str, pictures: Path) -> None:
         away = pictures.with_name("away")
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures])
             pictures.rename(away)
             with pytest.raises(GoneError):
@@ -246,7 +246,7 @@ class Contract:
             picture(seed).save(folder / name)
         raw = bytes(folder) + b"/\xff\xfe.png"
         Path(str(folder / names[0])).rename(raw.decode("utf-8", "surrogateescape"))
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             assert did(collection.index([folder])) == {"indexed": 3}
             query = str(folder / names[1])
             (answer,) = collection.answer([query])
@@ -255,10 +255,10 @@ class Contract:
             assert collection.remove([folder / names[2]]) == 1
 
     def test_opened_again_it_has_all(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures], nlist=NLIST)
             before, info = collection.answer(QUERIES, nprobe=NLIST), collection.info()
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             assert _paths(collection.answer(QUERIES, nprobe=NLIST)) == _paths(before)
             assert collection.info().ivf == info.ivf
             assert collection.info().roots == info.roots
@@ -266,17 +266,13 @@ class Contract:
                 collection.check_model("inception_v3", None)
 
     def test_labelled_images_are_evaluated_alike(self, location: str, pictures: Path) -> None:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.index([pictures], nlist=NLIST)
-        found = keeper_of(location).evaluate(
-            location, pictures, k=10, recall=None, nprobe=NLIST, progress=None
-        )
+            found = collection.evaluate(pictures, nprobe=NLIST)
+            few = collection.evaluate(pictures, nprobe=1)
         assert (found.images, found.queries, found.classes) == (60, 60, 2)
         assert found.index is not None
         assert found.index == found.exact
-        few = keeper_of(location).evaluate(
-            location, pictures, k=10, recall=None, nprobe=1, progress=None
-        )
         assert few.index is not None
         assert few.index.mean_average_precision.mean <= found.exact.mean_average_precision.mean
 
@@ -286,7 +282,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _brute_force(
-    collection: AnyCollection, folder: Path, queries: Vectors, k: int
+    collection: Collection, folder: Path, queries: Vectors, k: int
 ) -> list[list[tuple[float, str]]]:
     files = [str(path) for path in _files(folder)]
     distances = np.linalg.norm(queries[:, None] - collection.embed(files)[None], axis=2)

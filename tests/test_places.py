@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch.backends.milvus.rows import Address, Row
+from imgsearch.collection import Collection
 from imgsearch.errors import PackageError, SettingError
-from imgsearch.places import opened
 from tests.contract import Contract
 
 
@@ -22,7 +22,7 @@ class TestDirectory(Contract):
 def test_without_pymilvus_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(PackageError, match=r"`pip install '\.\[milvus\]'` in a checkout"):
-        opened("milvus://127.0.0.1:19530/photos")
+        Collection.open("milvus://127.0.0.1:19530/photos")
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_without_pymilvus_one_line_says_what_to_install(monkeypatch: pytest.Monk
     ["milvus://host/name", "milvus://host:1/a b", "milvus:", "milvus:photos", "milvus://"],
 )
 def test_a_url_that_names_nothing_is_refused(location: str) -> None:
-    with pytest.raises(SettingError, match="names no collection in Milvus"):
-        opened(location)
+    with pytest.raises(SettingError, match="is not a collection in Milvus"):
+        Collection.open(location)
 
 
 def test_an_address_is_that_of_a_server_or_of_a_file() -> None:

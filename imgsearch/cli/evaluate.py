@@ -48,13 +48,15 @@ def evaluate(
     class. Each labelled image is a query; the others are its hits, by exact search and by the
     index. Images without a label are left out.
     """
-    from imgsearch.places import keeper_of
+    from imgsearch.collection import Collection
 
     chosen = choose(ctx, ("recall",), ("nprobe",))
     directory = locate_any(ctx, collection)
-    with CountBar("evaluating", " queries") as bar:
-        found = keeper_of(directory).evaluate(
-            directory,
+    with (
+        Collection.open(directory, device="cpu") as there,
+        CountBar("evaluating", " queries") as bar,
+    ):
+        found = there.evaluate(
             labels,
             k=k,
             recall=recall if chosen == "recall" else None,

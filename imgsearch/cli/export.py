@@ -30,13 +30,13 @@ def export(
     What is there already is not sent again: interrupted, the same command resumes. The collection
     itself stays.
     """
-    from imgsearch.places import keeper_of
+    from imgsearch.backends.milvus.export import export as export_to_milvus
 
     if to is None:
         raise click.UsageError("--to is missing: name where to, as milvus://HOST:PORT/NAME", ctx)
     directory = locate(ctx, collection)
     with CountBar("comparing" if verify else "exporting", " images") as bar:
-        done = keeper_of(to).receive(to, directory, verify=verify, progress=bar)
+        done = export_to_milvus(directory, to, verify=verify, progress=bar)
     if as_json:
         click.echo(dump({"collection": where(directory), "to": to, **asdict(done)}))
     click.echo(

@@ -18,10 +18,10 @@ from imgsearch.errors import GoneError, InputError, SettingError
 from imgsearch.storage.layout import Layout
 
 if TYPE_CHECKING:
+    from imgsearch.collection import Collection
     from imgsearch.indexing.engine import Engine
     from imgsearch.indexing.options import IndexKeywords
     from imgsearch.indexing.report import IndexReport
-    from imgsearch.places import AnyCollection
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -113,9 +113,9 @@ def _exists(directory: Path | str) -> bool:
     """Tell whether there is a collection, without what takes long to load if it may be avoided."""
     if isinstance(directory, Path):
         return Layout.at(directory).exists()
-    from imgsearch.places import keeper_of
+    from imgsearch.collection import Collection
 
-    return keeper_of(directory).exists(directory)
+    return Collection.exists(directory)
 
 
 def _holds_nothing(report: IndexReport) -> bool:
@@ -124,10 +124,10 @@ def _holds_nothing(report: IndexReport) -> bool:
 
 def _complain_of_nothing(directory: Path | str, paths: tuple[str, ...], *, is_new: bool) -> None:
     """Say that there were no images; a collection that was made for them is removed."""
-    from imgsearch.places import keeper_of
+    from imgsearch.collection import Collection
 
     places = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more places"
-    removed = is_new and keeper_of(directory).discard(directory)
+    removed = is_new and Collection.discard(directory)
     kept = "; the collection made for them is removed" if removed else ""
     complain(f"there are no images in {places}{kept}")
 
@@ -168,7 +168,7 @@ def _open(
     trust_model: bool,
     *,
     is_new: bool,
-) -> AnyCollection:
+) -> Collection:
     """Open the collection, or make it."""
     if is_new:
         if not paths:
@@ -186,15 +186,14 @@ def _open(
             "exporting the network takes a few seconds",
             err=True,
         )
-    from imgsearch.places import keeper_of
+    from imgsearch.collection import Collection
 
-    keeper = keeper_of(directory)
     if not is_new:
-        found = keeper.open_at(directory, device=device, trust_model=trust_model)
+        found = Collection.open(directory, device=device, trust_model=trust_model)
         found.check_model(model, weights)
         return found
     model = model or DEFAULT_MODEL
-    return keeper.create(directory, model=model, weights=weights, device=device, progress=True)
+    return Collection.create(directory, model=model, weights=weights, device=device, progress=True)
 
 
 def report_as_json(collection: str, report: IndexReport) -> str:

@@ -54,9 +54,9 @@ def info(
         rows = settings_of(ctx)
         click.echo(settings_as_json(rows) if as_json else settings_as_text(rows))
         return
-    from imgsearch.places import opened
+    from imgsearch.collection import Collection
 
-    with opened(locate_any(ctx, collection), device=device) as found:
+    with Collection.open(locate_any(ctx, collection), device=device) as found:
         facts = found.info()
     click.echo(info_as_json(facts) if as_json else info_as_text(facts, list(MODELS)))
 

@@ -16,7 +16,7 @@ from imgsearch.errors import SettingError
 from imgsearch.files.sources import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
-from imgsearch.places import is_elsewhere
+from imgsearch.storage.locations import is_elsewhere
 
 __all__ = [
     "OPPOSITES",

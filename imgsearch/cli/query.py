@@ -30,7 +30,7 @@ from imgsearch.errors import ImageError, InputError
 
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
-    from imgsearch.places import AnyCollection
+    from imgsearch.collection import Collection
     from imgsearch.querying.hits import Answer
     from imgsearch.querying.options import QueryOptions
 
@@ -103,7 +103,7 @@ def query(
 
     IMAGE is a file, a folder for all images in it, or - for an image on stdin.
     """
-    from imgsearch.places import opened
+    from imgsearch.collection import Collection
 
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, and stdin holds one image", ctx)
@@ -119,7 +119,7 @@ def query(
     )
     outcome = Outcome()
     directory = locate_any(ctx, collection)
-    found_there = opened(directory, device=device, trust_model=trust_model)
+    found_there = Collection.open(directory, device=device, trust_model=trust_model)
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, outcome)
         if form == "html" and html is not None:
@@ -209,7 +209,7 @@ class _Query:
     embedding: Vectors
 
 
-def answers(collection: AnyCollection, request: Request, outcome: Outcome) -> Iterator[Answered]:
+def answers(collection: Collection, request: Request, outcome: Outcome) -> Iterator[Answered]:
     """Answer a request, lazily and in bounded memory, however many images there are.
 
     An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
@@ -235,7 +235,7 @@ def answers(collection: AnyCollection, request: Request, outcome: Outcome) -> It
 
 
 def _embed(
-    collection: AnyCollection,
+    collection: Collection,
     arguments: Sequence[str],
     crop: Crop | None,
     max_pixels: int,
@@ -264,7 +264,7 @@ def _embed(
 
 
 def _combine(
-    collection: AnyCollection,
+    collection: Collection,
     groups: list[list[_Embedded]],
     unlike: list[_Embedded],
     outcome: Outcome,
@@ -283,7 +283,7 @@ def _combine(
 
 
 def _search(
-    collection: AnyCollection, request: Request, queries: Iterable[_Query]
+    collection: Collection, request: Request, queries: Iterable[_Query]
 ) -> Iterator[Answered]:
     queries = list(queries)
     options = request.options.copy()
@@ -308,7 +308,7 @@ def _names(pictures: Sequence[Picture]) -> list[str]:
     return names
 
 
-def _why_nothing(collection: AnyCollection, answered: Answered, request: Request) -> str:
+def _why_nothing(collection: Collection, answered: Answered, request: Request) -> str:
     asked = len(answered.like) + len(answered.unlike)
     images = len(collection.entries.after(0, asked + 1))  # or fewer than that
     if not images:

@@ -28,10 +28,10 @@ def remove(
     PATH is an image, a folder or a quoted pattern ('*.png'; * matches / too). `index` with the same
     name brings them back.
     """
-    from imgsearch.places import opened
+    from imgsearch.collection import Collection
 
     directory = locate_any(ctx, collection)
-    with opened(directory) as found:
+    with Collection.open(directory) as found:
         removed = found.remove(paths)
     click.echo(f"removed {counted(removed, 'image')}", err=True)
     if as_json:

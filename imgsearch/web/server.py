@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from imgsearch.collection import Collection
 from imgsearch.errors import StorageError, reason_of
 from imgsearch.images.limits import MAX_PIXELS, pillow_allows
-from imgsearch.places import Location, opened
+from imgsearch.storage.locations import Location
 from imgsearch.web.app import create_app
 from imgsearch.web.connections import Limits, protocol
 from imgsearch.web.hosts import address_of
@@ -54,7 +55,7 @@ def serve(
     Args:
         location: of the collection.
         options: how to serve it.
-        device: see `imgsearch.places.opened`.
+        device: see `imgsearch.Collection.open`.
         trust_model: as there.
         ready: called with the address of the page once requests are accepted.
 
@@ -62,7 +63,7 @@ def serve(
         StorageError: nobody can listen at that host and port.
     """
     with (
-        opened(location, device=device, threads=1, trust_model=trust_model) as collection,
+        Collection.open(location, device=device, threads=1, trust_model=trust_model) as collection,
         listen(options.host, options.port) as listening,
         pillow_allows(max(MAX_PIXELS, options.max_pixels)),
     ):

@@ -15,12 +15,12 @@ import platformdirs
 from starlette.exceptions import HTTPException
 
 from imgsearch.ann.vectors import Vectors
+from imgsearch.collection import Collection
 from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Origin, Stored
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import path_fields
 from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.images.render import Thumbnail
-from imgsearch.places import AnyCollection
 from imgsearch.querying.hits import Answer, answer_fields
 from imgsearch.querying.info import info_fields
 from imgsearch.storage.records import Entry
@@ -47,7 +47,7 @@ PROBE = np.zeros((8, 8, 3), np.uint8)  # what warms the model up
 class Service:
     """Answers what the routes are asked. The methods that are no coroutines may block."""
 
-    def __init__(self, collection: AnyCollection, options: ServerOptions) -> None:
+    def __init__(self, collection: Collection, options: ServerOptions) -> None:
         self._collection = collection
         self._entries = collection.entries
         self._options = options

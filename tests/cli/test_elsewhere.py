@@ -31,4 +31,4 @@ def test_a_url_may_stand_before_the_command_or_in_a_variable(invoke: Invoke) -> 
 def test_an_export_to_a_directory_is_refused(invoke: Invoke, indexed: Path) -> None:
     result = invoke("-c", indexed, "export", "--to", "somewhere")
     assert result.exit_code == 2
-    assert "somewhere is no collection in Milvus" in result.stderr
+    assert "somewhere is not a collection in Milvus" in result.stderr

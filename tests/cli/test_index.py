@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from imgsearch import local
 from imgsearch.collection import Collection
 from tests.pictures import picture, save_pictures
 from tests.running import Run, imgsearch_command, run_python
@@ -115,12 +114,12 @@ def test_what_else_is_in_the_folder_of_a_collection_that_is_removed_stays(
     empty: Path,
 ) -> None:
     (empty / "letter.txt").write_text("keep me")
-    assert local.discard(empty)
+    assert Collection.discard(empty)
     assert [path.name for path in empty.iterdir()] == ["letter.txt"]
 
 
 def test_a_collection_that_has_or_had_images_is_not_removed(indexed: Path) -> None:
-    assert not local.discard(indexed)
+    assert not Collection.discard(indexed)
     with Collection.open(indexed, device="cpu") as collection:
         assert collection.info().images == 40
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from imgsearch.backends.milvus.export import export
 from imgsearch.collection import Collection
-from imgsearch.places import keeper_of, opened
 from imgsearch.querying.hits import Answer
 
 __all__ = ["assert_same_answers"]
@@ -25,14 +25,14 @@ def assert_same_answers(data: Path, directory: Path, location: str) -> None:
         queries = local.embed(paths[:QUERIES])
         here = local.answer(queries, nprobe=NLIST)
         count = local.info().images
-    sent = keeper_of(location).receive(location, directory, verify=False, progress=None)
+    sent = export(directory, location)
     assert sent.sent == sent.images == count
-    again = keeper_of(location).receive(location, directory, verify=False, progress=None)
+    again = export(directory, location)
     assert (again.sent, again.there) == (0, count)
-    same = keeper_of(location).receive(location, directory, verify=True, progress=None)
+    same = export(directory, location, verify=True)
     assert (same.there, same.others, same.different) == (count, 0, 0)
     assert same.compared > 0
-    with opened(location, device="cpu") as copy:
+    with Collection.open(location, device="cpu") as copy:
         there = copy.answer(queries, nprobe=NLIST)
         assert copy.info().ivf is not None
     for one, other in zip(here, there, strict=True):

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgsearch.backends.milvus.export import export
 from imgsearch.backends.milvus.rows import Address, Row
 from imgsearch.backends.milvus.store import Store
+from imgsearch.collection import Collection
 from imgsearch.errors import ImgsearchError
-from imgsearch.places import keeper_of, opened
 from tests.contract import Contract
 from tests.scale.corel import assert_same_answers
 from tests.scale.milvus_server import PORT, Server
@@ -42,7 +43,7 @@ def place(server: Server) -> str:
 
 @pytest.fixture
 def location(place: str, empty: Path) -> str:
-    keeper_of(place).receive(place, empty, verify=False, progress=None)
+    export(empty, place)
     return place
 
 
@@ -87,14 +88,14 @@ def test_killed_in_the_middle_of_writing_it_loses_nothing_acknowledged(
     store = Store(Address.of(location))
     assert len(store.there(row.id for row in rows[:count])) == count
     store.close()
-    with opened(location, device="cpu") as collection:
+    with Collection.open(location, device="cpu") as collection:
         near = collection.answer(np.ascontiguousarray(vectors[:count:97]), k=1, exact=True)
     assert [answer.hits[0].path for answer in near] == [f"/{n}" for n in range(0, count, 97)]
 
 
 def _answers(location: str) -> bool:
     try:
-        with opened(location, device="cpu") as collection:
+        with Collection.open(location, device="cpu") as collection:
             collection.answer(random_embeddings(1))
     except ImgsearchError:
         return False

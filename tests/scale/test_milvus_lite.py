@@ -12,10 +12,11 @@ import pytest
 from click.testing import Result
 from starlette.testclient import TestClient
 
+from imgsearch.backends.milvus.export import export
 from imgsearch.backends.milvus.rows import Address
 from imgsearch.backends.milvus.store import Store
+from imgsearch.collection import Collection
 from imgsearch.errors import SettingError, StorageError
-from imgsearch.places import keeper_of, opened
 from imgsearch.web.app import create_app
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.service import Service
@@ -30,7 +31,7 @@ class TestLite(Contract):
     @pytest.fixture
     def location(self, empty: Path, tmp_path: Path) -> str:
         location = f"milvus:{tmp_path / 'lite.db'}"
-        keeper_of(location).receive(location, empty, verify=False, progress=None)
+        export(empty, location)
         return location
 
 
@@ -78,14 +79,14 @@ def test_another_process_finds_it_and_adds_to_it(
 
 def test_an_index_that_a_crash_took_away_is_made_again(indexed: Path, tmp_path: Path) -> None:
     to = f"milvus:{tmp_path / 'lite.db'}"
-    keeper_of(to).receive(to, indexed, verify=False, progress=None)
+    export(indexed, to)
     store = Store(Address.of(to))
     store.load()
     client = vars(store)["_client"]
     client.release_collection("images")
     client.drop_index("images", "embedding")
     store.close()
-    with opened(to, device="cpu") as collection:
+    with Collection.open(to, device="cpu") as collection:
         assert len(collection.answer(random_embeddings(1), k=40)[0].hits) == 40
 
 
@@ -103,35 +104,35 @@ def test_an_export_that_broke_off_is_taken_up_again(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "upsert", break_off)
         with pytest.raises(KeyboardInterrupt):
-            keeper_of(to).receive(to, indexed, verify=False, progress=None)
+            export(indexed, to)
     assert calls
-    done = keeper_of(to).receive(to, indexed, verify=False, progress=None)
+    done = export(indexed, to)
     assert (done.there, done.sent) == (7, 33)
 
 
 def test_another_model_is_refused(indexed: Path, tmp_path: Path) -> None:
     to = f"milvus:{tmp_path / 'lite.db'}"
-    keeper_of(to).receive(to, indexed, verify=False, progress=None)
+    export(indexed, to)
     other = make_small_collection(tmp_path / "other")
     catalog = other / "catalog.sqlite"
     with sqlite3.connect(catalog) as database:
         database.execute("UPDATE model SET weights_sha256 = ?", ("1" * 64,))
     with pytest.raises(SettingError, match="other weights"):
-        keeper_of(to).receive(to, other, verify=False, progress=None)
+        export(other, to)
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
     with pytest.raises(StorageError, match="Milvus says: ") as caught:
-        opened("milvus://127.0.0.1:1/photos")
+        Collection.open("milvus://127.0.0.1:1/photos")
     assert "\n" not in str(caught.value)
 
 
 def test_it_is_served(indexed: Path, photos: Path, tmp_path: Path) -> None:
     location = f"milvus:{tmp_path / 'lite.db'}"
-    keeper_of(location).receive(location, indexed, verify=False, progress=None)
+    export(indexed, location)
     options = ServerOptions(cache=tmp_path / "cache")
     with (
-        opened(location, device="cpu", threads=1) as collection,
+        Collection.open(location, device="cpu", threads=1) as collection,
         closing(Service(collection, options)) as service,
     ):
         client = TestClient(create_app(service, options), base_url="http://127.0.0.1:8765")

@@ -11,20 +11,23 @@ import numpy as np
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.backends.milvus.model import write_model
-from imgsearch.backends.milvus.rows import Row
+from imgsearch.backends.milvus.rows import Address, Row
 from imgsearch.backends.milvus.sink import New, Sink
 from imgsearch.backends.milvus.state import State, read_state, write_state
 from imgsearch.backends.milvus.store import Store
 from imgsearch.backends.milvus.train import finish
 from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_at
+from imgsearch.querying.options import PathLike
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.locations import Location
 from imgsearch.storage.migrations import open_catalog
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["Transfer", "receive"]
+__all__ = ["Transfer", "export"]
+
 BLOCK = 1_000
 SAMPLE = 1_000  # embeddings that are compared
 SAME = 1e-6
@@ -54,18 +57,32 @@ class Transfer:
     different: int
 
 
-def receive(
-    store: Store, layout: Layout, *, verify: bool, progress: Callable[[int, int], None] | None
+def export(
+    directory: PathLike,
+    location: Location,
+    *,
+    verify: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Transfer:
-    """Make `store` hold what the collection at `layout` does; with `verify`, only compare.
+    """Make Milvus hold what the collection in a directory does.
 
     Resumes: what is there is not sent again. What is there of the collection's folders and not in
     it is deleted; other images stay.
 
+    Args:
+        directory: The collection to copy.
+        location: Where to, as `milvus://HOST:PORT/NAME` or `milvus:FILE.db`.
+        verify: Only compare the two.
+        progress: Called with the number of images that are done, and of all.
+
     Raises:
-        SettingError: what is there was made with another model.
+        SettingError: `location` is not in Milvus, or what is there was made with another model.
     """
-    with closing(open_catalog(layout)) as catalog:
+    layout = Layout.at(directory)
+    with (
+        closing(Store(Address.of(location))) as store,
+        closing(open_catalog(layout)) as catalog,
+    ):
         view = open_view(layout, catalog)
         model = view.snapshot.model
         if not verify:

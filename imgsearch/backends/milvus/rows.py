@@ -36,8 +36,8 @@ class Address:
             path = os.path.abspath(os.path.expanduser(file[1]))
             return cls(f"milvus:{path}", path, _LITE)
         raise SettingError(
-            f"{text} names no collection in Milvus; give milvus://HOST:PORT/NAME (letters, digits "
-            "and _), or milvus:FILE.db for Milvus Lite"
+            f"{text} is not a collection in Milvus; name one as milvus://HOST:PORT/NAME (letters, "
+            "digits and _), or milvus:FILE.db for Milvus Lite"
         )
 
 
