@@ -339,6 +339,21 @@ def test_every_file_that_a_page_names_is_there(name: str) -> None:
         assert (ROOT / path).is_file() or (ROOT / "imgsearch" / path).is_file(), f"{name}: {path}"
 
 
+def test_a_diff_fits_what_it_changes() -> None:
+    kept = 0
+    for block in BLOCKS:
+        if block.language != "diff":
+            continue
+        for part in re.split(r"^--- ", block.text, flags=re.M)[1:]:
+            path, *lines = part.splitlines()
+            text = (ROOT / path).read_text(encoding="utf-8").splitlines()
+            for line in lines:
+                if line.strip() and not line.startswith("+"):
+                    kept += 1
+                    assert any(there.startswith(line[1:]) for there in text), f"{path}: {line}"
+    assert kept
+
+
 # -- the command line ---------------------------------------------------------------------------
 
 
