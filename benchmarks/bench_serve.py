@@ -7,6 +7,10 @@ pipeline of `imgsearch index` extracts the same files, as bench_extract measures
 a second). The clients share the machine's cores with the server.
 
 Required: no error; at least 0.7 of the pipeline's rate; by id, 99 % of the answers within 50 ms.
+
+With `--hostile`, 8 further clients send the worst files that were found meanwhile, and nothing else
+is measured. Required then: no error of the others, 99 % of their answers within 5 seconds, and less
+than 2.5 GB of memory for all processes of the server together.
 """
 
 from __future__ import annotations
@@ -40,12 +44,15 @@ from benchmarks.common import (
     write_json,
 )
 from benchmarks.contestants import Job, prepare_model, run_pipeline
+from benchmarks.hostile_load import Attackers, Memory, worst_files
 from benchmarks.subjects import index_folder
 
 CLIENTS = 8
 WARM_SECONDS = 2.0
 LEAST_SHARE = 0.7
 MOST_BY_ID = 0.050
+MOST_BESIDE = 5.0  # seconds, beside hostile files
+MOST_MEMORY = 2_500_000_000  # bytes
 K = 10
 
 
@@ -76,6 +83,27 @@ class Share:
         return self.served / median(self.extracted)
 
 
+@dataclass(frozen=True, slots=True)
+class Siege:
+    """What ordinary clients saw beside hostile ones, and what the server took.
+
+    Attributes:
+        load: What the ordinary clients saw.
+        hostile: How often each status was answered to the others; 0 where there was no answer.
+        memory: Bytes that all processes of the server had together, at most.
+    """
+
+    load: Load
+    hostile: dict[int, int]
+    memory: int
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether what is required was kept."""
+        quick = self.load.p99 <= MOST_BESIDE and not self.load.errors
+        return quick and self.memory < MOST_MEMORY and not self.hostile.get(500)
+
+
 class Server:
     """`imgsearch serve`, until the context ends."""
 
@@ -91,6 +119,7 @@ class Server:
         said = self._process.stderr.readline()
         if "http://" not in said:
             raise SystemExit(f"no server: {said}")
+        self.process = self._process.pid
         self.port = int(said.partition("http://")[2].split("/")[0].rpartition(":")[2])
 
     def __enter__(self) -> Server:
@@ -98,7 +127,8 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        if self._process.wait(30):
+        self._process.communicate(timeout=30)
+        if self._process.returncode:
             raise SystemExit("the server did not end well")
 
 
@@ -114,6 +144,19 @@ def main() -> None:
         folder = Path(name)
         note(f"indexing {len(indexed.paths)} photographs")
         in_fresh_process(index_folder, indexed.name, folder / "collection", indexed.paths, ())
+        if options.hostile:
+            with Server(folder / "collection", folder / "cache") as server:
+                note(f"sending {sent.name}, and hostile files, for {options.seconds:.0f} s")
+                bodies = [form_of(image=path.read_bytes()) for path in sent.paths]
+                scale = 0.2 if options.quick else 1.0
+                siege = in_fresh_process(
+                    besiege, server.port, server.process, bodies, options.seconds, scale
+                )[0]
+            _print_siege(siege)
+            write_json(options.json, "serve-hostile", options, [siege])
+            if not siege.is_fine:
+                raise SystemExit("what is required was missed")
+            return
         (folder / "model").mkdir()
         prepared = in_fresh_process(prepare_model, "mobilenet_v2", folder / "model", seeded=False)
         weights, onnx = prepared[0]
@@ -121,10 +164,10 @@ def main() -> None:
         extracted = [_extract(job)]
         with Server(folder / "collection", folder / "cache") as server:
             note(f"sending {sent.name} for {options.seconds:.0f} s")
-            bodies = [_form(image=path) for path in sent.paths]
+            bodies = [form_of(image=path.read_bytes()) for path in sent.paths]
             by_image = in_fresh_process(_load, "images", server.port, bodies, options.seconds)[0]
             note(f"asking by id for {options.by_id:.0f} s")
-            ids = [_form(like=number) for number in range(1, len(indexed.paths) + 1)]
+            ids = [form_of(like=number) for number in range(1, len(indexed.paths) + 1)]
             by_id = in_fresh_process(_load, "ids", server.port, ids, options.by_id)[0]
         extracted.append(_extract(job))
     share = Share(by_image.rate, tuple(extracted))
@@ -140,6 +183,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of sending images  [default: 60]")
     parser.add_argument("--by-id", type=float, help="seconds of asking by id  [default: 20]")
     parser.add_argument("--passes", type=int, help="of each extraction  [default: 8]")
+    parser.add_argument("--hostile", action="store_true", help="let others send hostile files")
     options = parser.parse_args()
     options.seconds = options.seconds or (3.0 if options.quick else 60.0)
     options.by_id = options.by_id or (2.0 if options.quick else 20.0)
@@ -153,18 +197,37 @@ def _extract(job: Job) -> float:
     return job.clocked / run.seconds
 
 
-def _form(image: Path | None = None, like: int | None = None) -> tuple[bytes, str]:
+def form_of(image: bytes | None = None, like: int | None = None) -> tuple[bytes, str]:
     """Return the body of a question, and its boundary."""
     boundary = uuid4().hex
     parts = [b'name="k"\r\n\r\n%d' % K]
     if image is not None:
         head = b'name="image"; filename="image.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-        parts.append(head + image.read_bytes())
+        parts.append(head + image)
     if like is not None:
         parts.append(b'name="like"\r\n\r\n%d' % like)
     begin = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
     body = b"".join(begin + part + b"\r\n" for part in parts)
     return body + f"--{boundary}--\r\n".encode(), boundary
+
+
+def besiege(
+    port: int, process: int, bodies: list[tuple[bytes, str]], seconds: float, scale: float = 1.0
+) -> Siege:
+    """Let ordinary clients ask while others send hostile files.
+
+    Args:
+        port: Port of the server.
+        process: Id of its process.
+        bodies: Forms of the ordinary clients, and their boundaries.
+        seconds: Seconds to ask for.
+        scale: See `worst_files`.
+    """
+    worst = [form_of(image=content) for content in worst_files(scale)]
+    attackers = Attackers(port, worst, CLIENTS)
+    with Memory(process) as memory, attackers:
+        load = _load("images beside hostile ones", port, bodies, seconds)
+    return Siege(load, dict(attackers.answers), memory.peak)
 
 
 def _load(asked: str, port: int, bodies: list[tuple[bytes, str]], seconds: float) -> Load:
@@ -216,7 +279,23 @@ def _ask_for(
     return [each for client in times for each in client], sum(errors)
 
 
+def _print_siege(siege: Siege) -> None:
+    _print_loads((siege.load,))
+    answered = ", ".join(f"{count} x {status}" for status, count in sorted(siege.hostile.items()))
+    print(f"\nto {CLIENTS} clients with hostile files: {answered}")
+    print(f"memory of all processes of the server: {siege.memory / 1e6:,.0f} MB at most")
+
+
 def _print(loads: tuple[Load, ...], share: Share) -> None:
+    _print_loads(loads)
+    rates = ", ".join(f"{rate:.0f}" for rate in share.extracted)
+    print(
+        f"\n{share.served:.0f} images/s answered, {rates} images/s extracted by the pipeline: "
+        f"{share.share:.2f} of its rate"
+    )
+
+
+def _print_loads(loads: tuple[Load, ...]) -> None:
     print_table(
         f"{CLIENTS} clients, k = {K}",
         ("asked by", "seconds", "answers", "errors", "answers/s", "p50 ms", "p90 ms", "p99 ms"),
@@ -230,11 +309,6 @@ def _print(loads: tuple[Load, ...], share: Share) -> None:
             )
             for load in loads
         ],
-    )
-    rates = ", ".join(f"{rate:.0f}" for rate in share.extracted)
-    print(
-        f"\n{share.served:.0f} images/s answered, {rates} images/s extracted by the pipeline: "
-        f"{share.share:.2f} of its rate"
     )
 
 

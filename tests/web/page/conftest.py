@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from demo.photographs import find_photographs, variants
 from imgsearch.collection import Collection
@@ -18,13 +18,14 @@ from tests.web.page.serving import Server
 BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 VARIANTS = ("mirrored", "grey", "left", "bright")
 SIZES = {"desktop": (1280, 800), "phone": (360, 740)}
-PATIENCE = 15_000  # milliseconds
+PATIENCE = 60_000  # milliseconds: the machine may have much else to do
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The Chromium or Chrome that is there, else that which playwright has installed."""
     there = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         try:
             opened = playwright.chromium.launch(executable_path=there, args=["--no-sandbox"])
