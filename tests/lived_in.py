@@ -72,7 +72,7 @@ def in_this_process() -> Iterator[None]:
                 patches.enter_context(mock.patch.object(module, name, value))
 
         patch(engine, embed_files=embed_here())
-        patch(repair, embed_files=embed_here(), export=_export)
+        patch(repair, export=_export)
         patch(sample, decoders=decoders_here)
         patch(commit, COMMIT_SECONDS=600.0)
         patch(fold, TAIL_LEAST=8, TAIL_MOST=8, MERGE=0)

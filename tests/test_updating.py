@@ -175,6 +175,16 @@ def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
     assert did(collection.index([tree])) == {"indexed": 1, "unchanged": 11}
 
 
+def test_this_machine_may_be_given_as_the_engine(collection: Collection, tree: Path) -> None:
+    report = collection.index([tree], engine=engine.LocalEngine(workers=1))
+    assert did(report) == {"indexed": 12}
+
+
+def test_an_option_that_there_is_not_is_refused(collection: Collection, tree: Path) -> None:
+    with pytest.raises(SettingError, match="there is no option 'nlists'; there are nlist, recall"):
+        collection.index([tree], nlists=4)  # type: ignore[call-arg]
+
+
 def test_the_collection_itself_is_left_out(tmp_path: Path) -> None:
     save_pictures(tmp_path / "photos", 3)
     directory = make_small_collection(tmp_path / "photos" / "collection")

@@ -15,7 +15,6 @@ import pytest
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
 from imgsearch.indexing import engine
-from imgsearch.maintenance import repair as mending
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
@@ -66,7 +65,6 @@ def damaged(lived_in: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "embed_files", embed_here())
-    monkeypatch.setattr(mending, "embed_files", embed_here())
 
 
 def flip(path: Path, at: int = -1) -> None:

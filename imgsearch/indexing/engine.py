@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -14,6 +15,7 @@ from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.images.limits import Limits
 from imgsearch.querying.embedder import open_on_gpus
+from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embed", "Engine", "LocalEngine", "ModelFile", "Wanted", "assign_here"]
@@ -38,6 +40,11 @@ class ModelFile:
     record: ModelRecord
     checked: Callable[[], Path]
     trusted: bool = False
+
+    @classmethod
+    def of(cls, layout: Layout, record: ModelRecord, *, trusted: bool) -> ModelFile:
+        """Return the network of a collection in a directory."""
+        return cls(record, partial(layout.check_model, record.onnx_sha256), trusted)
 
 
 class Engine(Protocol):

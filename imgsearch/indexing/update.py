@@ -89,9 +89,7 @@ def update(
             rehash=options.rehash,
         )
         try:
-            record = catalog.snapshot().model
-            checked = partial(layout.check_model, record.onnx_sha256)
-            model = ModelFile(record, checked, trust_model)
+            model = ModelFile.of(layout, catalog.snapshot().model, trusted=trust_model)
             run.embed(partial(engine.embed_files, model=model, limits=options.limits))
             away = absence.gone_away(run.tally.unread())
             removed, reasons = absence.settle(run.moved)

@@ -14,9 +14,10 @@ from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Vectors, rows_of
 from imgsearch.embedding.export import export
 from imgsearch.embedding.models import find_network
-from imgsearch.embedding.onnx.check import Shapes
-from imgsearch.embedding.pipeline import Embedded, embed_files
+from imgsearch.embedding.pipeline import Embedded
 from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
+from imgsearch.images.limits import LIMITS
+from imgsearch.indexing.engine import LocalEngine, ModelFile
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
@@ -135,21 +136,19 @@ class Mender:
 
     def _embed(self, ids: Sequence[int]) -> dict[int, Vectors]:
         """Return the embeddings of images whose files are there, and unchanged."""
-        model = self.catalog.snapshot().model
+        record = self.catalog.snapshot().model
+        model = ModelFile.of(self.layout, record, trusted=self.trust_model)
         places = self.catalog.paths(ids)
         digests = {places[id_]: self.catalog.digest_of(id_) for id_ in ids}
         try:
-            self.layout.check_model(model.onnx_sha256)
-        except DamagedError:  # it may embed all the same, and wrongly
+            outcomes = LocalEngine(workers=self.workers).embed_files(
+                places.values(),
+                lambda path, digest: digests[path] == digest,
+                model=model,
+                limits=LIMITS,
+            )
+        except DamagedError:  # the model may embed all the same, and wrongly
             return {}
-        outcomes = embed_files(
-            places.values(),
-            wanted=lambda path, digest: digests[path] == digest,
-            model=self.layout.model,
-            shapes=Shapes(model.input_size, model.dim),
-            workers=self.workers,
-            trust_model=self.trust_model,
-        )
         found: dict[int, Vectors] = {}
         with closing(outcomes):
             try:

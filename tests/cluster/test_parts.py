@@ -7,12 +7,14 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import Result
 
+import imgsearch
 from imgsearch.backends.ray import RayEngine
 from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
 from imgsearch.backends.ray.staging import Staging
@@ -41,6 +43,15 @@ def _batch(*parts: list[str]) -> Batch:
     paths = np.empty(len(parts), object)
     paths[:] = [[os.fsencode(path) for path in part] for part in parts]
     return {"part": np.arange(len(parts)), "paths": paths}
+
+
+def test_an_engine_is_still_found_where_it_was_documented() -> None:
+    before = import_module("imgsearch.cluster")
+    with pytest.deprecated_call(match="from imgsearch import RayEngine"):
+        assert before.RayEngine is RayEngine
+    assert imgsearch.RayEngine is RayEngine
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        before.nonsense  # noqa: B018
 
 
 def test_a_part_is_embedded_as_the_local_pipeline_does(
