@@ -28,6 +28,12 @@ WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test know what another has compared."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Ten scenes; of the first three, copies made in several ways, and one exact copy."""
@@ -98,8 +104,9 @@ def test_more_copies_than_are_looked_at_at_first(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "NEIGHBOURS", 2)
-    monkeypatch.setattr(grouping, "GLANCES", 3)
-    monkeypatch.setattr(grouping, "INSPECTIONS", 4)
+    monkeypatch.setattr(grouping, "GLANCES", 40_000)  # three
+    monkeypatch.setattr(grouping, "INSPECTIONS", 2_500_000)  # four
+    monkeypatch.setattr(grouping, "AT_ONCE", 2)
     (tmp_path / "many").mkdir()
     for number in range(30):
         scene(0).save(tmp_path / "many" / f"{number}.jpg", quality=60 + number)

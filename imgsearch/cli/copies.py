@@ -13,6 +13,7 @@ from imgsearch.cli.html import EDGE, Thumbnailer, figure, image_element, link, w
 from imgsearch.cli.output import counted, dump, path_fields, shown
 
 if TYPE_CHECKING:
+    from imgsearch.embedding.lanes import Lane
     from imgsearch.maintenance.copies import Copy, Duplicates, Group
 
 __all__ = ["as_json", "as_text", "megabytes", "summary", "write_page"]
@@ -71,7 +72,18 @@ def _copies(count: int) -> str:
 
 def write_page(path: Path, found: Duplicates) -> bool:
     """Write a page of all groups; see `imgsearch.cli.html.write_document`."""
-    return write_document(path, _sections(found))
+    from imgsearch.embedding.lanes import decoders
+
+    with decoders(1) as lane:
+        return write_document(path, _sections(found, partial(_thumbnail, lane)))
+
+
+def _thumbnail(lane: Lane, source: str | bytes) -> bytes:
+    """Return the JPEG of a file, which a worker process decodes."""
+    from imgsearch.embedding.decoder import Stored
+
+    with lane.decoder() as decoder:
+        return decoder.thumbnail(Stored(os.fsdecode(source)), EDGE).jpeg
 
 
 def megabytes(size: int) -> str:
@@ -120,10 +132,7 @@ def _fields(copy: Copy) -> dict[str, Any]:
     }
 
 
-def _sections(found: Duplicates) -> Iterator[str]:
-    from imgsearch.images.render import thumbnail
-
-    of = partial(thumbnail, longest=EDGE)
+def _sections(found: Duplicates, of: Thumbnailer) -> Iterator[str]:
     for number, group in enumerate(found.groups, 1):
         size = megabytes(sum(copy.size for copy in group.others))
         yield f"<section>\n<h2>Group {number:,}</h2>\n"

@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.looking import Look, Side
+from imgsearch.embedding.looking import Look, Side, frames_of, inspection_of
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
 from imgsearch.images.decode import Pixels
+from imgsearch.images.inspection import Frames, Inspection
 from imgsearch.images.limits import MAX_PIXELS, Limits
 from imgsearch.images.render import Glance, Thumbnail
 
@@ -161,6 +162,22 @@ class Decoder:
         facts, _ = self._look("size", origin, 1)
         return facts["width"], facts["height"]
 
+    def inspection(self, origin: Origin) -> Inspection:
+        """Look at a file closely, as `imgsearch.images.inspection.inspect` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: as `pixels`.
+        """
+        return inspection_of(*self._look("inspection", origin, 1))
+
+    def frames(self, origin: Origin, first: int) -> Frames:
+        """Return some frames of a file, as `imgsearch.images.inspection.frames` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: as `pixels`.
+        """
+        return frames_of(*self._look("frames", origin, 1, first=first))
+
     def begin(self, allowance: Allowance) -> None:
         """Take up a new image, with a new allowance."""
         self.allowance = allowance
@@ -198,6 +215,7 @@ class Decoder:
         edge: int,
         crop: Side | None = None,
         max_pixels: int = MAX_PIXELS,
+        first: int = 0,
     ) -> tuple[dict[str, Any], bytes]:
         path, digest = None, None
         if isinstance(origin, Stored):
@@ -210,6 +228,7 @@ class Decoder:
             crop=crop,
             path=path,
             digest=digest,
+            first=first,
         )
         facts, data = self._try(wanted, origin)
         if "needs" in facts:

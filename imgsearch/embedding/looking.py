@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from imgsearch.errors import ImageError, PackageError, SettingError, reason_of
 from imgsearch.files.sources import open_source
+from imgsearch.images.agreement import CloseUp
 from imgsearch.images.crop import Box
 from imgsearch.images.decode import decode
+from imgsearch.images.holdings import Holdings
+from imgsearch.images.inspection import Frames, Inspection, frames, inspect
 from imgsearch.images.limits import Limits, memory_limited, pillow_allows, seconds_limited
 from imgsearch.images.opening import bytes_needed
 from imgsearch.images.render import glance, pixels_from, render, size_of
 
-__all__ = ["Look", "look", "look_of"]
+__all__ = ["Look", "frames_of", "inspection_of", "look", "look_of"]
 
 Side: TypeAlias = tuple[float, float, float, float]
 Found: TypeAlias = tuple[dict[str, Any], bytes]
 
 HEADER = 32 << 20  # bytes that a file takes besides
+WHOLE = ("inspection", "frames")  # kinds for which an image is decoded at its full scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +40,15 @@ class Look:
     """What is wanted of an image.
 
     Attributes:
-        kind: "pixels" for a network, a "thumbnail", a "glance" to compare it, or its "size".
+        kind: "pixels" for a network, a "thumbnail", a "glance" to compare it, or its "size"; an
+            "inspection", a close look at all of the file, or some of its "frames".
         edge: in pixels, of what is made of the image.
         limits: Maximum pixels of the image, and seconds of computing.
         bytes: that decoding it may take.
         crop: the part of the image that is meant; None for all of it.
         path: of the file; None if the content is sent.
         digest: in hexadecimal: a file of another content is refused; None for any.
+        first: number of the first frame that is wanted.
     """
 
     kind: str
@@ -50,6 +58,7 @@ class Look:
     crop: Side | None = None
     path: str | None = None
     digest: str | None = None
+    first: int = 0
 
     def fields(self) -> dict[str, Any]:
         """Return it for a message."""
@@ -125,7 +134,8 @@ def _bytes_for(wanted: Look, content: bytes) -> int:
     """Return about how many bytes it takes to decode an image, by its header: nothing is opened."""
     if wanted.kind == "size" and content.startswith(b"\xff\xd8"):
         return 0  # its header tells it
-    return bytes_needed(content, None if wanted.crop else wanted.edge, wanted.limits)
+    whole = wanted.crop is not None or wanted.kind in WHOLE
+    return bytes_needed(content, None if whole else wanted.edge, wanted.limits)
 
 
 def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
@@ -149,9 +159,53 @@ def _size(content: bytes, wanted: Look, _: Box | None) -> Found:
     return {"width": width, "height": height}, b""
 
 
+def _inspection(content: bytes, wanted: Look, _: Box | None) -> Found:
+    seen = inspect(content, wanted.path or "image", wanted.limits)
+    shapes, data = _packed([seen.close])
+    return {"held": asdict(seen.held), "shapes": shapes}, data
+
+
+def inspection_of(facts: dict[str, Any], data: bytes) -> Inspection:
+    """Return the inspection that a message carries."""
+    (close,) = _unpacked(facts["shapes"], data)
+    return Inspection(close, Holdings(**facts["held"]))
+
+
+def _frames(content: bytes, wanted: Look, _: Box | None) -> Found:
+    found = frames(content, wanted.first, wanted.limits)
+    shapes, data = _packed(found.close)
+    return {"count": found.count, "shapes": shapes}, data
+
+
+def frames_of(facts: dict[str, Any], data: bytes) -> Frames:
+    """Return the frames that a message carries."""
+    return Frames(tuple(_unpacked(facts["shapes"], data)), facts["count"])
+
+
+def _packed(pictures: Sequence[CloseUp]) -> tuple[list[tuple[int, int, bool]], bytes]:
+    """Return height and width of pictures and whether they have transparency, and their bytes."""
+    shapes = [(*each.pixels.shape[:2], each.alpha is not None) for each in pictures]
+    arrays = [array for each in pictures for array in (each.pixels, each.alpha)]
+    return shapes, b"".join(array.tobytes() for array in arrays if array is not None)
+
+
+def _unpacked(shapes: Sequence[tuple[int, int, bool]], data: bytes) -> list[CloseUp]:
+    found, at = [], 0
+    for height, width, clear in shapes:
+        size = height * width
+        pixels = np.frombuffer(data, np.uint8, 3 * size, at).reshape(height, width, 3)
+        at += 3 * size
+        alpha = np.frombuffer(data, np.uint8, size, at).reshape(height, width) if clear else None
+        at += size if clear else 0
+        found.append(CloseUp(pixels, alpha))
+    return found
+
+
 _KINDS: dict[str, Callable[[bytes, Look, Box | None], Found]] = {
     "pixels": _pixels,
     "thumbnail": _thumbnail,
     "glance": _glance,
     "size": _size,
+    "inspection": _inspection,
+    "frames": _frames,
 }

@@ -8,13 +8,16 @@ kept picture are fitted to those of the copy, and the rest is measured in tiles 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imgsearch.images.compare import LUMINANCE
 from imgsearch.images.decode import Pixels
-from imgsearch.images.overlay import Box, aligned, fitted, grid_of, resampled
+from imgsearch.images.overlay import Box, Sheet, aligned, fitted, grid_of, quantile, resampled
 
 __all__ = ["Agreement", "CloseUp", "agreement"]
 
@@ -30,12 +33,13 @@ COLOUR, FINE_COLOUR = 8.0, 15.0  # levels of chroma, in tiles of 16 and of 8 pix
 GREY = 4.0  # levels of chroma up to which a picture is grey
 GAINS = (0.5, 1.7)  # of contrast between the two
 BLANK, MOSTLY = 1.0, 0.4  # variance of a blank tile; share of them in a drawing or a page
+SAMPLE = 10_000  # pixels from which tones are fitted
 LEGIBLE = 0.6  # of a page's size: text that was made smaller can no longer be compared
 
 _Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots: it keeps its sheet
 class CloseUp:
     """A picture to be compared: uint8 `[height, width, 3]`, upright, RGB, on white.
 
@@ -45,10 +49,10 @@ class CloseUp:
     pixels: Pixels
     alpha: Pixels | None
 
-    @property
-    def image(self) -> Image.Image:
-        """The colours as an image."""
-        return Image.fromarray(self.pixels)
+    @cached_property
+    def sheet(self) -> Sheet:
+        """The colours, to be laid over others."""
+        return Sheet(self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,10 @@ def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
     if max(copy.pixels.shape) < LEAST_EDGE or max(keep.pixels.shape) < LEAST_EDGE:
         same = keep.pixels.shape == copy.pixels.shape and np.array_equal(keep.pixels, copy.pixels)
         return Agreement(box, "" if same and _alpha_agrees(keep, copy, box) else "are too small")
-    one, other = keep.image, copy.image
-    place = aligned(one, other)
+    place = aligned(keep.sheet, copy.sheet)
     if place is None:
         return Agreement(box, "show different things")
-    reason = _difference(one, other, place)
+    reason = _difference(keep.sheet.image, copy.sheet.image, place)
     if not reason and not _alpha_agrees(keep, copy, place):
         reason = "differ in what is transparent"
     return Agreement(place, reason)
@@ -94,12 +97,12 @@ def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
     expected = np.asarray(resampled(keep, size, box), np.float32)
     if size[0] < LEGIBLE * (box[2] - box[0]) * keep.width and _is_page(keep):
         return "are too different in size to compare text"
-    tones = fitted(_luminance(expected), _luminance(seen))
-    if not GAINS[0] <= tones.gain <= GAINS[1]:
-        return "differ in contrast"
     is_grey = _is_grey(seen)
     if is_grey:
         expected = np.repeat(_luminance(expected)[..., None], 3, axis=2)
+    tones = fitted(_few(expected), _few(seen))
+    if not GAINS[0] <= tones.gain <= GAINS[1]:
+        return "differ in contrast"
     expected = tones.applied(expected)
     light, expected_light = _luminance(seen), _luminance(expected)
     error = light - expected_light
@@ -120,7 +123,7 @@ def _differs_in_detail(error: _Floats, seen: _Floats, expected: _Floats) -> bool
     energy = _means(error * error, TILE)
     variance = np.maximum(_variances(seen, TILE), _variances(expected, TILE))
     textured = energy[variance > TEXTURE]
-    usual = float(np.quantile(textured, 0.95)) if textured.size > 20 else 0.0
+    usual = quantile(textured, 0.95) if textured.size > 20 else 0.0
     limit = min(max(USUAL * usual, LEAST_ERROR), MOST_ERROR)
     return bool(np.any((energy > limit) & (energy > SHARE * variance)))
 
@@ -166,8 +169,14 @@ def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Box) -> bool:
     return not (_differs_in_detail(error, seen, seen) or _differs_in_tone(error, seen))
 
 
+def _few(pixels: _Floats) -> _Floats:
+    """Return some pixels, with all of their channels, `[n, 3]`."""
+    every = pixels.shape[0] * pixels.shape[1] // SAMPLE + 1
+    return pixels.reshape(-1, 3)[::every]
+
+
 def _luminance(pixels: _Floats) -> _Floats:
-    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    return pixels @ LUMINANCE
 
 
 def _laplacian(values: _Floats) -> _Floats:
@@ -181,30 +190,30 @@ def _laplacian(values: _Floats) -> _Floats:
 
 def _share_of(sharper: _Floats, error: _Floats) -> float:
     """Return how much of the error is that one picture is sharper than the other all over."""
-    weights = 1 / (1 + (error / (1.5 * float(np.median(np.abs(error))) + 1)) ** 2)
+    weights = 1 / (1 + (error / (1.5 * quantile(np.abs(error), 0.5) + 1)) ** 2)
     weight = float((weights * sharper * sharper).sum())
     share = float((weights * sharper * error).sum()) / max(weight, 1e-3)
     return min(0.25, max(-0.25, share))
 
 
 def _means(values: _Floats, edge: int) -> npt.NDArray[np.float64]:
-    """Return the means of tiles that overlap by half."""
+    """Return the means of tiles that overlap by half, the last of them at the very end."""
     height, width = values.shape
-    sums = np.pad(values.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    tops, lefts = _starts(height, edge), _starts(width, edge)
-    bottoms, rights = np.minimum(tops + edge, height), np.minimum(lefts + edge, width)
-    total = (
-        sums[np.ix_(bottoms, rights)] - sums[np.ix_(tops, rights)]
-        - sums[np.ix_(bottoms, lefts)] + sums[np.ix_(tops, lefts)]
-    )  # fmt: skip
-    means: npt.NDArray[np.float64] = total / np.outer(bottoms - tops, rights - lefts)
+    rows = _sums(values, edge).astype(np.float64)  # of few values: float32 is as good
+    total = _sums(rows.T, edge).T
+    means: npt.NDArray[np.float64] = total / (min(edge, height) * min(edge, width))
     return means
 
 
-def _starts(length: int, edge: int) -> npt.NDArray[np.intp]:
-    """Return where tiles begin, the last at the very end."""
-    starts = np.arange(0, max(1, length - edge + 1), edge // 2)
-    return np.append(starts, max(0, length - edge))
+def _sums(values: npt.NDArray[Any], edge: int) -> npt.NDArray[Any]:
+    """Return the sums of overlapping strips of rows."""
+    length, half = len(values), edge // 2
+    last: npt.NDArray[Any] = values[max(0, length - edge) :].sum(0, keepdims=True)
+    if length < edge:
+        return last
+    whole = length // half
+    strips = values[: whole * half].reshape(whole, half, -1).sum(1)
+    return np.concatenate([strips[:-1] + strips[1:], last])
 
 
 def _variances(values: _Floats, edge: int) -> npt.NDArray[np.float64]:

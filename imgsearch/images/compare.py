@@ -6,6 +6,7 @@ different invoices on one form are as alike here as copies are.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -13,13 +14,13 @@ import numpy.typing as npt
 
 from imgsearch.images.decode import Pixels
 
-__all__ = ["ALIKE", "EDGE", "Overlay", "flattened"]
+__all__ = ["ALIKE", "EDGE", "LUMINANCE", "Overlay", "flattened"]
 
 EDGE = 64  # pixels of a picture, squashed to a square
 ALIKE = 0.8  # correlation from which on two pictures are worth a close look
 _SMALL = 32  # pixels of what is compared
 _NEAR = 0.6  # correlation from which on a finer overlay is worth a try
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _STEP = 1.0  # pixels by which that moves each edge
 
 _Floats = npt.NDArray[np.float32]
@@ -77,10 +78,13 @@ class Overlay:
         found: _Floats = self._parts @ others.T
         best = found.argmax(axis=0)
         coarse: _Floats = found.max(axis=0)
-        for number in np.flatnonzero((coarse >= _NEAR) & (coarse < ALIKE)).tolist():
-            down, across = _WINDOWS[_DOWN[best[number]]], _WINDOWS[_ACROSS[best[number]]]
-            finer = _sampled(self._pixels, _around(down), _around(across)) @ others[number]
-            coarse[number] = max(coarse[number], finer.max())
+        unsettled = (coarse >= _NEAR) & (coarse < ALIKE)
+        for part in np.unique(best[unsettled]).tolist():
+            numbers = np.flatnonzero(unsettled & (best == part))
+            down, across = _WINDOWS[_DOWN[part]], _WINDOWS[_ACROSS[part]]
+            finer = _sampled(self._pixels, _around(down), _around(across)).reshape(-1, _SMALL**2)
+            found = (finer @ others[numbers].T).max(axis=0)
+            coarse[numbers] = np.maximum(coarse[numbers], found)
         return coarse
 
     def places(self, other: _Floats, count: int) -> list[tuple[float, float, float, float]]:
@@ -96,6 +100,7 @@ class Overlay:
         ]  # fmt: skip
 
 
+@cache
 def _around(window: _Window) -> _Floats:
     """Return the samplers of the windows around one, `[9, _SMALL, EDGE]`."""
     moves = (-_STEP, 0.0, _STEP)
@@ -110,7 +115,7 @@ def _around(window: _Window) -> _Floats:
 
 def _sampled(pixels: Pixels, down: _Floats, across: _Floats) -> _Floats:
     """Return what samplers make of a picture, as `flattened`: `[down, across, 32 * 32]`."""
-    luminance = pixels @ _LUMINANCE
+    luminance = pixels @ LUMINANCE
     rows = down.reshape(-1, EDGE) @ luminance
     cells = (rows @ across.reshape(-1, EDGE).T).reshape(len(down), _SMALL, len(across), _SMALL)
     vectors = cells.transpose(0, 2, 1, 3).reshape(len(down), len(across), -1)

@@ -104,6 +104,9 @@ def lacks(keep: Holdings, copy: Holdings, share: float = 1.0) -> str:
         share: of the kept picture's edge that the copy shows.
     """
     larger = keep.edge * share / max(copy.edge, 1)
+    if keep.scale < copy.scale:  # estimates: what an encoder leaves may look like detail
+        lower = max((scale for scale in SCALES if scale < copy.scale), default=copy.scale)
+        larger *= copy.scale / max(keep.scale, lower)
     reasons = {
         "the raw": copy.raw,
         "frames": copy.frames > 1 and copy.frames != keep.frames,

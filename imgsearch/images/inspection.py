@@ -1,11 +1,15 @@
-"""Look at a file closely: its picture as large as it is compared, and what else the file holds."""
+"""Look at a file closely: its picture as large as it is compared, and what else the file holds.
+
+To look is to decode: for files of others a worker does it (`imgsearch.embedding.looking`).
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -17,10 +21,11 @@ from imgsearch.images.holdings import Holdings, holdings_of, lacks
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.raw import is_raw
 
-__all__ = ["Inspection", "inspect", "why_not"]
+__all__ = ["Frames", "Inspection", "Sequences", "all_frames", "frames", "inspect", "why_not"]
 
 EDGE = 1_024  # pixels of the longer edge of what is compared
 MOST_FRAMES = 64  # that are compared; what has more is left alone
+AT_ONCE = 8  # frames, of up to 4 MB each
 UPRIGHT = 1
 _LACKS = "it holds {} that the other lacks"
 
@@ -31,6 +36,18 @@ class Inspection:
 
     close: CloseUp
     held: Holdings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """Some frames or pages of a file that has `count` of them."""
+
+    close: tuple[CloseUp, ...]
+    count: int
+
+
+#: All frames of two files, each ended by a None where it has more than are compared.
+Sequences: TypeAlias = tuple[Iterable[CloseUp | None], Iterable[CloseUp | None]]
 
 
 def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
@@ -57,14 +74,14 @@ def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
     return Inspection(close, held)
 
 
-def why_not(keep: Inspection, copy: Inspection, contents: tuple[bytes, bytes] | None = None) -> str:
+def why_not(keep: Inspection, copy: Inspection, sequences: Sequences | None = None) -> str:
     """Return why a copy may not go in favour of a file; nothing if it may.
 
     Args:
         keep: The file that is to be kept.
         copy: The one that is to go.
-        contents: Of both, from which all frames of a file are compared. Without them a file with
-            several frames may not go.
+        sequences: All frames of both, as from `all_frames`; used only if the copy has several.
+            Without them such a copy may not go.
     """
     if lacking := lacks(keep.held, copy.held):
         return _LACKS.format(lacking)
@@ -75,30 +92,52 @@ def why_not(keep: Inspection, copy: Inspection, contents: tuple[bytes, bytes] | 
     share = ((right - left) * (bottom - top)) ** 0.5
     if lacking := lacks(keep.held, copy.held, share):
         return _LACKS.format(lacking)
-    if copy.held.frames > 1 and not (contents and _frames_agree(*contents)):
+    if copy.held.frames > 1 and not (sequences and _frames_agree(*sequences)):
         return _LACKS.format("frames")
     return ""
 
 
-def _frames_agree(keep: bytes, copy: bytes) -> bool:
+def frames(content: bytes, first: int = 0, limits: Limits = LIMITS) -> Frames:
+    """Decode some frames of a file, from the first one that is wanted.
+
+    Raises:
+        ImageError: as for `pixels_from`.
+    """
+    with open_image(content, limits) as image:
+        count = int(getattr(image, "n_frames", 1))
+        found = []
+        for number in range(first, min(count, MOST_FRAMES, first + AT_ONCE)):
+            image.seek(number)
+            found.append(_close_up(image))
+        return Frames(tuple(found), count)
+
+
+def all_frames(some: Callable[[int], Frames]) -> Iterator[CloseUp | None]:
+    """Yield all frames of a file, or as many as are compared and then None.
+
+    Args:
+        some: Returns a few, from a number on; see `frames`.
+    """
+    number = 0
+    while True:
+        found = some(number)
+        yield from found.close
+        number += len(found.close)
+        if number >= found.count:
+            return
+        if number >= MOST_FRAMES or not found.close:
+            yield None
+            return
+
+
+def _frames_agree(keep: Iterable[CloseUp | None], copy: Iterable[CloseUp | None]) -> bool:
     """Tell whether two files have the same frames or pages in the same order."""
     missing = object()
-    pairs = zip_longest(_frames(keep), _frames(copy), fillvalue=missing)
+    pairs = zip_longest(keep, copy, fillvalue=missing)
     return all(
         isinstance(one, CloseUp) and isinstance(other, CloseUp) and agreement(one, other)
         for one, other in pairs
     )
-
-
-def _frames(content: bytes) -> Iterator[CloseUp | None]:
-    """Yield the frames of a file, and None in place of those beyond what is compared."""
-    with open_image(content) as image:
-        count = int(getattr(image, "n_frames", 1))
-        for number in range(min(count, MOST_FRAMES)):
-            image.seek(number)
-            yield _close_up(image)
-        if count > MOST_FRAMES:
-            yield None
 
 
 def _close_up(image: Image.Image) -> CloseUp:

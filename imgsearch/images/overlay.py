@@ -6,23 +6,27 @@ Gauss and Newton's method: the four edges, contrast and brightness at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.images.compare import EDGE, Overlay, flattened
+from imgsearch.images.compare import EDGE, LUMINANCE, Overlay, flattened
+from imgsearch.images.decode import Pixels
 
-__all__ = ["Box", "Tones", "aligned", "fitted", "grid_of", "resampled"]
+__all__ = ["Box", "Sheet", "Tones", "aligned", "fitted", "grid_of", "quantile", "resampled"]
 
-LEVELS = ((64, 6), (160, 4), (400, 3))  # pixels of the longer edge, and steps
+COARSE, FINER = (64, 6), ((160, 4), (400, 3))  # pixels of the longer edge, and steps
+REDUCED = 320  # pixels, or more: the longer edge of what is enough for all but the finest level
 STARTS = 3  # places to begin at
 FITS, MAY_FIT = 0.9, 0.6  # share of the copy's variance: it is there; it may be, but for details
+PROMISING, TRIED = 0.8, 3  # likewise at the coarsest level, where details hardly count; and steps
 LEAST_STEP = 0.02  # pixels
-SAMPLE, FEW = 20_000, 3_000  # pixels from which tones are fitted, at the end and before
+LEAST_GAIN, LEAST_OFFSET = 1e-4, 0.01  # by which tones change while they are fitted
+FEW = 3_000  # pixels from which tones are fitted
 CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, 0 to 1
@@ -42,22 +46,60 @@ class Tones:
         return found
 
 
-def aligned(keep: Image.Image, copy: Image.Image) -> Box | None:
+class Sheet:
+    """A picture that is laid over others, with what it takes to do so, made once."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        """Take a picture, uint8 `[height, width, 3]`."""
+        self._pixels = pixels
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture itself."""
+        return Image.fromarray(self._pixels)
+
+    @cached_property
+    def grey(self) -> Image.Image:
+        """Its luminance."""
+        return self.image.convert("L")
+
+    @cached_property
+    def reduced(self) -> Image.Image:
+        """Its luminance at a smaller scale, if it is large."""
+        return self.grey.reduce(max(1, max(self.grey.size) // REDUCED))
+
+    @cached_property
+    def overlay(self) -> Overlay:
+        """Its parts, as they are compared first."""
+        return Overlay(self._squashed())
+
+    @cached_property
+    def flattened(self) -> _Floats:
+        """All of it, as it is compared with parts of others."""
+        return flattened(self._squashed())
+
+    def _squashed(self) -> Pixels:
+        return np.asarray(self.image.resize((EDGE, EDGE), Image.Resampling.BILINEAR))
+
+
+def aligned(keep: Sheet, copy: Sheet) -> Box | None:
     """Return where in the kept picture the copy lies; None if it fits nowhere."""
-    squashed = [
-        np.asarray(image.resize((EDGE, EDGE), Image.Resampling.BILINEAR)) for image in (keep, copy)
-    ]
-    places = Overlay(squashed[0]).places(flattened(squashed[1]), STARTS)
-    grey = keep.convert("L"), copy.convert("L")
+    places = keep.overlay.places(copy.flattened, STARTS)
     best, fits = places[0], 0.0
     for place in places:
-        box, fit = _refined(*grey, place, LEVELS[:1])
+        box, fit = _refined(keep.reduced, copy.reduced, place, *COARSE, PROMISING)
         if fit > fits:
             best, fits = box, fit
         if fit > FITS:
             break
-    if fits > MAY_FIT:
-        best, fits = _refined(*grey, best, LEVELS[1:])
+    if fits < PROMISING:
+        return None
+    for longest, steps in FINER:
+        if fits <= MAY_FIT or longest >= 2 * max(grid_of(keep.grey, copy.grey, best)):
+            break
+        small = 2 * longest <= REDUCED
+        one, other = (keep.reduced, copy.reduced) if small else (keep.grey, copy.grey)
+        best, fits = _refined(one, other, best, longest, steps)
     return best if fits > MAY_FIT else None
 
 
@@ -80,15 +122,19 @@ def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None)
     return image.resize(size, Image.Resampling.BILINEAR, box=place)
 
 
-def fitted(expected: _Floats, seen: _Floats, sample: int = SAMPLE) -> Tones:
+def fitted(expected: _Floats, seen: _Floats) -> Tones:
     """Return the contrast and brightness that most pixels have in common.
 
     What was clipped in the picture that is seen tells only that it would have been beyond.
+
+    Args:
+        expected: Values of the one, `[n]` of light, or `[n, 3]` of colour.
+        seen: Those of the other, likewise.
     """
-    every = expected.size // sample + 1
-    before, after = expected.ravel()[::every], seen.ravel()[::every]
+    before, most = _light(expected)
+    after, most_seen = _light(seen)
     low, high = CUT_OFF
-    in_range = (after > low) & (after < high)
+    in_range = (after > low) & (most_seen < high)
     if np.count_nonzero(in_range) < 50:
         in_range = np.ones_like(in_range)
     weights = in_range.astype(np.float32)
@@ -97,40 +143,53 @@ def fitted(expected: _Floats, seen: _Floats, sample: int = SAMPLE) -> Tones:
         total = float(weights.sum())
         centre = float(weights @ before) / total
         mean = float(weights @ after) / total
-        spread = float(weights @ (before - centre) ** 2)
-        product = float(weights @ ((before - centre) * (after - mean)))
+        off_centre = before - centre
+        weighted = weights * off_centre
+        spread, product = float(weighted @ off_centre), float(weighted @ (after - mean))
+        last = gain, offset
         gain = product / spread if spread > 4 * total else 1.0  # of one tone nothing is learnt
         offset = mean - gain * centre
+        if abs(gain - last[0]) < LEAST_GAIN and abs(offset - last[1]) < LEAST_OFFSET:
+            break
         found = gain * before + offset
-        usable = in_range | ((found > low) & (found < high))
+        usable = in_range | ((found > low) & (gain * most + offset < high))
         errors = np.abs(after - found)
-        usual = 1.5 * float(np.median(errors[usable])) + 1
-        weights = np.where(usable, 1 / (1 + (errors / usual) ** 2), 0).astype(np.float32)
+        usual = 1.5 * quantile(errors[usable], 0.5) + 1
+        weights = (usable / (1 + (errors / usual) ** 2)).astype(np.float32)
     return Tones(gain, offset)
 
 
+def _light(values: _Floats) -> tuple[_Floats, _Floats]:
+    """Return the luminance of pixels, and the most of their channels: that is clipped first."""
+    if values.ndim == 1:
+        return values, values
+    return values @ LUMINANCE, values.max(axis=1)
+
+
+def quantile(values: npt.NDArray[Any], share: float) -> float:
+    """Return the value below which a share of values are: an order statistic, no mean of two."""
+    at = int(share * (values.size - 1))
+    return float(np.partition(values, at, axis=None)[at])
+
+
 def _refined(
-    keep: Image.Image, copy: Image.Image, place: Box, levels: Sequence[tuple[int, int]]
+    keep: Image.Image, copy: Image.Image, place: Box, longest: int, steps: int, least: float = 0.0
 ) -> tuple[Box, float]:
     """Return a place after its edges were moved to where the copy fits best, and how well it does.
 
-    That is the share of the copy's variance that the kept picture explains.
+    That is the share of the copy's variance that the kept picture explains. If it is less than
+    `least` after a few steps, it does not try any longer.
     """
     box, fit = np.array(place), 0.0
-    for longest, steps in levels:
-        if longest > levels[0][0] and longest >= 2 * max(grid_of(keep, copy, place)):
-            break
-        scale = min(1.0, longest / max(copy.size))
-        size = max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
-        seen = np.asarray(resampled(copy, size), np.float32)
-        for _ in range(steps):
-            step, fit = _step(keep, seen, box)
-            box = np.clip(box + np.clip(step, -0.03, 0.03), 0, 1)
-            if min(box[2] - box[0], box[3] - box[1]) < 0.5:
-                return place, 0.0
-            if np.abs(step).max() * max(size) < LEAST_STEP:
-                break
-        if fit < MAY_FIT:
+    scale = min(1.0, longest / max(copy.size))
+    size = max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
+    seen = np.asarray(resampled(copy, size), np.float32)
+    for number in range(steps):
+        step, fit = _step(keep, seen, box)
+        box = np.clip(box + np.clip(step, -0.03, 0.03), 0, 1)
+        if min(box[2] - box[0], box[3] - box[1]) < 0.5:
+            return place, 0.0
+        if np.abs(step).max() * max(size) < LEAST_STEP or (number + 1 >= TRIED and fit < least):
             break
     left, top, right, bottom = box.tolist()
     return (left, top, right, bottom), fit
@@ -141,7 +200,8 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     height, width = seen.shape
     left, top, right, bottom = box.tolist()
     part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
-    found = fitted(part, seen, FEW)
+    every = seen.size // FEW + 1
+    found = fitted(part.ravel()[::every], seen.ravel()[::every])
     tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # while it is off, it says little
     error = seen - tones.applied(part)
     down, across = np.gradient(tones.gain * part)
@@ -150,7 +210,7 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     x = ((np.arange(width) + 0.5) / width).astype(np.float32)[None]
     y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
     # Most of a page is blank and fits anywhere: only what is far off is left out.
-    usual = 2 * float(np.quantile(np.abs(error), 0.95)) + 5
+    usual = 2 * quantile(np.abs(error), 0.95) + 5
     weights = 1 / (1 + (error / usual) ** 2)
     weights[(seen <= CUT_OFF[0]) | (seen >= CUT_OFF[1])] *= 0.3
     moves = np.stack(

@@ -18,9 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 
-from imgsearch.errors import ImageError, reason_of
+from imgsearch.embedding.decoder import Stored
+from imgsearch.embedding.lanes import Lane, decoders
+from imgsearch.errors import ImageError, ModelError, reason_of
 from imgsearch.files.sources import is_url
-from imgsearch.images.inspection import Inspection, inspect, why_not
+from imgsearch.images.agreement import CloseUp
+from imgsearch.images.inspection import Frames, Inspection, all_frames, why_not
 from imgsearch.indexing.report import Failure
 from imgsearch.maintenance.aside import discarding_lock, put_back, remembered, rename_back
 from imgsearch.maintenance.copies import Copy, Discarded, Duplicates
@@ -58,9 +61,9 @@ def _discard(duplicates: Duplicates, *, link: bool) -> Discarded:
     done: list[Copy] = []
     failures: list[Failure] = []
     interrupted = False
-    check = _Check()
     try:
-        with discarding_lock():
+        with discarding_lock(), decoders(1) as lane:
+            check = _Check(lane)
             failures += put_back()
             for group in duplicates.groups:
                 for copy in group.others:
@@ -72,7 +75,7 @@ def _discard(duplicates: Duplicates, *, link: bool) -> Discarded:
                         failures.append(Failure(copy.path, error.reason))
                     except OSError as error:
                         failures.append(Failure(copy.path, reason_of(error)))
-                    except (MemoryError, ValueError) as error:  # of a decoder, or a path with NUL
+                    except (ModelError, ValueError) as error:  # no worker, or a path with NUL
                         failures.append(Failure(copy.path, f"cannot be compared: {error}"))
                     else:
                         done.append(copy)
@@ -88,6 +91,7 @@ def _discard_one(keep: Copy, copy: Copy, check: _Check, *, link: bool) -> None:
     Raises:
         _RefusedError: It is not what was compared, or the image to be kept is not.
         ImageError: A picture cannot be decoded.
+        ModelError: No worker process can be started to decode it.
         OSError: A file cannot be read, renamed or removed.
     """
     for each in (keep, copy):
@@ -184,10 +188,10 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Check:
-    """Compares the pixels of two files; remembers the last one that is kept."""
+    """Compares the pixels of two files, which a worker decodes; remembers the last one kept."""
 
+    _lane: Lane
     _digest: bytes = b""
-    _content: bytes = b""
     _seen: Inspection | None = None
 
     def pixels(self, keep: Copy, copy: Copy) -> None:
@@ -196,12 +200,13 @@ class _Check:
         Raises:
             _RefusedError: They are not, or do not.
             ImageError: A picture cannot be decoded.
+            ModelError: No worker process can be started to decode it.
             OSError: The copy cannot be read.
         """
-        content = _content_of(copy)
-        if self._digest != keep.digest or self._seen is None:
+        _check_content(copy)
+        if self._digest != keep.digest:
             try:
-                self._content = _content_of(keep)
+                _check_content(keep)
             except _RefusedError as refused:
                 raise _RefusedError(f"{keep.path}, which was to be kept, {refused}") from None
             except OSError as error:
@@ -210,15 +215,23 @@ class _Check:
             self._digest, self._seen = keep.digest, None
         if copy.digest == keep.digest:
             return
-        self._seen = self._seen or inspect(self._content, keep.path)
-        seen = inspect(content, copy.path)
-        if reason := why_not(self._seen, seen, (self._content, content)):
+        self._seen = self._seen or self._inspection(keep)
+        sequences = self._frames(keep), self._frames(copy)
+        if reason := why_not(self._seen, self._inspection(copy), sequences):
             raise _RefusedError(f"is no copy of {keep.path}: {reason}")
 
+    def _inspection(self, copy: Copy) -> Inspection:
+        with self._lane.decoder() as decoder:
+            return decoder.inspection(Stored(copy.path, copy.digest))
 
-def _content_of(copy: Copy) -> bytes:
+    def _frames(self, copy: Copy) -> Iterator[CloseUp | None]:
+        def some(first: int) -> Frames:
+            with self._lane.decoder() as decoder:
+                return decoder.frames(Stored(copy.path, copy.digest), first)
+
+        return all_frames(some)
+
+
+def _check_content(copy: Copy) -> None:
     with _opened(copy.path) as file:
-        content = file.read()
-    if hashlib.sha256(content).digest() != copy.digest:
-        raise _RefusedError(CHANGED)
-    return content
+        _check_digest(file, copy.digest)

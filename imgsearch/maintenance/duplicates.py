@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from imgsearch.embedding.pipeline import cores
 from imgsearch.images.compare import ALIKE, Overlay, flattened
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.grouping import Grouping, Looks
+from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.options import SearchOptions, number
 from imgsearch.querying.search import search
 from imgsearch.querying.view import View, open_view
@@ -71,8 +72,14 @@ def find_duplicates(
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
         same = _by_content(catalog, ids)
         # The threads are ended last: they wait for the decoders.
-        with ThreadPoolExecutor(cores()) as threads, decoders(cores()) as lane:
-            looks = Looks(catalog, threads, lane)
+        with (
+            ThreadPoolExecutor(cores()) as threads,
+            decoders(cores()) as lane,
+            ExitStack() as late,
+        ):
+            verdicts = Verdicts.load()
+            late.callback(verdicts.save)  # what an interrupted run found is good, too
+            looks = Looks(catalog, threads, lane, verdicts)
             near: dict[int, set[int]] = defaultdict(set)
             compared = 0
             for count, pairs in _near(view, same, min_similarity, looks):
@@ -110,17 +117,33 @@ def _near(
         pairs: list[tuple[int, int]] = []
         for id_, candidates in _candidates(view, ids, vectors, min_similarity):
             others = [other for other in candidates if other in same and other != id_]
-            seen = looks.glances([id_, *others]) if others else {}
-            if id_ not in seen or len(seen) == 1:
-                continue
-            overlay = Overlay(seen.pop(id_).pixels)
-            rows = overlay.likeness(np.stack([flattened(other.pixels) for other in seen.values()]))
-            pairs += [
-                (id_, other)
-                for other, likeness in zip(seen, rows.tolist(), strict=True)
-                if likeness >= ALIKE
-            ]
+            if others:
+                pairs += [(id_, other) for other in _alike(id_, others, looks)]
         yield len(ids), pairs
+
+
+def _alike(id_: int, others: list[int], looks: Looks) -> Iterator[int]:
+    """Yield those of some images that are worth a close look beside one."""
+    verdicts = looks.verdicts
+    entries = {entry.id: entry for entry in looks.catalog.entries_of([id_, *others])}
+    unchanged = {entry.id for entry in looks.unchanged(entries.values())}
+    known: dict[int, bool] = {}
+    for other in unchanged if id_ in unchanged else ():
+        near = verdicts.near(entries[id_].digest, entries[other].digest)
+        if near is not None:
+            known[other] = near
+    yield from (other for other in others if known.get(other))
+    unknown = [other for other in others if other not in known]
+    seen = looks.glances([id_, *unknown]) if unknown else {}
+    if id_ not in seen or len(seen) == 1:
+        return
+    overlay = Overlay(seen.pop(id_).pixels)
+    rows = overlay.likeness(np.stack([flattened(other.pixels) for other in seen.values()]))
+    for other, likeness in zip(seen, rows.tolist(), strict=True):
+        near = likeness >= ALIKE
+        verdicts.note_near(entries[id_].digest, entries[other].digest, so=near)
+        if near:
+            yield other
 
 
 def _firsts(view: View, same: dict[int, tuple[int, ...]]) -> Iterator[tuple[Ids, Vectors]]:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.lanes import Lane
-from imgsearch.errors import ImageError, SettingError, reason_of
-from imgsearch.files.sources import open_source, status_of
+from imgsearch.errors import ImageError, PackageError, SettingError
+from imgsearch.files.sources import status_of
+from imgsearch.images.agreement import CloseUp
 from imgsearch.images.compare import EDGE
-from imgsearch.images.holdings import Holdings, advantage, worth
-from imgsearch.images.inspection import Inspection, inspect, why_not
+from imgsearch.images.holdings import Holdings, advantage, lacks, worth
+from imgsearch.images.inspection import Frames, Inspection, all_frames, why_not
 from imgsearch.images.render import Glance
 from imgsearch.indexing.report import Failure
 from imgsearch.maintenance.copies import Copy, Duplicates, Group, RawPhoto
+from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.view import View
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Entry
 
 __all__ = ["Grouping", "Looks"]
 
-GLANCES = 20_000  # in memory, 12 KB each
-INSPECTIONS = 64  # in memory, up to 3 MB each
+GLANCES = 240_000_000  # bytes in memory, 12 KB each
+INSPECTIONS = 256_000_000  # bytes in memory, up to 10 MB each
+AT_ONCE = 32  # images
 UNKNOWN = Holdings(0, 0)
 
 _Seen = TypeVar("_Seen")
@@ -39,81 +41,123 @@ _Seen = TypeVar("_Seen")
 class Looks:
     """What was seen of images: the latest glances and close looks.
 
-    Worker processes glance at them, with limits of time and memory; only what they could decode is
-    looked at closely, which happens here.
+    Worker processes decode them, with limits of time and memory. What earlier runs found of files
+    that are what they were is not looked for again.
     """
 
     catalog: Catalog
     threads: ThreadPoolExecutor
     lane: Lane
+    verdicts: Verdicts
     failures: dict[int, Failure] = field(default_factory=dict)
     _glances: dict[int, Glance] = field(default_factory=dict)
     _inspections: dict[int, Inspection] = field(default_factory=dict)
+    _unchanged: dict[int, bool] = field(default_factory=dict)
 
     def glances(self, ids: Iterable[int]) -> dict[int, Glance]:
         """Return small pictures of images, of as many as can be read."""
-        return self._of(list(dict.fromkeys(ids)), self._glances, GLANCES, self._glance)
+        kept = _Kept(self._glances, GLANCES, lambda glance: glance.pixels.nbytes)
+        return self._of(list(dict.fromkeys(ids)), kept, self._glance)
 
     def closely(self, ids: Sequence[int]) -> Iterator[tuple[int, Inspection]]:
         """Yield what a close look at images shows, of as many as can be read."""
-        for start in range(0, len(ids), INSPECTIONS // 2):
-            some = ids[start : start + INSPECTIONS // 2]
-            unseen = [id_ for id_ in some if id_ not in self._inspections]
-            self.glances(unseen)
-            yield from self._of(some, self._inspections, INSPECTIONS, _inspection).items()
+        kept = _Kept(self._inspections, INSPECTIONS, lambda seen: 4 * seen.close.pixels.nbytes)
+        for start in range(0, len(ids), AT_ONCE):
+            yield from self._of(ids[start : start + AT_ONCE], kept, self._inspection).items()
+
+    def held(self, ids: Sequence[int]) -> dict[int, Holdings]:
+        """Return what files hold, of as many as can be read."""
+        found: dict[int, Holdings] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            entries = self.catalog.entries_of(ids[start : start + AT_ONCE])
+            known = {each.id: self.verdicts.held(each.digest) for each in self.unchanged(entries)}
+            unknown = [each for each in entries if known.get(each.id) is None]
+            seen = dict(self.closely([each.id for each in unknown]))
+            for entry in unknown:
+                if entry.id in seen:
+                    known[entry.id] = seen[entry.id].held
+                    self.verdicts.note_held(entry.digest, seen[entry.id].held)
+            found |= {id_: held for id_, held in known.items() if held is not None}
+        return found
+
+    def unchanged(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return those whose file has the size and the time that it was indexed with."""
+        for entry in entries:
+            if entry.id not in self._unchanged:
+                self._unchanged[entry.id] = _is_unchanged(entry)
+        return [entry for entry in entries if self._unchanged[entry.id]]
 
     def _of(
-        self,
-        ids: Sequence[int],
-        kept: dict[int, _Seen],
-        most: int,
-        decode: Callable[[Entry], _Seen],
+        self, ids: Sequence[int], kept: _Kept[_Seen], decode: Callable[[Entry], _Seen]
     ) -> dict[int, _Seen]:
-        missing = [id_ for id_ in ids if id_ not in kept and id_ not in self.failures]
+        missing = [id_ for id_ in ids if id_ not in kept.seen and id_ not in self.failures]
         entries = self.catalog.entries_of(missing)
         seen_of = partial(_seen, decode=decode)
         for entry, seen in zip(entries, self.threads.map(seen_of, entries), strict=True):
             if isinstance(seen, Failure):
                 self.failures[entry.id] = seen
             else:
-                kept[entry.id] = seen
-        found = {id_: kept.pop(id_) for id_ in ids if id_ in kept}
-        kept |= found  # these are the latest now
-        for id_ in list(kept)[: max(0, len(kept) - most)]:
-            del kept[id_]
-        return found
+                kept.seen[entry.id] = seen
+        return kept.latest(ids)
 
     def _glance(self, entry: Entry) -> Glance:
         with self.lane.decoder() as decoder:
             return decoder.glance(Stored(entry.path, entry.digest), EDGE)
 
+    def _inspection(self, entry: Entry) -> Inspection:
+        with self.lane.decoder() as decoder:
+            return decoder.inspection(Stored(entry.path, entry.digest))
 
-def _inspection(entry: Entry) -> Inspection:
-    return inspect(_content_of(entry), entry.path)
+    def frames(self, entry: Entry) -> Iterator[CloseUp | None]:
+        """Yield all frames of a file; see `imgsearch.images.inspection.all_frames`.
+
+        Raises:
+            ImageError: It cannot be decoded.
+        """
+
+        def some(first: int) -> Frames:
+            with self.lane.decoder() as decoder:
+                return decoder.frames(Stored(entry.path, entry.digest), first)
+
+        return all_frames(some)
+
+
+@dataclass(slots=True)
+class _Kept(Generic[_Seen]):
+    """What was seen latest, of so many bytes at most."""
+
+    seen: dict[int, _Seen]
+    most: int
+    size_of: Callable[[_Seen], int]
+
+    def latest(self, ids: Sequence[int]) -> dict[int, _Seen]:
+        """Return what is there of some images, and make room by what was not asked for longest."""
+        found = {id_: self.seen.pop(id_) for id_ in ids if id_ in self.seen}
+        self.seen |= found
+        left = self.most - sum(map(self.size_of, self.seen.values()))
+        for id_ in list(self.seen):
+            if left >= 0:
+                break
+            left += self.size_of(self.seen.pop(id_))
+        return found
+
+
+def _is_unchanged(entry: Entry) -> bool:
+    try:
+        stamp = status_of(entry.path)
+    except (OSError, PackageError, SettingError):
+        return False  # a look at it tells why
+    return entry.mtime_ns is not None and (stamp.size, stamp.mtime_ns) == (
+        entry.size,
+        entry.mtime_ns,
+    )
 
 
 def _seen(entry: Entry, decode: Callable[[Entry], _Seen]) -> _Seen | Failure:
     try:
         return decode(entry)
-    except OSError as error:
-        return Failure(entry.path, f"cannot be read: {reason_of(error)}")
-    except SettingError as error:
-        return Failure(entry.path, f"cannot be read: {error}")
     except ImageError as error:
         return Failure(entry.path, error.reason)
-
-
-def _content_of(entry: Entry) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        ImageError: It is no longer what was indexed.
-    """
-    with open_source(entry.path) as file:
-        content = file.read()
-    if hashlib.sha256(content).digest() != entry.digest:
-        raise ImageError(entry.path, "has changed since it was indexed")
-    return content
 
 
 class Grouping:
@@ -142,7 +186,7 @@ class Grouping:
             near: The images that are worth a close look beside each.
         """
         for together in _components(near):
-            self._held = {id_: seen.held for id_, seen in self._looks.closely(together)}
+            self._held = self._looks.held(together)
             entries = {entry.id: entry for entry in self._catalog.entries_of(together)}
             order = sorted(
                 (id_ for id_ in entries if id_ in self._held),
@@ -150,13 +194,9 @@ class Grouping:
             )
             yield from self._split(order, entries, near)
         exact = [id_ for id_, same in self._same.items() if len(same) > 1 and id_ not in near]
-        for id_, seen in self._looks.closely(exact):
-            self._held = {id_: seen.held}
-            self._add(id_, [])
-        self._held = {}
+        self._held = self._looks.held(exact)
         for id_ in exact:
-            if id_ in self._looks.failures:
-                self._add(id_, [])
+            self._add(id_, [])
 
     def found(self, images: int) -> Duplicates:
         """Return all groups, the one with most to be had first."""
@@ -173,6 +213,7 @@ class Grouping:
         for keep in order:
             if keep not in left:
                 continue
+            keep = self._better(keep, left, entries, near)
             del left[keep]
             copies: list[int] = []
             ahead, tried = near[keep], {keep}
@@ -188,27 +229,49 @@ class Grouping:
             self._add(keep, copies)
             yield 1 + len(copies)
 
+    def _better(
+        self, keep: int, left: Iterable[int], entries: dict[int, Entry], near: dict[int, set[int]]
+    ) -> int:
+        """Return the image that may take the place of one that is to be kept, if there is one.
+
+        The order is by what weighs most; one further back may hold all of it, and more besides.
+        """
+        held = self._held[keep]
+        for id_ in [each for each in left if each in near[keep]]:
+            other = self._held[id_]
+            more = lacks(held, other) and not lacks(other, held)
+            if more and list(self._copies(entries[id_], [entries[keep]])):
+                return id_
+        return keep
+
     def _copies(self, keep: Entry, candidates: list[Entry]) -> Iterator[int]:
         """Yield those of some images that may go in favour of one."""
-        kept = dict(self._looks.closely([keep.id])).get(keep.id)
+        verdicts = self._looks.verdicts
+        held = self._held[keep.id]
+        candidates = [each for each in candidates if not lacks(held, self._held[each.id])]
+        known = {
+            each.id: verdicts.may(keep.digest, each.digest)
+            for each in (self._looks.unchanged(candidates) if self._looks.unchanged([keep]) else ())
+        }
+        yield from (id_ for id_, may in known.items() if may)
+        by_id = {each.id: each for each in candidates if known.get(each.id) is None}
+        kept = dict(self._looks.closely([keep.id] if by_id else [])).get(keep.id)
         if kept is None:
             return
-        by_id = {entry.id: entry for entry in candidates}
-        for start in range(0, len(candidates), INSPECTIONS // 2):
-            ids = [entry.id for entry in candidates[start : start + INSPECTIONS // 2]]
-            seen = list(self._looks.closely(ids))
+        for start in range(0, len(by_id), AT_ONCE):
+            seen = list(self._looks.closely(list(by_id)[start : start + AT_ONCE]))
 
-            def judge(pair: tuple[int, Inspection]) -> bool:
+            def judge(pair: tuple[int, Inspection]) -> bool | None:
                 id_, copy = pair
-                contents = None
-                if copy.held.frames > 1:
-                    try:
-                        contents = _content_of(keep), _content_of(by_id[id_])
-                    except (OSError, ImageError, SettingError):
-                        return False
-                return not why_not(kept, copy, contents)
+                sequences = self._looks.frames(keep), self._looks.frames(by_id[id_])
+                try:
+                    return not why_not(kept, copy, sequences)
+                except ImageError:  # a later frame cannot be decoded, this time at least
+                    return None
 
             for (id_, _), may in zip(seen, self._looks.threads.map(judge, seen), strict=True):
+                if may is not None:
+                    verdicts.note_may(keep.digest, by_id[id_].digest, so=may)
                 if may:
                     yield id_
 

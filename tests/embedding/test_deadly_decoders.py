@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -9,10 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from imgsearch.cli.copies import write_page
 from imgsearch.collection import Collection
-from imgsearch.maintenance import duplicates, sample
+from imgsearch.embedding.lanes import Lane, decoders
+from imgsearch.images.limits import Limits
+from imgsearch.maintenance import discard, duplicates, sample
+from imgsearch.maintenance.copies import Copy, Duplicates, Group
 from imgsearch.maintenance.verify import verify
 from tests.accounts import age, did
+from tests.embedding.test_likeness import scene
 from tests.harm import Harm
 from tests.pictures import save_pictures
 
@@ -111,6 +117,11 @@ def test_workers_that_are_killed_from_outside_cost_nothing_that_the_next_run_doe
     harm.done("killed workers")
 
 
+def hasty(count: int) -> Lane:
+    """Return decoders that may take a second for an image."""
+    return decoders(count, Limits(time_limit=1.0))
+
+
 @pytest.mark.parametrize("deed", ["a null pointer", "a loop that never lets go of Python's lock"])
 def test_duplicates_and_verify_outlive_a_deadly_decoder(
     deed: str,
@@ -120,8 +131,9 @@ def test_duplicates_and_verify_outlive_a_deadly_decoder(
     fault: Fault,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duplicates, "SECONDS", 1.0)
-    monkeypatch.setattr(sample, "SECONDS", 1.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (duplicates, sample):
+        monkeypatch.setattr(module, "decoders", hasty)
     tree = tmp_path / "tree"
     good = save_pictures(tree, 6)
     for name in ("one.png", "other.png"):  # the same content twice
@@ -135,3 +147,83 @@ def test_duplicates_and_verify_outlive_a_deadly_decoder(
     assert all("crash" in each.reason or "longer" in each.reason for each in found.unreadable)
     checked = verify(empty)
     assert (checked.damages, checked.sampled, checked.embedded) == ((), 8, 6)
+
+
+CLOSELY = """
+from PIL import Image, ImageFile
+
+plain_init, plain_getexif = ImageFile.ImageFile.__init__, Image.Image.getexif
+
+def init(self, file, *args, **kwargs):
+    plain_init(self, file, *args, **kwargs)
+    self.deadly = hasattr(file, "getvalue") and file.getvalue().endswith(b"deadly")
+
+def getexif(self):
+    if getattr(self, "deadly", False):
+        {}
+    return plain_getexif(self)
+
+ImageFile.ImageFile.__init__, Image.Image.getexif = init, getexif
+"""
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three copies of one picture, one of which a decoder can only glance at."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (duplicates, discard):
+        monkeypatch.setattr(module, "decoders", hasty)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for quality in (95, 85, 75):
+        scene(3).save(folder / f"{quality}.jpg", quality=quality)
+    with (folder / "85.jpg").open("ab") as file:
+        file.write(b"deadly")
+    age(folder)
+    return folder
+
+
+CLOSE_DEEDS = ["a null pointer", "a loop that never lets go of Python's lock", "an exit"]
+
+
+@pytest.mark.parametrize("deed", CLOSE_DEEDS)
+def test_a_decoder_that_dies_at_a_close_look_costs_duplicates_that_file_only(
+    deed: str, collection: Collection, empty: Path, copies: Path, fault: Fault
+) -> None:
+    collection.index(copies)
+    fault(FUNCTIONS + CLOSELY.format(DEADLY[deed][0]))
+    found = duplicates.find_duplicates(empty)
+    assert [Path(each.path).name for each in found.unreadable] == ["85.jpg"]
+    (group,) = found.groups
+    assert Path(group.keep.path).name == "95.jpg"
+    assert [Path(copy.path).name for copy in group.others] == ["75.jpg"]
+
+
+@pytest.mark.parametrize("deed", CLOSE_DEEDS)
+def test_a_decoder_that_dies_when_a_copy_is_to_be_deleted_leaves_that_copy(
+    deed: str, copies: Path, fault: Fault
+) -> None:
+    def of(name: str) -> Copy:
+        content = (copies / name).read_bytes()
+        digest = hashlib.sha256(content).digest()
+        return Copy(1, str(copies / name), 480, 360, len(content), 0, digest, False, 1)
+
+    fault(FUNCTIONS + CLOSELY.format(DEADLY[deed][0]))
+    group = Group(of("95.jpg"), (of("85.jpg"), of("75.jpg")))
+    done = discard.delete_copies(Duplicates((group,), 3, ()))
+    assert done.done == (str(copies / "75.jpg"),)
+    assert [Path(failure.path).name for failure in done.failures] == ["85.jpg"]
+    assert {path.name for path in copies.iterdir()} == {"95.jpg", "85.jpg"}
+
+
+def test_a_decoder_that_dies_at_a_thumbnail_costs_the_page_of_copies_that_picture_only(
+    collection: Collection, empty: Path, copies: Path, tmp_path: Path, fault: Fault
+) -> None:
+    collection.index(copies)
+    found = duplicates.find_duplicates(empty)
+    fault(FUNCTIONS + f'when_sent(b"deadly", lambda: {DEADLY["a null pointer"][0]})')
+    assert write_page(tmp_path / "page.html", found)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<img") == 2
+    assert "no picture: made its worker crash" in page

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from imgsearch.images.agreement import CloseUp
 from imgsearch.images.holdings import Holdings, lacks, worth
-from imgsearch.images.inspection import inspect, why_not
+from imgsearch.images.inspection import MOST_FRAMES, all_frames, frames, inspect, why_not
 from tests.embedding.test_likeness import scene
 
 PLAIN = Holdings(400, 300)
@@ -97,7 +100,26 @@ def test_frames_are_counted_and_compared(kind: str) -> None:
     ]
     seen = [inspect(content, f"a.{kind.lower()}") for content in contents]
     assert [each.held.frames for each in seen] == [4, 4, 4, 1]
-    assert why_not(seen[0], seen[1], (contents[0], contents[1])) == ""
+
+    def every(number: int) -> Iterator[CloseUp | None]:
+        return all_frames(partial(frames, contents[number]))
+
+    assert why_not(seen[0], seen[1], (every(0), every(1))) == ""
     assert "frames" in why_not(seen[0], seen[1])
-    assert "frames" in why_not(seen[0], seen[2], (contents[0], contents[2]))
-    assert "frames" in why_not(seen[3], seen[0], (contents[3], contents[0]))
+    assert "frames" in why_not(seen[0], seen[2], (every(0), every(2)))
+    assert "frames" in why_not(seen[3], seen[0], (every(3), every(0)))
+
+
+def test_more_frames_than_are_compared_are_no_copy_of_as_many() -> None:
+    several = [Image.new("L", (40, 30), 3 * number) for number in range(MOST_FRAMES + 1)]
+
+    def agree(count: int) -> bool:
+        first, *rest = several[:count]
+        content = saved(first, "TIFF", save_all=True, append_images=rest)
+        seen = inspect(content, "a.tif")
+        assert seen.held.frames == count
+        every = (all_frames(partial(frames, content)) for _ in range(2))
+        return not why_not(seen, seen, (next(every), next(every)))
+
+    assert agree(MOST_FRAMES)
+    assert not agree(MOST_FRAMES + 1)
