@@ -236,13 +236,6 @@ class Catalog(Reader):
         for root_id, folder, name, digest in rows:
             yield Spot(root_id, folder, self._name(name)), digest
 
-    def entries(self, first: int, last: int) -> dict[int, tuple[int, int | None, bytes]]:
-        """Return size, time and digest of the images with ids from `first` to `last`."""
-        rows = self._rows(
-            "SELECT id, size, mtime_ns, digest FROM images WHERE id BETWEEN ? AND ?", first, last
-        )
-        return {id_: (size, mtime_ns, digest) for id_, size, mtime_ns, digest in rows}
-
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that is still there."""
         rows = self._rows(

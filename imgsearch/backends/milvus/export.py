@@ -24,7 +24,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.locations import Location
 from imgsearch.storage.migrations import open_catalog
-from imgsearch.storage.records import ModelRecord
+from imgsearch.storage.records import Entry, ModelRecord
 
 __all__ = ["Transfer", "export"]
 
@@ -183,12 +183,11 @@ class _Transfer:
         for ids, vectors in self._view.live_blocks():
             for start in range(0, len(ids), BLOCK):
                 part = ids[start : start + BLOCK]
-                paths = self._catalog.paths(part.tolist())
-                entries = self._catalog.entries(int(part[0]), int(part[-1]))
-                kept = [row for row, id_ in enumerate(part.tolist()) if id_ in paths]
-                rows = []
-                for row in kept:
-                    id_ = int(part[row])
-                    size, mtime_ns, digest = entries[id_]
-                    rows.append(Row.of(os.fsencode(paths[id_]), digest, size, mtime_ns))
+                known = {entry.id: entry for entry in self._catalog.entries_of(part.tolist())}
+                kept = [row for row, id_ in enumerate(part.tolist()) if id_ in known]
+                rows = [_row(known[int(part[row])]) for row in kept]
                 yield rows, vectors[start : start + BLOCK][kept]
+
+
+def _row(entry: Entry) -> Row:
+    return Row.of(os.fsencode(entry.path), entry.digest, entry.size, entry.mtime_ns)
