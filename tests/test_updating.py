@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from imgsearch.collection import Collection
 from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
+from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.errors import BusyError, DamagedError, InputError, SettingError
+from imgsearch.images.decode import Pixels
 from imgsearch.indexing import commit, engine
 from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
+from imgsearch.storage.layout import Layout
 from tests.accounts import age, did, files_in, holds, ids_in
 from tests.pictures import picture, save_pictures
 from tests.small_network import make_small_collection
@@ -178,6 +181,33 @@ def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
 def test_this_machine_may_be_given_as_the_engine(collection: Collection, tree: Path) -> None:
     report = collection.index([tree], engine=engine.LocalEngine(workers=1))
     assert did(report) == {"indexed": 12}
+
+
+class _Gpu:
+    """A device that runs the network as this machine would."""
+
+    devices = 1
+
+    def __init__(self, model: Path) -> None:
+        self._runtime = OnnxRuntime(model)
+        self.embedded = 0
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        self.embedded += len(pixels)
+        return self._runtime.embed(pixels)
+
+
+def test_where_a_gpu_runs_the_network_its_file_is_not_even_read(
+    collection: Collection, empty: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = _Gpu(Layout.at(empty).model)
+    monkeypatch.setattr(engine, "open_on_gpus", lambda *_: gpu)
+    Layout.at(empty).model.write_bytes(b"damaged")
+    with pytest.raises(DamagedError):
+        collection.index([tree], engine=engine.LocalEngine(workers=1))
+    on_gpu = engine.LocalEngine(workers=1, device="cuda")
+    assert did(collection.index([tree], engine=on_gpu)) == {"indexed": 12}
+    assert gpu.embedded == 12
 
 
 def test_an_option_that_there_is_not_is_refused(collection: Collection, tree: Path) -> None:
