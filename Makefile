@@ -30,16 +30,16 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run the tests, one worker per core (about 15 minutes)
-	@echo "Running the tests: about 15 minutes."
-	@$(BIN)/python -m pytest $(PARALLEL)
+test: $(STAMP)  ## run the fast form of every test, one worker per core (about 4 minutes)
+	@echo "Running the fast form of every test: about 4 minutes."
+	@$(BIN)/python -m pytest $(PARALLEL) --fast
 
-test-all: $(STAMP)  ## run the tests, and measure the coverage of branches (about 20 minutes)
-	@echo "Running the tests and measuring their coverage: about 20 minutes."
+test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 25 minutes)
+	@echo "Running all tests in full and measuring their coverage: about 25 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
-	@echo "Running all tests in full: about 30 minutes."
+	@echo "Running all tests, with all the harm they can do: about 90 minutes."
 	@$(BIN)/python -m pytest --all-harm
 
 test-scale: $(STAMP)  ## install the extras for more than one machine, and test them for real

@@ -11,11 +11,11 @@ from pathlib import Path
 import faiss
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import settings
+from filelock import FileLock
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
-from imgsearch.indexing import engine
+from imgsearch.indexing import create, engine
 from imgsearch.maintenance import sample
 from tests import harm as harming
 from tests.accounts import age, did
@@ -23,20 +23,27 @@ from tests.embedding_here import decoders_here, embed_here
 from tests.harm import Harm
 from tests.lived_in import LivedIn, live_in
 from tests.pictures import save_pictures
-from tests.running import Ended, Run, imgsearch_command, run_python
-from tests.small_network import make_small_collection
-
-settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50)
-settings.load_profile("seeded")
-
+from tests.running import Ended, Run, imgsearch_command, run_here, run_python
+from tests.small_network import make_small_collection, small_export
 
 # What runs in the background is told to ignore Ctrl-C, and so would be all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make test-slow` ask for more."""
-    harming.add_option(parser)
+    """Let `make test` ask for less, and `make test-slow` for more."""
+    harming.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how many examples of a property are tried."""
+    harming.set_up(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `make test` leaves to `make test-all`."""
+    harming.choose(config, items)
 
 
 def pytest_terminal_summary(
@@ -95,10 +102,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mobilenet_empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty collection, made with MobileNetV2, to be copied."""
-    directory = tmp_path_factory.mktemp("mobilenet") / "collection"
-    Collection.create(directory, device="cpu").close()
+    """An empty collection, made with MobileNetV2, to be copied; one for all workers of xdist."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory = base / "mobilenet" / "collection"
+    with FileLock(base / "mobilenet.lock"):
+        if not directory.exists():
+            Collection.create(directory, device="cpu").close()
     return directory
+
+
+@pytest.fixture
+def quick_export(harm: Harm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `make test` make collections with the small network: torch need not export any."""
+    if harm.fast:
+        for name, stand_in in small_export().items():
+            monkeypatch.setattr(create, name, stand_in)
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +212,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "decoders", decoders_here)
 
 
+@pytest.fixture(autouse=True)
+def _here_in_make_test(harm: Harm, request: pytest.FixtureRequest) -> None:
+    """Start no workers in `make test`, but for tests of what becomes of them."""
+    if harm.fast and request.node.get_closest_marker("processes") is None:
+        request.getfixturevalue("here")
+
+
 @pytest.fixture
 def opened(indexed: Path) -> Iterator[Collection]:
     """The collection of `photos`, opened."""
@@ -208,8 +234,9 @@ def ivf(opened: Collection) -> Collection:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """`python -m imgsearch`, in `tmp_path` unless told otherwise."""
+def run(tmp_path: Path, harm: Harm, request: pytest.FixtureRequest) -> Run:
+    """`python -m imgsearch`, in `tmp_path` unless told otherwise; `make test` runs it here."""
+    here = harm.fast and request.node.get_closest_marker("processes") is None
 
     def run(
         *arguments: str | Path,
@@ -217,6 +244,8 @@ def run(tmp_path: Path) -> Run:
         env: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
     ) -> Ended:
+        if here and before is None:
+            return run_here(*arguments, cwd=cwd or tmp_path, env=env)
         command = imgsearch_command(*arguments)
         return run_python(command, cwd=cwd or tmp_path, env=env, before=before)
 

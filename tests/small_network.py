@@ -6,6 +6,8 @@ What a collection does does not depend on its network; with this one a test take
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,21 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from imgsearch.embedding.export import Exported
+from imgsearch.embedding.models import Network, find_network
 from imgsearch.images.decode import DECODER
 from imgsearch.indexing.create import begin
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["DIM", "INPUT_SIZE", "make_small_collection", "random_embeddings", "small_network"]
+__all__ = [
+    "DIM",
+    "INPUT_SIZE",
+    "make_small_collection",
+    "random_embeddings",
+    "small_export",
+    "small_network",
+]
 
 INPUT_SIZE = 4
 DIM = INPUT_SIZE * INPUT_SIZE * 3
@@ -33,6 +44,19 @@ def make_small_collection(directory: Path) -> Path:
     )
     begin(Layout(directory), model, network)
     return directory
+
+
+def small_export() -> dict[str, Callable[..., object]]:
+    """Return what stands in for what `create` makes the network of a collection with."""
+
+    def export(network: Network, weights: str, *, progress: bool) -> Exported:
+        del network, progress
+        return Exported(small_network(), weights, "0" * 64)
+
+    def find(name: str) -> Network:
+        return replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
+
+    return {"export": export, "find_network": find}
 
 
 def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArray[np.float32]:

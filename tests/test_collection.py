@@ -59,6 +59,7 @@ def test_a_collection_is_made_where_nothing_is(photos_indexed: Path, tmp_path: P
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("quick_export")
 def test_an_unfinished_creation_is_made_anew(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,6 @@ def victim(mobilenet_empty: Path, tmp_path: Path) -> Victim:
     return Victim(directory, tmp_path / "photos")
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
     victim: Victim, mobilenet_empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -134,7 +133,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
         victim.elsewhere,
         victim.index,
     ]
-    kills, wanted = 0, harm.times(5, 50)
+    kills, wanted = 0, harm.times(5, 50, fast=2)
     before: Embeddings = {}
     for attempt in range(3 * wanted):
         command = ways[attempt % len(ways)]()
@@ -159,7 +158,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
     harm.done("kills", kills)
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_an_unfinished_creation_is_made_anew")
 def test_killed_while_it_is_made_a_collection_is_made_by_the_same_command(
     tmp_path: Path, harm: Harm
 ) -> None:

@@ -87,11 +87,10 @@ def fill_up(folder: Path) -> None:
     assert codes[-1] == 0
 
 
-@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is_room(
     tmp_path: Path, harm: Harm
 ) -> None:
-    rooms = (0, 60, 400) if harm.times(1, 2) == 1 else ROOMS
+    rooms = ROOMS[:: harm.times(5, 1, fast=len(ROOMS) - 1)]
     (tmp_path / "rooms").write_text(" ".join(map(str, rooms)))
     with_drives(fill_up, tmp_path)
     harm.done("full disks", len(rooms) - 1)
@@ -131,8 +130,8 @@ def use_read_only(folder: Path) -> None:
     assert len(check(directory)) == FOUND[1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("play", [create_on_a_full_disk, use_read_only])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("play", [use_read_only, create_on_a_full_disk])
 def test_a_disk_that_cannot_be_written_to_ends_in_one_line(
     play: Callable[[Path], None], tmp_path: Path, harm: Harm
 ) -> None:
@@ -145,7 +144,7 @@ def test_a_quota_ends_in_one_line_and_loses_nothing(tmp_path: Path, harm: Harm) 
     model, photos = prepare(tmp_path), tmp_path / "photos"
     catalog = (model / "catalog.sqlite").stat().st_size
     sizes = [0, 1_000, 4_096, 6_000, 10_000, catalog, catalog + 4_096]
-    for size in sizes[:: harm.times(3, 1)]:
+    for size in sizes[:: harm.times(3, 1, fast=6)]:
 
         def limit(size: int = size) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -286,7 +286,7 @@ def test_a_shard_that_a_writer_has_replaced_meanwhile_is_no_damage(
         evaluate(indexed, photo_labels)
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_exact_search_is_measured_as_query_answers")
 def test_corel_photographs_have_the_known_average_precision(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:

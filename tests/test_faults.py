@@ -16,6 +16,8 @@ from tests.harm import Harm
 from tests.running import Run, imgsearch_command
 from tests.tracing import Fault, Life, run_traced
 
+pytestmark = pytest.mark.processes
+
 MOST = 20  # moments of one system call; they are spread over all of its calls
 
 KILL = "signal=KILL"
@@ -72,12 +74,11 @@ def faults_of(
     return drawn, tuple(Path(name) for name in traced.touched())
 
 
-@pytest.mark.slow
 def test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
     directory = tmp_path / "collection"
-    faults, files = faults_of(life, directory, KILLS, harm.times(3, 60))
+    faults, files = faults_of(life, directory, KILLS, harm.times(3, 60, fast=1))
     for fault in faults:
         traced = life.trace(directory, fault.call, fault=fault, only=files)
         assert traced.code == -9, fault
@@ -90,12 +91,11 @@ def test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed(
         harm.done("kills")
 
 
-@pytest.mark.slow
 def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
     directory = tmp_path / "collection"
-    faults, files = faults_of(life, directory, ERRORS, harm.times(4, 60))
+    faults, files = faults_of(life, directory, ERRORS, harm.times(4, 60, fast=1))
     for fault in faults:
         traced = life.trace(directory, fault.call, fault=fault, only=files)
         assert any("(INJECTED)" in line for line in traced.lines), fault

@@ -18,7 +18,7 @@ from imgsearch.cli.config import commands_of
 from imgsearch.errors import InputError
 from imgsearch.evaluation.labels import read_labels
 from imgsearch.web.options import ServerOptions
-from tests.harm import Harm
+from tests.harm import Harm, examples
 from tests.web.serving import listening
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ PATIENCE = 30.0  # seconds
 
 fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    max_examples=20,
+    max_examples=examples(20),
 )
 
 # Labels
@@ -41,7 +41,7 @@ _CELLS = st.one_of(
 @given(data=st.data())
 def test_any_labels_are_read_or_refused(data: st.DataObject, harm: Harm, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
-    for _ in range(harm.times(5, 200)):
+    for _ in range(harm.times(5, 200, fast=1)):
         labels.write_bytes(data.draw(st.one_of(st.binary(max_size=200), _csv())))
         try:
             found = read_labels(labels)
@@ -102,7 +102,7 @@ _VALUES = st.one_of(
 def test_any_configuration_is_heeded_or_refused(
     data: st.DataObject, harm: Harm, tmp_path: Path
 ) -> None:
-    for _ in range(harm.times(3, 60)):
+    for _ in range(harm.times(3, 60, fast=1)):
         content = data.draw(st.one_of(st.binary(max_size=100), _toml()))
         for command in (["info", "--settings"], ["query", str(tmp_path / "none.jpg")]):
             result = _configured(content, command, tmp_path)
@@ -169,7 +169,7 @@ def port(indexed: Path) -> Iterator[int]:
 
 
 def test_any_request_is_answered_or_hung_up_on(port: int, harm: Harm) -> None:
-    @settings(max_examples=harm.times(40, 2_000), deadline=None)
+    @settings(max_examples=harm.times(40, 2_000, fast=10), deadline=None)
     @given(data=st.data())
     def ask(data: st.DataObject) -> None:
         request = bytearray(data.draw(st.sampled_from(_REQUESTS)))

@@ -30,6 +30,8 @@ from tests.hostile_files import NAMES, make_hostile_files, png, scan_bomb
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command
 
+pytestmark = pytest.mark.processes
+
 MB = 1 << 20
 GB = 1 << 30
 AT_REST = 400 * MB  # of one process of imgsearch, its libraries included
@@ -92,7 +94,7 @@ def test_hostile_files_are_all_accounted_for_in_bounded_memory_and_time(
     limit, edge = harm.times(20_000_000, 100_000_000), harm.times(4000, 9000)
     folder = tmp_path / "hostile"
     count = make_hostile_files(
-        folder, harm.times(250, 6000), edge=edge, frames=harm.times(500, 5000)
+        folder, harm.times(250, 6000, fast=60), edge=edge, frames=harm.times(500, 5000)
     )
     age(folder)
     command: list[str | Path] = ["-c", empty, "index", folder, "--json", "--workers", "2"]

@@ -205,3 +205,18 @@ def test_every_test_that_the_page_on_security_names_is_there() -> None:
     assert named
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
+def test_of_each_test_that_make_test_leaves_out_it_runs_a_quicker_form() -> None:
+    quicker: dict[str, str] = {}
+    tests: set[str] = set()
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                tests.add(node.name)
+                for mark in map(ast.unparse, node.decorator_list):
+                    if found := re.fullmatch(r"pytest\.mark\.whole(?:\('(\w+)'\))?", mark):
+                        quicker[node.name] = found[1]
+    assert quicker
+    for test, instead in quicker.items():
+        assert instead in tests - quicker.keys(), test

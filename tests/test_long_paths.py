@@ -48,8 +48,8 @@ def save_here(name: str, seed: int) -> None:
     os.utime(name, (1_000_000_000 + seed, 1_000_000_000 + seed))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("length", [4_000, PATH_MAX - 1])
-@pytest.mark.slow
 def test_an_image_at_a_long_path_is_found_moved_and_removed(
     empty: Path, tmp_path: Path, run: Run, length: int, harm: Harm
 ) -> None:

@@ -18,12 +18,11 @@ FILES = 4  # in a folder
 BRANCHES = 50  # folders in a folder
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_many_folders_take_little_memory_and_nothing_is_forgotten(
     collection: Collection, tmp_path: Path, harm: Harm
 ) -> None:
-    count = harm.times(2_000, 50_000)
+    count = harm.times(2_000, 50_000, fast=200)
     tree = tmp_path / "tree"
     _fill(tree, count)
     files = FILES * count

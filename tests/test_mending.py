@@ -312,13 +312,12 @@ def repair_and_die(task: str) -> str:
     return "repaired"
 
 
-@pytest.mark.slow
 def test_a_repair_that_is_killed_leaves_what_the_next_repairs(
     lived_in: LivedIn, tmp_path: Path, harm: Harm
 ) -> None:
     harm_much(lived_in.directory)
     chance = random.Random(1234)
-    steps = sorted(chance.sample(range(1, 170), harm.times(12, 160)))
+    steps = sorted(chance.sample(range(1, 170), harm.times(12, 160, fast=3)))
     victims = [shutil.copytree(lived_in.directory, tmp_path / f"{each}") for each in steps]
     fates = play_apart(
         repair_and_die, [f"{n} {path}" for n, path in zip(steps, victims, strict=True)]
@@ -354,6 +353,7 @@ def test_a_disk_that_is_full_during_a_repair_leaves_what_the_next_repairs(
 ) -> None:
     harm_much(lived_in.directory)
     sizes = [0, 100, 250, 1_000, 4_000, 6_000, 20_000, 50_000, 90_000]
+    sizes = sizes[:: harm.times(1, 1, fast=4)]
     victims = [shutil.copytree(lived_in.directory, tmp_path / f"{size}") for size in sizes]
     tasks = [f"{size} {path}" for size, path in zip(sizes, victims, strict=True)]
     for victim, fate in zip(victims, play_apart(repair_on_a_full_disk, tasks), strict=True):

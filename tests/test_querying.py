@@ -25,6 +25,7 @@ from imgsearch.errors import ImageError, ImgsearchError, InputError, SettingErro
 from imgsearch.indexing.report import Progress
 from imgsearch.querying.hits import Answer, Search
 from imgsearch.querying.options import QueryOptions
+from tests.harm import examples
 from tests.pictures import picture, save_pictures
 from tests.small_network import DIM, random_embeddings
 
@@ -467,7 +468,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(200))
 @given(query=ANYTHING, option=st.sampled_from(sorted(QueryOptions.__annotations__)), value=ANYTHING)
 def test_whatever_is_asked_is_answered_or_refused(
     opened: Collection, query: Any, option: str, value: Any

@@ -31,7 +31,21 @@ def precision(labels: dict[str, str], queries: list[Path], answers: list[list[Hi
     return float(np.mean(same))
 
 
-@pytest.mark.slow
+def test_a_few_photographs_find_their_class(
+    data: Path, mobilenet_empty: Path, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(mobilenet_empty, tmp_path / "corel")
+    labels = labels_of(data / "corel1k")
+    kinds = sorted(set(labels.values()))[::4]
+    kin = {kind: sorted(path for path in labels if labels[path] == kind) for kind in kinds}
+    queries = [Path(path) for kind in kinds for path in kin[kind][:3]]
+    with Collection.open(directory, device="cpu") as collection:
+        collection.index([path for kind in kinds for path in kin[kind][3:18]])
+        answers = collection.query_many(queries, k=5, exact=True)
+    assert precision(labels, queries, answers) >= 0.9
+
+
+@pytest.mark.whole("test_a_few_photographs_find_their_class")
 def test_corel_photographs_find_their_class_and_the_lists_are_real(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:
@@ -57,7 +71,7 @@ def test_corel_photographs_find_their_class_and_the_lists_are_real(
     assert overlaps[1] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_a_few_photographs_find_their_class")
 def test_objects_are_found_in_their_other_views(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:
@@ -70,7 +84,7 @@ def test_objects_are_found_in_their_other_views(
     assert precision(labels, queries, answers) >= 0.97  # 3 other views: recall@3 is P@3
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_odd_files_are_decoded_or_refused_with_a_reason")
 def test_every_hostile_file_is_accounted_for(data: Path, collection: Collection) -> None:
     files = [path for path in (data / "odd").rglob("*") if not path.is_dir()]
     report = collection.index(data / "odd", time_limit=20)
@@ -101,7 +115,7 @@ def distances(answers: list[list[Hit]]) -> list[list[float]]:
     return [[round(hit.distance, 5) for hit in hits] for hits in answers]
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_what_is_found_is_what_brute_force_finds_after_any_history")
 def test_photographs_that_come_bit_by_bit_and_change_are_answered_like_a_fresh_collection(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:
@@ -136,7 +150,7 @@ def test_photographs_that_come_bit_by_bit_and_change_are_answered_like_a_fresh_c
         assert grown.info().ivf is not None
 
 
-@pytest.mark.slow
+@pytest.mark.whole("test_what_is_promised_is_kept_for_queries_never_seen")
 def test_the_promise_is_kept_for_images_like_the_collection_and_for_others(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:

@@ -336,7 +336,7 @@ def test_what_is_found_is_what_brute_force_finds_after_any_history(harm: Harm) -
     Searching.histories = Searching.kills = 0
     run_state_machine_as_test(
         Searching,
-        settings=settings(max_examples=harm.times(12, 250), stateful_step_count=40),
+        settings=settings(max_examples=harm.times(12, 250, fast=3), stateful_step_count=40),
     )
     harm.done("histories", Searching.histories)
     harm.done("kills", Searching.kills)

@@ -24,6 +24,8 @@ from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command, run_python
 from tests.small_network import make_small_collection
 
+pytestmark = pytest.mark.processes
+
 KEPT = "imgsearch: interrupted; what was indexed is kept, and the same command goes on from there"
 
 # Trains at great length, and tells when it begins.

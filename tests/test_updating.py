@@ -22,6 +22,7 @@ from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from tests.accounts import age, did, files_in, holds, ids_in
+from tests.harm import examples
 from tests.pictures import picture, save_pictures
 from tests.small_network import make_small_collection
 
@@ -313,7 +314,7 @@ layouts = st.dictionaries(
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(before=layouts, after=layouts)
 def test_every_file_of_any_tree_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory,

@@ -111,6 +111,7 @@ main()
 
 # A shard of 400 embeddings has 69,000 bytes, a segment with 400 centroids 167,000, and the catalog
 # of them 140,000.
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("full", "size"), [("vectors", 60_000), ("segments", 150_000)])
 @pytest.mark.usefixtures("uncovered")
 def test_a_full_disk_ends_with_7_and_loses_nothing(

@@ -38,6 +38,7 @@ def here(tmp_path: Path) -> Path:
     return make_small_collection(tmp_path / ".imgsearch")
 
 
+@pytest.mark.usefixtures("quick_export")
 def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: Path) -> None:
     ended = run("index", photos)
     said = [line for line in ended.err.splitlines() if not line.startswith("indexing: ")]
@@ -94,6 +95,7 @@ def test_the_report_as_json_has_absolute_paths_and_reasons(
     }
 
 
+@pytest.mark.usefixtures("quick_export")
 @pytest.mark.parametrize("name", [None, "bad.jpg"])
 def test_a_collection_that_was_made_for_a_folder_without_images_is_not_left_behind(
     run: Run, tmp_path: Path, name: str | None

@@ -17,6 +17,8 @@ from imgsearch.indexing.report import Progress
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command
 
+pytestmark = pytest.mark.processes
+
 
 def test_progress_is_quiet_where_there_is_no_terminal(run: Run, empty: Path, photos: Path) -> None:
     ended = run("-c", empty, "index", photos)

@@ -21,6 +21,8 @@ from tests.foreign_models import foreign_model, harmless_model, put_model
 from tests.pictures import save_pictures
 from tests.running import Run, imgsearch_command
 
+pytestmark = pytest.mark.processes
+
 Invoke = Callable[..., Result]
 
 

@@ -65,6 +65,7 @@ def _segments(directory: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(Layout.at(directory).segments.iterdir())]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("storage", ["flat", "compact"])
 def test_a_cluster_makes_the_same_collection(
     empty: Path, pictures: Path, alone: Path, staging: Staging, storage: Storage
@@ -102,6 +103,7 @@ def _stop_after(files: int) -> Callable[[Progress], None]:
     return progress
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("files", [1, PART - 1, PART, 2 * PART + 1])
 def test_a_run_that_was_cut_off_goes_on_from_what_was_staged(
     empty: Path, pictures: Path, alone: Path, staging: Staging, files: int

@@ -59,6 +59,7 @@ def test_a_grey_copy_agrees_and_the_coloured_one_does_not_agree_with_it() -> Non
     assert not agree(grey, scene(5))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("family", [forms, receipts, tables, chats, screenshots, plots])
 @pytest.mark.parametrize("quality", [95, 50])
 def test_documents_that_differ_in_a_small_part_do_not_agree(family: object, quality: int) -> None:

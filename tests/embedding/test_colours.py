@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 from imgsearch.images.colours import MOST_PROFILE, to_srgb
 from imgsearch.images.decode import decode
 from imgsearch.images.render import glance, thumbnail
+from tests.harm import examples
 
 from .pictures import encode, photo
 from .tiffs import UNDEFINED, colour, tiff
@@ -212,7 +213,7 @@ def test_a_malformed_profile_or_one_of_another_kind_is_ignored(icc: bytes) -> No
     np.testing.assert_array_equal(decode(io.BytesIO(data), SIZE), plain)
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(data=st.data(), made=st.sampled_from([_ADOBE, profile(None, 2.2), _of_ink()]))
 def test_a_damaged_profile_is_followed_or_ignored(data: st.DataObject, made: bytes) -> None:
     content = bytearray(made)

@@ -24,6 +24,8 @@ from tests.pictures import save_pictures
 
 from .conftest import Fault
 
+pytestmark = pytest.mark.processes
+
 CRASH = r"made its worker crash \(signal 11\)"
 HANG = "took longer than 3 s"
 MEMORY = "takes more memory than there is, or than is allowed: make it smaller, or raise.*"
@@ -56,6 +58,7 @@ def stubborn():
 """
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("deed", DEADLY)
 def test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again(
     deed: str, collection: Collection, tmp_path: Path, fault: Fault, harm: Harm
@@ -122,6 +125,7 @@ def hasty(count: int) -> Lane:
     return decoders(count, Limits(time_limit=1.0))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("deed", ["a null pointer", "a loop that never lets go of Python's lock"])
 def test_duplicates_and_verify_outlive_a_deadly_decoder(
     deed: str,

@@ -91,6 +91,7 @@ def test_a_file_that_is_not_what_is_wanted_is_refused(decoder: Decoder, tmp_path
     assert decoder.size(sent(GOOD)) == (60, 40)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM"])
 def test_an_image_that_takes_more_memory_is_told_by_its_header(kind: str) -> None:
     data = encode(photo(3000, 2000), kind)

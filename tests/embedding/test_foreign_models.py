@@ -164,7 +164,7 @@ def test_closing_ends_a_model_that_another_thread_runs(model: Path) -> None:
 @given(data=st.data())
 def test_whatever_a_model_holds_it_is_ours_or_refused(data: st.DataObject, harm: Harm) -> None:
     """Change some bytes, or cut, double or move a part; what is accepted reads no file."""
-    for _ in range(harm.times(20, 400)):
+    for _ in range(harm.times(20, 400, fast=5)):
         whole = bytearray(small_network() if data.draw(st.booleans()) else _any_foreign(data))
         for _ in range(data.draw(st.integers(1, 3))):
             _spoil(whole, data)

@@ -87,6 +87,7 @@ def test_depth_and_kind_of_compression_are_read_from_the_file() -> None:
     assert quality == pytest.approx(70, abs=2)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_frames_are_counted_and_compared(kind: str) -> None:
     first, *rest = [scene(seed).resize((160, 120)) for seed in range(4)]

@@ -25,6 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import ImageFile, Pixels, decode, pixels_of, read
 from imgsearch.images.formats import FORMATS
+from tests.harm import examples
 from tests.privileges import ordinary_folder, ordinary_user
 
 from .pictures import ALL, LOSSLESS, LOSSY, encode, photo, write
@@ -197,7 +198,7 @@ def test_the_decoder_of_heic_is_loaded_for_such_files_only(tmp_path: Path) -> No
     heic = write(tmp_path / "a.heic", photo(40, 30), "HEIF")
     code = """
         import sys
-        from imgsearch.embedding.images import read
+        from imgsearch.images.decode import read
         read(sys.argv[1], 32)
         assert "pillow_heif" not in sys.modules
         read(sys.argv[2], 32)
@@ -771,7 +772,7 @@ def test_a_device_is_refused_without_being_read() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about what is wrong with them
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
 @given(
     content=st.binary(max_size=300),
     signature=st.sampled_from(
@@ -810,12 +811,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mutations") / "photo.jpg"
 
 
+@pytest.mark.few(3)
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about what is wrong with them
 @pytest.mark.parametrize("format_", ALL)
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=100,
+    max_examples=examples(100),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())

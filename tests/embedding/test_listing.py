@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from imgsearch.files import listing
 from imgsearch.files.listing import File, Kind, Listing, Unreadable, list_files, list_one
 from imgsearch.files.stamps import trusted_time
+from tests.harm import examples
 from tests.privileges import ordinary_folder, ordinary_user
 
 NOW = 1_700_000_000_123_456_789
@@ -350,7 +351,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, deadline=None, max_examples=examples(50))
 @given(tree=_TREES)
 def test_every_file_is_listed_exactly_once_and_each_folder_is_sorted(
     tree: dict[str, object], tmp_path_factory: pytest.TempPathFactory

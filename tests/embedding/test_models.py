@@ -25,6 +25,8 @@ from .conftest import Model
 
 State = dict[str, torch.Tensor]
 
+pytestmark = pytest.mark.few(1)  # a network
+
 
 def _in_torch(module: torch.nn.Module, pixels: Pixels) -> Embeddings:
     with torch.inference_mode():

@@ -17,6 +17,7 @@ from imgsearch.images.decode import ImageFile, decode, read
 from imgsearch.images.limits import Limits
 from imgsearch.images.raw import is_raw, previews
 from imgsearch.images.render import glance, thumbnail
+from tests.harm import examples
 
 from .pictures import encode, photo
 from .tiffs import ASCII, BYTE, LONG, SHORT, UNDEFINED, Page, Tag, grey, tiff
@@ -234,7 +235,7 @@ def test_directories_that_lead_in_a_circle_come_to_an_end() -> None:
     assert list(previews(io.BytesIO(data))) == []
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(data=st.data(), name=st.sampled_from(sorted(_RAWS)))
 def test_a_damaged_raw_is_shown_or_refused(data: st.DataObject, name: str) -> None:
     content = bytearray(_RAWS[name])

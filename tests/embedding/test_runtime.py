@@ -27,6 +27,7 @@ from imgsearch.embedding.runtime import (
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import DamagedError, ModelError
 from imgsearch.images.decode import Pixels
+from tests.harm import examples
 
 from .conftest import TINY_DIM, TINY_SIZE, Model
 
@@ -56,7 +57,7 @@ def test_a_damaged_model_is_a_damaged_collection(
     assert capfd.readouterr() == ("", "")
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(derandomize=True, deadline=None, max_examples=examples(30))
 @given(
     pixels=st.integers(1, 9).flatmap(
         lambda n: st.binary(min_size=n * TINY_DIM, max_size=n * TINY_DIM)

@@ -18,6 +18,7 @@ from imgsearch.ann.kmeans import train
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import DamagedError
 from imgsearch.storage.files import write_atomically
+from tests.harm import examples
 from tests.search.brute_force import (
     DIM,
     assert_same_hits,
@@ -50,7 +51,7 @@ def entries(index: CompactIndex) -> Iterator[tuple[int, int, bytes]]:
             yield number, int(id_), code.tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(stored=stored(), nlist=st.integers(1, 12), k=st.integers(1, 30), data=st.data())
 def test_probing_all_lists_and_re_ranking_enough_is_exact_search(
     stored: tuple[Ids, Vectors], nlist: int, k: int, data: st.DataObject

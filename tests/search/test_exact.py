@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from imgsearch.ann.exact import merge, nothing, search_exactly
 from imgsearch.ann.vectors import Ids, Vectors
+from tests.harm import examples
 from tests.search.brute_force import DIM, assert_same_hits, blocks_of, nearest, stored
 from tests.small_network import random_embeddings
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(stored=stored(), k=st.integers(1, 30), size=st.integers(1, 130), data=st.data())
 def test_exact_search_is_brute_force_whatever_the_blocks(
     stored: tuple[Ids, Vectors], k: int, size: int, data: st.DataObject

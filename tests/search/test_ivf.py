@@ -17,6 +17,7 @@ from imgsearch.ann.kmeans import choose_nlist, train, training_size
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import DamagedError
 from imgsearch.storage.files import write_atomically
+from tests.harm import examples
 from tests.search.brute_force import (
     DIM,
     assert_same_hits,
@@ -31,7 +32,7 @@ from tests.small_network import random_embeddings
 NOTHING = np.empty(0, np.int64)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(stored=stored(), nlist=st.integers(1, 12), k=st.integers(1, 30), data=st.data())
 def test_probing_all_lists_is_exact_search(
     stored: tuple[Ids, Vectors], nlist: int, k: int, data: st.DataObject
@@ -195,7 +196,7 @@ def test_what_comes_back_is_squared_distances_and_ids(index: IvfIndex, vectors: 
 # Taking in another index
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(stored=stored(), nlist=st.integers(1, 8), cut=st.integers(0, 120), data=st.data())
 def test_an_index_takes_another_in_but_for_what_is_excluded(
     stored: tuple[Ids, Vectors], nlist: int, cut: int, data: st.DataObject

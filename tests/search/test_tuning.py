@@ -19,6 +19,7 @@ from imgsearch.ann.kmeans import train
 from imgsearch.ann.promise import Promise, Sample, Step, curve, ladder, lower_bound
 from imgsearch.ann.recall import Blocks, Filed, K, cross_validate, hold_out, meet_strangers
 from imgsearch.ann.vectors import Ids, Vectors
+from tests.harm import examples
 from tests.search.brute_force import blocks_of, nearest, probe, squares
 from tests.small_network import random_embeddings
 
@@ -116,7 +117,7 @@ def test_the_recall_of_held_out_images_is_what_searching_finds(parts: int) -> No
         np.testing.assert_allclose(sample.recall[:, nprobe - 1], shares, atol=1e-6)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(count=st.integers(1, 60), nlist=st.integers(1, 8), different=st.integers(1, 60))
 def test_more_lists_never_lose_a_hit_and_all_lists_lose_none(
     count: int, nlist: int, different: int
@@ -206,7 +207,7 @@ def test_the_recall_of_cross_validation_is_that_of_searching_the_other_images(
     np.testing.assert_allclose(sample.recall[order], [recall for _, recall in rows], atol=1e-6)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(count=st.integers(1, 30), nlist=st.integers(1, 30), different=st.integers(1, 30))
 def test_cross_validation_takes_whatever_there_is(count: int, nlist: int, different: int) -> None:
     vectors = random_embeddings(different, dim=8)[np.arange(count) % different]
@@ -228,6 +229,7 @@ def test_cross_validation_is_seeded() -> None:
 # Strangers
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("nlist", "size"), [(24, 300), (24, 37), (5, 300), (2, 300)])
 def test_strangers_are_measured_as_if_nothing_of_their_kind_were_there(
     nlist: int, size: int
@@ -491,6 +493,7 @@ def test_the_lower_bound_holds_in_nineteen_samples_of_twenty() -> None:
     assert 0.93 <= held <= 0.97
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("recall", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("pca", [None, 15])
 def test_what_is_promised_is_kept_for_queries_never_seen(recall: float, pca: int | None) -> None:

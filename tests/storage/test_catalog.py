@@ -24,6 +24,7 @@ from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shape import KNOWN, check_shape
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
+from tests.harm import examples
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot
 
 GOLDEN = Path(__file__).parent.parent / "data"
@@ -211,7 +212,7 @@ names = st.binary(min_size=1, max_size=12).filter(
 folders = st.lists(names, max_size=3).map(b"/".join)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(places=st.sets(st.tuples(folders, names), min_size=1, max_size=30))
 def test_every_path_comes_back_as_it_was(
     growing: CatalogWriter, places: set[tuple[bytes, bytes]]
@@ -272,7 +273,7 @@ def test_all_folders_are_below_a_root_and_none_below_another(catalog: CatalogWri
 parts = st.sampled_from([b"a", b"b", b"a0", b"a-", b"a\xff", b"\xff", b"0", b".a"])
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     paths=st.sets(st.lists(parts, max_size=4).map(b"/".join), min_size=1, max_size=20),
     data=st.data(),
@@ -347,7 +348,7 @@ def test_the_borders_of_a_range_of_names_belong_to_it(
     assert b"".join(sorted(catalog.known(folder, first, upto))) == expected
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(files=st.sets(names, min_size=1, max_size=20), data=st.data())
 def test_blocks_of_names_hold_each_file_once(
     growing: CatalogWriter, files: set[bytes], data: st.DataObject

@@ -141,6 +141,7 @@ def test_a_golden_collection_can_be_updated(golden: Collection, tmp_path: Path) 
     }
 
 
+@pytest.mark.few(1)
 def test_a_golden_collection_can_be_trained_again(golden: Collection, tmp_path: Path) -> None:
     save_pictures(tmp_path / "new", 1, first=300)
     golden.index(tmp_path / "new", nlist=2)

@@ -17,6 +17,8 @@ from click.testing import Result
 
 from tests.running import Run, imgsearch_command
 
+pytestmark = pytest.mark.processes
+
 PATIENCE = 60.0  # seconds
 
 
