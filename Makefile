@@ -12,6 +12,8 @@ INSTALL := --editable '.[demo,dev,bench,web]'
 # Real images for the tests that can use them, where this checkout has them beside it.
 IMGSEARCH_DATA ?= $(abspath $(wildcard ../shared/data))
 export IMGSEARCH_DATA
+# What was compiled is kept, whatever is set outside: the tests start many hundred processes.
+export PYTHONDONTWRITEBYTECODE =
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # Every pip that make starts installs these releases, the tools that build a package included.
