@@ -36,7 +36,7 @@ from benchmarks.tiny_files import TinyFiles
 from imgsearch import Collection
 from imgsearch.files.listing import Listing, list_files
 from imgsearch.indexing.report import IndexReport
-from tests.small_network import make_small_collection
+from tests.support.small_network import make_small_collection
 
 T = TypeVar("T")
 

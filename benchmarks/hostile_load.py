@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from tests.hostile_files import png, scan_bomb, tiff
+from tests.support.hostile_files import png, scan_bomb, tiff
 
 __all__ = ["Attackers", "Memory", "worst_files"]
 

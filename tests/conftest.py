@@ -17,14 +17,14 @@ from imgsearch.cli import main
 from imgsearch.collection import Collection
 from imgsearch.indexing import create, engine
 from imgsearch.maintenance import sample
-from tests import harm as harming
-from tests.accounts import age, did
-from tests.embedding_here import decoders_here, embed_here
-from tests.harm import Harm
-from tests.lived_in import LivedIn, live_in
-from tests.pictures import save_pictures
-from tests.running import Ended, Run, imgsearch_command, run_here, run_python
-from tests.small_network import make_small_collection, small_export
+from tests.support import depth as harming
+from tests.support.aged_collection import LivedIn, live_in
+from tests.support.commands import Ended, Run, imgsearch_command, run_here, run_python
+from tests.support.depth import Harm
+from tests.support.embedding_here import decoders_here, embed_here
+from tests.support.outcomes import age, did
+from tests.support.pictures import save_pictures
+from tests.support.small_network import make_small_collection, small_export
 
 # What runs in the background is told to ignore Ctrl-C, and so would be all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,8 +18,8 @@ from imgsearch.querying.info import Info
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.shards import open_shard
-from tests.pictures import picture, save_pictures
-from tests.small_network import DIM
+from tests.support.pictures import picture, save_pictures
+from tests.support.small_network import DIM
 
 
 def test_a_photograph_is_found_by_a_crop_of_it(photos_indexed: Path) -> None:

@@ -26,8 +26,8 @@ from click.testing import CliRunner
 from imgsearch import Collection
 from imgsearch.cli import main
 from imgsearch.cli.config import commands_of
-from tests.pictures import picture, save_pictures
-from tests.small_network import make_small_collection
+from tests.support.pictures import picture, save_pictures
+from tests.support.small_network import make_small_collection
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

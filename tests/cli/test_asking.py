@@ -18,10 +18,10 @@ from imgsearch.cli import main
 from imgsearch.cli.query import BLOCK
 from imgsearch.cli.query_input import Picture, pictures
 from imgsearch.collection import Collection
-from tests.pictures import picture, save_pictures
-from tests.privileges import give_away, ordinary_folder, ordinary_user
-from tests.running import imgsearch_command, run_python
-from tests.small_network import INPUT_SIZE
+from tests.support.commands import imgsearch_command, run_python
+from tests.support.pictures import picture, save_pictures
+from tests.support.privileges import give_away, ordinary_folder, ordinary_user
+from tests.support.small_network import INPUT_SIZE
 
 Invoke = Callable[..., Result]
 

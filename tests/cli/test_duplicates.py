@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from tests.embedding.test_likeness import scene
+from tests.images.test_compare import scene
 
 Invoke = Callable[..., Result]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.pictures import save_pictures
-from tests.running import Run
+from tests.support.commands import Run
+from tests.support.pictures import save_pictures
 
 Invoke = Callable[..., Result]
 

@@ -17,9 +17,9 @@ from click.testing import Result
 
 from imgsearch.collection import Collection
 from imgsearch.storage.files import exclusive
-from tests.pictures import save_pictures
-from tests.running import Run, run_python
-from tests.test_readers import OFTEN
+from tests.robustness.test_readers import OFTEN
+from tests.support.commands import Run, run_python
+from tests.support.pictures import save_pictures
 
 Invoke = Callable[..., Result]
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
-from tests.hostile_files import NAMES
-from tests.pictures import picture, save_pictures
-from tests.running import Run, imgsearch_command
+from tests.support.commands import Run, imgsearch_command
+from tests.support.hostile_files import NAMES
+from tests.support.pictures import picture, save_pictures
 
 Invoke = Callable[..., Result]
 

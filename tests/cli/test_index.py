@@ -14,9 +14,9 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from tests.pictures import picture, save_pictures
-from tests.running import Run, imgsearch_command, run_python
-from tests.small_network import make_small_collection
+from tests.support.commands import Run, imgsearch_command, run_python
+from tests.support.pictures import picture, save_pictures
+from tests.support.small_network import make_small_collection
 
 Invoke = Callable[..., Result]
 ROOT = Path(__file__).parent.parent.parent

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from tests.small_network import make_small_collection
+from tests.support.small_network import make_small_collection
 
 Invoke = Callable[..., Result]
 

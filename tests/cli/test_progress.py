@@ -14,8 +14,8 @@ import pytest
 
 from imgsearch.cli.progress import FIRST_PAUSE, ProgressBar
 from imgsearch.indexing.report import Progress
-from tests.pictures import save_pictures
-from tests.running import Run, imgsearch_command
+from tests.support.commands import Run, imgsearch_command
+from tests.support.pictures import save_pictures
 
 pytestmark = pytest.mark.processes
 

@@ -16,8 +16,8 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from tests.pictures import picture, save_pictures
-from tests.running import Run, run_python
+from tests.support.commands import Run, run_python
+from tests.support.pictures import picture, save_pictures
 
 Invoke = Callable[..., Result]
 

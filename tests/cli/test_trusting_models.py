@@ -17,9 +17,9 @@ from click.testing import Result
 from imgsearch.collection import Collection
 from imgsearch.errors import UntrustedModelError
 from imgsearch.maintenance.verify import verify
-from tests.foreign_models import foreign_model, harmless_model, put_model
-from tests.pictures import save_pictures
-from tests.running import Run, imgsearch_command
+from tests.support.commands import Run, imgsearch_command
+from tests.support.foreign_models import foreign_model, harmless_model, put_model
+from tests.support.pictures import save_pictures
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from tests.growing import Grower, clustered
-from tests.running import Run
+from tests.support.commands import Run
+from tests.support.grower import Grower, clustered
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.privileges import ordinary_folder
-from tests.running import Run, run_python
+from tests.support.commands import Run, run_python
+from tests.support.privileges import ordinary_folder
 
 # Everything is imported before it becomes somebody who may not even read this Python.
 AS_NOBODY = """

@@ -22,8 +22,7 @@ from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.images.decode import Pixels, read
 from imgsearch.images.limits import Limits
-
-from .pictures import photo
+from tests.support.image_files import photo
 
 if TYPE_CHECKING:
     import torch

@@ -17,12 +17,11 @@ from imgsearch.images.limits import Limits
 from imgsearch.maintenance import discard, duplicates, sample
 from imgsearch.maintenance.copies import Copy, Duplicates, Group
 from imgsearch.maintenance.verify import verify
-from tests.accounts import age, did
-from tests.embedding.test_likeness import scene
-from tests.harm import Harm
-from tests.pictures import save_pictures
-
-from .conftest import Fault
+from tests.embedding.conftest import Fault
+from tests.images.test_compare import scene
+from tests.support.depth import Harm
+from tests.support.outcomes import age, did
+from tests.support.pictures import save_pictures
 
 pytestmark = pytest.mark.processes
 

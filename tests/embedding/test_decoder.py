@@ -27,9 +27,8 @@ from imgsearch.embedding.lanes import FullError, Lane, Rules
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import decode
 from imgsearch.images.render import glance, render
-
-from .conftest import Fault
-from .pictures import encode, photo
+from tests.embedding.conftest import Fault
+from tests.support.image_files import encode, photo
 
 ALLOWED = Allowance(bytes=100_000_000, seconds=20.0, patience=60.0)
 MARK = b"deadly"

@@ -20,9 +20,9 @@ from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import DamagedError, ModelError, UntrustedModelError
-from tests.foreign_models import FOREIGN, foreign_model, harmless_model
-from tests.harm import Harm
-from tests.small_network import DIM, INPUT_SIZE, small_network
+from tests.support.depth import Harm
+from tests.support.foreign_models import FOREIGN, foreign_model, harmless_model
+from tests.support.small_network import DIM, INPUT_SIZE, small_network
 
 SHAPES = Shapes(INPUT_SIZE, DIM)
 

@@ -20,8 +20,7 @@ from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import ModelError, SettingError
 from imgsearch.images.decode import Pixels
-
-from .conftest import Model
+from tests.embedding.conftest import Model
 
 State = dict[str, torch.Tensor]
 

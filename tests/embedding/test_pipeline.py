@@ -27,9 +27,8 @@ from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
 from imgsearch.errors import DamagedError, ModelError
 from imgsearch.images.decode import Pixels, read
 from imgsearch.images.limits import Limits
-
-from .conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
-from .pictures import encode, photos, write
+from tests.embedding.conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
+from tests.support.image_files import encode, photos, write
 
 
 @pytest.fixture

@@ -27,9 +27,8 @@ from imgsearch.embedding.runtime import (
 from imgsearch.embedding.weights import find_weights
 from imgsearch.errors import DamagedError, ModelError
 from imgsearch.images.decode import Pixels
-from tests.harm import examples
-
-from .conftest import TINY_DIM, TINY_SIZE, Model
+from tests.embedding.conftest import TINY_DIM, TINY_SIZE, Model
+from tests.support.depth import examples
 
 NO_GPU = "torch finds no CUDA device here"
 

@@ -19,9 +19,8 @@ from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import Limits
-
-from .conftest import Embed, Fault
-from .pictures import photos
+from tests.embedding.conftest import Embed, Fault
+from tests.support.image_files import photos
 
 NOW = 1_700_000_000_123_456_000
 

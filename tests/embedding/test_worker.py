@@ -18,9 +18,8 @@ from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
 from imgsearch.images.decode import read
 from imgsearch.images.limits import MAX_PIXELS, Limits
-
-from .conftest import TINY_DIM, TINY_SIZE
-from .pictures import photo, photos, write
+from tests.embedding.conftest import TINY_DIM, TINY_SIZE
+from tests.support.image_files import photo, photos, write
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

@@ -19,10 +19,10 @@ from imgsearch.backends.milvus.rows import Address, Row
 from imgsearch.backends.milvus.store import Store
 from imgsearch.collection import Collection
 from imgsearch.errors import ImgsearchError
-from tests.contract import Contract
 from tests.scale.corel import assert_same_answers
 from tests.scale.milvus_server import PORT, Server
-from tests.small_network import random_embeddings
+from tests.support.contract import Contract
+from tests.support.small_network import random_embeddings
 
 RECOVERY = 180.0  # seconds
 

@@ -20,11 +20,11 @@ from imgsearch.errors import SettingError, StorageError
 from imgsearch.web.app import create_app
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.service import Service
-from tests.contract import Contract
-from tests.pictures import save_pictures
-from tests.running import Run
 from tests.scale.corel import assert_same_answers
-from tests.small_network import make_small_collection, random_embeddings
+from tests.support.commands import Run
+from tests.support.contract import Contract
+from tests.support.pictures import save_pictures
+from tests.support.small_network import make_small_collection, random_embeddings
 
 
 class TestLite(Contract):

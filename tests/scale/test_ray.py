@@ -23,9 +23,9 @@ from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
-from tests.accounts import age
-from tests.pictures import save_pictures
-from tests.running import imgsearch_command
+from tests.support.commands import imgsearch_command
+from tests.support.outcomes import age
+from tests.support.pictures import save_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Ray and its packages warn of is theirs
 

@@ -17,9 +17,9 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError
-from tests.accounts import did
-from tests.pictures import save_pictures
-from tests.running import Run
+from tests.support.commands import Run
+from tests.support.outcomes import did
+from tests.support.pictures import save_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what s3fs and its packages warn of is theirs
 

@@ -16,8 +16,8 @@ from unittest import mock
 from imgsearch.collection import Collection
 from imgsearch.indexing import commit
 from imgsearch.storage.layout import FORMAT_VERSION
-from tests.pictures import picture, save_pictures
-from tests.small_network import make_small_collection
+from tests.support.pictures import picture, save_pictures
+from tests.support.small_network import make_small_collection
 
 GOLDEN = Path(__file__).parent.parent / "data"
 ROOT = Path("/tmp/golden")

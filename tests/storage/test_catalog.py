@@ -24,8 +24,8 @@ from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shape import KNOWN, check_shape
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
-from tests.harm import examples
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot
+from tests.support.depth import examples
 
 GOLDEN = Path(__file__).parent.parent / "data"
 TRICKY = [

@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch.errors import BusyError, DamagedError, InputError, StorageError
 from imgsearch.storage.database import Database
-from tests.privileges import ordinary_folder, ordinary_user
+from tests.support.privileges import ordinary_folder, ordinary_user
 
 SCHEMA = """
 CREATE TABLE numbers (value INTEGER PRIMARY KEY) STRICT;

@@ -25,7 +25,7 @@ from imgsearch.storage.files import (
     undisturbed,
     write_atomically,
 )
-from tests.running import run_python
+from tests.support.commands import run_python
 
 LIMITED = """
 import resource, sys

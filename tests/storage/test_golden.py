@@ -30,7 +30,7 @@ from imgsearch.storage.migrations import migrate
 from imgsearch.storage.records import Root, Settings
 from imgsearch.storage.schema import SCHEMA
 from imgsearch.storage.shards import open_ids, shard_files
-from tests.pictures import picture, save_pictures
+from tests.support.pictures import picture, save_pictures
 
 GOLDEN = Path(__file__).parent.parent / "data"
 ODD = range(3, 70, 2)

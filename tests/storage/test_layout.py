@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch.errors import DamagedError, InputError, NoCollectionError, StorageError
 from imgsearch.storage.layout import FORMAT_VERSION, MOST_MODEL, Layout
-from tests.privileges import ordinary_folder, ordinary_user
+from tests.support.privileges import ordinary_folder, ordinary_user
 
 GOLDEN = Path(__file__).parent.parent / "data"
 

@@ -21,7 +21,7 @@ from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout, manifest_of
 from imgsearch.storage.migrations import migrate
 from imgsearch.storage.schema import SCHEMA
-from tests.pictures import picture
+from tests.support.pictures import picture
 
 GOLDEN = Path(__file__).parent.parent / "data"
 NEXT = FORMAT_VERSION + 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError, StorageError
 from imgsearch.storage.shards import Shard, Vectors, open_ids, open_shard, shard_files, write_shard
-from tests.small_network import random_embeddings
+from tests.support.small_network import random_embeddings
 
 GAPPY = np.array([3, 4, 5, 7, 8, 9, 20])
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from imgsearch.collection import Collection
 from imgsearch.storage.files import exclusive
-from tests.pictures import picture, save_pictures
+from tests.support.pictures import picture, save_pictures
 from tests.web.conftest import Served
 
 PROBLEM = "application/problem+json"

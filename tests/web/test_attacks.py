@@ -20,7 +20,7 @@ from PIL import Image
 
 from imgsearch.web.connections import Limits
 from imgsearch.web.options import ServerOptions
-from tests.hostile_files import png
+from tests.support.hostile_files import png
 from tests.web.serving import listening
 
 HEAD = "POST /api/v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\n"

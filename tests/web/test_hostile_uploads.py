@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.embedding.conftest import _FAULTS
-from tests.hostile_files import scan_bomb
-from tests.running import imgsearch_command
+from tests.support.commands import imgsearch_command
+from tests.support.hostile_files import scan_bomb
 
 STUCK = b"stuck"  # behind an image whose decoder hears no signal, and never ends
 BUSY = b"busy"  # behind one that computes for ever and holds Python's lock

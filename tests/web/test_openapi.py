@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from imgsearch.web.options import ServerOptions
-from tests.running import run_python
+from tests.support.commands import run_python
 from tests.web.conftest import Served
 from tests.web.serving import listening
 

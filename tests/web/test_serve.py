@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from click.testing import Result
 
-from tests.running import Run, imgsearch_command
+from tests.support.commands import Run, imgsearch_command
 
 pytestmark = pytest.mark.processes
 

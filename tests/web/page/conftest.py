@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sy
 
 from demo.photographs import find_photographs, variants
 from imgsearch.collection import Collection
-from tests.small_network import make_small_collection
+from tests.support.small_network import make_small_collection
 from tests.web.page.serving import Server
 
 BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pictures import picture
+from tests.support.pictures import picture
 from tests.web.page.doing import choose, hand_over, hits, hold, names, open_large, tile, unfold
 
 

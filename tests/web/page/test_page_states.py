@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from imgsearch.collection import Collection
-from tests.pictures import save_pictures
+from tests.support.pictures import save_pictures
 from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
 
