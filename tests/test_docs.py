@@ -178,6 +178,8 @@ def unquoted(line: str) -> list[str]:
 
 def run(command: str, block: Block) -> str:
     """Run a command, and return what it printed."""
+    if " && " in command:
+        return "".join(run(part, block) for part in command.split(" && "))
     if is_for_a_shell(command):
         return run_in_a_shell(command, block)
     words = [os.path.expanduser(word) for word in shlex.split(command, comments=True)[1:]]
