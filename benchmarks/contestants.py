@@ -6,7 +6,7 @@ Each function here is called in a fresh process of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -29,7 +29,16 @@ from imgsearch.images.decode import decode, read
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Bound", "Job", "Run", "measure_bound", "prepare_model", "run_loop", "run_pipeline"]
+__all__ = [
+    "Bound",
+    "Job",
+    "Photographs",
+    "Run",
+    "measure_bound",
+    "prepare_model",
+    "run_loop",
+    "run_pipeline",
+]
 
 LOOP_BATCH = 32
 LOOP_WORKERS = 2
@@ -140,10 +149,10 @@ def run_pipeline(job: Job) -> Run:
     return Run(ended - begun, np.stack(rows))
 
 
-class _Photographs:
+class Photographs:
     """The dataset of the loop: RGB, squashed, uint8 `[3, size, size]` as torchvision has it."""
 
-    def __init__(self, paths: list[str], size: int) -> None:
+    def __init__(self, paths: Sequence[str], size: int) -> None:
         self._paths = paths
         self._size = size
 
@@ -172,7 +181,7 @@ def run_loop(job: Job, *, channels_last: bool) -> Run:
     network = find_network(job.network)
     found = find_weights(network, job.weights)
     module = build(network, read_state(network, found), source=found.name)
-    dataset: Any = _Photographs(job.paths, network.input_size)
+    dataset: Any = Photographs(job.paths, network.input_size)
     loader = DataLoader(
         dataset, batch_size=LOOP_BATCH, num_workers=LOOP_WORKERS, prefetch_factor=LOOP_AHEAD
     )

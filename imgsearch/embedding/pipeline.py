@@ -7,7 +7,9 @@ the file and, on a CPU, runs the model.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -17,15 +19,16 @@ from typing import Self, TypeAlias
 import numpy as np
 
 from imgsearch.embedding.onnx.check import Shapes
-from imgsearch.embedding.pool import Decoded, Known, Pool, Refused, Reply
+from imgsearch.embedding.pool import BATCH, Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
-from imgsearch.embedding.runtime import Embeddings, Runtime
+from imgsearch.embedding.runtime import AT_ONCE, Embeddings, Runtime
 from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
 WINDOW = 512  # requests under way or done but waiting for an earlier one
-PIXEL_WINDOW = 64  # the same for each GPU, where a request's answer is pixels, 150 KB an image
+PIXEL_BATCH = 16  # files a request whose answer is pixels: fewer keep a worker waiting for us
+PIXEL_WINDOW = 64  # such requests for each GPU, 150 to 270 KB an image
 GPU_BATCH = 256  # images for each GPU
 
 
@@ -128,7 +131,13 @@ class Extractor:
             arguments += [str(model), str(shapes.dim), "any" if trust_model else "own"]
             row = np.dtype((np.float32, (shapes.dim,)))
         self._gpu = gpu
-        self._pool = Pool(command("worker", *arguments), workers, limits.time_limit, row)
+        self._pool = Pool(
+            command("worker", *arguments),
+            workers,
+            limits.time_limit,
+            row,
+            batch=BATCH if gpu is None else PIXEL_BATCH,
+        )
 
     def __enter__(self) -> Self:
         self._pool.__enter__()
@@ -146,10 +155,9 @@ class Extractor:
                 for reply in replies:
                     yield _outcome(reply)
             return
-        gpus = self._gpu.devices
-        with closing(self._pool.run(paths, gpus * PIXEL_WINDOW, wanted)) as replies:
-            while block := list(islice(replies, gpus * GPU_BATCH)):
-                yield from _run_on_gpu(block, self._gpu)
+        window = self._gpu.devices * PIXEL_WINDOW
+        with closing(self._pool.run(paths, window, wanted)) as replies:
+            yield from _embed_on_gpu(replies, self._gpu)
 
 
 def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:
@@ -159,9 +167,25 @@ def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:
     return Embedded(row, reply.digest, reply.size, reply.mtime_ns)
 
 
-def _run_on_gpu(block: list[Reply], gpu: Runtime) -> Iterator[Outcome]:
+def _embed_on_gpu(replies: Iterator[Reply], gpu: Runtime) -> Iterator[Outcome]:
+    """Embed batches in threads, while the workers decode what comes next."""
+    running: deque[tuple[list[Reply], Future[Iterator[Embeddings]]]] = deque()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for block in iter(lambda: list(islice(replies, gpu.devices * GPU_BATCH)), []):
+            running.append((block, threads.submit(_rows, block, gpu)))
+            while len(running) > AT_ONCE or (running and running[0][1].done()):
+                yield from _outcomes(*running.popleft())
+        for each in running:
+            yield from _outcomes(*each)
+
+
+def _rows(block: list[Reply], gpu: Runtime) -> Iterator[Embeddings]:
     pixels = [reply.array for reply in block if isinstance(reply, Decoded)]
-    rows = iter(gpu.embed(np.stack(pixels)) if pixels else ())
+    return iter(gpu.embed(np.stack(pixels)) if pixels else ())
+
+
+def _outcomes(block: list[Reply], embedded: Future[Iterator[Embeddings]]) -> Iterator[Outcome]:
+    rows = embedded.result()
     for reply in block:
         yield _outcome(reply, next(rows) if isinstance(reply, Decoded) else None)
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, started
 from imgsearch.errors import ModelError, PicklableError, reason_of
 
-__all__ = ["Decoded", "Known", "Pool", "Refused", "Reply"]
+__all__ = ["BATCH", "Decoded", "Known", "Pool", "Refused", "Reply"]
 
 BATCH = 4  # files a request
 
@@ -65,6 +65,8 @@ class Pool:
         size: int,
         time_limit: float,
         row: np.dtype[Any],
+        *,
+        batch: int = BATCH,
     ) -> None:
         """Start nothing yet.
 
@@ -73,11 +75,13 @@ class Pool:
             size: number of workers.
             time_limit: seconds that a worker may be at a file.
             row: of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
+            batch: files a request.
         """
         self._command = command
         self._size = size
         self._time_limit = time_limit
         self._row = row
+        self._batch = batch
         self._wanted: Callable[[str, bytes], bool] = _everything
         self._finished = True
         self._threads: list[threading.Thread] = []
@@ -145,8 +149,8 @@ class Pool:
         exhausted = False
         while True:
             while not exhausted and asked - given < window:
-                request = list(islice(paths, BATCH))
-                exhausted = len(request) < BATCH
+                request = list(islice(paths, self._batch))
+                exhausted = len(request) < self._batch
                 if request:
                     self._requests.put((asked, request))
                     asked += 1

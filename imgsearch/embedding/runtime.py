@@ -8,15 +8,17 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.models import Network, build
+from imgsearch.embedding.models import Network, build, fold_normalisation
 from imgsearch.embedding.onnx.check import MOST_BYTES, Shapes, check_model
 from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
 from imgsearch.embedding.onnx.session import SessionError, open_session
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "AT_ONCE",
     "MODEL_MEMORY",
     "Embeddings",
     "OnnxRuntime",
@@ -53,6 +56,13 @@ Embeddings: TypeAlias = npt.NDArray[np.float32]
 
 #: Bytes that a process may use to load and run a foreign model.
 MODEL_MEMORY = 2 << 30
+
+#: Calls of `TorchRuntime.embed` that a GPU works on at once: one is copied, one is computed.
+AT_ONCE = 2
+
+_CUDNN = threading.Lock()
+
+RUN = 128  # images a run of the model on a GPU: more need more memory, and are hardly faster
 
 
 class Runtime(Protocol):
@@ -198,7 +208,12 @@ def _in_words(shapes: Shapes | None) -> str:
 
 
 class TorchRuntime:
-    """A model on a GPU: channels_last, half precision where autocast deems it safe."""
+    """A model on a GPU, in full precision. `embed` may be called from several threads at once.
+
+    Calls overlap: the pixels of one are copied to the GPU while it computes another. A single
+    thread starts all that the GPU does, in batches of the same size: for each thread, and for each
+    size, cuDNN would spend seconds on preparing every convolution anew.
+    """
 
     devices = 1
 
@@ -212,10 +227,12 @@ class TorchRuntime:
             device: a torch device.
 
         Raises:
-            ModelError: the weights are not there, or they are not those of the collection.
+            ModelError: the weights are not there, they are not those of the collection, or the
+                device fails.
         """
         import torch
 
+        cuda: Any = torch.cuda
         found = find_weights(network, weights)
         if found.sha256 != sha256:
             raise ModelError(
@@ -223,26 +240,97 @@ class TorchRuntime:
                 "restore it, or use --device cpu, which runs the collection's own copy"
             )
         module: Any = build(network, read_state(network, found), source=found.name)
+        fold_normalisation(module)
+        self._dim = network.dim
         self._device = torch.device(device)
-        self._module = module.to(self._device).to(memory_format=torch.channels_last)
+        self._thread = ThreadPoolExecutor(1)
+        self._copying: Any = None
+        with self._errors():
+            self._module = module.to(self._device)
+            if self._device.type == "cuda":
+                self._copying = cuda.Stream(self._device)
 
     def embed(self, pixels: Pixels) -> Embeddings:
-        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""
+        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised.
+
+        Raises:
+            ModelError: The device fails, such as for want of memory, or what the model gives is
+                not finite.
+        """
         import torch
 
-        # NHWC memory seen as NCHW is channels_last already: the module permutes, nothing is copied.
-        inputs: torch.Tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
-        half = self._device.type != "cpu"
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
-            output: Embeddings = self._module(inputs).float().cpu().numpy()
-        return output
+        with self._errors():
+            inputs = torch.from_numpy(np.ascontiguousarray(pixels))
+            if self._copying is not None:
+                inputs = inputs.pin_memory()
+            rows, wait = self._thread.submit(self._start, inputs).result()
+            wait()
+        result: Embeddings = rows.numpy().copy()  # it is pinned, and may be kept for long
+        if not np.isfinite(result).all():
+            raise ModelError(f"the model does not give embeddings of {self._dim} numbers")
+        return result
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Map pixels that are on the device to embeddings that are; for one thread only."""
+        import torch
+
+        run = RUN if len(pixels) > 1 else 1
+        lacking = -len(pixels) % run if self._copying is not None else 0
+        padded = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, lacking))
+        with _float32_as_it_is():
+            rows = torch.cat([self._module(part) for part in torch.split(padded, run)])
+        return rows[: len(pixels)]
+
+    def _start(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Return embeddings that may be still to come, and a function that waits for them."""
+        import torch
+
+        cuda: Any = torch.cuda
+        with torch.inference_mode():
+            if self._copying is None:
+                return self.forward(pixels.to(self._device)).cpu(), lambda: None
+            with cuda.stream(self._copying):
+                inputs = pixels.to(self._device, non_blocking=True)
+            computing = cuda.current_stream(self._device)
+            computing.wait_stream(self._copying)
+            inputs.record_stream(computing)
+            rows = self.forward(inputs).to("cpu", non_blocking=True)
+            copied = cuda.Event()
+            copied.record(computing)
+            return rows, copied.synchronize
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what torch says about the device into a `ModelError`."""
+        try:
+            yield
+        except RuntimeError as error:  # the base of all that torch raises for a device
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = lines[0][:200]  # what follows is advice for programmers
+            raise ModelError(
+                f"{self._device} cannot run the model: {reason}; use --device cpu"
+            ) from error
+
+
+@contextmanager
+def _float32_as_it_is() -> Iterator[None]:
+    """Keep cuDNN from rounding what convolutions are given to 10 bits (TF32), its default.
+
+    With TF32, as with half precision, embeddings differ from a CPU's by more than 1e-3:
+    docs/decisions/0016. The setting is of the whole process, so it is put back, and what starts
+    work on one GPU waits for what starts it on another.
+    """
+    import torch
+
+    with _CUDNN, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 class ParallelRuntime:
     """The same model on several GPUs, each of which embeds its part of a batch."""
 
     def __init__(self, runtimes: Sequence[Runtime]) -> None:
-        """Use `runtimes`, one a GPU; each is called by one thread at a time."""
+        """Use `runtimes`, one a GPU, each of which may be called from several threads at once."""
         self.devices = len(runtimes)
         self._runtimes = runtimes
 

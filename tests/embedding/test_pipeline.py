@@ -20,7 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from imgsearch.embedding import pipeline, pool, process
+from imgsearch.embedding import pipeline, pool, process, runtime
 from imgsearch.embedding.onnx.check import Shapes
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
@@ -182,7 +182,9 @@ def test_pixels_are_taken_a_shorter_distance_ahead(
 
     outcomes = embed(paths(), gpu=OnnxRuntime(tiny_model))
     assert isinstance(next(outcomes), Embedded)
-    assert taken <= pipeline.GPU_BATCH + (pipeline.PIXEL_WINDOW + 1) * pool.BATCH
+    batches = runtime.AT_ONCE + 1  # the first of them is done, or the last waits
+    ahead = (pipeline.PIXEL_WINDOW + 1) * pipeline.PIXEL_BATCH
+    assert taken <= batches * pipeline.GPU_BATCH + ahead
 
 
 def test_a_slow_listing_does_not_hold_back_what_is_ready(tmp_path: Path, embed: Embed) -> None:
@@ -583,7 +585,7 @@ def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: 
     gpu = Counting(tiny_model)
     count = pipeline.GPU_BATCH + 10
     assert len(list(embed([path] * count, gpu=gpu))) == count
-    assert gpu.sizes == [pipeline.GPU_BATCH, 10]
+    assert sorted(gpu.sizes) == [10, pipeline.GPU_BATCH]
 
 
 def test_several_gpus_share_batches_that_are_as_many_times_as_large(
@@ -593,7 +595,34 @@ def test_several_gpus_share_batches_that_are_as_many_times_as_large(
     gpus = [Counting(tiny_model), Counting(tiny_model)]
     count = 2 * pipeline.GPU_BATCH + 5
     assert len(list(embed([path] * count, gpu=ParallelRuntime(gpus)))) == count
-    assert [gpu.sizes for gpu in gpus] == [[pipeline.GPU_BATCH, 3], [pipeline.GPU_BATCH, 2]]
+    assert [sorted(gpu.sizes) for gpu in gpus] == [
+        [3, pipeline.GPU_BATCH],
+        [2, pipeline.GPU_BATCH],
+    ]
+
+
+def test_a_gpu_is_given_the_next_batch_while_it_is_at_one_and_outcomes_stay_in_order(
+    tmp_path: Path, embed: Embed, tiny_model: Path, alone: Callable[[str], Embeddings]
+) -> None:
+    class Overtaking(Counting):
+        """Is done with its first batch after it was given the second."""
+
+        second = threading.Event()
+
+        def embed(self, pixels: Pixels) -> Embeddings:
+            rows = super().embed(pixels)
+            if len(self.sizes) > 1:
+                self.second.set()
+            assert self.second.wait(60), "no second batch came while the first was embedded"
+            return rows
+
+    paths = photos(tmp_path, "a.png", "b.png")
+    count = pipeline.GPU_BATCH
+    outcomes = list(embed([paths[0]] * count + [paths[1]] * count, gpu=Overtaking(tiny_model)))
+    for outcome, path in zip(outcomes[:: count - 1], (paths[0], paths[0], paths[1]), strict=False):
+        assert isinstance(outcome, Embedded)
+        np.testing.assert_allclose(outcome.embedding, alone(path), atol=1e-6)
+    assert len(outcomes) == 2 * count
 
 
 def test_a_gpu_is_not_asked_when_no_file_is_an_image(tmp_path: Path, embed: Embed) -> None:
