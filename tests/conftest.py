@@ -206,17 +206,22 @@ def other_tree(collection: Collection, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let indexing and verification embed in this process: no worker has to start."""
     monkeypatch.setattr(engine, "embed_files", embed_here())
     monkeypatch.setattr(sample, "decoders", decoders_here)
+
+
+@pytest.fixture
+def here(_no_workers: None) -> None:
+    """Let indexing and verification embed in this process: no worker has to start."""
 
 
 @pytest.fixture(autouse=True)
 def _here_in_make_test(harm: Harm, request: pytest.FixtureRequest) -> None:
     """Start no workers in `make test`, but for tests of what becomes of them."""
     if harm.fast and request.node.get_closest_marker("processes") is None:
-        request.getfixturevalue("here")
+        request.getfixturevalue("_no_workers")
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ def test_all_that_is_committed_is_found_while_a_writer_does_everything(
     place: Place, harm: Harm
 ) -> None:
     with soaking(place, "write", "keep", "share", "anew") as soak:
-        until = time.monotonic() + harm.times(8, 150, fast=3)
+        until = time.monotonic() + harm.times(8, 150, fast=1)
         while time.monotonic() < until or not soak.suspended:
             for do in (
                 soak.query,

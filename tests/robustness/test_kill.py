@@ -133,7 +133,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
         victim.elsewhere,
         victim.index,
     ]
-    kills, wanted = 0, harm.times(5, 50, fast=2)
+    kills, wanted = 0, harm.times(5, 50, fast=1)
     before: Embeddings = {}
     for attempt in range(3 * wanted):
         command = ways[attempt % len(ways)]()
