@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from imgsearch.embedding.onnx.graph import FLOAT, UINT8, Graph, read_graph
-from imgsearch.embedding.onnx.operators import compute
+from imgsearch.embedding.onnx.operators import output_shape
 from imgsearch.embedding.onnx.protobuf import ForeignError
-from imgsearch.embedding.onnx.values import Cost, Shape, Value, stored
 
 __all__ = ["BATCH", "MOST_BYTES", "Shapes", "check_model"]
 
@@ -48,7 +47,7 @@ def check_model(serialised: bytes) -> Shapes:
     if len(graph.nodes) > NODES:
         raise ForeignError(f"{len(graph.nodes):,} nodes")
     size = _input_size(graph)
-    match _Walk(graph, (BATCH, size, size, 3)).output():
+    match output_shape(graph, (BATCH, size, size, 3)):
         case (images, dim) if images == BATCH:
             return Shapes(size, dim)
         case shape:
@@ -68,38 +67,3 @@ def _input_size(graph: Graph) -> int:
     if (pixels.kind, embedding.kind) != (UINT8, FLOAT) or len(embedding.shape) != 2:
         raise ForeignError("inputs and outputs of other types")
     return height
-
-
-class _Walk:
-    """Goes through a graph once, for an input of one shape."""
-
-    def __init__(self, graph: Graph, pixels: Shape) -> None:
-        self._graph = graph
-        self._values = {name: stored(tensor) for name, tensor in graph.tensors.items()}
-        self._cost = Cost()
-        self._add("pixels", Value(UINT8, pixels))
-
-    def output(self) -> Shape:
-        """Return the shape of the embeddings."""
-        for node in self._graph.nodes:
-            if len(node.outputs) != 1:
-                raise ForeignError(f"a node with {len(node.outputs)} outputs")
-            given = [self._value(name) for name in node.inputs]
-            self._add(node.outputs[0], compute(node, given, self._cost))
-        embedding = self._value("embedding")
-        if embedding is None or embedding.kind != FLOAT:
-            raise ForeignError("an output of another type")
-        return embedding.shape
-
-    def _value(self, name: str) -> Value | None:
-        if not name:
-            return None
-        if name not in self._values:
-            raise ForeignError("a node whose input nothing computes before it")
-        return self._values[name]
-
-    def _add(self, name: str, value: Value) -> None:
-        if not name or name in self._values:
-            raise ForeignError("two things of one name")
-        self._cost.add_values(value.shape)
-        self._values[name] = value
