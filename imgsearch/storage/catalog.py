@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imgsearch.errors import MEND, DamagedError
-from imgsearch.storage.patterns import patterns_of
-from imgsearch.storage.reading import Reader
+from imgsearch.storage.reading import Reader, patterns_of, wrong_number
 from imgsearch.storage.records import (
     Counts,
     CurveStep,
@@ -26,10 +25,24 @@ from imgsearch.storage.records import (
     Snapshot,
     Spot,
 )
-from imgsearch.storage.rows import wrong_number
 from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog"]
+
+_MODEL = "SELECT * FROM model"
+_SHARDS = "SELECT * FROM shards ORDER BY first_id"
+_SETTINGS = "SELECT * FROM settings"
+
+#: What a snapshot is made of.
+_SNAPSHOT = (
+    _MODEL,
+    _SHARDS,
+    "SELECT * FROM segments ORDER BY first_id",
+    "SELECT id, stale FROM removed ORDER BY id",
+    "SELECT * FROM ivf",
+    "SELECT * FROM curve ORDER BY up_to, nprobe",
+    _SETTINGS,
+)
 
 
 class Catalog(Reader):
@@ -51,22 +64,17 @@ class Catalog(Reader):
             DamagedError: the catalog names no model.
         """
         with self._database.transaction("DEFERRED"):
-            model = self.model()
-            shards = self.shards()
-            segments = self._records(Segment, "SELECT * FROM segments ORDER BY first_id")
-            removed = self._rows("SELECT id, stale FROM removed ORDER BY id")
-            ivf = self._ivf()
-            settings = self.settings()
-        if model is None or settings is None:
+            model, shards, segments, removed, ivf, curve, settings = map(self._rows, _SNAPSHOT)
+        if not model or not settings:
             raise DamagedError(f"{self._database.path} names no model; {MEND}")
         snapshot = Snapshot(
-            model,
-            tuple(shards),
-            tuple(segments),
+            self._made(ModelRecord, model)[0],
+            tuple(self._made(Shard, shards)),
+            tuple(self._made(Segment, segments)),
             removed=tuple(id_ for id_, _ in removed),
             stale=tuple(id_ for id_, stale in removed if stale),
-            ivf=ivf,
-            settings=settings,
+            ivf=self._ivf(ivf[0], curve) if ivf else None,
+            settings=self._settings(settings[0]),
         )
         if wrong := wrong_number(snapshot, self._database.path.stat().st_size):
             raise self._damaged(wrong)
@@ -74,17 +82,15 @@ class Catalog(Reader):
 
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, None before it has one."""
-        return next(iter(self._records(ModelRecord, "SELECT * FROM model")), None)
+        return next(iter(self._records(ModelRecord, _MODEL)), None)
 
     def settings(self) -> Settings | None:
         """Return what was asked for, None before there is a model."""
-        rows = self._rows("SELECT * FROM settings")
-        rows = [(*facts, patterns_of(out), patterns_of(kept)) for *facts, out, kept in rows]
-        return next(iter(self._made(Settings, rows)), None)
+        return next(map(self._settings, self._rows(_SETTINGS)), None)
 
     def shards(self) -> list[Shard]:
         """Return all shards, ordered by id."""
-        return self._records(Shard, "SELECT * FROM shards ORDER BY first_id")
+        return self._records(Shard, _SHARDS)
 
     def shard_of(self, id_: int) -> Shard:
         """Return the shard that holds the embedding of an image, or of a removed one."""
@@ -281,10 +287,11 @@ class Catalog(Reader):
         )
         return int(rows[0][0]) if rows else None
 
-    def _ivf(self) -> IvfRecord | None:
-        rows = self._rows("SELECT * FROM ivf")
-        if not rows:
-            return None
-        steps = self._records(CurveStep, "SELECT * FROM curve ORDER BY up_to, nprobe")
-        *facts, pca = rows[0]
-        return self._made(IvfRecord, [(*facts, tuple(steps), pca)])[0]
+    def _settings(self, row: Sequence[object]) -> Settings:
+        *facts, exclude, include = row
+        return self._made(Settings, [(*facts, patterns_of(exclude), patterns_of(include))])[0]
+
+    def _ivf(self, row: Sequence[object], curve: Iterable[Sequence[object]]) -> IvfRecord:
+        *facts, pca = row
+        steps = tuple(self._made(CurveStep, curve))
+        return self._made(IvfRecord, [(*facts, steps, pca)])[0]

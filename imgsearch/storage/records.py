@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, TypeAlias
 
 from imgsearch.storage.shards import Shard
-
-_Record = TypeVar("_Record")
 
 #: What the lists of an index hold.
 Storage: TypeAlias = Literal["flat", "compact"]
@@ -31,7 +28,6 @@ __all__ = [
     "Snapshot",
     "Spot",
     "Storage",
-    "records_of",
 ]
 
 
@@ -276,27 +272,3 @@ class Counts:
     failed: int
     skipped: int
     excluded: int
-
-
-def records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
-    """Make a record of each row, its values in the order of the fields.
-
-    Raises:
-        TypeError: a value is not of its field's type: a catalog that was cut short gives NULL where
-            its schema has none.
-    """
-    hints = get_type_hints(kind)
-    records = []
-    for row in rows:
-        for value, (field, hint) in zip(row, hints.items(), strict=False):
-            if not _fits(value, hint):
-                raise TypeError(f"{kind.__name__}.{field} is {value!r}")
-        records.append(kind(*row))
-    return records
-
-
-def _fits(value: object, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return value in get_args(hint)
-    return isinstance(value, origin if origin is tuple else hint)

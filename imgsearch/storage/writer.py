@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
-from imgsearch.storage.patterns import text_of
+from imgsearch.storage.reading import text_of
 from imgsearch.storage.records import (
     Commit,
     IvfRecord,
