@@ -293,7 +293,8 @@ class Collection(ABC):
             SettingError: the box is empty.
         """
         box = None if crop is None else Box.of(crop)
-        return self._embed(queries, box, Limits(whole("max_pixels", max_pixels, 1)))
+        limits = Limits(whole("max_pixels", max_pixels, 1))
+        return self._embed(queries_of(queries), box, limits)
 
     def combine(
         self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None
@@ -385,11 +386,8 @@ class DirectoryCollection(Collection):
         """Use `Collection.open`."""
         self._layout = layout
         self._catalog = open_catalog(layout)
-        model = self._catalog.snapshot().model
-        super().__init__(model, device, trust_model=trust_model)
-        self._searcher = Searcher(
-            layout, self._catalog, model, device, threads, trust_model=trust_model
-        )
+        self._searcher = Searcher(layout, self._catalog, device, threads, trust_model=trust_model)
+        super().__init__(self._searcher.model, device, trust_model=trust_model)
         self.entries = Entries(layout, self._catalog, self._searcher.view)
 
     def close(self) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.faiss_files import is_compact_file
-from imgsearch.ann.inverted import InvertedFile, Writer, quantizer_of, read_mapped
+from imgsearch.ann.inverted import InvertedFile, NearestLists, Writer, quantizer_of, read_mapped
 from imgsearch.ann.kmeans import train
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 
 __all__ = ["CompactIndex", "train_compact"]
 
@@ -90,21 +90,21 @@ class CompactIndex(InvertedFile):
         self._whole.ntotal = self._index.ntotal
         faiss.write_index(self._whole, faiss.PyCallbackIOWriter(writer.write))
 
-    def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
-        """Return the lists nearest to each query: D and numbers `[n, count]`, nearest first.
+    def assign(self, queries: Vectors, count: int) -> NearestLists:
+        """Return the `count` lists nearest to each query.
 
         D is that of the full space: to the distance within the PCA, the squared length of what it
         leaves out of the query is added.
         """
         short = self.project(queries)
-        distances, lists = super().assign(short, count)
+        near = super().assign(short, count)
         centred = queries - self._mean
         left_out = np.square(centred).sum(axis=1) - np.square(short).sum(axis=1)
-        return distances + left_out.clip(min=0)[:, None], lists
+        return NearestLists(near.distances + left_out.clip(min=0)[:, None], near.lists)
 
     def search(
-        self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
-    ) -> tuple[Vectors, Ids]:
+        self, queries: Vectors, k: int, nearest: NearestLists, excluded: Ids | None = None
+    ) -> Neighbours:
         """See `InvertedFile.search`."""
         return super().search(self.project(queries), k, nearest, excluded)
 

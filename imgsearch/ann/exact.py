@@ -1,4 +1,4 @@
-"""Exact search, block by block. `D` are squared L2 distances; -1 stands for "no id"."""
+"""Exact search, block by block. `D` are squared L2 distances."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import faiss
 import numpy as np
 
 from imgsearch.ann.metrics import Values
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
 
 __all__ = [
     "candidates_for",
     "merge",
-    "nothing",
     "ranking",
     "rerank",
     "search_exactly",
@@ -32,7 +31,7 @@ ONE_IN = 5_000  # images: the more there are, the more of them are about as near
 
 def search_exactly(
     queries: Vectors, blocks: Iterable[tuple[Ids, Vectors]], k: int, excluded: Ids | None = None
-) -> tuple[Vectors, Ids]:
+) -> Neighbours:
     """Return the `k` nearest of all vectors, block by block (`faiss::knn_L2sqr`).
 
     Args:
@@ -40,11 +39,8 @@ def search_exactly(
         blocks: ids int64 `[m]` and vectors float32 `[m, dim]`.
         k: hits a query.
         excluded: sorted ids to be passed over.
-
-    Returns:
-        D and ids `[n, k]`, nearest first.
     """
-    best = nothing(len(queries), k)
+    best = Neighbours.none(len(queries), k)
     for ids, vectors in blocks:
         dead = np.zeros(len(ids), np.bool_) if excluded is None else rows_of(ids, excluded)
         few = int(dead.sum())
@@ -53,34 +49,26 @@ def search_exactly(
         if len(ids) and len(queries):
             found = _knn(queries, ids, np.ascontiguousarray(vectors), k + few)
             if few and excluded is not None:
-                passed_over = rows_of(found[1], excluded)
-                found[0][passed_over], found[1][passed_over] = np.inf, -1
+                found = found.without(rows_of(found.ids, excluded))
             best = merge([best, found], k)
     return best
 
 
-def merge(results: Sequence[tuple[Vectors, Ids]], k: int) -> tuple[Vectors, Ids]:
+def merge(results: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the `k` nearest of several results; equal distances are ordered by id."""
-    distances = np.concatenate([result[0] for result in results], axis=1)
-    ids = np.concatenate([result[1] for result in results], axis=1)
-    order = np.lexsort((ids, distances))[:, :k]
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
+    distances = np.concatenate([result.distances for result in results], axis=1)
+    ids = np.concatenate([result.ids for result in results], axis=1)
+    return Neighbours(distances, ids).take(np.lexsort((ids, distances))[:, :k])
 
 
-def nothing(queries: int, k: int) -> tuple[Vectors, Ids]:
-    """Return a result without a hit, `[queries, k]`."""
-    return np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64)
-
-
-def _knn(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> tuple[Vectors, Ids]:
+def _knn(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> Neighbours:
     k = min(k, len(ids))
     results = []
     for start in range(0, len(queries), _QUERIES):
         block = queries[start : start + _QUERIES]
         rows = faiss.knn(block, vectors, k)[1]
         results.append((_distances(block, vectors, rows), ids[rows]))
-    distances, found = (np.concatenate(parts) for parts in zip(*results, strict=True))
-    return distances, found
+    return Neighbours(*map(np.concatenate, zip(*results, strict=True)))
 
 
 def _distances(queries: Vectors, vectors: Vectors, rows: Ids) -> Vectors:
@@ -99,7 +87,7 @@ def squared_distances(queries: Vectors, ids: Ids, blocks: Iterable[tuple[Ids, Ve
     Args:
         queries: float32 `[n, dim]`.
         ids: of all vectors, int64 `[m]`, ascending: the columns.
-        blocks: ids and float32 vectors, which are all of `ids` together.
+        blocks: the vectors, which are all of `ids` together.
     """
     asked = queries.astype(np.float64)
     squares = np.einsum("ij,ij->i", asked, asked)
@@ -136,17 +124,17 @@ def candidates_for(k: int, count: int) -> int:
 
 def rerank(
     queries: Vectors, candidates: Ids, blocks: Iterable[tuple[Ids, Vectors]], k: int
-) -> tuple[Vectors, Ids]:
+) -> Neighbours:
     """Return the `k` nearest candidates of each query (`faiss::pairwise_indexed_L2sqr`).
 
     Args:
         queries: float32 `[n, dim]`.
-        candidates: ids int64 `[n, m]`, -1 for none; one that no block has is no hit.
+        candidates: ids int64 `[n, m]`, as `Neighbours` has them; one that no block has is no hit.
         blocks: ids int64 `[r]`, ascending, and vectors float32 `[r, dim]`, contiguous.
         k: hits a query, at most m.
 
     Returns:
-        D and ids `[n, k]`, nearest first; equal distances are ordered by id.
+        The nearest, equal distances ordered by id.
     """
     width = candidates.shape[1]
     distances = np.full(candidates.size, np.inf, np.float32)
@@ -162,8 +150,7 @@ def rerank(
         distances[places] = _candidate_distances(queries, places // width, vectors, rows[here])
     squared = distances.reshape(candidates.shape)
     ids = np.where(np.isfinite(squared), candidates, -1)
-    nearest = np.lexsort((ids, squared))[:, :k]
-    return np.take_along_axis(squared, nearest, 1), np.take_along_axis(ids, nearest, 1)
+    return Neighbours(squared, ids).take(np.lexsort((ids, squared))[:, :k])
 
 
 def _candidate_distances(queries: Vectors, asking: Ids, vectors: Vectors, rows: Ids) -> Vectors:

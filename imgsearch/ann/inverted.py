@@ -1,6 +1,6 @@
 """An inverted file: what the Faiss indexes have in common, whatever their lists hold.
 
-`D` are squared L2 distances, as Faiss returns them, and -1 stands for "no id".
+`D` are squared L2 distances, as Faiss returns them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,26 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.gpu import MOST, to_gpu
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular, path_of
 
-__all__ = ["Codes", "InvertedFile", "Writer", "by_query", "quantizer_of", "read_mapped"]
+__all__ = [
+    "Codes",
+    "InvertedFile",
+    "NearestLists",
+    "Writer",
+    "by_query",
+    "quantizer_of",
+    "read_mapped",
+]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -41,6 +49,20 @@ class Writer(Protocol):
     def write(self, data: Any) -> int:
         """Write bytes."""
         ...
+
+
+class NearestLists(NamedTuple):
+    """The inverted lists whose centroids are nearest to each of n queries, nearest first.
+
+    `distances` are D, float32 `[n, nprobe]`; `lists` are their numbers, int64 `[n, nprobe]`.
+    """
+
+    distances: Vectors
+    lists: Ids
+
+    def of(self, rows: Ids, nprobe: int) -> NearestLists:
+        """Return the first `nprobe` lists of some of the queries."""
+        return NearestLists(self.distances[rows, :nprobe], self.lists[rows, :nprobe])
 
 
 class InvertedFile(ABC):
@@ -83,9 +105,9 @@ class InvertedFile(ABC):
     def add(self, ids: Ids, vectors: Vectors) -> Vectors:
         """File each vector under its nearest centroid; return the squared distances to those."""
         vectors = np.ascontiguousarray(vectors)
-        distances, lists = self.assign(vectors, 1)
-        self.add_to(ids, vectors, np.ascontiguousarray(lists[:, 0]))
-        return distances[:, 0]
+        nearest = self.assign(vectors, 1)
+        self.add_to(ids, vectors, np.ascontiguousarray(nearest.lists[:, 0]))
+        return nearest.distances[:, 0]
 
     def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
         """File each vector, float32 `[n, dim]`, in the list that it was assigned to, int64 `[n]`.
@@ -99,8 +121,7 @@ class InvertedFile(ABC):
         """Return the list nearest to each vector, int64 `[n]`; n may be 0."""
         if not len(vectors):
             return np.empty(0, np.int64)
-        lists: Ids = self.assign(np.ascontiguousarray(vectors), 1)[1][:, 0]
-        return np.ascontiguousarray(lists)
+        return np.ascontiguousarray(self.assign(np.ascontiguousarray(vectors), 1).lists[:, 0])
 
     def absorb(self, other: InvertedFile, excluded: Ids) -> None:
         """File what another index, trained as this one, holds, but for `excluded` (sorted)."""
@@ -113,37 +134,32 @@ class InvertedFile(ABC):
                 lists.add_entries(number, len(kept), faiss.swig_ptr(kept), faiss.swig_ptr(rows))
                 self._index.ntotal += len(kept)
 
-    def assign(self, queries: Vectors, count: int) -> tuple[Vectors, Ids]:
-        """Return the lists nearest to each query: D and numbers `[n, count]`, nearest first."""
-        found: tuple[Vectors, Ids] = self._index.quantizer.search(queries, count)
-        return found
+    def assign(self, queries: Vectors, count: int) -> NearestLists:
+        """Return the `count` lists nearest to each query."""
+        return NearestLists(*self._index.quantizer.search(queries, count))
 
     def search(
-        self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids], excluded: Ids | None = None
-    ) -> tuple[Vectors, Ids]:
+        self, queries: Vectors, k: int, nearest: NearestLists, excluded: Ids | None = None
+    ) -> Neighbours:
         """Scan the lists that were assigned to each query.
-
-        On a GPU, if the index is there and nothing is excluded, all queries have as many lists
-        scanned as the one with the most.
 
         Args:
             queries: float32 `[n, dim]`.
             k: hits a query.
-            nearest: D and numbers `[n, nprobe]` of lists, as from `assign`; -1 for none.
+            nearest: as from `assign`.
             excluded: sorted ids to be passed over.
 
         Returns:
-            D, approximate if the index is `lossy`, and ids `[n, k]`, nearest first.
+            What the lists hold; the distances are approximate if the index is `lossy`.
         """
-        nprobe = nearest[1].shape[1]
+        nprobe = nearest.lists.shape[1]
         selector = None
         if excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
         parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         if self._fast is not self._index and selector is None and max(k, nprobe) <= MOST:
             with self._lock:
-                found: tuple[Vectors, Ids] = self._fast.search(queries, k, params=parameters)
-            return found
+                return Neighbours(*self._fast.search(queries, k, params=parameters))
         distances = np.empty((len(queries), k), np.float32)
         ids = np.empty((len(queries), k), np.int64)
         centroid_distances, lists = map(np.ascontiguousarray, nearest)
@@ -155,7 +171,7 @@ class InvertedFile(ABC):
             False,
             parameters,
         )
-        return distances, ids
+        return Neighbours(distances, ids)
 
     @property
     def centroids(self) -> Vectors:

@@ -15,17 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from imgsearch.ann.compact import CompactIndex, train_compact
-from imgsearch.ann.exact import candidates_for, merge, nothing, search_exactly
+from imgsearch.ann.exact import candidates_for, merge, search_exactly
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.kmeans import train
 from imgsearch.ann.promise import Sample
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 
 __all__ = [
     "Blocks",
@@ -41,8 +41,16 @@ KINDS = 8  # that the collection is divided into, to meet strangers
 FOLDS = 5
 _SEED = 1234
 
-#: Gives the ids int64 `[m]` and vectors float32 `[m, dim]` of all images, as often as it is called.
+#: Gives all images, block by block, as often as it is called.
 Blocks: TypeAlias = Callable[[], Iterable[tuple[Ids, Vectors]]]
+
+
+class _KindBlock(NamedTuple):
+    """A block of images, and the kind of each, int64 `[m]`."""
+
+    ids: Ids
+    vectors: Vectors
+    kinds: Ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +101,8 @@ def cross_validate(
             index = IvfIndex.empty(train(kept, min(nlist, len(rest)), device=device))
         else:
             index = train_compact(kept, min(nlist, len(rest)), pca, device=device)
-        filed = Filed(rest, index.assign(kept, 1)[1][:, 0])
-        part = hold_out(vectors[fold], index, filed, partial(iter, [(rest, kept)]))
+        filed = Filed(rest, index.assign_one(kept))
+        part = hold_out(vectors[fold], index, filed, partial(iter, [Block(rest, kept)]))
         # With fewer images there may be fewer centroids: the same share of them was probed.
         probed = np.arange(nlist + 1) * index.nlist // nlist
         recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
@@ -121,14 +129,14 @@ def hold_out(
         blocks: what is searched.
         excluded: sorted ids to be passed over, the queries' own among them.
     """
-    neighbours = search_exactly(queries, blocks(), K, excluded)[1]
+    neighbours = search_exactly(queries, blocks(), K, excluded)
     candidates = None
     if isinstance(index, CompactIndex):
         near = _approximate(index, blocks())
         width = candidates_for(K, len(filed.ids))
-        candidates = search_exactly(index.project(queries), near, width, excluded)[1]
-    distances, order = index.assign(queries, index.nlist)
-    return Sample(distances[:, 0], _recall(order, filed, neighbours, candidates))
+        candidates = search_exactly(index.project(queries), near, width, excluded)
+    nearest = index.assign(queries, index.nlist)
+    return Sample(nearest.distances[:, 0], _recall(nearest.lists, filed, neighbours, candidates))
 
 
 def meet_strangers(
@@ -146,7 +154,7 @@ def meet_strangers(
         blocks: what is searched, without removed images.
     """
     centroids = index.centroids
-    kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign(centroids, 1)[1][:, 0]
+    kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign_one(centroids)
     own = kinds[filed.of_ids(query_ids)]
     neighbours = _unlike(queries, own, _by_kind(blocks(), filed, kinds), K)
     candidates = None
@@ -158,58 +166,58 @@ def meet_strangers(
     last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # the own kind's lists
     distances = np.take_along_axis(distances, last, 1)
     order = np.take_along_axis(order, last, 1)
-    met = (neighbours >= 0).any(axis=1)
+    met = neighbours.there.any(axis=1)
     recall = _recall(order, filed, neighbours, candidates)
     return Sample(distances[met, 0], recall[met])
 
 
-def _recall(order: Ids, filed: Filed, neighbours: Ids, candidates: Ids | None) -> Vectors:
+def _recall(
+    order: Ids, filed: Filed, neighbours: Neighbours, candidates: Neighbours | None
+) -> Vectors:
     """Return recall at each `nprobe`, `[n, nlist]`.
 
     Args:
         order: the lists, nearest first, `[n, nlist]`.
         filed: the list of each image.
-        neighbours: the true ones, -1 for none, `[n, K]`.
+        neighbours: the true ones, `[n, K]`.
         candidates: those of all lists that are re-ranked, `[n, m]`; None: whatever is in the lists.
     """
     nlist = order.shape[1]
     rank = np.full((len(order), nlist + 1), nlist)  # the last: of what no nprobe finds
     np.put_along_axis(rank, order, np.arange(nlist)[None, :], axis=1)
     recall = np.ones((len(order), nlist), np.float32)
-    for row in np.flatnonzero((neighbours >= 0).any(axis=1)):
-        true = neighbours[row][neighbours[row] >= 0]
+    for row in np.flatnonzero(neighbours.there.any(axis=1)):
+        true = neighbours.ids[row][neighbours.there[row]]
         lists = filed.of_ids(true)
         if candidates is not None:
-            lists[~np.isin(true, candidates[row])] = nlist
+            lists[~np.isin(true, candidates.ids[row])] = nlist
         places = np.bincount(rank[row, lists], minlength=nlist + 1)
         recall[row] = places[:nlist].cumsum() / len(true)
     return recall
 
 
-def _approximate(
-    index: CompactIndex, blocks: Iterable[tuple[Ids, Vectors]]
-) -> Iterator[tuple[Ids, Vectors]]:
+def _approximate(index: CompactIndex, blocks: Iterable[tuple[Ids, Vectors]]) -> Iterator[Block]:
     for ids, vectors in blocks:
-        yield ids, index.approximate(vectors)
+        yield Block(ids, index.approximate(vectors))
 
 
 def _by_kind(
     blocks: Iterable[tuple[Ids, Vectors]], filed: Filed, kinds: Ids
-) -> Iterator[tuple[Ids, Vectors, Ids]]:
+) -> Iterator[_KindBlock]:
     for ids, vectors in blocks:
         known = rows_of(ids, filed.ids)
         if not known.all():
             ids, vectors = ids[known], vectors[known]
-        yield ids, vectors, kinds[filed.of_ids(ids)]
+        yield _KindBlock(ids, vectors, kinds[filed.of_ids(ids)])
 
 
-def _unlike(queries: Vectors, own: Ids, blocks: Iterable[tuple[Ids, Vectors, Ids]], k: int) -> Ids:
+def _unlike(queries: Vectors, own: Ids, blocks: Iterable[_KindBlock], k: int) -> Neighbours:
     """Return the nearest images that are of another kind than the query, `[n, k]`."""
-    best = nothing(len(queries), k)
+    asking = {kind: np.flatnonzero(own == kind) for kind in np.unique(own).tolist()}
+    best = {kind: Neighbours.none(len(rows), k) for kind, rows in asking.items()}
     for ids, vectors, kinds in blocks:
-        for kind in np.unique(own):
-            asking, others = own == kind, kinds != kind
-            found = search_exactly(queries[asking], [(ids[others], vectors[others])], k)
-            nearer = merge([(best[0][asking], best[1][asking]), found], k)
-            best[0][asking], best[1][asking] = nearer
-    return best[1]
+        for kind, rows in asking.items():
+            others = Block(ids[kinds != kind], vectors[kinds != kind])
+            found = search_exactly(queries[rows], [others], k)
+            best[kind] = merge([best[kind], found], k)
+    return Neighbours.scattered(len(queries), k, zip(asking.values(), best.values(), strict=True))

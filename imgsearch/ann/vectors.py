@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import InputError, reason_of
 
-__all__ = ["Ids", "Vectors", "as_queries", "combine", "rows_of"]
+__all__ = ["Block", "Ids", "Neighbours", "Vectors", "as_queries", "combine", "rows_of"]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+
+
+class Block(NamedTuple):
+    """Some of the images: ids, int64 `[m]`, ascending, and vectors, float32 `[m, dim]`."""
+
+    ids: Ids
+    vectors: Vectors
+
+
+class Neighbours(NamedTuple):
+    """The images nearest to each of n queries, nearest first.
+
+    `distances` are squared L2 distances, float32 `[n, k]`; `ids` are int64 `[n, k]`, and -1, as
+    Faiss has it, where there are fewer than k images.
+    """
+
+    distances: Vectors
+    ids: Ids
+
+    @classmethod
+    def none(cls, queries: int, k: int) -> Neighbours:
+        """Return the value that has no image for any query, `[queries, k]`."""
+        return cls(np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64))
+
+    @classmethod
+    def scattered(cls, queries: int, k: int, parts: Iterable[tuple[Ids, Neighbours]]) -> Neighbours:
+        """Put together what was found for some of the queries each; a later part prevails.
+
+        Args:
+            queries: how many there are.
+            k: columns of each part.
+            parts: the rows, int64 `[m]`, and what is in them, `[m, k]`.
+        """
+        whole = cls.none(queries, k)
+        for rows, part in parts:
+            whole.distances[rows], whole.ids[rows] = part
+        return whole
+
+    @property
+    def there(self) -> npt.NDArray[np.bool_]:
+        """Where there is an image, bool `[n, k]`."""
+        return np.asarray(self.ids >= 0)
+
+    def first(self, k: int) -> Neighbours:
+        """Return the `k` nearest of each row."""
+        return Neighbours(self.distances[:, :k], self.ids[:, :k])
+
+    def take(self, columns: Ids) -> Neighbours:
+        """Return other columns of each row, int64 `[n, m]`."""
+        return Neighbours(
+            np.take_along_axis(self.distances, columns, 1),
+            np.take_along_axis(self.ids, columns, 1),
+        )
+
+    def without(self, dropped: npt.NDArray[np.bool_]) -> Neighbours:
+        """Return what is left, nearest first, without some of the images, bool `[n, k]`."""
+        distances = np.where(dropped, np.float32(np.inf), self.distances)
+        kept = Neighbours(distances, np.where(dropped, -1, self.ids))
+        return kept.take(np.argsort(dropped, axis=1, kind="stable"))
+
 
 UNLIKE = 0.5  # weight of what is not wanted; that of what is wanted is 1
 

@@ -242,7 +242,9 @@ def judge(
 def _search(view: Searchable, vectors: Vectors, options: SearchOptions) -> list[Search]:
     """Search as `query --exclude-self` does, and return how that went."""
     k = min(options.k, view.count) + 1
-    return view.search(vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False)[2]
+    return view.search(
+        vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False
+    ).searches
 
 
 def _measure(

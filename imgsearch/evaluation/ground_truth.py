@@ -12,7 +12,7 @@ import numpy as np
 from imgsearch.ann.exact import ranking, squared_distances
 from imgsearch.ann.metrics import Flags, Values
 from imgsearch.ann.recall import Filed
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.ann.vectors import Block, Ids, Vectors, rows_of
 from imgsearch.errors import InputError
 from imgsearch.evaluation.labels import Labelled, difference, near_labels, near_miss
 from imgsearch.files.paths import real_path
@@ -54,13 +54,13 @@ class GroundTruth:
     missing: Sequence[str]
     warnings: Sequence[str]
 
-    def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[tuple[Ids, Vectors]]:
+    def blocks(self, ids: Ids, size: int = _ROWS) -> Iterator[Block]:
         """Yield the embeddings of some images, up to `size` at a time."""
         for block_ids, block in self.view.live_blocks():
             rows = np.flatnonzero(rows_of(block_ids, ids))
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                yield block_ids[part], block[part]
+                yield Block(block_ids[part], block[part])
 
     def rank(self, ids: Ids, vectors: Vectors) -> tuple[Ids, Ids, Values]:
         """Return own columns `[n]`, all columns as they are ranked, and distances `[n, m]`."""
@@ -92,7 +92,7 @@ class Lists:
     def __call__(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
         """Tell which images are in lists that a search has scanned, or in none; bool `[n, m]`."""
         index = self.view.segments[0]
-        nearest = index.assign(vectors, max(each.nprobe for each in searches))[1]
+        nearest = index.assign(vectors, max(each.nprobe for each in searches)).lists
         scanned = np.zeros((len(searches), index.nlist + 1), np.bool_)
         for row, search in enumerate(searches):
             if search.kind == "ivf":

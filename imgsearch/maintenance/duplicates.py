@@ -162,7 +162,7 @@ def _candidates(
     k = NEIGHBOURS
     while len(ids):
         options = SearchOptions(k=k, min_similarity=min_similarity)
-        found = search(view, vectors, options, None)[0].ids
+        found = search(view, vectors, options).hits.ids
         more = (found[:, -1] >= 0) & (k < min(MOST_NEIGHBOURS, view.count))
         for row in np.flatnonzero(~more).tolist():
             yield int(ids[row]), found[row][found[row] >= 0].tolist()

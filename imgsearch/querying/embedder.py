@@ -22,7 +22,7 @@ from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import InputError
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.querying.options import Query, as_array, pixels_of_query, queries_of
+from imgsearch.querying.options import Query, as_array, pixels_of_query
 from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embedder", "open_on_gpus"]
@@ -66,7 +66,6 @@ class Embedder:
         limits: Limits = LIMITS,
     ) -> Vectors:
         """See `imgsearch.collection.Collection.embed`."""
-        queries = queries_of(queries)
         if isinstance(queries, np.ndarray) and crop is None:
             return as_queries(queries, self._record.dim)
         rows = [self._embed_one(query, crop, limits) for query in queries]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from imgsearch.ann.vectors import Vectors
-from imgsearch.errors import BusyError, NoImageError, missing
+from imgsearch.errors import BusyError, NoImageError
 from imgsearch.querying.options import LEAST_ID, items, whole
-from imgsearch.querying.view import View
+from imgsearch.querying.view import View, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import undisturbed
 from imgsearch.storage.layout import Layout
@@ -52,13 +52,7 @@ class Entries:
             DamagedError: a file of the collection is missing or damaged.
         """
         ids = _ids(ids)
-        while True:
-            view = self._view()
-            try:
-                return view.embeddings(ids)
-            except FileNotFoundError as error:
-                if view is self._view():  # else a writer has just replaced it
-                    raise missing(error) from error
+        return with_present(self._view, lambda view: view.embeddings(ids))
 
     def are_changing(self) -> bool:
         """Tell whether a writer is at work on the collection."""

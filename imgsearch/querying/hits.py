@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 from imgsearch.files.paths import path_fields
 
 __all__ = [
@@ -83,10 +83,10 @@ class HitArrays:
     similarities: Vectors
 
 
-def arrays_of(squared: Vectors, ids: Ids) -> HitArrays:
+def arrays_of(found: Neighbours) -> HitArrays:
     """Turn squared L2 distances of unit vectors into distances and similarities."""
-    squared = np.where(ids >= 0, np.maximum(squared, 0), np.float32(np.inf))
-    return HitArrays(ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
+    squared: Vectors = np.where(found.there, np.maximum(found.distances, 0), np.float32(np.inf))
+    return HitArrays(found.ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
 
 
 def answers_of(

@@ -7,60 +7,80 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
-from imgsearch.errors import MEND, DamagedError, InputError, NoCollectionError, missing
+from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
+from imgsearch.errors import MEND, InputError, NoCollectionError
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
 from imgsearch.querying.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.querying.options import PathLike, Query, SearchOptions
-from imgsearch.querying.view import View, open_view
+from imgsearch.querying.view import EXACT, Found, OutdatedError, View, open_view, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import ModelRecord
 from imgsearch.storage.roots import Roots
 
-__all__ = ["Searchable", "Searcher", "left_out", "names_left_out", "search"]
+__all__ = ["FoundHits", "Searchable", "Searcher", "left_out", "names_left_out", "search"]
+
+_Result = TypeVar("_Result")
+
+
+class _RootsOf(NamedTuple):
+    """The roots of a collection as of a view, or later."""
+
+    view: View
+    roots: Roots
+
+
+class FoundHits(NamedTuple):
+    """The hits of n queries, and how each was searched."""
+
+    hits: HitArrays
+    searches: list[Search]
 
 
 class Searcher:
-    """Embeds queries and searches a collection. Safe for concurrent use."""
+    """Embeds queries and searches a collection. Safe for concurrent use.
+
+    `model` is what the catalog says of the model that made it.
+    """
 
     def __init__(
         self,
         layout: Layout,
         catalog: Catalog,
-        record: ModelRecord,
         device: str,
         threads: int = 0,
         *,
         trust_model: bool = False,
     ) -> None:
-        """Open nothing yet: the index is opened by the first search, the model by the first image.
+        """Read the catalog; the first search opens the index, and the first image the model.
 
         Args:
             layout: of the collection.
             catalog: of the collection; only read.
-            record: of the model that made the collection.
             device: "auto" embeds on the CPU, as a query is a handful of images.
             threads: that embed one query on the CPU; 0 for one a core.
             trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._layout = layout
         self._catalog = catalog
-        self._record = record
         self._device = device
-        self._embedder = Embedder(record, device, self._model, threads, trust_model=trust_model)
         self._process = os.getpid()
         self._identity = _identity(layout)
         self._lock = threading.Lock()
-        self._opened: tuple[int, View] | None = None
-        self._roots: tuple[View, Roots] | None = None
+        self._version = catalog.version()  # that the snapshot is of, or one before it
+        self._snapshot = catalog.snapshot()
+        self._view: View | None = None  # of the snapshot, once it is opened
+        self._roots: _RootsOf | None = None
+        self.model = self._snapshot.model
+        self._embedder = Embedder(
+            self.model, device, self._model_path, threads, trust_model=trust_model
+        )
 
     def view(self) -> View:
         """Return a view of the present state; the one there is if nothing was committed since.
@@ -78,12 +98,20 @@ class Searcher:
                     "after it was opened; open it again"
                 )
             version = self._catalog.version()
-            if self._opened is None or self._opened[0] != version:
-                device = "cuda" if self._device == "cuda" else "cpu"
-                before = self._opened[1] if self._opened else None
-                view = open_view(self._layout, self._catalog, device=device, previous=before)
-                self._opened = version, view
-            return self._opened[1]
+            if self._version != version:
+                self._snapshot = self._catalog.snapshot()
+            if self._view is None or self._version != version:
+                self._view = open_view(
+                    *(self._layout, self._catalog, self._snapshot),
+                    device="cuda" if self._device == "cuda" else "cpu",
+                    previous=self._view,
+                )
+                self._version = version
+            return self._view
+
+    def with_view(self, action: Callable[[View], _Result]) -> _Result:
+        """Do something with a view of the present state: see `with_present`."""
+        return with_present(self.view, action)
 
     def close(self) -> None:
         """End what runs a foreign model, whatever it is at."""
@@ -113,29 +141,31 @@ class Searcher:
         Raises:
             DamagedError: a file of the collection is missing or damaged.
         """
-        return self._find(queries, embeddings, options)[1]
+        return self.with_view(partial(self._find, queries, embeddings, options)).hits
 
     def answer(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
         """Do as `find`, and return the hits with their paths."""
-        while True:
-            view, found, searches = self._find(queries, embeddings, options)
-            ids = sorted({id_ for row in found.ids.tolist() for id_ in row if id_ >= 0})
+
+        def answer(view: View) -> list[Answer]:
+            found = self._find(queries, embeddings, options, view)
+            ids = np.unique(found.hits.ids[found.hits.ids >= 0]).tolist()
             paths = self._catalog.paths(ids)
-            if len(paths) == len(ids):
-                return answers_of(found, searches, paths)
-            if view is self.view():  # else an image was replaced meanwhile
-                raise DamagedError(
+            if len(paths) < len(ids):
+                raise OutdatedError(
                     f"{self._layout.catalog} lacks images whose embeddings are there; {MEND}"
                 )
+            return answers_of(found.hits, found.searches, paths)
+
+        return self.with_view(answer)
 
     def _roots_of(self, view: View) -> Roots:
         """Return the roots of the collection as of a view, or later."""
         known = self._roots
-        if known is None or known[0] is not view:
-            self._roots = known = view, Roots(self._catalog.roots())
-        return known[1]
+        if known is None or known.view is not view:
+            self._roots = known = _RootsOf(view, Roots(self._catalog.roots()))
+        return known.roots
 
     def _ids_at(self, view: View, path: PathLike) -> list[int]:
         """Return the id of the image at a path as of a view or later, nothing if there is none."""
@@ -150,25 +180,22 @@ class Searcher:
         return []
 
     def _find(
-        self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
-    ) -> tuple[View, HitArrays, list[Search]]:
+        self,
+        queries: Sequence[Query] | Vectors,
+        embeddings: Vectors,
+        options: SearchOptions,
+        view: View,
+    ) -> FoundHits:
         named = names_left_out(queries, options)
+        without = left_out(named, partial(self._ids_at, view))
         by_path = any(not isinstance(image, int) for images in named for image in images)
-        while True:
-            view = self.view()
-            without = None
-            if named:
-                without = left_out(named, partial(self._ids_at, view))
-                if by_path and view is not self.view():
-                    continue  # an image to be left out may have had another id in this view
-            try:
-                return view, *search(view, embeddings, options, without)
-            except FileNotFoundError as error:
-                if view is self.view():  # else a writer has just replaced it
-                    raise missing(error) from error
+        if by_path and view is not self.view():
+            # An image to be left out may have had another id in this view.
+            raise OutdatedError(f"{self._layout.catalog} names other images than before; {MEND}")
+        return search(view, embeddings, options, without)
 
-    def _model(self) -> Path:
-        self._layout.check_model(self._record.onnx_sha256)
+    def _model_path(self) -> Path:
+        self._layout.check_model(self.model.onnx_sha256)
         return self._layout.model
 
     def _check_process(self) -> None:
@@ -202,14 +229,14 @@ class Searchable(Protocol):
         """Whether there are inverted lists; else every search is exact."""
         ...
 
-    def live_blocks(self) -> Iterable[tuple[Ids, Vectors]]:
-        """Yield ids int64 `[m]` and vectors float32 `[m, dim]` block by block."""
+    def live_blocks(self) -> Iterable[Block]:
+        """Yield all images, block by block."""
         ...
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
-    ) -> tuple[Vectors, Ids, list[Search]]:
-        """Return squared L2 distances and ids `[n, k]`, nearest first, and how they were found."""
+    ) -> Found:
+        """Return the `k` images nearest to each query, and how they were found."""
         ...
 
 
@@ -242,8 +269,8 @@ def names_left_out(
 
 def left_out(
     named: list[list[PathLike | int]], ids_at: Callable[[PathLike], Collection[int]]
-) -> Ids:
-    """Return the ids that are no hits of each query, int64 `[n, m]`; -1 stands for none.
+) -> list[Ids]:
+    """Return the ids that are no hits of each query, int64, ascending.
 
     Args:
         named: as from `names_left_out`.
@@ -253,49 +280,35 @@ def left_out(
         {id_ for image in images for id_ in ([image] if isinstance(image, int) else ids_at(image))}
         for images in named
     ]
-    out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
-    for row, ids in zip(out, found, strict=True):
-        row[: len(ids)] = sorted(ids)
-    return out
+    return [np.array(sorted(ids), np.int64) for ids in found]
 
 
 def search(
-    view: Searchable, queries: Vectors, options: SearchOptions, without: Ids | None
-) -> tuple[HitArrays, list[Search]]:
+    view: Searchable, queries: Vectors, options: SearchOptions, without: Sequence[Ids] = ()
+) -> FoundHits:
     """Return the nearest images of each query, and how they were found.
 
     Args:
         view: what is searched.
         queries: float32 `[n, dim]`, L2-normalised.
         options: how to search.
-        without: as from `left_out`; None for nothing.
+        without: as from `left_out`; empty for nothing.
     """
     k = min(options.k, view.count)
     if not k:
-        nothing = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        return arrays_of(*nothing), [Search("exact", 0, 1.0)] * len(queries)
-    distances, ids, searches = view.search(
-        queries,
-        k if without is None else k + without.shape[1],
-        recall=options.recall,
-        nprobe=options.nprobe,
-        exact=options.exact,
+        return FoundHits(arrays_of(Neighbours.none(len(queries), 0)), [EXACT] * len(queries))
+    more = max(map(len, without), default=0)
+    found = view.search(
+        queries, k + more, recall=options.recall, nprobe=options.nprobe, exact=options.exact
     )
-    if without is not None and without.size:
-        distances, ids = _without(distances, ids, without)
-    found = arrays_of(distances[:, :k], ids[:, :k])
+    neighbours = Neighbours(found.distances, found.ids)
+    if more:
+        rows = zip(neighbours.ids, without, strict=True)
+        dropped = np.array([rows_of(ids, excluded) for ids, excluded in rows])
+        neighbours = neighbours.without(dropped & neighbours.there)
+    hits = arrays_of(neighbours.first(k))
     if options.min_similarity is not None:
         # 5e-7, so that what is printed with six digits is compared as it is printed.
-        near = found.similarities >= options.min_similarity - 5e-7
-        found = HitArrays(np.where(near, found.ids, -1), found.distances, found.similarities)
-    return found, searches
-
-
-def _without(distances: Vectors, ids: Ids, left_out: Ids) -> tuple[Vectors, Ids]:
-    """Put the ids to be left out of each row behind all others, as -1."""
-    sorted_out = np.sort(left_out)
-    drop = np.array([rows_of(row, out) for row, out in zip(ids, sorted_out, strict=True)])
-    drop &= ids >= 0
-    order = np.argsort(drop, axis=1, kind="stable")
-    rows = np.arange(len(ids))[:, None]
-    return distances[rows, order], np.where(drop, -1, ids)[rows, order]
+        near = hits.similarities >= options.min_similarity - 5e-7
+        hits = HitArrays(np.where(near, hits.ids, -1), hits.distances, hits.similarities)
+    return FoundHits(hits, found.searches)

@@ -6,29 +6,57 @@ so that an image is found from the moment it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
-from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.inverted import InvertedFile, NearestLists
 from imgsearch.ann.promise import Promise, Step
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
-from imgsearch.errors import NoImageError, missing
+from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
+from imgsearch.errors import DamagedError, NoImageError, missing
 from imgsearch.querying.hits import Search
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
-from imgsearch.storage.shards import Shard, open_ids, open_shard
+from imgsearch.storage.shards import Shard, ShardCache
 
-__all__ = ["View", "open_view"]
+__all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 
 TAIL_KEPT = 128 << 20  # bytes of the tail that are kept in memory; a longer one is read each time
-MAPPED = 256  # shards that stay mapped: each takes a file descriptor
 EXACT = Search("exact", 0, 1.0)
+
+_State = TypeVar("_State")
+_Result = TypeVar("_Result")
+
+
+class Found(NamedTuple):
+    """What a search found: as `Neighbours` has it, and how each query was searched."""
+
+    distances: Vectors
+    ids: Ids
+    searches: list[Search]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Queries that are searched alike.
+
+    Attributes:
+        rows: which of the queries, int64 `[m]`.
+        searches: how each of them is searched, as it is reported.
+        nearest: the lists that are probed; None for exact search.
+    """
+
+    rows: Ids
+    searches: Sequence[Search]
+    nearest: NearestLists | None = None
 
 
 class View:
@@ -59,7 +87,6 @@ class View:
             DamagedError: a file is not what the catalog says.
         """
         self.snapshot = snapshot
-        self._layout = layout
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
         self.count = sum(shard.count for shard in snapshot.shards) - len(self.removed)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
@@ -77,18 +104,14 @@ class View:
         self.promise = Promise(steps) if steps and self.segments else None
         self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
         self._tail = [shard for shard in snapshot.shards if shard.last_id > self._indexed]
-        self._kept: tuple[Ids, Vectors] | None = None
-        before = previous._mapped.copy() if previous else {}
-        self._mapped: dict[int, tuple[Ids, Vectors]] = {
-            shard.number: before[shard.number]
-            for shard in snapshot.shards
-            if shard.number in before
-        }
+        self._kept: Block | None = None
+        cache = previous._cache if previous else ShardCache(layout.vectors, snapshot.model.dim)
+        self._cache: ShardCache = cache.kept(snapshot.shards)
 
     @property
     def folder(self) -> Path:
         """The folder of the embeddings."""
-        return self._layout.vectors
+        return self._cache.folder
 
     @property
     def has_index(self) -> bool:
@@ -119,9 +142,7 @@ class View:
             raise NoImageError(id_)
         rows = np.empty((len(ids), self.snapshot.model.dim), np.float32)
         for row, id_ in zip(rows, ids, strict=True):
-            place = int(np.searchsorted(self._first_ids, id_, side="right")) - 1
-            shards = self.snapshot.shards[place : place + 1] if place >= 0 else ()
-            for there, vectors in self._read(shards):
+            for there, vectors in self._read(self._shards_of(np.array([id_], np.int64))):
                 at = int(np.searchsorted(there, id_))
                 if at < len(there) and there[at] == id_:
                     row[:] = vectors[at]
@@ -130,18 +151,18 @@ class View:
                 raise NoImageError(id_)
         return rows
 
-    def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
+    def live_blocks(self) -> Iterator[Block]:
         """Yield the ids and vectors of each shard, removed images left out."""
         return map(self._live, self._read(self.snapshot.shards))
 
-    def live_tail(self) -> Iterator[tuple[Ids, Vectors]]:
+    def live_tail(self) -> Iterator[Block]:
         """Yield the ids and vectors of the tail, removed images left out."""
         return map(self._live, self._read(self._tail))
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
-    ) -> tuple[Vectors, Ids, list[Search]]:
-        """Return squared L2 distances and ids `[n, k]`, nearest first, and how they were found.
+    ) -> Found:
+        """Return the `k` images nearest to each query.
 
         Args:
             queries: float32 `[n, dim]`.
@@ -151,66 +172,70 @@ class View:
             exact: compare with every vector instead.
         """
         recall = recall or self.snapshot.settings.recall
-        exact = exact or (nprobe is None and recall >= 1)
-        if exact or self.promise is None or not len(queries):
-            return *self._search_exactly(queries, k), [EXACT] * len(queries)
-        if nprobe is not None:
-            nprobe = min(nprobe, self.segments[0].nlist)
-            nearest = self.segments[0].assign(queries, nprobe)
-            return *self._probe(queries, k, nearest), self._described(nearest[0], nprobe)
-        return self._keep(queries, k, recall, self.promise)
+        if exact or self.promise is None or not len(queries) or (nprobe is None and recall >= 1):
+            groups = [_exactly(np.arange(len(queries)))]
+        elif nprobe is not None:
+            groups = self._plan_lists(queries, nprobe, self.promise)
+        else:
+            groups = self._plan_recall(queries, recall, self.promise)
+        found = [self._run(queries, k, group) for group in groups]
+        if nprobe is None and self.promise is not None:
+            more = self._plan_more(queries, groups, found)
+            groups, found = groups + more, found + [self._run(queries, k, group) for group in more]
+        return _gathered(len(queries), k, groups, found)
 
-    def _keep(
-        self, queries: Vectors, k: int, recall: float, promise: Promise
-    ) -> tuple[Vectors, Ids, list[Search]]:
-        """Search so that `recall` is kept: see `imgsearch.ann.promise`."""
+    def _plan_lists(self, queries: Vectors, nprobe: int, promise: Promise) -> list[_Group]:
+        """Plan to probe as many lists as were asked for, and say what is to be expected of it."""
+        nearest = self.segments[0].assign(queries, min(nprobe, self.segments[0].nlist))
+        nprobe = nearest.lists.shape[1]
+        bands = promise.band_of(nearest.distances[:, 0]).tolist()
+        ways = {band: Search("ivf", nprobe, promise.expected(band, nprobe)) for band in set(bands)}
+        return [_Group(np.arange(len(queries)), [ways[band] for band in bands], nearest)]
+
+    def _plan_recall(self, queries: Vectors, recall: float, promise: Promise) -> list[_Group]:
+        """Plan so that `recall` is kept: see `imgsearch.ann.promise`."""
         plan = promise.keep(recall)
         nearest = self.segments[0].assign(queries, max(1, int(plan.nprobe.max())))
-        band = promise.band_of(nearest[0][:, 0])
-        nprobe = np.append(plan.nprobe, 0)[band]
-        far = nprobe == 0
-        # A list with the number -1 is not scanned.
-        nearest[1][np.arange(nearest[1].shape[1]) >= nprobe[:, None]] = -1
-        found = self._probe(queries, k, nearest)
-        ways = [
-            *(
-                Search("ivf", int(count), expected) if count else EXACT
-                for count, expected in zip(plan.nprobe, plan.recall.tolist(), strict=True)
-            ),
-            EXACT,
+        bands = promise.band_of(nearest.distances[:, 0])
+        groups = []
+        for nprobe in sorted({*plan.nprobe.tolist(), 0}):
+            alike = np.append(plan.nprobe == nprobe, nprobe == 0)  # bands; exact beyond the last
+            rows = np.flatnonzero(alike[bands])
+            if not rows.size:
+                continue
+            if not nprobe:
+                groups.append(_exactly(rows))
+                continue
+            ways = [Search("ivf", nprobe, expected) for expected in plan.recall.tolist()]
+            searches = [ways[band] for band in bands[rows].tolist()]
+            groups.append(_Group(rows, searches, nearest.of(rows, nprobe)))
+        return groups
+
+    def _plan_more(
+        self, queries: Vectors, groups: Sequence[_Group], found: Sequence[Neighbours]
+    ) -> list[_Group]:
+        """Plan again for those whose lists hold fewer than k images."""
+        short = [
+            group.rows[~part.there.all(axis=1)]
+            for group, part in zip(groups, found, strict=True)
+            if group.nearest is not None
         ]
-        searches = [ways[number] for number in band.tolist()]
-        few = (found[1] < 0).any(axis=1) & ~far  # the lists probed hold fewer than k images
-        if self.segments[0].lossy:  # to search all lists is not to search exactly
-            for row in np.flatnonzero(few).tolist():
-                searches[row] = EXACT
-            far, few = far | few, np.zeros_like(few)
-        if far.any():
-            found[0][far], found[1][far] = self._search_exactly(queries[far], k)
-        short = np.flatnonzero(few)
-        if short.size:
-            nlist = self.segments[0].nlist
-            more = self._probe(queries[short], k, self.segments[0].assign(queries[short], nlist))
-            found[0][short], found[1][short] = more
-            for row in short.tolist():
-                searches[row] = Search("wide", nlist, 1.0)
-        return *found, searches
-
-    def _described(self, distances: Vectors, nprobe: int) -> list[Search]:
-        """Say what is to be expected of an `nprobe` that was asked for."""
-        if self.promise is None:
+        rows = np.concatenate([np.empty(0, np.int64), *short])
+        if not rows.size:
             return []
-        bands = self.promise.band_of(distances[:, 0]).tolist()
-        ways = {
-            band: Search("ivf", nprobe, self.promise.expected(band, nprobe)) for band in set(bands)
-        }
-        return [ways[band] for band in bands]
+        index = self.segments[0]
+        if index.lossy:  # to search all lists is not to search exactly
+            return [_exactly(rows)]
+        wide = Search("wide", index.nlist, 1.0)
+        return [_Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))]
 
-    def _search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
-
-    def _probe(self, queries: Vectors, k: int, nearest: tuple[Vectors, Ids]) -> tuple[Vectors, Ids]:
-        found = self.search_lists(self.segments, queries, k, nearest)
+    def _run(self, queries: Vectors, k: int, group: _Group) -> Neighbours:
+        """Search for a group of the queries."""
+        if len(group.rows) < len(queries):
+            queries = queries[group.rows]
+        if group.nearest is None:
+            return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
+        found = self.search_lists(self.segments, queries, k, group.nearest)
         if not self._tail:
             return found
         return merge([found, search_exactly(queries, self._tail_blocks(), k)], k)
@@ -220,10 +245,10 @@ class View:
         segments: Sequence[InvertedFile],
         queries: Vectors,
         k: int,
-        nearest: tuple[Vectors, Ids],
+        nearest: NearestLists,
         excluded: Ids | None = None,
-    ) -> tuple[Vectors, Ids]:
-        """Return squared L2 distances and ids `[n, k]` of what the lists of segments hold.
+    ) -> Neighbours:
+        """Return the `k` nearest of what the lists of segments hold.
 
         Args:
             segments: of this view, or others that are trained alike and hold images of it.
@@ -237,54 +262,99 @@ class View:
         out = self._stale if excluded is None else excluded
         parts = [index.search(queries, width, nearest, out) for index in segments]
         found = merge(parts, width) if len(parts) > 1 else parts[0]
-        return self._rerank(queries, found[1], k) if lossy else found
+        if not lossy:
+            return found
+        shards = self._shards_of(found.ids[found.there])
+        return rerank(queries, found.ids, self._read(shards), k)
 
-    def _rerank(self, queries: Vectors, candidates: Ids, k: int) -> tuple[Vectors, Ids]:
-        """Compare candidates with their embeddings, in the shards whose ranges hold them."""
-        places = np.searchsorted(self._first_ids, candidates[candidates >= 0], side="right") - 1
-        shards = [self.snapshot.shards[place] for place in np.unique(places).tolist()]
-        return rerank(queries, candidates, self._read(shards), k)
+    def _shards_of(self, ids: Ids) -> list[Shard]:
+        """Return the shards in whose ranges ids are."""
+        places = np.unique(np.searchsorted(self._first_ids, ids, side="right") - 1)
+        return [self.snapshot.shards[place] for place in places.tolist() if place >= 0]
 
-    def _tail_blocks(self) -> Iterable[tuple[Ids, Vectors]]:
+    def _tail_blocks(self) -> Iterable[Block]:
         size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)
         if size > TAIL_KEPT:
             return self.live_tail()
         if self._kept is None:  # two threads may do this at once: both get the same
-            ids, vectors = (np.concatenate(part) for part in zip(*self.live_tail(), strict=True))
-            self._kept = ids, vectors
+            self._kept = Block(*map(np.concatenate, zip(*self.live_tail(), strict=True)))
         return [self._kept]
 
-    def _read(self, shards: Iterable[Shard]) -> Iterator[tuple[Ids, Vectors]]:
-        for shard in shards:
-            mapped = self._mapped.get(shard.number)
-            if mapped is None:
-                vectors = open_shard(self._layout.vectors, shard, self.snapshot.model.dim)
-                mapped = open_ids(self._layout.vectors, shard), vectors
-                if len(self._mapped) < MAPPED:
-                    self._mapped[shard.number] = mapped
-            yield mapped
+    def _read(self, shards: Iterable[Shard]) -> Iterator[Block]:
+        return (Block(*rows) for rows in self._cache.read(shards))
 
-    def _live(self, block: tuple[Ids, Vectors]) -> tuple[Ids, Vectors]:
-        ids, vectors = block
-        live = ~rows_of(ids, self.removed)
-        return block if live.all() else (ids[live], vectors[live])
+    def _live(self, block: Block) -> Block:
+        live = ~rows_of(block.ids, self.removed)
+        return block if live.all() else Block(block.ids[live], block.vectors[live])
+
+
+def _exactly(rows: Ids) -> _Group:
+    return _Group(rows, [EXACT] * len(rows))
+
+
+def _gathered(queries: int, k: int, groups: Sequence[_Group], found: Sequence[Neighbours]) -> Found:
+    """Put together what was found for groups of the queries; a later group prevails."""
+    if len(groups) == 1:
+        return Found(*found[0], list(groups[0].searches))
+    rows = [group.rows for group in groups]
+    searches = [EXACT] * queries
+    for group in groups:
+        for row, search in zip(group.rows.tolist(), group.searches, strict=True):
+            searches[row] = search
+    return Found(*Neighbours.scattered(queries, k, zip(rows, found, strict=True)), searches)
+
+
+class OutdatedError(Exception):
+    """Say that what was read does not fit together; a writer may have come in between.
+
+    Its message says what is damaged if none has.
+    """
+
+
+def with_present(present: Callable[[], _State], action: Callable[[_State], _Result]) -> _Result:
+    """Do something with the present state of a collection.
+
+    Between reading the state and opening what it names, a writer may replace the files: then it is
+    done again, with the state that is the present one by then.
+
+    Args:
+        present: returns the state, an equal one as long as nothing is committed.
+        action: is given it.
+
+    Raises:
+        DamagedError: files that the catalog names are missing, or do not fit together.
+    """
+    while True:
+        state = present()
+        try:
+            return action(state)
+        except FileNotFoundError as error:
+            if present() == state:
+                raise missing(error) from error
+        except OutdatedError as error:
+            if present() == state:
+                raise DamagedError(str(error)) from error
 
 
 def open_view(
-    layout: Layout, catalog: Catalog, *, device: str = "cpu", previous: View | None = None
+    layout: Layout,
+    catalog: Catalog,
+    snapshot: Snapshot | None = None,
+    *,
+    device: str = "cpu",
+    previous: View | None = None,
 ) -> View:
-    """Open the present state of a collection.
+    """Open the present state of a collection; raises as `with_present`.
 
-    Between reading the catalog and opening what it names, a writer may replace the files: then the
-    catalog is read again.
-
-    Raises:
-        DamagedError: files that the catalog names are missing, or are not what it says.
+    Args:
+        layout: of the collection.
+        catalog: of the collection.
+        snapshot: of the catalog, if it has just been read.
+        device: see `View`.
+        previous: see `View`.
     """
-    while True:
-        snapshot = catalog.snapshot()
-        try:
-            return View(layout, snapshot, device=device, previous=previous)
-        except FileNotFoundError as error:
-            if catalog.snapshot() == snapshot:
-                raise missing(error) from error
+    snapshots = chain([snapshot] if snapshot else [], iter(catalog.snapshot, None))
+    return with_present(
+        partial(next, snapshots),
+        lambda snapshot: View(layout, snapshot, device=device, previous=previous),
+    )

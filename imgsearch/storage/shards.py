@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from imgsearch.storage.files import check_sha256, write_atomically
 __all__ = [
     "Ids",
     "Shard",
+    "ShardCache",
+    "ShardRows",
     "Vectors",
     "check_shard",
     "open_ids",
@@ -31,6 +34,15 @@ _HEADER = 128  # bytes, as NumPy fills it up, of an array of any size that there
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+
+MAPPED = 256  # shards that stay mapped: each takes a file descriptor
+
+
+class ShardRows(NamedTuple):
+    """The images of a shard: ids, int64 `[n]`, ascending, and vectors, float32 `[n, dim]`."""
+
+    ids: Ids
+    vectors: Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,33 @@ def open_ids(folder: Path, shard: Shard) -> Ids:
         return np.arange(shard.first_id, shard.last_id + 1, dtype=np.int64)
     ids: Ids = _open(folder / _ids_name(shard.number), np.int64, (shard.count,))
     return ids
+
+
+class ShardCache:
+    """Maps shards when they are read, and keeps some of them mapped. Safe for concurrent use."""
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        self.folder = folder
+        self.dim = dim
+        self._mapped: dict[int, ShardRows] = {}
+
+    def kept(self, shards: Iterable[Shard]) -> ShardCache:
+        """Return a new cache that has mapped what this one has of some shards."""
+        before, cache = self._mapped.copy(), ShardCache(self.folder, self.dim)
+        numbers = [shard.number for shard in shards]
+        cache._mapped = {number: before[number] for number in numbers if number in before}
+        return cache
+
+    def read(self, shards: Iterable[Shard]) -> Iterator[ShardRows]:
+        """Yield the rows of each shard; raises as `open_shard`."""
+        for shard in shards:
+            rows = self._mapped.get(shard.number)
+            if rows is None:
+                vectors = open_shard(self.folder, shard, self.dim)
+                rows = ShardRows(open_ids(self.folder, shard), vectors)
+                if len(self._mapped) < MAPPED:
+                    self._mapped[shard.number] = rows
+            yield rows
 
 
 def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:

@@ -105,16 +105,10 @@ def test_the_approximate_vectors_are_those_of_the_lists(
     assert_same_hits(found, expected, atol=1e-4)
 
 
-def test_excluded_ids_and_unassigned_lists_are_passed_over(
-    compact: CompactIndex, ids: Ids, vectors: Vectors
-) -> None:
+def test_excluded_ids_are_passed_over(compact: CompactIndex, ids: Ids, vectors: Vectors) -> None:
     found = probe(compact, vectors, 50, 8, ids[::2])[1]
     assert not np.isin(found, ids[::2]).any()
     assert (found >= 0).all()
-    distances, lists = compact.assign(vectors, 3)
-    lists[:, 1:] = -1
-    one = compact.search(vectors, 5, (distances, lists))
-    assert_same_hits(one, probe(compact, vectors, 5, 1))
 
 
 # Training

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.ann.exact import merge, nothing, search_exactly
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.exact import merge, search_exactly
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 from tests.support.brute_force import DIM, assert_same_hits, blocks_of, nearest, stored
 from tests.support.depth import examples
 from tests.support.small_network import random_embeddings
@@ -94,20 +94,21 @@ def test_merging_the_hits_of_two_parts_gives_those_of_the_whole(
 
 
 def test_equal_distances_are_merged_in_the_order_of_ids() -> None:
-    one = np.array([[0.5, 0.7]], np.float32), np.array([[9, 4]])
-    other = np.array([[0.5, 0.7]], np.float32), np.array([[3, -1]])
-    assert merge([one, other], 3)[1].tolist() == [[3, 9, -1]]
+    one = Neighbours(np.array([[0.5, 0.7]], np.float32), np.array([[9, 4]]))
+    other = Neighbours(np.array([[0.5, 0.7]], np.float32), np.array([[3, -1]]))
+    assert merge([one, other], 3).ids.tolist() == [[3, 9, -1]]
 
 
 def test_merging_with_nothing_changes_nothing() -> None:
-    one = np.array([[0.25, 0.5], [0.0, np.inf]], np.float32), np.array([[9, 4], [3, -1]])
-    for merged in (merge([one, nothing(2, 2)], 2), merge([nothing(2, 2), one], 2)):
+    distances = np.array([[0.25, 0.5], [0.0, np.inf]], np.float32)
+    one = Neighbours(distances, np.array([[9, 4], [3, -1]]))
+    for merged in (merge([one, Neighbours.none(2, 2)], 2), merge([Neighbours.none(2, 2), one], 2)):
         np.testing.assert_array_equal(merged[0], one[0])
         np.testing.assert_array_equal(merged[1], one[1])
 
 
 def test_nothing_is_no_hit_for_any_query() -> None:
-    distances, ids = nothing(2, 3)
+    distances, ids = Neighbours.none(2, 3)
     assert np.isinf(distances).all()
     assert ids.tolist() == [[-1] * 3] * 2
     assert distances.dtype == np.float32

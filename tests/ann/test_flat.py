@@ -124,23 +124,11 @@ def test_a_search_finds_the_nearest_of_the_lists_that_it_is_given(
         assert_same_hits((found[0][row : row + 1], found[1][row : row + 1]), expected)
 
 
-def test_lists_with_the_number_minus_1_are_not_scanned(index: IvfIndex, vectors: Vectors) -> None:
-    queries = vectors[:24]
-    kept = np.arange(24) % 7  # from none to six lists
-    distances, lists = index.assign(queries, 6)
-    lists[np.arange(6) >= kept[:, None]] = -1
-    found = index.search(queries, 5, (distances, lists))
-    for row, nprobe in enumerate(kept.tolist()):
-        one = queries[row : row + 1]
-        expected = probe(index, one, 5, nprobe) if nprobe else (None, np.full((1, 5), -1))
-        assert found[1][row].tolist() == expected[1][0].tolist()
-
-
 def test_lists_may_be_a_view_of_more_and_queries_in_any_order(
     index: IvfIndex, vectors: Vectors
 ) -> None:
-    distances, lists = index.assign(vectors[:9], 8)
-    found = index.search(np.asfortranarray(vectors[:9]), 5, (distances[:, :3], lists[:, :3]))
+    nearest_lists = index.assign(vectors[:9], 8).of(np.arange(9), 3)
+    found = index.search(np.asfortranarray(vectors[:9]), 5, nearest_lists)
     assert_same_hits(found, probe(index, vectors[:9], 5, 3))
 
 

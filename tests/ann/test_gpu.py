@@ -124,18 +124,6 @@ def test_more_lists_than_a_gpu_can_probe_are_probed_on_the_cpu(
     assert gpu[0].searches == 1
 
 
-def test_a_gpu_scans_as_many_lists_for_all_queries_as_for_the_farthest(
-    gpu: list[GpuIndex], index: IvfIndex, vectors: Vectors, tmp_path: Path
-) -> None:
-    write_atomically(tmp_path / "index", index.save)
-    opened = IvfIndex.open(tmp_path / "index", device="cuda")
-    distances, lists = opened.assign(vectors[:9], 6)
-    lists[:5, 2:] = -1
-    found = opened.search(vectors[:9], 4, (distances, lists))
-    assert_same_hits(found, probe(index, vectors[:9], 4, 6))
-    assert gpu[0].searches == 1
-
-
 def test_a_compact_index_is_searched_on_a_gpu(
     gpu: list[GpuIndex], ids: Ids, vectors: Vectors, tmp_path: Path
 ) -> None:

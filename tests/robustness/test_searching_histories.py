@@ -32,6 +32,7 @@ from imgsearch.indexing import commit, compact, engine, fold, train
 from imgsearch.querying import segments, view
 from imgsearch.querying.hits import Hit
 from imgsearch.querying.options import Query, QueryOptions
+from imgsearch.storage import shards
 from tests.support.depth import Harm
 from tests.support.embedding_here import embed_here
 from tests.support.killing import MOMENTS, Moment, do_and_die, preload
@@ -53,7 +54,7 @@ SMALL: list[tuple[Any, str, object]] = [
     (segments, "SEGMENT_BYTES", 4 * DIM * 20),
     (train, "SEGMENT_BYTES", 4 * DIM * 20),
     (engine, "embed_files", embed_here(seed=2)),
-    (view, "MAPPED", 2),
+    (shards, "MAPPED", 2),
     (view, "TAIL_KEPT", 4 * DIM * 4),
 ]
 

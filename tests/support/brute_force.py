@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.kmeans import train
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 from tests.support.small_network import random_embeddings
 
 __all__ = [
@@ -36,13 +36,14 @@ def squares(one: Vectors, other: Vectors) -> npt.NDArray[np.float64]:
     return squared
 
 
-def nearest(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> tuple[Vectors, Ids]:
+def nearest(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> Neighbours:
     """Return the `k` nearest by brute force, padded as Faiss does."""
     squared = squares(queries, vectors)
     order = np.argsort(squared, axis=1, kind="stable")[:, :k]
     missing = ((0, 0), (0, max(0, k - len(ids))))
     distances = np.pad(np.take_along_axis(squared, order, 1), missing, constant_values=np.inf)
-    return distances.astype(np.float32), np.pad(ids[order], missing, constant_values=-1)
+    found = np.pad(ids[order], missing, constant_values=-1)
+    return Neighbours(distances.astype(np.float32), found)
 
 
 def assert_same_hits(
@@ -79,7 +80,7 @@ def index_of(ids: Ids, vectors: Vectors, nlist: int) -> IvfIndex:
 
 def probe(
     index: InvertedFile, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
-) -> tuple[Vectors, Ids]:
+) -> Neighbours:
     """Search the `nprobe` lists nearest to each query."""
     return index.search(queries, k, index.assign(queries, nprobe), excluded)
 

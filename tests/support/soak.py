@@ -22,6 +22,7 @@ from imgsearch.errors import ImgsearchError
 from imgsearch.indexing import commit, compact, engine, fold
 from imgsearch.querying import view
 from imgsearch.querying.options import QueryOptions
+from imgsearch.storage import shards
 from tests.support.embedding_here import embed_here
 from tests.support.random_writer import Writer
 from tests.support.soak_notes import STABLE, Place, States
@@ -139,7 +140,7 @@ def often() -> None:
     commit.COMMIT_FILES = 3
     compact.SMALL = 16
     fold.IVF_FROM, fold.TAIL_LEAST, fold.TAIL_MOST, fold.SEGMENTS = 30, 4, 10, 3
-    view.MAPPED, view.TAIL_KEPT = 4, 1_000
+    shards.MAPPED, view.TAIL_KEPT = 4, 1_000
     setattr(engine, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
 
 

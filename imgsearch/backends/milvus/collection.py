@@ -190,11 +190,10 @@ class MilvusCollection(Collection):
 
     def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
         without = self._left_out(queries, options)
-        return search(self.view(), embeddings, options, without)[0]
+        return search(self.view(), embeddings, options, without).hits
 
-    def _left_out(self, queries: Queries, options: SearchOptions) -> Ids | None:
-        named = names_left_out(queries, options)
-        return left_out(named, self._ids_at) if named else None
+    def _left_out(self, queries: Queries, options: SearchOptions) -> list[Ids]:
+        return left_out(names_left_out(queries, options), self._ids_at)
 
     def _ids_at(self, path: PathLike) -> list[int]:
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgsearch.ann.metrics import Flags
-from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.ann.vectors import Block, Ids, Vectors, rows_of
 from imgsearch.backends.milvus.store import MOST
 from imgsearch.backends.milvus.view import MilvusView
 from imgsearch.evaluation.evaluate import Evaluation, judge
@@ -18,6 +18,7 @@ from imgsearch.evaluation.ground_truth import Reach, ground_truth
 from imgsearch.evaluation.labels import read_labels
 from imgsearch.querying.hits import Search
 from imgsearch.querying.options import SearchOptions
+from imgsearch.querying.view import Found
 
 __all__ = ["evaluate"]
 
@@ -63,12 +64,12 @@ class _Fetched:
     def has_index(self) -> bool:
         return self.view.has_index
 
-    def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
-        yield self.ids, self.vectors
+    def live_blocks(self) -> Iterator[Block]:
+        yield Block(self.ids, self.vectors)
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
-    ) -> tuple[Vectors, Ids, list[Search]]:
+    ) -> Found:
         return self.view.search(queries, k, recall=recall, nprobe=nprobe, exact=exact)
 
     def reach(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
@@ -77,6 +78,6 @@ class _Fetched:
         reached = np.ones((len(searches), len(self.ids)), np.bool_)
         for row, search in enumerate(searches):
             if search.kind == "ivf":
-                found = self.view.store.search(vectors[row : row + 1], k, search.nprobe)[1][0]
+                found = self.view.store.search(vectors[row : row + 1], k, search.nprobe).ids[0]
                 reached[row] = rows_of(self.ids, np.sort(found))
         return reached

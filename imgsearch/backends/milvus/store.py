@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 from imgsearch.backends.milvus.rows import Address, Row, quoted
 from imgsearch.errors import DamagedError, InputError, PackageError, StorageError, reason_of
 
@@ -207,8 +207,8 @@ class Store:
         ids = np.array([row["id"] for row in found], np.int64)
         return ids, np.array([row["embedding"] for row in found], np.float32)
 
-    def search(self, queries: Vectors, k: int, nprobe: int = MOST_LISTS) -> tuple[Vectors, Ids]:
-        """Return D and ids `[n, k]`, nearest first; -1 where there are fewer.
+    def search(self, queries: Vectors, k: int, nprobe: int = MOST_LISTS) -> Neighbours:
+        """Return the `k` images nearest to each query.
 
         Args:
             queries: float32 `[n, dim]`.
@@ -220,8 +220,7 @@ class Store:
         """
         if k > MOST:
             raise InputError(f"Milvus returns {MOST:,} hits at most, not {k:,}; ask for fewer")
-        distances = np.full((len(queries), k), np.inf, np.float32)
-        ids = np.full((len(queries), k), -1, np.int64)
+        distances, ids = Neighbours.none(len(queries), k)
         for start in range(0, len(queries), _QUERIES):
             found = self._ask(
                 "search",
@@ -237,7 +236,7 @@ class Store:
                 near = sorted((max(hit["distance"], 0.0), int(hit["id"])) for hit in hits)
                 distances[row, : len(near)] = [distance for distance, _ in near]
                 ids[row, : len(near)] = [id_ for _, id_ in near]
-        return distances, ids
+        return Neighbours(distances, ids)
 
     # Named values
 

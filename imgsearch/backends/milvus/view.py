@@ -8,14 +8,13 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from imgsearch.ann.promise import Promise, Step
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Block, Neighbours, Vectors
 from imgsearch.backends.milvus.state import State
 from imgsearch.backends.milvus.store import Store
 from imgsearch.querying.hits import Search
+from imgsearch.querying.view import EXACT, Found
 
 __all__ = ["MilvusView"]
-
-_EXACT = Search("exact", 0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,17 +41,17 @@ class MilvusView:
         ivf = self.state.ivf
         return Promise([Step(*astuple(step)) for step in ivf.curve]) if ivf else None
 
-    def live_blocks(self) -> Iterator[tuple[Ids, Vectors]]:
+    def live_blocks(self) -> Iterator[Block]:
         """Yield ids and vectors of all images, block by block."""
         ids = [row.id for row in self.store.rows()]
         for start in range(0, len(ids), 1_000):
             found = self.store.vectors(ids[start : start + 1_000])
-            yield np.array(list(found), np.int64), np.stack(list(found.values()))
+            yield Block(np.array(list(found), np.int64), np.stack(list(found.values())))
 
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
-    ) -> tuple[Vectors, Ids, list[Search]]:
-        """Return squared L2 distances and ids `[n, k]`, nearest first; see `View`.
+    ) -> Found:
+        """Return the `k` images nearest to each query; see `View.search`.
 
         To scan all lists is to search exactly. So is answered what is farther from its nearest hit
         than nearly all of the queries that the promise was measured with, and what finds too few.
@@ -60,20 +59,22 @@ class MilvusView:
         ivf, promise = self.state.ivf, self.promise()
         recall = recall or self.state.settings.recall
         if ivf is None or promise is None or not len(queries):
-            return *self.store.search(queries, k), [_EXACT] * len(queries)
+            return Found(*self.store.search(queries, k), [EXACT] * len(queries))
         if nprobe is not None:
             nprobe = min(nprobe, ivf.nlist)
             found = self.store.search(queries, k, nprobe)
-            return *found, [Search("ivf", nprobe, promise.expected(0, nprobe))] * len(queries)
+            way = Search("ivf", nprobe, promise.expected(0, nprobe))
+            return Found(*found, [way] * len(queries))
         plan = promise.keep(recall)
         lists = int(plan.nprobe[0])
         if exact or recall >= 1 or not lists:
-            return *self.store.search(queries, k), [_EXACT] * len(queries)
-        distances, ids = self.store.search(queries, k, lists)
-        searches = [Search("ivf", lists, float(plan.recall[0]))] * len(queries)
-        again = (promise.band_of(distances[:, 0]) > 0) | (ids < 0).any(axis=1)
-        if again.any():
-            distances[again], ids[again] = self.store.search(queries[again], k)
-            for row in np.flatnonzero(again).tolist():
-                searches[row] = _EXACT
-        return distances, ids, searches
+            return Found(*self.store.search(queries, k), [EXACT] * len(queries))
+        near = self.store.search(queries, k, lists)
+        far = (promise.band_of(near.distances[:, 0]) > 0) | ~near.there.all(axis=1)
+        way = Search("ivf", lists, float(plan.recall[0]))
+        if not far.any():
+            return Found(*near, [way] * len(queries))
+        rows, again = np.arange(len(queries)), np.flatnonzero(far)
+        parts = [(rows, near), (again, self.store.search(queries[again], k))]
+        searches = [EXACT if is_far else way for is_far in far.tolist()]
+        return Found(*Neighbours.scattered(len(queries), k, parts), searches)
