@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.subjects import ROWS, Vectors, commit_vectors, copy_collection
 from imgsearch import Collection
-from imgsearch.indexing.fold import Tail, fold, remove_orphans
+from imgsearch.indexing.fold import fold, is_long, remove_orphans
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
@@ -109,14 +109,16 @@ def run_update(layout: Layout, catalog: CatalogWriter, vectors: Vectors, commit:
     started = time.perf_counter()
     with exclusive(layout.directory):
         remove_orphans(layout, catalog)
-        tail = Tail(layout, catalog, "cpu")
-        committing = 0.0
+        committing, tail = 0.0, 0
         for start in range(0, len(vectors), commit):
             block = vectors[start : start + commit]
             begun = time.perf_counter()
             commit_vectors(layout, catalog, block)
             committing += time.perf_counter() - begun
-            tail.grow(len(block))
+            tail += len(block)
+            if is_long(tail):
+                fold(layout, catalog, device="cpu", meanwhile=True)
+                tail = 0
         fold(layout, catalog, device="cpu")
     seconds = time.perf_counter() - started
     view = open_view(layout, catalog)

@@ -1,9 +1,9 @@
-"""Gather what an indexing run finds, and commit it now and then."""
+"""Gather what an indexing run finds, so that it is committed now and then."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Committer"]
+__all__ = ["Batch"]
 
 # What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
 # run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
@@ -24,20 +24,25 @@ COMMIT_FILES = 4_096
 COMMIT_LEARNT = 65_536  # files of which no more is new than their ctime and inode
 
 
-class Committer:
+class _Learnt(NamedTuple):
+    """What was not known of the file of an image, which has not changed."""
+
+    id: int
+    ctime_ns: int
+    inode: int | None
+
+
+class Batch:
     """What is to be committed next."""
 
-    def __init__(
-        self, layout: Layout, catalog: CatalogWriter, after: Callable[[int], None]
-    ) -> None:
-        """Begin a run; `after` is told the number of new images after each commit."""
+    def __init__(self, layout: Layout, catalog: CatalogWriter) -> None:
+        """Begin a run."""
         self._layout = layout
         self._catalog = catalog
-        self._after = after
         self._images: list[tuple[NewImage, Embeddings]] = []
         self._seen: list[Seen] = []
         self._failures: list[NewFailure] = []
-        self._learnt: list[tuple[int, int, int | None]] = []
+        self._learnt: list[_Learnt] = []
         self._started = self._committed = time.monotonic()
 
     def add(self, image: NewImage, embedding: Embeddings) -> None:
@@ -48,26 +53,28 @@ class Committer:
         """Note that an image has another time, or is elsewhere now."""
         self._seen.append(seen)
 
-    def learn(self, id_: int, ctime_ns: int, inode: int | None) -> None:
-        """Note what was not known of an image's file, which has not changed."""
-        self._learnt.append((id_, ctime_ns, inode))
-        if len(self._learnt) >= COMMIT_LEARNT:
-            self.commit()
-
     def refuse(self, failure: NewFailure) -> None:
         """Note a file that is no image, or not one that can be used."""
         self._failures.append(failure)
 
-    def commit_if_due(self) -> None:
-        """Commit, if there is enough or the last time is long ago."""
+    def learn(self, id_: int, ctime_ns: int, inode: int | None) -> None:
+        """Note what was not known of an image's file, which has not changed.
+
+        It is written by itself if there is much of it: all files may be such.
+        """
+        self._learnt.append(_Learnt(id_, ctime_ns, inode))
+        if len(self._learnt) >= COMMIT_LEARNT:
+            self._write_learnt()
+
+    def is_due(self) -> bool:
+        """Tell whether there is enough to commit, or the last time is long ago."""
         now = time.monotonic()
         grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
-        due = now - self._committed > max(COMMIT_SECONDS, grown)
-        if due or len(self._images) + len(self._seen) >= COMMIT_FILES:
-            self.commit()
+        late = now - self._committed > max(COMMIT_SECONDS, grown)
+        return late or len(self._images) + len(self._seen) >= COMMIT_FILES
 
-    def commit(self) -> None:
-        """Make all of it visible.
+    def commit(self) -> int:
+        """Make all of it visible; return the number of new images.
 
         Raises:
             StorageError: the disk is full, or cannot be written.
@@ -76,17 +83,20 @@ class Committer:
         images, self._images = self._images, []
         seen, self._seen = self._seen, []
         failures, self._failures = self._failures, []
-        learnt, self._learnt = self._learnt, []
         shard = None
         if images:
             number, first_id = self._catalog.next_shard()
             ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
             vectors = np.stack([embedding for _, embedding in images])
             shard = write_shard(self._layout.vectors, number, ids, vectors)
-        if learnt:
-            self._catalog.learn(learnt)
+        self._write_learnt()
         if images or seen or failures:
             news = tuple(new for new, _ in images)
             self._catalog.commit(Commit(shard, news, tuple(seen), tuple(failures)))
-            self._after(len(images))
         self._committed = time.monotonic()
+        return len(images)
+
+    def _write_learnt(self) -> None:
+        learnt, self._learnt = self._learnt, []
+        if learnt:
+            self._catalog.learn(learnt)

@@ -32,7 +32,7 @@ from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["IVF_FROM", "Tail", "fold", "is_outgrown", "remove_orphans"]
+__all__ = ["IVF_FROM", "fold", "is_long", "is_outgrown", "remove_orphans"]
 
 IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
 GROWTH = 2  # times the images that the centroids were trained for
@@ -44,30 +44,9 @@ SEGMENTS = 16
 DEAD = 0.25  # share of a segment
 
 
-class Tail:
-    """Folds the tail in while a run goes on, so that it stays short."""
-
-    def __init__(
-        self, layout: Layout, catalog: CatalogWriter, device: str, assign: Assign = assign_here
-    ) -> None:
-        self._layout = layout
-        self._catalog = catalog
-        self._device = device
-        self._assign = assign
-        self._length = 0
-
-    def grow(self, images: int) -> None:
-        """Note that so many images were committed."""
-        self._length += images
-        if self._length >= TAIL_MOST:
-            fold(
-                self._layout,
-                self._catalog,
-                device=self._device,
-                meanwhile=True,
-                assign=self._assign,
-            )
-            self._length = 0
+def is_long(images: int) -> bool:
+    """Tell whether a tail of so many images is to be folded in while a run goes on."""
+    return images >= TAIL_MOST
 
 
 def fold(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Self
 from imgsearch.files.paths import upwards
 from imgsearch.indexing.scope import Tops, count_tops
 
-__all__ = ["Ahead", "Failure", "IndexReport", "Progress", "Tally"]
+__all__ = ["Failure", "IndexReport", "Progress", "Reporter", "Tally"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +132,20 @@ class Tally:
         )
 
 
-class Ahead:
-    """Counts files in a thread of its own once it is started; a context manager, which ends it.
+class Reporter:
+    """Tells how far a run is; a context manager, which ends its counting of files.
 
-    `total` is their number, None until it is known.
+    `tally` is what became of the files so far. How many there are is counted in a thread of its
+    own, once there is something to embed: a run without is over before it is counted.
     """
 
-    def __init__(self, tops: Tops, collection: Path) -> None:
-        self.total: int | None = None
+    def __init__(
+        self, tops: Tops, collection: Path, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """Count nothing yet; `progress` is told from time to time."""
+        self.tally = Tally()
+        self._progress = progress
+        self._total: int | None = None
         self._tops = tops
         self._collection = collection
         self._started = False
@@ -156,9 +162,19 @@ class Ahead:
     ) -> None:
         self._over.set()
 
-    def start(self) -> None:
-        """Begin to count, unless that has been begun."""
-        if not self._started:
+    def tell(self) -> None:
+        """Tell how many files are done."""
+        if self._progress:
+            self._progress(Progress(self.tally.done, self._total))
+
+    def tell_training(self) -> None:
+        """Tell that all files are done, and the index is made."""
+        if self._progress:
+            self._progress(Progress(self.tally.done, self.tally.done, training=True))
+
+    def count_ahead(self) -> None:
+        """Begin to count the files, unless that has been begun or nobody is told."""
+        if self._progress and not self._started:
             self._started = True
             threading.Thread(target=self._count, daemon=True).start()  # it may hang on a slow drive
 
@@ -169,4 +185,4 @@ class Ahead:
                 total += files
                 if self._over.is_set():
                     return
-            self.total = total
+            self._total = total

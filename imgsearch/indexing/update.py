@@ -1,21 +1,26 @@
-"""One indexing run: list, compare with the catalog, embed, commit, fold the tail in."""
+"""One indexing run: scan → embed → apply → commit → fold."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 from imgsearch.errors import GoneError, SettingError, missing
-from imgsearch.indexing.engine import ModelFile
-from imgsearch.indexing.fold import Tail, fold, remove_orphans
+from imgsearch.indexing.apply import Applier
+from imgsearch.indexing.commit import Batch
+from imgsearch.indexing.engine import ModelFile, Wanted
+from imgsearch.indexing.fold import fold, is_long, remove_orphans
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.relocate import move_roots
-from imgsearch.indexing.report import IndexReport, Progress
-from imgsearch.indexing.scan import Run
-from imgsearch.indexing.scope import change_exclusions, find_tops, tops_of
+from imgsearch.indexing.report import IndexReport, Reporter
+from imgsearch.indexing.reuse import Contents
+from imgsearch.indexing.scan import Candidate, Scan
+from imgsearch.indexing.scope import Tops, change_exclusions, find_tops, tops_of
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
@@ -71,41 +76,115 @@ def update(
         catalog.change_settings(
             nlist=options.nlist, recall=options.recall, storage=options.storage, pca=options.pca
         )
-        absence = Absence(catalog, tops, prune=options.prune)
-        engine = options.engine_on(device)
-        tail = Tail(layout, catalog, device, engine.assign)
-
-        def after_commit(images: int) -> None:
-            engine.committed()
-            tail.grow(images)
-
-        run = Run(
-            layout,
-            catalog,
-            tops,
-            absence,
-            options.progress,
-            after_commit,
-            rehash=options.rehash,
-        )
+        run = _Run(layout, catalog, tops, options, device=device, trust_model=trust_model)
         try:
-            model = ModelFile.of(layout, catalog.snapshot().model, trusted=trust_model)
-            run.embed(partial(engine.embed_files, model=model, limits=options.limits))
-            away = absence.gone_away(run.tally.unread())
-            removed, reasons = absence.settle(run.moved)
-            if options.progress:
-                options.progress(Progress(run.tally.done, run.tally.done, training=True))
-            fold(layout, catalog, device=device, assign=engine.assign)
+            run.embed()
+            away = run.absence.gone_away(run.tally.unread())
+            removed, reasons = run.absence.settle(run.applier.moved)
+            run.fold()
         except FileNotFoundError as error:
             raise missing(error) from error
     run.tally.leave_out(away)
-    seconds = time.monotonic() - started
     report = run.tally.report(
-        removed=removed, left_out=left_out + absence.left_out, seconds=seconds
+        removed=removed,
+        left_out=left_out + run.absence.left_out,
+        seconds=time.monotonic() - started,
     )
     if away or reasons:
         raise GoneError("; ".join(_complaints(away, reasons)), report)
     return report
+
+
+class _Run:
+    """What a run is made of, and its loop."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        catalog: CatalogWriter,
+        tops: Tops,
+        options: IndexOptions,
+        *,
+        device: str,
+        trust_model: bool,
+    ) -> None:
+        record = catalog.snapshot().model
+        self._layout = layout
+        self._catalog = catalog
+        self._device = device
+        self._engine = options.engine_on(device)
+        self._outcomes = partial(
+            self._engine.embed_files,
+            model=ModelFile.of(layout, record, trusted=trust_model),
+            limits=options.limits,
+        )
+        self._reporter = Reporter(tops, layout.directory, options.progress)
+        self._batch = Batch(layout, catalog)
+        self._contents = Contents(layout, catalog, record.dim)
+        self._tail = 0  # images committed since the tail was folded in
+        self.tally = self._reporter.tally
+        self.absence = Absence(catalog, tops, prune=options.prune)
+        self._scan = Scan(
+            *(layout, catalog, tops, self.absence, self._batch, self._reporter),
+            rehash=options.rehash,
+        )
+        self.applier = Applier(catalog, self._contents, self._batch, self.tally)
+
+    def embed(self) -> None:
+        """Embed and commit all that is new or changed."""
+        with self._reporter:
+            try:
+                self._embed(self._scan.candidates(), self._contents.wanted)
+                while again := self.applier.undecided():
+                    self._embed(iter(again), self._is_new)
+            except KeyboardInterrupt:
+                self._commit()
+                raise
+            self._reporter.tell()
+
+    def _embed(self, candidates: Iterator[Candidate], wanted: Wanted) -> None:
+        waiting: deque[Candidate] = deque()
+        paths = self._queued(candidates, waiting)
+        with closing(self._outcomes(paths, wanted)) as outcomes:
+            for outcome in outcomes:
+                self.applier.take(waiting.popleft(), outcome)
+                if self._batch.is_due():
+                    self._commit()
+                    self._fold_tail()
+                self._reporter.tell()
+        self._commit()
+        self._fold_tail()
+
+    def fold(self) -> None:
+        """Bring the index up to date."""
+        self._reporter.tell_training()
+        fold(self._layout, self._catalog, device=self._device, assign=self._engine.assign)
+
+    def _queued(self, candidates: Iterator[Candidate], waiting: deque[Candidate]) -> Iterator[str]:
+        """Yield the paths of candidates, which wait for their outcomes."""
+        for candidate in candidates:
+            self._reporter.count_ahead()
+            waiting.append(candidate)
+            yield candidate.path
+
+    def _is_new(self, _: str, digest: bytes) -> bool:
+        return not self._catalog.holds(digest)
+
+    def _commit(self) -> None:
+        self._tail += self._batch.commit()
+        self._contents.commit()
+        self._engine.committed()
+
+    def _fold_tail(self) -> None:
+        """Fold the tail in while the run goes on, so that it stays short."""
+        if is_long(self._tail):
+            fold(
+                *(self._layout, self._catalog),
+                device=self._device,
+                meanwhile=True,
+                assign=self._engine.assign,
+            )
+            self._tail = 0
 
 
 def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:

@@ -28,15 +28,16 @@ from imgsearch.embedding import pipeline
 from imgsearch.indexing import commit as committing
 count, go = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
 committing.COMMIT_FILES, committing.COMMIT_SECONDS, pipeline.WINDOW = 10, 1_000, 4
-commit = committing.Committer.commit
+commit = committing.Batch.commit
 def commit_and_wait(self):
     global count
-    commit(self)
+    images = commit(self)
     count -= 1
     while count == 0 and not go.exists():
         go.with_suffix(".reached").touch()
         time.sleep(0.01)
-committing.Committer.commit = commit_and_wait
+    return images
+committing.Batch.commit = commit_and_wait
 main()
 """
 COMMITS = 4

@@ -1,0 +1,127 @@
+"""Bring the outcomes of a run into rows of the catalog: new, moved, copied and refused files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
+from imgsearch.embedding.runtime import Embeddings
+from imgsearch.files.kinds import kind_of
+from imgsearch.indexing.commit import Batch
+from imgsearch.indexing.report import Failure, Tally
+from imgsearch.indexing.reuse import Contents
+from imgsearch.indexing.scan import Candidate
+from imgsearch.storage.records import NewFailure, NewImage, Seen
+from imgsearch.storage.writer import CatalogWriter
+
+__all__ = ["Applier"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A file whose content is being embedded by another path."""
+
+    candidate: Candidate
+    known: Known
+
+
+class Applier:
+    """Decides what is to be committed of each outcome.
+
+    `moved` are the ids of images that were found at another path.
+    """
+
+    def __init__(
+        self, catalog: CatalogWriter, contents: Contents, batch: Batch, tally: Tally
+    ) -> None:
+        """Begin a run: what is to be committed goes into `batch`, and is counted in `tally`."""
+        self.moved: set[int] = set()
+        self._settled: set[int] = set()
+        self._catalog = catalog
+        self._contents = contents
+        self._batch = batch
+        self._tally = tally
+        self._copies: dict[bytes, list[_Copy]] = {}  # of what is being embedded, by its digest
+        self._again: list[Candidate] = []
+
+    def undecided(self) -> list[Candidate]:
+        """Return the copies of what could not be embedded: each has to show why."""
+        copies = [copy.candidate for row in self._copies.values() for copy in row]
+        again, self._again = [*self._again, *copies], []
+        self._copies.clear()
+        return again
+
+    def take(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Account for one outcome, and note what is to be committed of it."""
+        if isinstance(outcome, Refused):
+            self._refuse(candidate, outcome)
+        elif isinstance(outcome, Known):
+            self._reuse(candidate, outcome)
+        else:
+            self._tally.indexed += 1
+            self._contents.add(outcome.digest, outcome.embedding)
+            self._add(candidate, outcome, outcome.embedding)
+            for copy in self._copies.pop(outcome.digest, ()):
+                self._reuse(copy.candidate, copy.known)
+
+    def _refuse(self, candidate: Candidate, outcome: Refused) -> None:
+        digest = self._contents.give_up(candidate.path)
+        if digest is not None:
+            self._again += [copy.candidate for copy in self._copies.pop(digest, ())]
+        file = candidate.file
+        reason = outcome.reason if outcome.recognised else None
+        kind = None if outcome.recognised else kind_of(file.name, outcome.reason)
+        if kind is None:
+            self._tally.failures.append(Failure(candidate.path, outcome.reason))
+        else:
+            self._tally.skipped[kind] += 1
+        if not outcome.transient:  # else it is tried again next time, and its image is kept
+            replaces = self._replaced(candidate)
+            # Without a time it counts as changed: the limit may be another one next time.
+            mtime_ns = None if outcome.limited else file.mtime_ns
+            self._settle(replaces)
+            found = file.ctime_ns, file.inode
+            self._batch.refuse(
+                NewFailure(candidate.spot, file.size, mtime_ns, reason, replaces, *found, kind)
+            )
+
+    def _reuse(self, candidate: Candidate, known: Known) -> None:
+        """Give a file the embedding that its content has already."""
+        replaces = self._replaced(candidate)
+        found = candidate.file.ctime_ns, candidate.file.inode
+        content = known.size, known.mtime_ns
+        if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
+            self._tally.unchanged += 1
+            self._batch.see(Seen(replaces, candidate.spot, *content, None, *found))
+            return
+        moved = self._contents.moved_from(known.digest, self._settled)
+        if moved is not None:
+            self.moved.add(moved)
+            self._tally.moved += 1
+            self._settle(moved, replaces)
+            self._batch.see(Seen(moved, candidate.spot, *content, replaces, *found))
+            return
+        embedding = self._contents.find(known.digest)
+        if embedding is None:
+            self._copies.setdefault(known.digest, []).append(_Copy(candidate, known))
+            return
+        self._tally.copied += 1
+        self._add(candidate, known, embedding)
+
+    def _add(self, candidate: Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
+        replaces = self._replaced(candidate)
+        self._settle(replaces)
+        # Its ctime and inode as they were when it was listed: what changes it later changes these.
+        found = candidate.file.ctime_ns, candidate.file.inode
+        new = NewImage(
+            candidate.spot, content.size, content.mtime_ns, content.digest, replaces, *found
+        )
+        self._batch.add(new, embedding)
+
+    def _replaced(self, candidate: Candidate) -> int | None:
+        """Return the id of the image at a path, unless that was found elsewhere."""
+        return None if candidate.replaces in self.moved else candidate.replaces
+
+    def _settle(self, *ids: int | None) -> None:
+        """Note that images have been found elsewhere, or are replaced: they have moved nowhere."""
+        self._settled.update(id_ for id_ in ids if id_ is not None)
