@@ -15,15 +15,8 @@ from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, MAX_PIXELS, Limits
-from imgsearch.indexing.create import check_model, create, discard_empty
-from imgsearch.indexing.options import IndexKeywords, IndexOptions
-from imgsearch.indexing.remove import remove
-from imgsearch.indexing.report import IndexReport
-from imgsearch.indexing.update import update
-from imgsearch.maintenance.describe import describe
 from imgsearch.querying.entries import Entries
 from imgsearch.querying.hits import Answer, Hit, HitArrays
-from imgsearch.querying.info import Info
 from imgsearch.querying.options import (
     PathLike,
     Query,
@@ -38,10 +31,12 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.locations import Location, backend_of
 from imgsearch.storage.migrations import migrate, open_catalog
 from imgsearch.storage.records import Entry, ModelRecord
-from imgsearch.storage.writer import CatalogWriter
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what no query should wait for is imported where it is called
     from imgsearch.evaluation.evaluate import Evaluation
+    from imgsearch.indexing.options import IndexKeywords, IndexOptions
+    from imgsearch.indexing.report import IndexReport
+    from imgsearch.querying.info import Info
 
 __all__ = ["AnyEntries", "Collection", "DirectoryCollection", "Queries", "opened"]
 
@@ -197,6 +192,8 @@ class Collection(ABC):
             StorageError: the disk is full, or cannot be written.
             ModelError: the model or its device cannot be had.
         """
+        from imgsearch.indexing.options import IndexOptions
+
         return self._index(paths_of(paths), IndexOptions.of(**options))
 
     def remove(self, paths: Paths) -> int:
@@ -328,6 +325,8 @@ class Collection(ABC):
 
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Raise `SettingError` if a model or weights that are given are not the collection's."""
+        from imgsearch.indexing.create import check_model
+
         check_model(self._model, model, weights)
 
     # What each backend does in its own way.
@@ -405,7 +404,7 @@ class DirectoryCollection(Collection):
         progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
-        from imgsearch.evaluation.evaluate import evaluate  # which no query should wait for
+        from imgsearch.evaluation.evaluate import evaluate
 
         return evaluate(
             self._layout.directory, labels, k=k, recall=recall, nprobe=nprobe, progress=progress
@@ -413,12 +412,16 @@ class DirectoryCollection(Collection):
 
     def info(self) -> Info:
         """Return what the collection holds."""
+        from imgsearch.maintenance.describe import describe
+
         return describe(self._layout, self._catalog, self._searcher.view(), self._device)
 
     @classmethod
     def _create(
         cls, location: Location, *, model: str, weights: str | None, progress: bool
     ) -> None:
+        from imgsearch.indexing.create import create
+
         create(Layout.at(location), model=model, weights=weights, progress=progress)
 
     @classmethod
@@ -433,9 +436,14 @@ class DirectoryCollection(Collection):
 
     @classmethod
     def _discard(cls, location: Location) -> bool:
+        from imgsearch.indexing.create import discard_empty
+
         return discard_empty(Layout.at(location))
 
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
+        from imgsearch.indexing.update import update
+        from imgsearch.storage.writer import CatalogWriter
+
         self._catalog.check_open()
         device = pick_device(self._device)
         migrate(self._layout)
@@ -450,6 +458,9 @@ class DirectoryCollection(Collection):
             )
 
     def _remove(self, paths: list[PathLike]) -> int:
+        from imgsearch.indexing.remove import remove
+        from imgsearch.storage.writer import CatalogWriter
+
         self._catalog.check_open()
         migrate(self._layout)
         with closing(CatalogWriter(self._layout.catalog)) as catalog:

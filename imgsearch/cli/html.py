@@ -15,7 +15,7 @@ from urllib.parse import quote
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.output import shown
 from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
-from imgsearch.files.sources import is_url
+from imgsearch.files.paths import is_url
 from imgsearch.storage.files import Sink, write_atomically
 
 __all__ = ["EDGE", "Thumbnailer", "figure", "image_element", "link", "text", "write_document"]

@@ -176,7 +176,7 @@ def _open(
                 "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
             )
         if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
-            from imgsearch.files.paths import existing
+            from imgsearch.files.sources import existing
 
             for path in paths:
                 existing(path)

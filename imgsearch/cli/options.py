@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from imgsearch.cli.config import config_path
 from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
 from imgsearch.errors import SettingError
-from imgsearch.files.sources import is_url, located
+from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.storage.locations import is_elsewhere

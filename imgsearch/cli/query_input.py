@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from imgsearch.errors import InputError
 from imgsearch.files.listing import Unreadable, list_files
-from imgsearch.files.sources import is_folder, located
+from imgsearch.files.paths import located
+from imgsearch.files.sources import is_folder
 
 __all__ = ["STDIN", "Picture", "pictures"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch.errors import InputError, reason_of
-from imgsearch.files.sources import is_url, located
+from imgsearch.files.paths import is_url, located
 from imgsearch.files.walk import Unreadable, walk
 
 __all__ = ["Labelled", "difference", "near_labels", "near_miss", "read_labels"]

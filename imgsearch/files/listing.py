@@ -14,9 +14,10 @@ from itertools import chain
 from typing import Self
 
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
+from imgsearch.files.paths import is_url
 from imgsearch.files.sources import status_of
 from imgsearch.files.stamps import LARGEST, stamp_of, trusted_time
-from imgsearch.files.urls import RemoteFile, is_url, walk_urls
+from imgsearch.files.urls import RemoteFile, walk_urls
 from imgsearch.files.walk import Unreadable, walk
 
 __all__ = [

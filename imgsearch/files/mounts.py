@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgsearch.files import urls as remote
-from imgsearch.files.paths import is_at, upwards
-from imgsearch.files.sources import is_folder, is_url, says
+from imgsearch.files.paths import is_at, is_url, upwards
+from imgsearch.files.sources import is_folder, says
 
 __all__ = ["Mounts", "device_of", "empty_link", "is_gone", "is_lost", "unanswered"]
 

@@ -1,28 +1,36 @@
-"""Paths: made absolute, compared, and shown as JSON."""
+"""Paths and URLs: made absolute, compared, and shown as JSON. Nothing is looked at on a disk."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from imgsearch.errors import InputError, reason_of
-from imgsearch.files.sources import is_url, located, status_of
 
 __all__ = [
     "dump",
-    "existing",
     "is_at",
     "is_below",
+    "is_url",
+    "located",
     "path_fields",
     "plain_path",
+    "plain_url",
     "real_path",
     "relative",
     "resolved_path",
     "upwards",
 ]
+
+
+_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_FILE = re.compile(rb"(?:file|local)://([^/]*)(.*)|file:(?=/)()(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def upwards(path: bytes) -> Iterator[bytes]:
@@ -67,33 +75,73 @@ def plain_path(path: str | os.PathLike[str]) -> bytes:
     return there if is_url(there) else os.path.abspath(there)
 
 
-def existing(path: str | os.PathLike[str]) -> bytes:
-    """Return the path under which a file or folder is indexed.
+def is_url(path: str | bytes | os.PathLike[str]) -> bool:
+    """Tell whether a path is a URL of something that is elsewhere."""
+    raw = os.fsencode(path)
+    return _URL.match(raw) is not None and _FILE.match(raw) is None
+
+
+def located(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Return a path as it can be opened, `~` expanded and a `file:` URL resolved, or a URL.
 
     Raises:
-        InputError: there is none, or it cannot be reached.
-        PackageError: it is a URL, and a package for its kind is not installed.
-        SettingError: it is a URL of no kind that is known.
+        InputError: it is empty, holds a NUL, or is a URL that cannot be used.
     """
-    real = real_path(path)
-    if is_url(real):
-        return _at_url(real)
-    if os.path.isdir(real):
-        return os.path.realpath(real)
-    if not os.path.lexists(real):
-        raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
-    return real
-
-
-def _at_url(url: bytes) -> bytes:
-    text = os.fsdecode(url)
     try:
-        status_of(text)
-    except FileNotFoundError as error:
-        raise InputError(f"{text}: there is no such file or folder") from error
-    except OSError as error:
-        raise InputError(f"{text}: cannot be reached: {reason_of(error)}") from error
-    return url
+        raw = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputError(f"{path!r} is not a path: {reason_of(error)}") from error
+    if is_url(raw):
+        return plain_url(raw)
+    if not raw or b"\0" in raw:
+        raise InputError(f"{os.fsdecode(raw)!r} is not a path: it is empty, or holds a NUL")
+    local = local_path(raw)
+    return os.path.expanduser(raw) if local is raw else local
+
+
+def local_path(path: bytes) -> bytes:
+    """Return the path that a `file:` URL stands for (RFC 8089), any other path or URL as it is.
+
+    `file:/a%20b`, `file:///a%20b` and `file://localhost/a%20b` are `/a b`; such a URL has no query
+    and no fragment: `?` and `#` are part of a name.
+
+    Raises:
+        InputError: it names a file of another machine, or none.
+    """
+    found = _FILE.fullmatch(path)
+    if found is None:
+        return path
+    text = os.fsdecode(path)
+    host = os.fsdecode(unquote_to_bytes(found[1] or b"")).lower()
+    if host not in ("", "localhost", "127.0.0.1", "::1", "[::1]", socket.gethostname().lower()):
+        raise InputError(
+            f"{text}: names a file of the host {host!r}; a local one has no host, as in "
+            "file:///home/ana/cat.jpg: give its path as it is mounted here"
+        )
+    name = unquote_to_bytes(found[2] or found[4] or b"")
+    if not name or b"\0" in name:
+        raise InputError(f"{text}: names no file; give one, as in file:///home/ana/cat.jpg")
+    return b"/" + name.lstrip(b"/")  # more slashes at the beginning may mean something else
+
+
+def plain_url(url: bytes) -> bytes:
+    """Return a URL as it is indexed: its scheme in lower case, without slashes at its end.
+
+    Raises:
+        InputError: it is several URLs in one, names nothing, or has a password.
+    """
+    text = os.fsdecode(url)
+    if "::" in text:
+        raise InputError(f"{text}: is a chain of URLs; name a folder or a file by a single one")
+    if not urlsplit(text).netloc + urlsplit(text).path.strip("/"):
+        raise InputError(f"{text}: names no folder; give one, as in s3://bucket/photos")
+    if urlsplit(text).password is not None:
+        raise InputError(
+            "a URL with a password would be kept with it in the collection; leave it out, and give "
+            "it in the environment or in the configuration of fsspec"
+        )
+    scheme, colon, rest = url.partition(b":")
+    return (scheme.lower() + colon + rest).rstrip(b"/")
 
 
 def dump(value: Any) -> str:

@@ -12,15 +12,14 @@ from typing import BinaryIO
 
 from imgsearch.errors import ImageError, InputError, reason_of
 from imgsearch.files import urls
+from imgsearch.files.paths import is_url, real_path
 from imgsearch.files.stamps import Stamp, stamp_of
-from imgsearch.files.urls import is_url
 
 __all__ = [
     "TimedFile",
+    "existing",
     "exists",
     "is_folder",
-    "is_url",
-    "located",
     "open_source",
     "open_timed",
     "says",
@@ -38,24 +37,6 @@ class TimedFile:
     file: BufferedReader
     mtime_ns: int | None
     asked_ns: int
-
-
-def located(path: str | bytes | os.PathLike[str]) -> bytes:
-    """Return a path as it can be opened, `~` expanded and a `file:` URL resolved, or a URL.
-
-    Raises:
-        InputError: it is empty, holds a NUL, or is a URL that cannot be used.
-    """
-    try:
-        raw = os.fsencode(path)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise InputError(f"{path!r} is not a path: {reason_of(error)}") from error
-    if is_url(raw):
-        return urls.plain_url(raw)
-    if not raw or b"\0" in raw:
-        raise InputError(f"{os.fsdecode(raw)!r} is not a path: it is empty, or holds a NUL")
-    local = urls.local_path(raw)
-    return os.path.expanduser(raw) if local is raw else local
 
 
 def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
@@ -122,6 +103,35 @@ def says(asked: Callable[[bytes], bool], url: bytes) -> bool:
         return asked(url)
     except OSError:
         return False
+
+
+def existing(path: str | os.PathLike[str]) -> bytes:
+    """Return the path under which a file or folder is indexed.
+
+    Raises:
+        InputError: there is none, or it cannot be reached.
+        PackageError: it is a URL, and a package for its kind is not installed.
+        SettingError: it is a URL of no kind that is known.
+    """
+    real = real_path(path)
+    if is_url(real):
+        return _at_url(real)
+    if os.path.isdir(real):
+        return os.path.realpath(real)
+    if not os.path.lexists(real):
+        raise InputError(f"{os.fsdecode(path)}: there is no such file or folder")
+    return real
+
+
+def _at_url(url: bytes) -> bytes:
+    text = os.fsdecode(url)
+    try:
+        status_of(text)
+    except FileNotFoundError as error:
+        raise InputError(f"{text}: there is no such file or folder") from error
+    except OSError as error:
+        raise InputError(f"{text}: cannot be reached: {reason_of(error)}") from error
+    return url
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -19,9 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader, BytesIO
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes, urlsplit
 
-from imgsearch.errors import ImgsearchError, InputError, SettingError, reason_of, url_package_error
+from imgsearch.errors import ImgsearchError, SettingError, reason_of, url_package_error
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.files.stamps import bounded_size, bounded_time
 from imgsearch.files.walk import Unreadable
@@ -33,17 +30,12 @@ __all__ = [
     "fetch",
     "is_empty",
     "is_folder",
-    "is_url",
-    "local_path",
-    "plain_url",
     "status_of",
     "walk_urls",
 ]
 
 HEAD = 4_096  # bytes by which it is told whether the rest is worth fetching
 
-_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_FILE = re.compile(rb"(?:file|local)://([^/]*)(.*)|file:(?=/)()(.*)", re.DOTALL | re.IGNORECASE)
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
@@ -64,57 +56,6 @@ class RemoteFolder:
     url: bytes
     files: list[RemoteFile]
     asked_ns: int
-
-
-def is_url(path: str | bytes | os.PathLike[str]) -> bool:
-    """Tell whether a path is a URL of something that is elsewhere."""
-    raw = os.fsencode(path)
-    return _URL.match(raw) is not None and _FILE.match(raw) is None
-
-
-def local_path(path: bytes) -> bytes:
-    """Return the path that a `file:` URL stands for (RFC 8089), any other path or URL as it is.
-
-    `file:/a%20b`, `file:///a%20b` and `file://localhost/a%20b` are `/a b`; such a URL has no query
-    and no fragment: `?` and `#` are part of a name.
-
-    Raises:
-        InputError: it names a file of another machine, or none.
-    """
-    found = _FILE.fullmatch(path)
-    if found is None:
-        return path
-    text = os.fsdecode(path)
-    host = os.fsdecode(unquote_to_bytes(found[1] or b"")).lower()
-    if host not in ("", "localhost", "127.0.0.1", "::1", "[::1]", socket.gethostname().lower()):
-        raise InputError(
-            f"{text}: names a file of the host {host!r}; a local one has no host, as in "
-            "file:///home/ana/cat.jpg: give its path as it is mounted here"
-        )
-    name = unquote_to_bytes(found[2] or found[4] or b"")
-    if not name or b"\0" in name:
-        raise InputError(f"{text}: names no file; give one, as in file:///home/ana/cat.jpg")
-    return b"/" + name.lstrip(b"/")  # more slashes at the beginning may mean something else
-
-
-def plain_url(url: bytes) -> bytes:
-    """Return a URL as it is indexed: its scheme in lower case, without slashes at its end.
-
-    Raises:
-        InputError: it is several URLs in one, names nothing, or has a password.
-    """
-    text = os.fsdecode(url)
-    if "::" in text:
-        raise InputError(f"{text}: is a chain of URLs; name a folder or a file by a single one")
-    if not urlsplit(text).netloc + urlsplit(text).path.strip("/"):
-        raise InputError(f"{text}: names no folder; give one, as in s3://bucket/photos")
-    if urlsplit(text).password is not None:
-        raise InputError(
-            "a URL with a password would be kept with it in the collection; leave it out, and give "
-            "it in the environment or in the configuration of fsspec"
-        )
-    scheme, colon, rest = url.partition(b":")
-    return (scheme.lower() + colon + rest).rstrip(b"/")
 
 
 def status_of(url: str) -> RemoteFile:

@@ -6,8 +6,8 @@ import hashlib
 import os
 
 from imgsearch.errors import ImageError, InputError
-from imgsearch.files.paths import existing, is_at, plain_path, relative, resolved_path
-from imgsearch.files.sources import is_folder, open_source
+from imgsearch.files.paths import is_at, plain_path, relative, resolved_path
+from imgsearch.files.sources import existing, is_folder, open_source
 from imgsearch.storage.records import Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter

@@ -11,8 +11,8 @@ from pathlib import Path
 from imgsearch.errors import SettingError
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions, changed_patterns
 from imgsearch.files.listing import Listing, Unreadable, list_files, list_one, list_urls
-from imgsearch.files.paths import existing, plain_path, relative, upwards
-from imgsearch.files.sources import is_folder, is_url
+from imgsearch.files.paths import is_url, plain_path, relative, upwards
+from imgsearch.files.sources import existing, is_folder
 from imgsearch.files.walk import Names, walk
 from imgsearch.storage.records import Root, Spot
 from imgsearch.storage.roots import Roots

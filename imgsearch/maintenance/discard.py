@@ -21,7 +21,7 @@ from io import BufferedReader
 from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.lanes import Lane, decoders
 from imgsearch.errors import ImageError, ModelError, reason_of
-from imgsearch.files.sources import is_url
+from imgsearch.files.paths import is_url
 from imgsearch.images.agreement import CloseUp
 from imgsearch.images.inspection import Frames, Inspection, all_frames, why_not
 from imgsearch.indexing.report import Failure

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from imgsearch.errors import ImageError
 from imgsearch.files.listing import Kind, look_at
-from imgsearch.files.sources import is_url
+from imgsearch.files.paths import is_url
 from imgsearch.images.decode import ImageFile
 from imgsearch.indexing.reuse import Changes
 from imgsearch.storage.catalog import Catalog

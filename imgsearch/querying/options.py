@@ -25,7 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.errors import ImageError, InputError, SettingError, reason_of
-from imgsearch.files.sources import located
+from imgsearch.files.paths import located
 from imgsearch.images.crop import Box
 from imgsearch.images.decode import Pixels, pixels_of
 from imgsearch.images.limits import LIMITS, Limits

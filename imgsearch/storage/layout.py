@@ -21,7 +21,7 @@ from imgsearch.errors import (
     reason_of,
 )
 from imgsearch.files.opening import check_folder, check_regular, is_there, kind_of
-from imgsearch.files.sources import is_url, located
+from imgsearch.files.paths import is_url, located
 from imgsearch.storage.files import make_folder, read_file, sha256_of, write_atomically
 
 __all__ = [

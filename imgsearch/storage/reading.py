@@ -117,13 +117,12 @@ def _records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_
             its schema has none.
     """
     hints = get_type_hints(kind)
-    records = []
+    rows = list(rows)
     for row in rows:
         for value, (field, hint) in zip(row, hints.items(), strict=False):
             if not _fits(value, hint):
                 raise TypeError(f"{kind.__name__}.{field} is {value!r}")
-        records.append(kind(*row))
-    return records
+    return [kind(*row) for row in rows]
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from imgsearch.errors import ImageError, InputError, PackageError, SettingError
 from imgsearch.files import urls
 from imgsearch.files.listing import BLOCK, File, Kind, Listing, Unreadable, list_files, list_one
-from imgsearch.files.sources import exists, is_folder, is_url, located, open_source, status_of
+from imgsearch.files.paths import is_url, located, plain_url
+from imgsearch.files.sources import exists, is_folder, open_source, status_of
 from imgsearch.files.stamps import Stamp
 from imgsearch.images.decode import ImageFile
 from tests.support.memory_urls import Bucket, bucket, image_of
@@ -52,7 +53,7 @@ def test_a_path_is_told_from_a_url(path: str) -> None:
 )
 def test_a_url_that_cannot_be_indexed_is_refused(url: bytes, why: str) -> None:
     with pytest.raises(InputError, match=why) as caught:
-        urls.plain_url(url)
+        plain_url(url)
     assert "secret" not in str(caught.value)
 
 
@@ -103,7 +104,7 @@ def test_what_names_no_file_of_this_machine_is_refused(url: str, why: str) -> No
 
 
 def test_slashes_at_the_end_are_left_out() -> None:
-    assert urls.plain_url(b"s3://bucket/photos//") == b"s3://bucket/photos"
+    assert plain_url(b"s3://bucket/photos//") == b"s3://bucket/photos"
 
 
 def test_a_folder_is_listed_with_all_below_it(files: Bucket) -> None:

@@ -22,8 +22,8 @@ from imgsearch.files.exclusions import Exclusions
 from imgsearch.files.kinds import APPLE_DOUBLE, LEFT_OUT, SPECIAL, kind_of
 from imgsearch.files.listing import Kind, Unreadable
 from imgsearch.files.mounts import is_gone, is_lost, unanswered
-from imgsearch.files.paths import existing, is_at, plain_path, real_path, resolved_path, upwards
-from imgsearch.files.sources import is_folder
+from imgsearch.files.paths import is_at, plain_path, real_path, resolved_path, upwards
+from imgsearch.files.sources import existing, is_folder
 from imgsearch.indexing.engine import Embed
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.report import Failure, IndexReport, Progress, Tally

@@ -21,7 +21,8 @@ from imgsearch.embedding.pipeline import Extractor, cores
 from imgsearch.embedding.runtime import TorchRuntime
 from imgsearch.embedding.weights import file_digest
 from imgsearch.errors import ModelError, StorageError, reason_of
-from imgsearch.files.sources import is_url, status_of
+from imgsearch.files.paths import is_url
+from imgsearch.files.sources import status_of
 from imgsearch.images.limits import Limits
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.records import ModelRecord
