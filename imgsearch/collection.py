@@ -27,9 +27,9 @@ from imgsearch.querying.options import (
     whole,
 )
 from imgsearch.querying.search import Searcher
+from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.locations import Location, backend_of
-from imgsearch.storage.migrations import migrate, open_catalog
 from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:  # what no query should wait for is imported where it is called
@@ -442,6 +442,7 @@ class DirectoryCollection(Collection):
 
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
         from imgsearch.indexing.update import update
+        from imgsearch.storage.migrations import migrate
         from imgsearch.storage.writer import CatalogWriter
 
         self._catalog.check_open()
@@ -459,6 +460,7 @@ class DirectoryCollection(Collection):
 
     def _remove(self, paths: list[PathLike]) -> int:
         from imgsearch.indexing.remove import remove
+        from imgsearch.storage.migrations import migrate
         from imgsearch.storage.writer import CatalogWriter
 
         self._catalog.check_open()

@@ -19,8 +19,8 @@ from imgsearch.querying.hits import Search
 from imgsearch.querying.options import SearchOptions
 from imgsearch.querying.search import Searchable
 from imgsearch.querying.view import open_view
+from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import open_catalog
 
 __all__ = [
     "Estimate",

@@ -1,4 +1,7 @@
-"""What is at a path, wherever that is: in the file system, or at a URL."""
+"""What is at a path, wherever that is: in the file system, or at a URL.
+
+What looks at URLs is imported where there is one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from io import BufferedReader
 from typing import BinaryIO
 
 from imgsearch.errors import ImageError, InputError, reason_of
-from imgsearch.files import urls
 from imgsearch.files.paths import is_url, real_path
 from imgsearch.files.stamps import Stamp, stamp_of
 
@@ -60,6 +62,8 @@ def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -
 def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) -> TimedFile:
     """Open a file as `open_source` does, and return its time with it."""
     if is_url(path):
+        from imgsearch.files import urls
+
         now = time.time_ns()
         found, file = urls.fetch(path, accept)
         return TimedFile(file, found.mtime_ns, now)
@@ -82,6 +86,8 @@ def status_of(path: str) -> Stamp:
         SettingError: there is no such kind of URL.
     """
     if is_url(path):
+        from imgsearch.files import urls
+
         found = urls.status_of(path)
         return Stamp(found.size, found.mtime_ns)
     return stamp_of(os.stat(path))
@@ -89,12 +95,20 @@ def status_of(path: str) -> Stamp:
 
 def exists(path: bytes) -> bool:
     """Tell whether something is there; not if that cannot be seen."""
-    return says(urls.exists, path) if is_url(path) else os.path.exists(path)
+    if is_url(path):
+        from imgsearch.files import urls
+
+        return says(urls.exists, path)
+    return os.path.exists(path)
 
 
 def is_folder(path: bytes) -> bool:
     """Tell whether a folder is there; not if that cannot be seen."""
-    return says(urls.is_folder, path) if is_url(path) else os.path.isdir(path)
+    if is_url(path):
+        from imgsearch.files import urls
+
+        return says(urls.is_folder, path)
+    return os.path.isdir(path)
 
 
 def says(asked: Callable[[bytes], bool], url: bytes) -> bool:

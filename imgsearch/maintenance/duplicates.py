@@ -25,9 +25,8 @@ from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.options import SearchOptions, number
 from imgsearch.querying.search import search
 from imgsearch.querying.view import View, open_view
-from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.catalog import Catalog, open_catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import open_catalog
 
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 

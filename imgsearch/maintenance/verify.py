@@ -25,10 +25,10 @@ from imgsearch.maintenance.repair import Mender, mend_catalog
 from imgsearch.maintenance.sample import Sample
 from imgsearch.querying.options import whole
 from imgsearch.querying.view import open_view
-from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.catalog import Catalog, open_catalog
 from imgsearch.storage.files import exclusive, remove_unfinished, undisturbed
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.migrations import migrate, open_catalog
+from imgsearch.storage.migrations import migrate
 from imgsearch.storage.repair import CatalogMender
 from imgsearch.storage.seal import seal
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from imgsearch.ann.compact import CompactIndex
-from imgsearch.ann.flat import IvfIndex
-from imgsearch.ann.inverted import InvertedFile
+from typing import TYPE_CHECKING
+
 from imgsearch.errors import MEND, DamagedError
 from imgsearch.storage.files import check_room, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Segment
+
+if TYPE_CHECKING:
+    from imgsearch.ann.compact import CompactIndex
+    from imgsearch.ann.flat import IvfIndex
+    from imgsearch.ann.inverted import InvertedFile
 
 __all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
 
@@ -50,11 +54,21 @@ def open_segment(
         StorageError: it cannot be read.
     """
     path = layout.segment(segment.number)
-    kind = CompactIndex if compact else IvfIndex
-    index = kind.open(path, device=device)
+    index = _kind(compact=compact).open(path, device=device)
     size = path.stat().st_size
     if size != segment.size:  # Faiss does not miss a few bytes at its end
         raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")
     if not index.count == index.filed == segment.count:
         raise DamagedError(f"{path} does not hold {segment.count:,} images; {MEND}")
     return index
+
+
+def _kind(*, compact: bool) -> type[CompactIndex] | type[IvfIndex]:
+    """Return a kind of index, which is imported only where there is one."""
+    if compact:
+        from imgsearch.ann.compact import CompactIndex
+
+        return CompactIndex
+    from imgsearch.ann.flat import IvfIndex
+
+    return IvfIndex

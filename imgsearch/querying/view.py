@@ -11,12 +11,11 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
-from imgsearch.ann.inverted import InvertedFile, NearestLists
 from imgsearch.ann.promise import Promise, Step
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
@@ -26,6 +25,9 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
 from imgsearch.storage.shards import Shard, ShardCache
+
+if TYPE_CHECKING:  # a small collection has no lists
+    from imgsearch.ann.inverted import InvertedFile, NearestLists
 
 __all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from imgsearch.errors import MEND, DamagedError
+from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.reading import Reader, patterns_of, wrong_number
 from imgsearch.storage.records import (
     Counts,
@@ -27,7 +28,7 @@ from imgsearch.storage.records import (
 )
 from imgsearch.storage.shards import Shard
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "open_catalog"]
 
 _MODEL = "SELECT * FROM model"
 _SHARDS = "SELECT * FROM shards ORDER BY first_id"
@@ -295,3 +296,20 @@ class Catalog(Reader):
         *facts, pca = row
         steps = tuple(self._made(CurveStep, curve))
         return self._made(IvfRecord, [(*facts, steps, pca)])[0]
+
+
+def open_catalog(layout: Layout) -> Catalog:
+    """Open the catalog of a collection for reading, whatever its format version.
+
+    Raises:
+        NoCollectionError: there is no collection.
+        DamagedError: it is damaged, or of a version that cannot be read; or a part of it is a link.
+        StorageError: it cannot be read.
+    """
+    version = layout.version()
+    layout.check_parts()
+    if version == FORMAT_VERSION:
+        return Catalog(layout.catalog)
+    from imgsearch.storage.migrations import OlderCatalog
+
+    return OlderCatalog(layout)

@@ -24,20 +24,7 @@ from imgsearch.storage.records import Snapshot
 from imgsearch.storage.seal import seal, writing
 from imgsearch.storage.shape import check_shape, version_of
 
-__all__ = ["check_present", "migrate", "open_catalog"]
-
-
-def open_catalog(layout: Layout) -> Catalog:
-    """Open the catalog of a collection for reading, whatever its format version.
-
-    Raises:
-        NoCollectionError: there is no collection.
-        DamagedError: it is damaged, or of a version that cannot be read; or a part of it is a link.
-        StorageError: it cannot be read.
-    """
-    version = layout.version()
-    layout.check_parts()
-    return Catalog(layout.catalog) if version == FORMAT_VERSION else _OlderCatalog(layout)
+__all__ = ["OlderCatalog", "check_present", "migrate"]
 
 
 def check_present(layout: Layout) -> None:
@@ -85,7 +72,7 @@ def _bring_up(layout: Layout, catalog: Database) -> None:
             catalog.run(f"PRAGMA user_version = {version + 1:d}")
 
 
-class _OlderCatalog(Catalog):
+class OlderCatalog(Catalog):
     """A catalog of an older format, read from a copy that follows it, and is brought up to date."""
 
     def __init__(self, layout: Layout) -> None:
@@ -100,10 +87,12 @@ class _OlderCatalog(Catalog):
             raise
 
     def close(self) -> None:
+        """Close it and its copy."""
         super().close()
         self._source.close()
 
     def version(self) -> int:
+        """See `Reader.version`; the copy is made anew where another has committed."""
         found = int(self._source.rows("PRAGMA data_version")[0][0])
         if found != self._seen:
             if self._follows:
@@ -112,6 +101,7 @@ class _OlderCatalog(Catalog):
         return found
 
     def snapshot(self) -> Snapshot:
+        """See `Catalog.snapshot`."""
         self.version()
         return super().snapshot()
 

@@ -20,10 +20,9 @@ from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_at
 from imgsearch.querying.options import PathLike
 from imgsearch.querying.view import View, open_view
-from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.catalog import Catalog, open_catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.locations import Location
-from imgsearch.storage.migrations import open_catalog
 from imgsearch.storage.records import Entry, ModelRecord
 
 __all__ = ["Transfer", "export"]
