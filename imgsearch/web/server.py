@@ -71,8 +71,8 @@ def serve(
         with closing(Service(collection, options)) as service:
             service.warm_up()
             server = make_server(create_app(service, options), ending=service.close)
-            ready(_address(options))
             with suppress(KeyboardInterrupt):  # which is how it is meant to end
+                ready(_address(options))
                 server.run(sockets=[listening])
 
 
