@@ -72,7 +72,8 @@ with exclusive(Path(sys.argv[1])):
 AS_NOBODY = """
 import mmap, os, sys
 import numpy, onnxruntime
-import imgsearch.collection
+import imgsearch.ann.flat, imgsearch.collection, imgsearch.indexing.update
+import imgsearch.maintenance.describe, imgsearch.storage.migrations, imgsearch.storage.writer
 from imgsearch import Collection, StorageError
 if os.geteuid() == 0:
     os.setuid(65534)
