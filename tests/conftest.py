@@ -218,9 +218,10 @@ def here(_no_workers: None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _here_in_make_test(harm: Harm, request: pytest.FixtureRequest) -> None:
+def _here_in_make_test(request: pytest.FixtureRequest) -> None:
     """Start no workers in `make test`, but for tests of what becomes of them."""
-    if harm.fast and request.node.get_closest_marker("processes") is None:
+    fast = request.config.getoption("fast")
+    if fast and request.node.get_closest_marker("processes") is None:
         request.getfixturevalue("_no_workers")
 
 

@@ -22,7 +22,7 @@ BRANCHES = 50  # folders in a folder
 def test_many_folders_take_little_memory_and_nothing_is_forgotten(
     collection: Collection, tmp_path: Path, harm: Harm
 ) -> None:
-    count = harm.times(2_000, 50_000, fast=200)
+    count = harm.times(2_000, 50_000, fast=500)
     tree = tmp_path / "tree"
     _fill(tree, count)
     files = FILES * count
