@@ -198,6 +198,7 @@ class _Gpu:
         return self._runtime.embed(pixels)
 
 
+@pytest.mark.processes
 def test_where_a_gpu_runs_the_network_its_file_is_not_even_read(
     collection: Collection, empty: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
