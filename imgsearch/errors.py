@@ -23,7 +23,7 @@ import errno
 from typing import Any, ClassVar
 
 __all__ = [
-    "MEND",
+    "REPAIR_IT",
     "UPDATE",
     "BusyError",
     "DamagedError",
@@ -46,7 +46,7 @@ __all__ = [
 
 
 #: What to do about damage.
-MEND = "`imgsearch verify --repair` may mend it, or restore it from a copy"
+REPAIR_IT = "`imgsearch verify --repair` may repair it, or restore it from a backup"
 
 #: How a newer imgsearch is installed.
 UPDATE = "update imgsearch: `git pull`, then `pip install .`, in its checkout"
@@ -192,7 +192,7 @@ def url_package_error(url: str, error: ImportError) -> PackageError:
 
 def missing(error: FileNotFoundError) -> DamagedError:
     """Turn the absence of a file that the catalog names into damage."""
-    return DamagedError(f"{error.filename} is missing; {MEND}")
+    return DamagedError(f"{error.filename} is missing; {REPAIR_IT}")
 
 
 def reason_of(error: BaseException) -> str:

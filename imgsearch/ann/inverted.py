@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from imgsearch.ann.gpu import MOST, to_gpu
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
-from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular, path_of
 
 __all__ = [
@@ -261,5 +261,5 @@ def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> 
         reason = str(error).rsplit(": ", 1)[-1]
         raise StorageError(f"cannot read {path}: {reason}") from error
     if index is None:
-        raise DamagedError(f"{path} is no {kind}, or is cut off; {MEND}")
+        raise DamagedError(f"{path} is no {kind}, or is cut off; {REPAIR_IT}")
     return index

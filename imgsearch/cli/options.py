@@ -222,22 +222,22 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
-OPPOSITES = "--no-json, and so on, undoes --json where a variable or a configuration file says so."
+OPPOSITES = "A --no- form, such as --no-json, overrides a variable or a configuration file."
 
 
 _positive = click.IntRange(min=1)
 _share = click.FloatRange(min=0, min_open=True, max=1)
 
-apply_option = switch("--apply", help="Make the index anew as recommended, and keep it so.")
+apply_option = switch("--apply", help="Rebuild the index as recommended, and keep that setting.")
 collection_option = option(
     "-c",
     "--collection",
     type=Place(path_type=Path, file_okay=False),
     help="The collection: a directory, or milvus://HOST:PORT/NAME.  [default: the nearest "
-    ".imgsearch from here upwards]",
+    ".imgsearch in this folder or above]",
 )
 combine_option = switch(
-    "--combine", help="Search once, for what is like all images: the mean of their embeddings."
+    "--combine", help="Search once for all images together, by the mean of their embeddings."
 )
 crop_option = option(
     "--crop",
@@ -246,36 +246,40 @@ crop_option = option(
     help="Search for a part of each image: left, top, right and bottom in pixels of the upright "
     "image, or, if none is more than 1, as fractions of its width and height.",
 )
-csv_option = switch("--csv", "as_csv", help="Print CSV, a hit a row.")
+csv_option = switch("--csv", "as_csv", help="Print CSV, one hit per row.")
 copies_delete_option = switch(
-    "--delete", help="Delete all images of each group but the one to be kept, once you confirm."
+    "--delete", help="Delete every image of a group except the one to keep, after confirmation."
 )
 copies_html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page to look through.",
+    help="Write an HTML page to review the groups.",
 )
 copies_link_option = switch(
-    "--link", help="Replace them by hard links to the one to be kept, once you confirm."
+    "--link", help="Replace the copies with hard links to the one to keep, after confirmation."
 )
 copies_similarity_option = option(
     "--min-similarity",
     type=click.FloatRange(min=-1, max=1),
     metavar="S",
     default=0.75,
-    help="Compare the pixels of images that are as similar; lower finds more, and takes longer.",
+    help="Compare the pixels of images at least this similar; lower finds more but is slower.",
 )
-copies_yes_option = switch("--yes", help="Take --delete or --link as confirmed.")
+copies_yes_option = switch("--yes", help="Do not ask for confirmation of --delete or --link.")
 depth_option = option(
-    "-k", type=_positive, metavar="N", default=10, help="Hits that P@k and recall@k look at."
+    "-k",
+    type=_positive,
+    metavar="N",
+    default=10,
+    help="Hits per query that P@k and recall@k count.",
 )
 device_option = option(
     "--device",
     type=click.Choice(DEVICES),
     default="auto",
-    help="Where the model runs; auto takes a GPU for indexing if there is one.",
+    help="Where the model runs; auto uses a GPU for indexing if there is one.",
 )
-exact_option = switch("--exact", help="Compare with every image.")
+exact_option = switch("--exact", help="Compare the query with every image.")
 exclude_option = option(
     "--exclude",
     multiple=True,
@@ -286,38 +290,38 @@ include_option = option(
     "--include",
     multiple=True,
     metavar="PATTERN",
-    help="Drop a PATTERN of --exclude, or one in force by default, as `imgsearch info` shows it.",
+    help="Drop a PATTERN of --exclude or of the defaults; `imgsearch info` lists them.",
 )
 rehash_option = switch(
-    "--rehash", help="Read every file again, even if its size and times are as they were."
+    "--rehash", help="Read every file again, even if its size and times have not changed."
 )
 exclude_self_option = switch(
-    "--exclude-self", help="Leave the images that are searched for out of the answer (the default)."
+    "--exclude-self", help="Leave the query image itself out of the hits (the default)."
 )
 gpus_option = option(
     "--gpus",
     type=click.FloatRange(min=0),
     metavar="N",
     default=0.0,
-    help="GPUs of each worker of --ray, such as 0.25 for a quarter of one; 0 for the CPU.",
+    help="GPUs per worker of --ray: 0.25 is a quarter of one, 0 the CPU.",
 )
 html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page with thumbnails to this file instead.",
+    help="Write an HTML page with thumbnails instead of printing.",
 )
 include_self_option = switch(
     "--include-self",
-    help="Show images of the collection that are searched for among their own hits, too.",
+    help="Keep the query image itself among the hits.",
 )
 json_option = switch("--json", "as_json", help="Print JSON.")
-k_option = option("-k", type=_positive, metavar="N", default=10, help="How many images to show.")
+k_option = option("-k", type=_positive, metavar="N", default=10, help="Number of hits per query.")
 max_pixels_option = option(
     "--max-pixels",
     type=_positive,
     metavar="N",
     default=MAX_PIXELS,
-    help="Refuse images of more pixels.",
+    help="Refuse images with more pixels than this.",
 )
 min_similarity_option = option(
     "--min-similarity",
@@ -328,85 +332,83 @@ min_similarity_option = option(
 model_option = option(
     "--model",
     type=click.Choice(list(MODELS)),
-    help=f"The network, when the collection is made.  [default: {DEFAULT_MODEL}]",
+    help=f"The network of a new collection.  [default: {DEFAULT_MODEL}]",
 )
 moved_option = option(
     "--moved",
     nargs=2,
     type=click.Path(),
     metavar="OLD NEW",
-    help="Say that a folder was moved, instead of giving a PATH; nothing is embedded again.",
+    help="Instead of a PATH: record that a folder has moved, without embedding again.",
 )
 nlist_option = option(
     "--nlist",
     type=_positive,
     metavar="N",
-    help="Centroids of the index.  [default: by the number of images, none below 256]",
+    help="Number of centroids.  [default: chosen by the number of images; no index below 256]",
 )
 storage_option = option(
     "--storage",
     type=click.Choice(STORAGES),
-    help="What the index holds: embeddings, or a byte for each value PCA leaves.  [default: flat]",
+    help="Index embeddings as they are, or reduced by PCA to a byte per value.  [default: flat]",
 )
 pca_option = option(
     "--pca",
     type=_positive,
     metavar="DIM",
-    help="Values that PCA leaves of an embedding, in a compact index.  [default: 256]",
+    help="Dimensions that PCA keeps in a compact index.  [default: 256]",
 )
 nlists_option = option(
     "--nlist",
     multiple=True,
     type=_positive,
     metavar="N",
-    help="Centroids to try; may be given several times.  [default: five, about the usual number]",
+    help="Number of centroids to try; repeatable.  [default: five numbers around the usual one]",
 )
 nprobe_option = option(
     "--nprobe",
     type=_positive,
     metavar="N",
-    help="Inverted lists to scan.  [default: what keeps the recall]",
+    help="Number of inverted lists to scan.  [default: as many as the recall needs]",
 )
 nprobes_option = option(
     "--nprobe",
     multiple=True,
     type=_positive,
     metavar="N",
-    help="Lists to scan; may be given several times.  [default: 1, 2, 3, 4, 6 and so on]",
+    help="Number of lists to scan; repeatable.  [default: 1, 2, 3, 4, 6 and so on]",
 )
-null_option = switch("-0", "--null", help="Print paths only, each with a NUL behind it.")
-paths_option = switch("--paths", help="Print paths only, one a line.")
+null_option = switch("-0", "--null", help="Print paths only, NUL-terminated.")
+paths_option = switch("--paths", help="Print paths only, one per line.")
 plot_option = option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw it to this file, .png or .svg; to both if the name ends with neither.",
+    help="Draw the plot to this file, .png or .svg; without a suffix, to both.",
 )
 promise_option = option(
     "--recall",
     type=_share,
     metavar="R",
-    help="Recall@10 against exact search that queries are to keep.  [default: 0.95]",
+    help="Recall@10 that queries must reach, measured against exact search.  [default: 0.95]",
 )
-prune_option = switch(
-    "--prune", help="Drop the images whose files are gone, however many these are."
-)
+prune_option = switch("--prune", help="Drop images whose files are gone, no matter how many.")
 queries_option = option(
     "--queries",
     type=_positive,
     metavar="N",
     default=1_000,
-    help="Images that are held out to be queries, at most a fifth of all.",
+    help="Images held out as queries; at most a fifth of all.",
 )
 recall_option = option(
     "--recall",
     type=_share,
     metavar="R",
-    help="Recall@10 against exact search to keep.  [default: what the collection promises]",
+    help="Recall@10 to reach, against exact search.  [default: what the collection promises]",
 )
 ray_option = option(
     "--ray",
     metavar="ADDRESS",
-    help="Embed on a Ray cluster: local for one of this machine, auto, or HOST:PORT of its head.",
+    help="Embed on a Ray cluster: local (this machine), auto, or HOST:PORT of the head node.",
 )
 repair_option = switch("--repair", help="Repair what is damaged.")
 sample_option = option(
@@ -414,16 +416,16 @@ sample_option = option(
     type=click.IntRange(min=0),
     metavar="N",
     default=20,
-    help="Images that are embedded again and compared.",
+    help="Number of images to embed again and compare.",
 )
 settings_option = switch(
-    "--settings", help="Show the value of each option of each command, and where it comes from."
+    "--settings", help="Show the value of every option of every command, and where it comes from."
 )
 staging_option = option(
     "--staging",
     metavar="URL",
-    help="Where what is embedded by --ray waits to be committed: a folder, or a URL like "
-    "s3://bucket/folder, that all machines reach.  [default: in the collection]",
+    help="Where embeddings made by --ray wait to be committed: a folder or a URL such as "
+    "s3://bucket/folder that all machines can reach.  [default: in the collection]",
 )
 strict_option = switch("--strict", help="Exit with 3 if any file failed.")
 time_limit_option = option(
@@ -431,12 +433,12 @@ time_limit_option = option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="S",
     default=60.0,
-    help="Seconds that a file may take before it is given up.",
+    help="Maximum seconds to spend on one file.",
 )
 to_option = option(
     "--to",
     metavar="milvus://HOST:PORT/NAME",
-    help="Where to: a collection in Milvus, or milvus:FILE.db for Milvus Lite.",
+    help="The destination in Milvus, or milvus:FILE.db for Milvus Lite.",
 )
 trust_model_option = switch(
     "--trust-model",
@@ -447,15 +449,15 @@ unlike_option = option(
     multiple=True,
     type=click.Path(),
     metavar="IMAGE",
-    help="Search away from this image, half as strongly; may be given several times.",
+    help="Search away from this image, with half the weight; repeatable.",
 )
-verify_option = switch("--verify", help="Compare what is there, and change nothing.")
+verify_option = switch("--verify", help="Compare the two collections, and change nothing.")
 weights_option = option(
     "--weights",
-    help="Weights, when the collection is made: a name of torchvision's, or a state-dict file.",
+    help="The weights of a new collection: a name from torchvision, or a state-dict file.",
 )
 workers_option = option(
-    "--workers", type=_positive, metavar="N", help="Worker processes.  [default: one a core]"
+    "--workers", type=_positive, metavar="N", help="Worker processes.  [default: one per core]"
 )
 
 
@@ -471,26 +473,24 @@ def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) ->
     )
 
 
-_positive = click.IntRange(min=1)
-
 allow_host_option = option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="Answer requests for this host, too, as a reverse proxy passes them on; repeatable.",
+    help="Also answer requests for this host, as a reverse proxy forwards them; repeatable.",
 )
 host_option = option(
-    "--host", default="127.0.0.1", help="Address or name to listen at; 0.0.0.0 for all addresses."
+    "--host", default="127.0.0.1", help="Address or name to listen on; 0.0.0.0 for all addresses."
 )
 insecure_option = switch(
-    "--insecure", help="Ask for no token, even if others can reach the server."
+    "--insecure", help="Do not ask for a token, even if others can reach the server."
 )
 max_upload_option = option(
     "--max-upload",
     type=_positive,
     metavar="MB",
     default=64,
-    help="Refuse uploads of more megabytes.",
+    help="Refuse uploads larger than this, in megabytes.",
 )
 open_option = switch("--open", help="Open the page in a browser.")
 port_option = option(
@@ -498,24 +498,24 @@ port_option = option(
     type=click.IntRange(0, 65535),
     metavar="N",
     default=8765,
-    help="Port to listen at; 0 for any that is free.",
+    help="Port to listen on; 0 for any free port.",
 )
 thumbnails_option = option(
     "--thumbnails",
     type=_positive,
     metavar="MB",
     default=1_000,
-    help="Keep up to so many megabytes of thumbnails in your cache folder.",
+    help="Maximum megabytes of thumbnails to keep in your cache folder.",
 )
 token_option = option(
     "--token",
-    help="Require this token, of at least 8 characters; auto makes one up and shows it. Better "
-    "given as IMGSEARCH_TOKEN, which others do not see.",
+    help="Require this token, of at least 8 characters; auto generates and prints one. Prefer "
+    "the variable IMGSEARCH_TOKEN, which other users cannot see.",
 )
 upload_pixels_option = option(
     "--max-pixels",
     type=_positive,
     metavar="N",
     default=100_000_000,
-    help="Refuse uploads of more pixels.",
+    help="Refuse uploads with more pixels than this.",
 )

@@ -49,8 +49,8 @@ def serve(
 ) -> None:
     """Serve a page to look through the collection and to search it, and a REST API.
 
-    It is for this machine only, unless --host or --allow-host says otherwise, which needs a
-    --token. The API is described at /openapi.json. Ctrl-C ends it, with exit code 0.
+    Only this machine can reach it, unless --host or --allow-host says otherwise, which needs a
+    --token. The API is described at /openapi.json. Ctrl-C stops the server, with exit code 0.
     """
     try:
         from imgsearch.web.options import ServerOptions

@@ -60,8 +60,8 @@ def tune(
 ) -> None:
     """Build the index with several nlist, and measure recall, distance and time against nprobe.
 
-    Images held out of training are the queries. The collection stays as it is, but for --apply. On
-    Ctrl-C, what was measured by then is shown.
+    Images held out of training are the queries. The collection stays as it is unless --apply is
+    given. Ctrl-C ends early, and shows what was measured so far.
     """
     from imgsearch.evaluation.tune import apply as apply_sweep
     from imgsearch.evaluation.tune import tune

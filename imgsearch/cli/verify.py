@@ -45,9 +45,9 @@ def verify(
 ) -> None:
     """Check that every file of the collection is as it was written.
 
-    Its index has to cover its images, and a sample of these is embedded again. Files that are not
-    what was indexed any more are named, and are no damage. Exit codes: 0 the collection is sound, 8
-    it was repaired, 4 it is damaged.
+    The index must cover the images, and a sample of these is embedded again. Image files that have
+    changed since they were indexed are named, but are not damage. Exit codes: 0 the collection is
+    sound, 8 it was repaired, 4 it is damaged.
     """
     from imgsearch.maintenance.verify import verify
 
@@ -64,7 +64,9 @@ def verify(
     text = _as_text(report)
     click.echo(_as_json(str(directory.absolute()), report) if as_json else text)
     if report.left:
-        remedy = "restore it from a copy" if repair else "`imgsearch verify --repair` may mend it"
+        remedy = (
+            "restore it from a backup" if repair else "`imgsearch verify --repair` may repair it"
+        )
         raise DamagedError(f"{directory.absolute()} is damaged; {remedy}")
     if report.damages:
         ctx.exit(REPAIRED)

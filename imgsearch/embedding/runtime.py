@@ -25,7 +25,7 @@ from imgsearch.embedding.onnx.session import SessionError, open_session
 from imgsearch.embedding.onnx.trusted import TRUSTED_BYTES, check_no_files
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import (
-    MEND,
+    REPAIR_IT,
     DamagedError,
     ModelError,
     StorageError,
@@ -117,13 +117,13 @@ class OnnxRuntime:
             else:
                 found = check_model(serialised)
         except MalformedError as error:
-            raise DamagedError(f"{model} is no ONNX model, or is cut off; {MEND}") from error
+            raise DamagedError(f"{model} is no ONNX model, or is cut off; {REPAIR_IT}") from error
         except ForeignError as error:
             raise _refusal(model, str(error), trusted=trusted) from error
         if shapes not in (None, found):
             raise DamagedError(
                 f"{model} maps {_in_words(found)}, and by the catalog it should map "
-                f"{_in_words(shapes)}; {MEND}"
+                f"{_in_words(shapes)}; {REPAIR_IT}"
             )
         self.input_size, self.dim = found.input_size, found.dim
         try:
@@ -131,7 +131,7 @@ class OnnxRuntime:
         except SessionError as error:
             if trusted:
                 raise ModelError(f"{model} cannot be loaded: {error}") from error
-            raise DamagedError(f"{model} is no ONNX model, or is cut off; {MEND}") from error
+            raise DamagedError(f"{model} is no ONNX model, or is cut off; {REPAIR_IT}") from error
         if trusted:
             self.embed(np.zeros((1, self.input_size, self.input_size, 3), np.uint8))
 
@@ -197,7 +197,7 @@ def _read(model: Path, most: int) -> bytes:
     try:
         return read_limited(model, most)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {MEND}") from error
+        raise DamagedError(f"{model} cannot be read ({reason_of(error)}); {REPAIR_IT}") from error
     except OSError as error:
         raise StorageError(f"cannot read {model}: {reason_of(error)}") from error
 

@@ -180,7 +180,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         yield from ((reader.line_num, row) for row in reader if row)
     except csv.Error as error:
         raise InputError(
-            f"{path}, line {reader.line_num}: is no CSV: {error}; mend the line"
+            f"{path}, line {reader.line_num}: is not valid CSV: {error}; correct the line"
         ) from error
 
 

@@ -120,8 +120,8 @@ def changed_patterns(
 
     Args:
         kept: those that were kept up to now.
-        exclude: patterns to be left out in addition; a default one is in force again.
-        include: patterns to be in force no more.
+        exclude: patterns to add; a default pattern that was dropped applies again.
+        include: patterns to drop, whether given before or default.
 
     Raises:
         SettingError: a pattern is empty, or one to be let in is not in force.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 
 __all__ = [
     "check_folder",
@@ -190,4 +190,4 @@ def _check_holes(path: Path, descriptor: int) -> None:
 
 
 def _damaged(path: Path, reason: str) -> DamagedError:
-    return DamagedError(f"{path} {reason}; {MEND}")
+    return DamagedError(f"{path} {reason}; {REPAIR_IT}")

@@ -38,15 +38,15 @@ class Tops:
 def change_exclusions(
     catalog: CatalogWriter, exclude: Sequence[str], include: Sequence[str]
 ) -> int:
-    """Change which files a collection leaves out; return how many images leave it for that.
+    """Change which files a collection leaves out; return how many images that removes.
 
     Args:
         catalog: of the collection, which is being written to.
-        exclude: patterns to be in force from now on.
-        include: patterns to be in force no more.
+        exclude: patterns to leave out from now on.
+        include: patterns to drop.
 
     Raises:
-        SettingError: a pattern is empty, or one to be let in is not in force.
+        SettingError: a pattern is empty, or one to drop is not in force.
     """
     settings = catalog.snapshot().settings
     kept = settings.exclude, settings.include

@@ -17,7 +17,7 @@ from imgsearch.ann.kmeans import train, training_size
 from imgsearch.ann.promise import curve
 from imgsearch.ann.recall import Filed, K, cross_validate, hold_out, meet_strangers
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.indexing.engine import assign_here
 from imgsearch.querying.segments import (
     SEGMENT_BYTES,
@@ -135,7 +135,7 @@ def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
         places = rows[first:last] - start
         ids[first:last], vectors[first:last] = block_ids[places], block[places]
         if not np.isfinite(vectors[first:last]).all():
-            raise DamagedError(f"an embedding in {view.folder} is not a number; {MEND}")
+            raise DamagedError(f"an embedding in {view.folder} is not a number; {REPAIR_IT}")
         start += len(block_ids)
     return ids, vectors
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Ids
-from imgsearch.errors import MEND, DamagedError, ImgsearchError, StorageError, reason_of
+from imgsearch.errors import REPAIR_IT, DamagedError, ImgsearchError, StorageError, reason_of
 from imgsearch.files.opening import is_there
 from imgsearch.maintenance.damage import Damage, Oddity, Part
 from imgsearch.querying.segments import open_segment
@@ -238,7 +238,7 @@ class Checker:
         return None
 
     def _uncovered(self, segment: Segment, index: InvertedFile, removed: Ids) -> str | None:
-        """Return how a segment differs from what it is to cover, None if it does not."""
+        """Return how a segment differs from the images it should cover; None if it does not."""
         ids = np.sort(np.concatenate([np.empty(0, np.int64), *index.list_ids()]))
         images = np.array(self.catalog.image_ids(segment.first_id, segment.last_id), np.int64)
         if (np.diff(ids) == 0).any():
@@ -290,7 +290,7 @@ def _altered(path: Path, sha256: bytes, most: int | None) -> str | None:
 
 def _reason(error: DamagedError, path: Path) -> str:
     """Return what an error says of a file, without its path and the remedy."""
-    text = str(error).removesuffix(f"; {MEND}").removeprefix(f"{path} ")
+    text = str(error).removesuffix(f"; {REPAIR_IT}").removeprefix(f"{path} ")
     return text.removeprefix(f"{path.parent}{os.sep}")
 
 

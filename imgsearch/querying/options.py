@@ -285,7 +285,7 @@ def pixels_of_query(
 
     Raises:
         ImageError: the image cannot be read, or has no such part.
-        InputError: it is no query.
+        InputError: it is not a valid query.
     """
     if isinstance(query, str | os.PathLike):
         return pixels_from(os.fsdecode(located(query)), input_size, crop, limits)
@@ -297,16 +297,16 @@ def pixels_of_query(
         return _pixels_of(query, input_size, crop)
     if not _is_array(query) and not isinstance(query, list | tuple):
         raise InputError(
-            f"a {type(query).__name__} is no query; give the path of an image, its content as "
-            "bytes, a Pillow image, an array of pixels or an embedding"
+            f"a {type(query).__name__} is not a valid query; give the path of an image, "
+            "its content as bytes, a Pillow image, an array of pixels or an embedding"
         )
     array = as_array(query)
     if array.ndim in (2, 3) and not (array.ndim == 2 and array.shape[0] == 1):
         return _pixels_of(_image_of(array), input_size, crop)
     if array.ndim not in (1, 2):
         raise InputError(
-            f"a {array.dtype} array of the shape {list(array.shape)} is no query; give one "
-            "embedding, or pixels as uint8 [h, w, 3]"
+            f"a {array.dtype} array of the shape {list(array.shape)} is not a valid query; "
+            "give one embedding, or pixels as uint8 [h, w, 3]"
         )
     if crop is not None:
         raise InputError("an embedding cannot be cropped; give the image itself")

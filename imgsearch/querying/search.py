@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
-from imgsearch.errors import MEND, InputError, NoCollectionError
+from imgsearch.errors import REPAIR_IT, InputError, NoCollectionError
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
@@ -154,7 +154,7 @@ class Searcher:
             paths = self._catalog.paths(ids)
             if len(paths) < len(ids):
                 raise OutdatedError(
-                    f"{self._layout.catalog} lacks images whose embeddings are there; {MEND}"
+                    f"{self._layout.catalog} lacks images whose embeddings are there; {REPAIR_IT}"
                 )
             return answers_of(found.hits, found.searches, paths)
 
@@ -191,7 +191,9 @@ class Searcher:
         by_path = any(not isinstance(image, int) for images in named for image in images)
         if by_path and view is not self.view():
             # An image to be left out may have had another id in this view.
-            raise OutdatedError(f"{self._layout.catalog} names other images than before; {MEND}")
+            raise OutdatedError(
+                f"{self._layout.catalog} names other images than before; {REPAIR_IT}"
+            )
         return search(view, embeddings, options, without)
 
     def _model_path(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.storage.files import check_room, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Segment
@@ -57,9 +57,9 @@ def open_segment(
     index = _kind(compact=compact).open(path, device=device)
     size = path.stat().st_size
     if size != segment.size:  # Faiss does not miss a few bytes at its end
-        raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {MEND}")
+        raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {REPAIR_IT}")
     if not index.count == index.filed == segment.count:
-        raise DamagedError(f"{path} does not hold {segment.count:,} images; {MEND}")
+        raise DamagedError(f"{path} does not hold {segment.count:,} images; {REPAIR_IT}")
     return index
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.reading import Reader, patterns_of, wrong_number
 from imgsearch.storage.records import (
@@ -67,7 +67,7 @@ class Catalog(Reader):
         with self._database.transaction("DEFERRED"):
             model, shards, segments, removed, ivf, curve, settings = map(self._rows, _SNAPSHOT)
         if not model or not settings:
-            raise DamagedError(f"{self._database.path} names no model; {MEND}")
+            raise DamagedError(f"{self._database.path} names no model; {REPAIR_IT}")
         snapshot = Snapshot(
             self._made(ModelRecord, model)[0],
             tuple(self._made(Shard, shards)),
@@ -102,7 +102,7 @@ class Catalog(Reader):
             id_,
         )
         if not shards:
-            raise DamagedError(f"{self._database.path} names no shard of image {id_}; {MEND}")
+            raise DamagedError(f"{self._database.path} names no shard of image {id_}; {REPAIR_IT}")
         return shards[0]
 
     def roots(self) -> list[Root]:

@@ -17,7 +17,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgsearch.errors import MEND, BusyError, DamagedError, ImgsearchError, InputError, StorageError
+from imgsearch.errors import (
+    REPAIR_IT,
+    BusyError,
+    DamagedError,
+    ImgsearchError,
+    InputError,
+    StorageError,
+)
 from imgsearch.storage.journals import check_beside, check_header
 
 __all__ = ["Database"]
@@ -102,7 +109,7 @@ class Database:
             self._identity = identity
         except FileNotFoundError as error:
             if not missing_ok:
-                raise DamagedError(f"{self.path} is missing; {MEND}") from error
+                raise DamagedError(f"{self.path} is missing; {REPAIR_IT}") from error
         except OSError as error:
             raise StorageError(f"cannot read or write {self.path}: {error.strerror}") from error
 
@@ -257,7 +264,7 @@ class Database:
                 raise KeyboardInterrupt from error
             raise _translate(error, self.path) from error
         except UnicodeDecodeError as error:  # in SQLite's own message, of a damaged name
-            raise DamagedError(f"{self.path} is damaged; {MEND}") from error
+            raise DamagedError(f"{self.path} is damaged; {REPAIR_IT}") from error
 
 
 class _KilledError(StorageError):
@@ -314,4 +321,4 @@ def _translate(error: sqlite3.Error, path: Path) -> ImgsearchError:
         sqlite3.SQLITE_READONLY,
     ):
         return StorageError(f"cannot read or write {path}: {error}")
-    return DamagedError(f"{path} is damaged ({error}); {MEND}")
+    return DamagedError(f"{path} is damaged ({error}); {REPAIR_IT}")

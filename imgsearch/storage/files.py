@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imgsearch.errors import MEND, BusyError, DamagedError, StorageError, reason_of
+from imgsearch.errors import REPAIR_IT, BusyError, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import check_regular, open_regular, opened_folder, read_limited
 
 __all__ = [
@@ -222,7 +222,7 @@ def check_sha256(path: Path, sha256: bytes) -> None:
         StorageError: it cannot be read.
     """
     if sha256_of(path) != sha256:
-        raise DamagedError(f"{path} is not what was written; {MEND}")
+        raise DamagedError(f"{path} is not what was written; {REPAIR_IT}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import check_regular, open_regular
 
 __all__ = ["BESIDE", "check_beside", "check_header"]
@@ -45,7 +45,7 @@ def check_beside(path: Path) -> None:
         for suffix in BESIDE[1:]:
             if os.path.lexists(f"{path}{suffix}"):
                 raise DamagedError(
-                    f"{path}{suffix} is not of imgsearch, but SQLite heeds it; {MEND}"
+                    f"{path}{suffix} is not of imgsearch, but SQLite heeds it; {REPAIR_IT}"
                 )
         if status is not None:
             _check_journal(Path(f"{path}-journal"), status)
@@ -71,7 +71,7 @@ def check_header(path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot read or write {path}: {reason_of(error)}") from error
     if _is_foreign(head):
-        raise DamagedError(f"{path} is damaged (it asks for a write-ahead log); {MEND}")
+        raise DamagedError(f"{path} is damaged (it asks for a write-ahead log); {REPAIR_IT}")
 
 
 def _check_journal(path: Path, database: os.stat_result) -> None:
@@ -90,7 +90,7 @@ def _check_journal(path: Path, database: os.stat_result) -> None:
             elif _asks_for_wal(file, status.st_size):
                 wrong = "asks for a write-ahead log"
     if wrong is not None:
-        raise DamagedError(f"{path} {wrong}; {MEND}")
+        raise DamagedError(f"{path} {wrong}; {REPAIR_IT}")
 
 
 def _has_super_journal(file: BinaryIO, size: int) -> bool:

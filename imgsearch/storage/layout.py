@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch.errors import (
-    MEND,
+    REPAIR_IT,
     UPDATE,
     DamagedError,
     InputError,
@@ -189,7 +189,7 @@ class Layout:
                 return self.model
         except FileNotFoundError as error:
             raise missing(error) from error
-        raise DamagedError(f"{self.model} is not what was written; {MEND}")
+        raise DamagedError(f"{self.model} is not what was written; {REPAIR_IT}")
 
     def check_parts(self) -> None:
         """Check that every part that is there is a file or a folder, as it should be, and no link.
@@ -255,7 +255,7 @@ class Layout:
         except OSError as error:
             raise StorageError(f"cannot read {self.vectors}: {reason_of(error)}") from error
         if lost:
-            raise DamagedError(f"{self.manifest} is missing; {MEND}")
+            raise DamagedError(f"{self.manifest} is missing; {REPAIR_IT}")
 
     def make_folders(self) -> None:
         """Make the folders that are not there: for their owner only, or as the directory is.
@@ -293,7 +293,7 @@ class Layout:
         except (ValueError, KeyError, TypeError, RecursionError):
             version = None
         if type(version) is not int or version < 1:
-            raise DamagedError(f"{self.manifest} is damaged; {MEND}")
+            raise DamagedError(f"{self.manifest} is damaged; {REPAIR_IT}")
         if version < OLDEST:
             raise DamagedError(
                 f"{self.directory} has format version {version}, of imgsearch 0.1, this one reads "

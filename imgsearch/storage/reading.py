@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.storage.database import Database
 from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.schema import SCHEMA
@@ -106,7 +106,7 @@ class Reader:
         return os.path.join(self._joined(root, folder), self._name(name))
 
     def _damaged(self, reason: str) -> DamagedError:
-        return DamagedError(f"{self._database.path} is damaged ({reason}); {MEND}")
+        return DamagedError(f"{self._database.path} is damaged ({reason}); {REPAIR_IT}")
 
 
 def _records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:

@@ -1,4 +1,4 @@
-"""The catalog as who repairs a collection sees it."""
+"""The catalog as a repair reads and writes it."""
 
 from __future__ import annotations
 

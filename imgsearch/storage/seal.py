@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsearch.errors import MEND, DamagedError, StorageError
+from imgsearch.errors import REPAIR_IT, DamagedError, StorageError
 from imgsearch.files.opening import is_there, open_regular
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
@@ -118,11 +118,11 @@ def check_sealed(layout: Layout) -> bool:
         if sha256_of(layout.catalog).hex() == sealed.sha256:
             return True
         if not _has_gone_on(layout.catalog, sealed):
-            raise DamagedError(f"{layout.catalog} is not what its seal says; {MEND}")
+            raise DamagedError(f"{layout.catalog} is not what its seal says; {REPAIR_IT}")
     except FileNotFoundError:  # the catalog: see below; without a seal it may yet be sound
         pass
     if not _is_sound(layout.catalog):
-        raise DamagedError(f"{layout.catalog} is damaged; {MEND}")
+        raise DamagedError(f"{layout.catalog} is damaged; {REPAIR_IT}")
     return False
 
 
@@ -158,7 +158,7 @@ def read_seal(layout: Layout) -> Seal:
             return found
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise DamagedError(f"{layout.seal} is damaged; {MEND}")
+    raise DamagedError(f"{layout.seal} is damaged; {REPAIR_IT}")
 
 
 def _settle(layout: Layout) -> None:
@@ -170,7 +170,7 @@ def _settle(layout: Layout) -> None:
         return
     Database(layout.catalog).close()
     if not _is_sound(layout.catalog):
-        raise DamagedError(f"{layout.catalog} is damaged; {MEND}")
+        raise DamagedError(f"{layout.catalog} is damaged; {REPAIR_IT}")
 
 
 def _remove_beside(path: Path) -> None:

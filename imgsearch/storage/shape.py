@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 
-from imgsearch.errors import MEND, DamagedError
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 from imgsearch.storage.schema import SCHEMA
@@ -43,7 +43,9 @@ def check_shape(database: Database) -> int:
     shape = _shape(database.rows(_ROWS))
     if shape != (_shape_of(SCHEMA) if version == FORMAT_VERSION else _SHAPES.get(version)):
         path = database.path
-        raise DamagedError(f"{path} is damaged (it does not have the tables of a catalog); {MEND}")
+        raise DamagedError(
+            f"{path} is damaged (it does not have the tables of a catalog); {REPAIR_IT}"
+        )
     return version
 
 

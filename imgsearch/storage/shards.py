@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import MEND, DamagedError, StorageError, reason_of
+from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular
 from imgsearch.storage.files import check_sha256, write_atomically
 
@@ -182,4 +182,4 @@ def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.ND
         raise
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-    raise DamagedError(f"{path} does not hold {kind} {list(shape)}; {MEND}")
+    raise DamagedError(f"{path} does not hold {kind} {list(shape)}; {REPAIR_IT}")

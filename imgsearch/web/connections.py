@@ -1,4 +1,4 @@
-"""Share the connections of a server out fairly, and hang up on who wastes them.
+"""Share the server's connections fairly among clients, and close those that are wasted.
 
 docs/decisions/0013-connections.md says why this is done here.
 """

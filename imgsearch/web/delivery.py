@@ -1,4 +1,4 @@
-"""Deliver a file, or a part of it, with the means of HTTP to ask for no more than is needed."""
+"""Deliver a file or a range of it, with the HTTP headers that spare clients a second download."""
 
 from __future__ import annotations
 

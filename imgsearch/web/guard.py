@@ -1,4 +1,4 @@
-"""Let nobody in who is not meant to be: other hosts, other sites, those without the token."""
+"""Refuse requests for other hosts, from other sites and without the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slow down who guesses the token, without refusing who knows it."""
+"""Slow down clients that guess the token without refusing those that know it."""
 
 from __future__ import annotations
 

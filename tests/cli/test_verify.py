@@ -71,7 +71,7 @@ def test_damage_ends_with_4_and_names_the_file_and_the_remedy(indexed: Path, run
         f"damaged: vectors/{shard.name}: is not what was written: its SHA-256 differs\n"
     )
     assert ended.err == (
-        f"imgsearch: {indexed} is damaged; `imgsearch verify --repair` may mend it\n"
+        f"imgsearch: {indexed} is damaged; `imgsearch verify --repair` may repair it\n"
     )
 
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_repaired_ends_with_4(indexed: Path, run: Run) -> None:
     ended = run("verify", "-c", indexed, "--repair")
     assert ended.code == 4
     assert ended.out.startswith("damaged: catalog.sqlite: is not what was written")
-    assert ended.err == f"imgsearch: {indexed} is damaged; restore it from a copy\n"
+    assert ended.err == f"imgsearch: {indexed} is damaged; restore it from a backup\n"
 
 
 def test_json_tells_all_of_it(indexed: Path, run: Run) -> None:

@@ -42,7 +42,7 @@ def test_a_missing_model_is_a_damaged_collection(tmp_path: Path) -> None:
     with pytest.raises(DamagedError) as caught:
         OnnxRuntime(tmp_path / "model.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'model.onnx'} cannot be read (")
-    assert str(caught.value).endswith("or restore it from a copy")
+    assert str(caught.value).endswith("or restore it from a backup")
 
 
 @pytest.mark.parametrize("cut", ["empty", "garbage", "half"])

@@ -130,7 +130,10 @@ def test_a_path_with_two_labels_is_refused_with_both_lines(labels: Path) -> None
         ("path,label\n1.jpg,\n", "line 2: has no usable path, or no label; complete or"),
         ("path,label\n,x\n", "line 2: has no usable path, or no label"),
         ("path,label\na\0b,x\n", "line 2: has no usable path, or no label"),
-        ('path,label\n1.jpg,"x\n', "line 2: is no CSV: unexpected end of data; mend the line"),
+        (
+            'path,label\n1.jpg,"x\n',
+            "line 2: is not valid CSV: unexpected end of data; correct the line",
+        ),
         ("path,label\n", "labels no image; give each a line, or a sub-folder for its class"),
         (b"path,label\n1.jpg,x\n2.jpg,B\xe4r\n", "line 3: is not UTF-8; save the file as such"),
     ],
