@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 CONSTRAINTS := constraints.txt
 LOWEST := constraints-lowest.txt
 PARALLEL := --numprocesses logical --dist worksteal
+COVERAGE := --cov --cov-report=term
 INSTALL := --editable '.[demo,dev,bench,web]'
 
 # Real images for the tests that can use them, where this checkout has them beside it.
@@ -21,7 +22,7 @@ export PIP_CONSTRAINT = $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
+.PHONY: help venv demo test test-all test-failed test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +39,10 @@ test: $(STAMP)  ## run the fast form of every test, one worker per core (about 4
 
 test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 25 minutes)
 	@echo "Running all tests in full and measuring their coverage: about 25 minutes."
-	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
+	@$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
+
+test-failed: $(STAMP)  ## run once more, one after another, the tests that failed last
+	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
 	@echo "Running all tests, with all the harm they can do: about 90 minutes."
