@@ -137,14 +137,14 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    # Lazily, because `imgsearch --help` and the worker processes must not pay for Faiss.
+    # Import lazily: `imgsearch --help` and the worker processes must not pay for Faiss.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
 
 
 class _Cluster(ModuleType):
-    """`imgsearch.cluster`, from which `RayEngine` was imported once."""
+    """The deprecated module `imgsearch.cluster`, which used to export `RayEngine`."""
 
     def __getattr__(self, name: str) -> object:
         if name != "RayEngine":

@@ -1,4 +1,4 @@
-"""`Collection`: embeddings of images, their index and the model that made them, wherever it is."""
+"""`Collection`: image embeddings, their index and the model that made them, in any backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.locations import Location, backend_of
 from imgsearch.storage.records import Entry, ModelRecord
 
-if TYPE_CHECKING:  # what no query should wait for is imported where it is called
+if TYPE_CHECKING:  # imported where they are used, so that no query waits for them
     from imgsearch.evaluation.evaluate import Evaluation
     from imgsearch.indexing.options import IndexKeywords, IndexOptions
     from imgsearch.indexing.report import IndexReport
@@ -45,18 +45,18 @@ Queries: TypeAlias = Sequence[Query] | Vectors
 
 
 class AnyEntries(Protocol):
-    """What a collection knows of each image; see `imgsearch.querying.entries.Entries`."""
+    """The entries of a collection, one per image; see `imgsearch.querying.entries.Entries`."""
 
     def get(self, id_: int) -> Entry:
-        """Return what is known of an image."""
+        """Return the entry of an image."""
         ...
 
     def find(self, ids: Sequence[int]) -> dict[int, Entry]:
-        """Return what is known of those images that are there."""
+        """Return the entries of those images that exist."""
         ...
 
     def after(self, id_: int, limit: int) -> list[Entry]:
-        """Return up to `limit` images, ordered by id, those after one."""
+        """Return the entries of up to `limit` images with ids above `id_`, ordered by id."""
         ...
 
     def embeddings(self, ids: Sequence[int]) -> Vectors:
@@ -64,24 +64,25 @@ class AnyEntries(Protocol):
         ...
 
     def are_changing(self) -> bool:
-        """Tell whether a writer is known to be at work on the collection."""
+        """Tell whether a process is known to be writing to the collection."""
         ...
 
 
 class Collection(ABC):
     """A collection of images, opened for indexing and querying.
 
-    Any number of threads may query it, also while one indexes; what is committed is found by the
-    next query. A context manager. `entries` has what is known of each image.
+    Any number of threads may query it, even while another one indexes; the next query sees
+    whatever has been committed. It is a context manager. `entries` holds the facts about each
+    image.
 
-    A backend is a subclass that implements what is abstract, and a line in
+    A backend is a subclass that implements the abstract methods, and a line in
     `imgsearch.storage.locations.BACKENDS`.
     """
 
     entries: AnyEntries
 
     def __init__(self, model: ModelRecord, device: str, *, trust_model: bool) -> None:
-        """Use `create` or `open`."""
+        """Initialise the collection; call `create` or `open` instead."""
         self._model = model
         self._device = device
         self._trust_model = trust_model
@@ -96,7 +97,7 @@ class Collection(ABC):
         device: str = "auto",
         progress: bool = False,
     ) -> Collection:
-        """Make an empty collection and open it.
+        """Create an empty collection and open it.
 
         Args:
             location: A directory that is empty or does not exist yet, or a URL, as for `open`.
@@ -104,10 +105,10 @@ class Collection(ABC):
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.
-            progress: Show a download of weights on stderr.
+            progress: Whether to show the download of the weights on stderr.
 
         Raises:
-            ImgsearchError: see `imgsearch.indexing.create.create`.
+            ImgsearchError: See `imgsearch.indexing.create.create`.
         """
         kind = _kind_of(location)
         kind._create(location, model=model, weights=weights, progress=progress)
@@ -124,21 +125,22 @@ class Collection(ABC):
     ) -> Collection:
         """Open the collection at a location.
 
-        One of an older format is read as it is, and brought up to date by `index` and `remove`.
+        A collection of an older format is read as it is; `index` and `remove` migrate it.
 
         Args:
-            location: The collection's directory; or for one in Milvus, `milvus://HOST:PORT/NAME` or
-                `milvus:FILE.db`.
-            device: Where models run: "cpu", "cuda" or "mps"; "auto" indexes on the best that there
-                is and embeds single queries on the CPU.
+            location: The collection's directory, or for a collection in Milvus,
+                `milvus://HOST:PORT/NAME` or `milvus:FILE.db`.
+            device: The device that models run on: "cpu", "cuda" or "mps"; "auto" indexes on the
+                best device available and embeds single queries on the CPU.
             threads: Number of threads that embed one query on the CPU; 0 for one per core.
-            trust_model: Run even a model that imgsearch did not export (docs/security.md).
+            trust_model: Whether to run even a model that imgsearch did not export
+                (docs/security.md).
 
         Raises:
-            NoCollectionError: there is none.
-            DamagedError: it is damaged, or of another format version.
-            SettingError: the URL is malformed.
-            PackageError: it takes a package that is not installed.
+            NoCollectionError: If there is no collection at the location.
+            DamagedError: If the collection is damaged, or of another format version.
+            SettingError: If the URL is malformed.
+            PackageError: If a package that the backend needs is not installed.
         """
         return _kind_of(location)._open(
             location, device=device, threads=threads, trust_model=trust_model
@@ -151,11 +153,11 @@ class Collection(ABC):
 
     @classmethod
     def discard(cls, location: Location) -> bool:
-        """Remove a collection that never had an image; tell whether it is gone.
+        """Remove a collection that never had an image, and tell whether it was removed.
 
         Raises:
-            BusyError: another process is writing to it.
-            StorageError: it cannot be removed.
+            BusyError: If another process is writing to the collection.
+            StorageError: If the collection cannot be removed.
         """
         return _kind_of(location)._discard(location)
 
@@ -172,41 +174,44 @@ class Collection(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close it; no other method may be called then."""
+        """Close the collection; no other method may be called afterwards."""
 
     def index(self, paths: Paths = (), **options: Unpack[IndexKeywords]) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
-        Only contents whose digest is new are embedded, and what is gone leaves the answers.
+        Only files whose digest is new are embedded, and missing files drop out of the answers.
 
         Args:
-            paths: Files, folders or URLs, which become roots; none for those that there are.
-            options: Keywords, which `imgsearch.indexing.options.IndexOptions` documents.
+            paths: Files, folders or URLs, which become roots; none for the existing roots.
+            options: Keywords, documented in `imgsearch.indexing.options.IndexOptions`.
 
         Raises:
-            InputError: a path does not exist, or does not hold what has moved.
-            GoneError: images were kept whose drive may be unplugged; it has the report.
-            SettingError: there is nothing to index, or an option makes no sense.
-            DamagedError: a file of the collection is missing or damaged.
-            BusyError: another process is indexing.
-            StorageError: the disk is full, or cannot be written.
-            ModelError: the model or its device cannot be had.
+            InputError: If a path does not exist, or does not hold the images that have moved.
+            GoneError: If images were kept because their drive may be unplugged. The exception
+                has the report.
+            SettingError: If there is nothing to index, or an option makes no sense.
+            DamagedError: If a file of the collection is missing or damaged.
+            BusyError: If another process is indexing.
+            StorageError: If the disk is full, or cannot be written.
+            ModelError: If the model or its device is unavailable.
         """
         from imgsearch.indexing.options import IndexOptions
 
         return self._index(paths_of(paths), IndexOptions.of(**options))
 
     def remove(self, paths: Paths) -> int:
-        """Take images out until `index` is given the same name; return how many. Files stay.
+        """Remove images from the collection, but not their files, and return how many.
+
+        They stay out until `index` is given the same name.
 
         Args:
-            paths: One or several: a file, a folder with all that is in it, now or later, or a
-                pattern as of `fnmatch`, whose `*` stands for `/`, too.
+            paths: One or several of: a file; a folder with everything in it, now or later; an
+                `fnmatch` pattern, whose `*` also matches `/`.
 
         Raises:
-            InputError: the collection has nothing at one of the paths; nothing was taken out.
-            BusyError: another process is writing to the collection.
-            StorageError: the disk is full, or cannot be written.
+            InputError: If the collection has nothing at one of the paths; nothing was removed.
+            BusyError: If another process is writing to the collection.
+            StorageError: If the disk is full, or cannot be written.
         """
         return self._remove(paths_of(paths))
 
@@ -214,19 +219,19 @@ class Collection(ABC):
         """Return the `k` most similar images, best first.
 
         Args:
-            query: the path of an image, its content as bytes or as an open file, a Pillow image,
-                its pixels (whole from 0 to 255, or floats from 0 to 1, `[h, w]` or `[h, w, 3]`), or
-                an embedding (`[dim]`, which is L2-normalised), the last two as an array of NumPy, a
-                tensor of torch or lists.
-            options: keywords: those of `SearchOptions` in `imgsearch.querying.options`, `k=10`
-                first of all.
+            query: The path of an image, its content as bytes or an open file, a Pillow image,
+                its pixels (integers from 0 to 255 or floats from 0 to 1, `[h, w]` or
+                `[h, w, 3]`), or an embedding (`[dim]`, which is L2-normalised). Pixels and
+                embeddings may be NumPy arrays, torch tensors or lists.
+            options: Keywords, above all `k=10`; see `SearchOptions` in
+                `imgsearch.querying.options`.
 
         Raises:
-            ImageError: the image cannot be read.
-            InputError: it is nothing of the above.
-            SettingError: an option makes no sense, or more than one of recall, nprobe and exact
-                is given.
-            DamagedError: a file of the collection is missing or damaged.
+            ImageError: If the image cannot be read.
+            InputError: If the query is none of the above.
+            SettingError: If an option makes no sense, or more than one of recall, nprobe and
+                exact is given.
+            DamagedError: If a file of the collection is missing or damaged.
         """
         return list(self.answer([query], **options)[0].hits)
 
@@ -246,10 +251,15 @@ class Collection(ABC):
         """Answer several queries at once; see `query`.
 
         Args:
-            queries: a list of what `query` takes, or embeddings as one array `[n, dim]`.
-            arrays: return arrays `[n, k]` without looking paths up; `k` is at most the number of
-                images, and `min_similarity` is left to a comparison with `similarities`.
-            options: as for `query`.
+            queries: A list of queries as `query` takes them, or embeddings as one array
+                `[n, dim]`.
+            arrays: Whether to return arrays `[n, k]` without looking up paths. `k` is then at
+                most the number of images, and `min_similarity` is not allowed: compare
+                `similarities` instead.
+            options: As for `query`.
+
+        Raises:
+            SettingError: If `min_similarity` is given with `arrays`; otherwise see `query`.
         """
         if not arrays:
             return [list(answer.hits) for answer in self.answer(queries, **options)]
@@ -262,8 +272,8 @@ class Collection(ABC):
         """Answer several queries at once, and tell how each was searched; see `query`.
 
         Args:
-            queries: as for `query_many`.
-            options: as for `query`.
+            queries: As for `query_many`.
+            options: As for `query`.
         """
         settings, queries = SearchOptions.of(**options), queries_of(queries)
         return self._answer(queries, self._embed(queries), settings)
@@ -278,16 +288,16 @@ class Collection(ABC):
         """Return the embeddings of queries, float32 `[n, dim]`, L2-normalised.
 
         Args:
-            queries: as for `query_many`.
-            crop: left, top, right and bottom of the part of each image that is meant, as people see
-                it (upright): in pixels, or, if none is more than 1, as fractions of width and
-                height. What juts out of the image is cut off.
+            queries: As for `query_many`.
+            crop: Left, top, right and bottom of the part of each upright image to embed, in
+                pixels, or, if none is more than 1, as fractions of width and height. Whatever
+                lies outside the image is cut off.
             max_pixels: Maximum number of pixels of an image file.
 
         Raises:
-            ImageError: an image cannot be read, is too large, or has no such part.
-            InputError: a query is no image and no embedding.
-            SettingError: the box is empty.
+            ImageError: If an image cannot be read, is too large, or has no such part.
+            InputError: If a query is neither an image nor an embedding.
+            SettingError: If the box is empty.
         """
         box = None if crop is None else Box.of(crop)
         limits = Limits(whole("max_pixels", max_pixels, 1))
@@ -296,14 +306,14 @@ class Collection(ABC):
     def combine(
         self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None
     ) -> Vectors:
-        """Return one embedding, float32 `[dim]`, for what is like all `queries` and not `unlike`.
+        """Return one embedding, float32 `[dim]`, that is like all `queries` and unlike `unlike`.
 
         See `imgsearch.ann.vectors.combine`, also for `weights`. To leave the images themselves
         out of the hits: `photos.query(photos.combine(paths), exclude=[paths])`.
 
         Raises:
-            ImageError: an image cannot be read.
-            InputError: there are no queries, they are none, or they cancel one another out.
+            ImageError: If an image cannot be read.
+            InputError: If there are no queries, one is not valid, or they cancel one another out.
         """
         return combine(self.embed(queries), self.embed(unlike), weights)
 
@@ -321,22 +331,22 @@ class Collection(ABC):
 
     @abstractmethod
     def info(self) -> Info:
-        """Return what the collection holds."""
+        """Return a description of the collection's contents."""
 
     def check_model(self, model: str | None, weights: str | None) -> None:
-        """Raise `SettingError` if a model or weights that are given are not the collection's."""
+        """Raise `SettingError` if the given model or weights are not the collection's."""
         from imgsearch.indexing.create import check_model
 
         check_model(self._model, model, weights)
 
-    # What each backend does in its own way.
+    # Each backend implements these methods in its own way.
 
     @classmethod
     @abstractmethod
     def _create(
         cls, location: Location, *, model: str, weights: str | None, progress: bool
     ) -> None:
-        """Make an empty collection; see `create`."""
+        """Create an empty collection; see `create`."""
 
     @classmethod
     @abstractmethod
@@ -348,7 +358,7 @@ class Collection(ABC):
     @classmethod
     @abstractmethod
     def _exists(cls, location: Location) -> bool:
-        """Tell whether there is a collection."""
+        """Tell whether there is a collection at a location."""
 
     @classmethod
     @abstractmethod
@@ -357,32 +367,32 @@ class Collection(ABC):
 
     @abstractmethod
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
-        """See `index`."""
+        """Bring the collection up to date; see `index`."""
 
     @abstractmethod
     def _remove(self, paths: list[PathLike]) -> int:
-        """See `remove`."""
+        """Remove images from the collection; see `remove`."""
 
     @abstractmethod
     def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
-        """See `embed`."""
+        """Return the embeddings of queries; see `embed`."""
 
     @abstractmethod
     def _answer(
         self, queries: Queries, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
-        """Answer queries by their embeddings; the queries themselves name images to leave out."""
+        """Answer queries by their embeddings; `queries` tells which images to leave out."""
 
     @abstractmethod
     def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
-        """Do as `_answer`, without the paths and without a least similarity."""
+        """Search as `_answer` does, without looking up paths or applying `min_similarity`."""
 
 
 class DirectoryCollection(Collection):
     """A collection in a directory."""
 
     def __init__(self, layout: Layout, device: str, threads: int, *, trust_model: bool) -> None:
-        """Use `Collection.open`."""
+        """Open the collection; call `Collection.open` instead."""
         self._layout = layout
         self._catalog = open_catalog(layout)
         self._searcher = Searcher(layout, self._catalog, device, threads, trust_model=trust_model)
@@ -390,7 +400,7 @@ class DirectoryCollection(Collection):
         self.entries = Entries(layout, self._catalog, self._searcher.view)
 
     def close(self) -> None:
-        """Close it; no other method may be called then."""
+        """Close the collection; no other method may be called afterwards."""
         self._searcher.close()
         self._catalog.close()
 
@@ -411,7 +421,7 @@ class DirectoryCollection(Collection):
         )
 
     def info(self) -> Info:
-        """Return what the collection holds."""
+        """Return a description of the collection's contents."""
         from imgsearch.maintenance.describe import describe
 
         return describe(self._layout, self._catalog, self._searcher.view(), self._device)

@@ -1,17 +1,17 @@
-"""Exceptions: each carries its facts, its message and the exit code of the command line.
+"""Exceptions, each with its facts, its message and its exit code on the command line.
 
 ::
 
     ImgsearchError
     ├── SettingError        2  an option or a configuration file that makes no sense
     ├── InputError          3  a path, an image or an embedding that cannot be used
-    │   ├── ImageError          a file that is no image, or that cannot be decoded
-    │   ├── GoneError           files are missing that an unplugged drive may hold
-    │   ├── NoCollectionError   there is no collection where one was looked for
-    │   └── NoImageError        the collection has no image with an id
+    │   ├── ImageError          a file that is not an image, or that cannot be decoded
+    │   ├── GoneError           missing files that may be on an unplugged drive
+    │   ├── NoCollectionError   there is no collection at the given location
+    │   └── NoImageError        the collection has no image with the given id
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
-    ├── ModelError          6  the model, its weights, its device or its cluster cannot be had
+    ├── ModelError          6  the model, its weights, its device or its cluster is unavailable
     │   └── UntrustedModelError a model that imgsearch did not export
     ├── PackageError        6  a package is not installed
     └── StorageError        7  the disk cannot be read or written
@@ -48,15 +48,15 @@ __all__ = [
 #: What to do about damage.
 REPAIR_IT = "`imgsearch verify --repair` may repair it, or restore it from a backup"
 
-#: How a newer imgsearch is installed.
+#: How to install a newer imgsearch.
 UPDATE = "update imgsearch: `git pull`, then `pip install .`, in its checkout"
 
 
 class PicklableError(Exception):
-    """An exception that a process can send to another, whatever its constructor takes."""
+    """An exception that can be sent to another process, whatever its constructor takes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to make it again; an exception by itself would be called with its message."""
+        """Return how to rebuild the exception; the default would call its class with `args`."""
         return _made_again, (type(self), self.args, self.__dict__)
 
 
@@ -70,32 +70,32 @@ def _made_again(
 
 
 class ImgsearchError(PicklableError):
-    """Say what failed, where, and the remedy, in one line."""
+    """An error whose message says what failed, where, and what to do about it, in one line."""
 
     exit_code: ClassVar[int] = 1
 
 
 class SettingError(ImgsearchError):
-    """Refuse an option, or a combination of options."""
+    """An option, or a combination of options, that makes no sense."""
 
     exit_code = 2
 
 
 class InputError(ImgsearchError):
-    """Refuse a path, an image or an embedding that was given."""
+    """A path, an image or an embedding that cannot be used."""
 
     exit_code = 3
 
 
 class ImageError(InputError):
-    """Refuse one image.
+    """An image that cannot be used.
 
     Attributes:
-        path: where it is, or a word for where it came from.
-        reason: why it cannot be used, without the path.
-        recognised: whether the content looked like a supported image format at all.
-        transient: whether another attempt on the same content could succeed.
-        limited: whether it is beyond a limit, of pixels or of memory, which can be raised.
+        path: The path of the image, or a word for its origin.
+        reason: The reason why the image cannot be used, without the path.
+        recognised: Whether the content looked like a supported image format at all.
+        transient: Whether another attempt on the same content could succeed.
+        limited: Whether the image exceeds a limit on pixels or memory, which can be raised.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class ImageError(InputError):
 
 
 class GoneError(InputError):
-    """Refuse to drop images whose files are missing as if a drive were unplugged.
+    """A refusal to drop images whose files are missing as if a drive were unplugged.
 
     Attributes:
-        report: what the run did all the same, an `imgsearch.indexing.report.IndexReport`.
+        report: The `imgsearch.indexing.report.IndexReport` of what the run did all the same.
     """
 
     def __init__(self, message: str, report: object = None) -> None:
@@ -128,62 +128,67 @@ class GoneError(InputError):
 
 
 class NoCollectionError(InputError):
-    """Report that there is no collection at a path."""
+    """The absence of a collection at a path."""
 
 
 class NoImageError(InputError):
-    """Report that a collection has no image with an id (any more)."""
+    """An id that no image of the collection has, or has any longer."""
 
     def __init__(self, id_: int) -> None:
         super().__init__(f"there is no image with the id {id_} in the collection")
 
 
 class DamagedError(ImgsearchError):
-    """Report a collection whose files do not fit together."""
+    """A collection whose files do not fit together."""
 
     exit_code = 4
 
 
 class BusyError(ImgsearchError):
-    """Report that another writer holds the collection."""
+    """A collection that another process is writing to."""
 
     exit_code = 5
 
 
 class ModelError(ImgsearchError):
-    """Report that a model, its weights, or the device or cluster to run it cannot be had."""
+    """A model that is unavailable, or whose weights, device or cluster are."""
 
     exit_code = 6
 
 
 class PackageError(ImgsearchError):
-    """Report that a package is not installed.
+    """A package that is not installed.
 
     Attributes:
-        extra: the extra of imgsearch that brings it, as in pyproject.toml; None if none does.
+        extra: The extra in pyproject.toml that installs the package; None if none does.
     """
 
     exit_code = 6
 
     def __init__(self, what: str, extra: str | None) -> None:
-        """Say in `what` what needs which package, and how to install it where no extra does."""
+        """Take a message that says what needs which package.
+
+        Args:
+            what: The message. Where no extra installs the package, it also says how to install it.
+            extra: See above.
+        """
         how = f"; install it with `pip install '.[{extra}]'` in a checkout of imgsearch"
         super().__init__(what + how if extra else what)
         self.extra = extra
 
 
 class UntrustedModelError(ModelError):
-    """Refuse to run a model that imgsearch did not export."""
+    """A model that was not exported by imgsearch, and is therefore not run."""
 
 
 class StorageError(ImgsearchError):
-    """Report that the disk cannot be read or written."""
+    """A disk that cannot be read or written."""
 
     exit_code = 7
 
 
 def url_package_error(url: str, error: ImportError) -> PackageError:
-    """Return which package a kind of URL lacks: fsspec, or the one that fsspec names."""
+    """Return an error for the package that a URL needs: fsspec, or the one that fsspec names."""
     if str(error.name).partition(".")[0] == "fsspec":
         return PackageError(f"{url} needs fsspec, which is not installed", "fsspec")
     reason = reason_of(error).rstrip(".")
@@ -191,12 +196,12 @@ def url_package_error(url: str, error: ImportError) -> PackageError:
 
 
 def missing(error: FileNotFoundError) -> DamagedError:
-    """Turn the absence of a file that the catalog names into damage."""
+    """Return the error for a missing file that the catalog names."""
     return DamagedError(f"{error.filename} is missing; {REPAIR_IT}")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an exception says, on one line, without a path that the caller states anyway."""
+    """Return an exception's message on one line, without the path, which the caller states."""
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return "its path is too long for this system; move it up, or shorten a name"
     if isinstance(error, OSError) and error.strerror:
