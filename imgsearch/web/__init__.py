@@ -1,1 +1,1 @@
-"""The page and the REST API: parse, call the library, answer. Nothing else."""
+"""The page and the REST API, which only parse requests, call the library and respond."""

@@ -1,4 +1,4 @@
-"""The application: the page, the API, and what guards them."""
+"""The application: the page, the API, and the layers that guard them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 class _Static(StaticFiles):
-    """The page's files, asked for again each time, as another version may be served tomorrow."""
+    """The page's static files, revalidated each time, as another version may be served later."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -47,7 +47,7 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
         version=version("imgsearch-faiss"),
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # by absolute addresses, which are wrong behind a reverse proxy
+        redirect_slashes=False,  # FastAPI redirects to absolute URLs: wrong behind a reverse proxy
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
@@ -61,7 +61,7 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
 
 
 def _page_of(options: ServerOptions) -> Callable[[Request], Awaitable[Response]]:
-    """Return the route of the page, in which one can log out if one has logged in."""
+    """Return the route of the page, which has a logout button if the server has a token."""
     content = (STATIC / "index.html").read_bytes()
     if options.token is not None:
         content = content.replace(b'id="logout" hidden', b'id="logout"')
@@ -76,8 +76,8 @@ def _page_of(options: ServerOptions) -> Callable[[Request], Awaitable[Response]]
 
 
 def openapi(app: FastAPI, *, token: bool) -> dict[str, Any]:
-    """Return the OpenAPI document, with the answers that every route may give."""
-    # Relative to where the document is, as a reverse proxy may have put the server below a path.
+    """Return the OpenAPI document, including the responses that any route may give."""
+    # Relative to the document's URL, as a reverse proxy may have put the server below a path.
     document = get_openapi(
         title=app.title, version=app.version, routes=app.routes, servers=[{"url": "."}]
     )

@@ -1,4 +1,4 @@
-"""What a client asks for: a form, checked."""
+"""Parse and check the form that a client sends as a query."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ FORM: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """An image, and what it counts for among the others; negative if hits are to be unlike it."""
+    """An image and its weight among the others, which is negative if hits should be unlike it."""
 
     id: int
     weight: float
@@ -93,16 +93,16 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What is asked for.
+    """A client's query.
 
     Attributes:
-        image: an upload.
-        embedding: the name of an earlier one instead.
-        like: images of the collection.
-        crop: the part of the upload, or of the only one of these, that is meant.
-        offset: hits to be passed over.
+        image: An uploaded image.
+        embedding: The name of an earlier upload, instead of an image.
+        like: Images of the collection.
+        crop: The part to search for, of the upload or of the only image in `like`.
+        offset: Number of hits to skip.
         exclude_self: Whether the images of `like` are left out of the hits.
-        options: how to search, for `k` hits beyond the offset.
+        options: Search options, whose `k` includes the hits to skip.
     """
 
     image: UploadFile | None
@@ -124,10 +124,10 @@ class Ask:
 
 
 def read_form(form: FormData) -> Ask:
-    """Return what a form asks for.
+    """Return the query in a form.
 
     Raises:
-        SettingError: it makes no sense.
+        SettingError: If the form makes no sense.
     """
     fields: dict[str, list[str]] = {}
     image = None
@@ -207,5 +207,5 @@ def _crop(fields: dict[str, str]) -> Crop | None:
     if text is None:
         return None
     left, top, right, bottom = (max(-1e18, min(float(part), 1e18)) for part in text.split(","))
-    Box(left, top, right, bottom)  # raises if it is none
+    Box(left, top, right, bottom)  # raises if it is not a valid box
     return left, top, right, bottom

@@ -1,6 +1,6 @@
 """Share the server's connections fairly among clients, and close those that are wasted.
 
-docs/decisions/0013-connections.md says why this is done here.
+docs/decisions/0013-connections.md explains why this is done here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from imgsearch.web.lingering import LINGER
 
 __all__ = ["Limits", "Standing", "connection_of", "protocol"]
 
-MOST_HEAD = 65_536  # bytes of the head of a request
-LEAST_READ = 16_384  # bytes of an answer that a client has to read in `write_seconds`
-STALLED = 1.0  # seconds without reading anything after which a place may be given away
+MOST_HEAD = 65_536  # bytes in the head of a request
+LEAST_READ = 16_384  # bytes of a response that a client has to read in `write_seconds`
+STALLED = 1.0  # seconds without reading anything after which a client may lose its place
 _KEY = "imgsearch.connection"
 _EMPTY_LINE = b"\r\n\r\n"
 _CHUNKED = -1
@@ -35,12 +35,12 @@ _CHUNKED = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What connections are allowed.
+    """The limits on the connections of a server.
 
     Attributes:
-        connections: Connections that are open at the same time.
-        head_seconds: Seconds that the head of a request may take to arrive.
-        write_seconds: Seconds that a client may take to read 16 KB of an answer.
+        connections: Maximum number of connections open at the same time.
+        head_seconds: Maximum seconds for the head of a request to arrive.
+        write_seconds: Maximum seconds for a client to read 16 KB of a response.
     """
 
     connections: int = 256
@@ -50,11 +50,11 @@ class Limits:
 
 @dataclass(slots=True)
 class Standing:
-    """What is known of the client of a connection.
+    """The facts known about the client of a connection.
 
     Attributes:
-        known: Whether it has shown the token; None if it was not asked for it.
-        malformed: What is wrong with its present request; empty if nothing is.
+        known: Whether the client has shown the token; None if it was not asked for one.
+        malformed: The fault in the client's current request; empty if there is none.
     """
 
     known: bool | None = None
@@ -62,33 +62,33 @@ class Standing:
 
 
 def connection_of(scope: Scope) -> Standing:
-    """Return what is known of the client that sends a request."""
+    """Return the facts known about the client that sent a request."""
     standing: Standing = scope.setdefault(_KEY, Standing())
     return standing
 
 
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """Return the protocol of the connections of one server, for `uvicorn.Config(http=…)`."""
+    """Return the protocol class for the connections of one server: `uvicorn.Config(http=…)`."""
     return type("Placed", (_Connection,), {"places": _Places(limits)})
 
 
 class _Places:
-    """The connections of one server: no more than a limit, and none for ever.
+    """The open connections of one server, limited in number and in time.
 
-    When there is no place left for another one, the oldest connection without a request under way
-    is closed: first those of who has not asked anything, of the address that has the most. An
-    eighth of the places is for who has shown the token, and a quarter is out of reach of any
-    single address.
+    When no place is left for a new connection, the oldest one without a request in progress is
+    closed. Clients that have not sent a request yet go first, and among equals those of the
+    address with the most connections. An eighth of the places is reserved for clients that have
+    shown the token, and no single address can take more than three quarters.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._open: dict[_Connection, None] = {}  # the oldest first
+        self._open: dict[_Connection, None] = {}  # oldest first
         self._peers: Counter[str] = Counter()
         self._looking: asyncio.TimerHandle | None = None
 
     def enter(self, new: _Connection) -> None:
-        """Take a connection in, and make room for it; hang up if there is none to be made."""
+        """Add a connection and make room for it; close it if no room can be made."""
         self._open[new] = None
         self._peers[new.peer] += 1
         if self._looking is None:
@@ -99,8 +99,8 @@ class _Places:
         most = self.limits.connections
         rivals = [(rank, other) for other in crowd if (rank := other.rank()) is not None]
         if not rivals and len(self._open) <= most + most // 4:
-            return  # all of them are being answered: one will be idle soon
-        # `min` takes the first, and so the oldest, of equals.
+            return  # all others are being answered: one will be idle soon
+        # Among equals, `min` takes the first, which is the oldest.
         _, last = min(
             rivals, key=lambda each: (each[0], -self._peers[each[1].peer]), default=(0, new)
         )
@@ -108,13 +108,13 @@ class _Places:
         self.leave(last)
 
     def leave(self, old: _Connection) -> None:
-        """Give the place of a connection away."""
+        """Free the place of a connection."""
         if old in self._open:
             del self._open[old]
             self._peers -= Counter([old.peer])
 
     def _crowd(self, new: _Connection) -> list[_Connection] | None:
-        """Return the connections of which one has to go for a new one, None if there is room."""
+        """Return the connections one of which must make way for `new`; None if there is room."""
         most = self.limits.connections
         others = [other for other in self._open if other is not new]
         if self._peers[new.peer] > most - most // 4:
@@ -129,7 +129,7 @@ class _Places:
         self._looking = loop.call_later(pause, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hang up on connections that have taken too long."""
+        """Close connections that have taken too long."""
         self._looking = None
         for connection in list(self._open):
             connection.look()
@@ -138,7 +138,7 @@ class _Places:
 
 
 class _Flow(FlowControl):
-    """Flow control that does not read on while requests wait for their turn."""
+    """Flow control that stops reading while requests wait for their turn."""
 
     held = False
 
@@ -150,8 +150,8 @@ class _Flow(FlowControl):
 class _Connection(HttpToolsProtocol):
     """A connection whose requests are parsed one after the other.
 
-    The next request is not looked at until the one before is answered: of a pipeline, no more than
-    was read at once is ever held.
+    A request is not parsed until the previous one has been answered, so no more of a pipeline is
+    ever held in memory than arrived in one read.
     """
 
     places: ClassVar[_Places]
@@ -162,14 +162,14 @@ class _Connection(HttpToolsProtocol):
         self.flow = _Flow(transport)
         self.peer = peer_of(self.client)
         self.standing = Standing()
-        self._held = b""  # what was read beyond the present request
-        self._deaf = False  # nothing more is read
-        self._head = 0  # bytes, of a head that is not there in full
-        self._tail = b""  # the last three of them
-        self._body: int | None = None  # bytes that are still to come; None while reading a head
-        self._asked = False  # something, ever
-        self._since = self.loop.time()  # when it began to wait for a request
-        self._stuck: tuple[float, int] | None = None  # since when so many bytes are not read
+        self._held = b""  # bytes read beyond the current request
+        self._deaf = False  # whether further input is ignored
+        self._head = 0  # bytes received of an incomplete head
+        self._tail = b""  # the last three of these bytes
+        self._body: int | None = None  # bytes of the body still to come; None while reading a head
+        self._asked = False  # whether the client ever sent a request
+        self._since = self.loop.time()  # when the connection began to wait for a request
+        self._stuck: tuple[float, int] | None = None  # since when this many bytes are unread
         self.places.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -177,12 +177,12 @@ class _Connection(HttpToolsProtocol):
         self._held = b""
         super().connection_lost(exc)
 
-    # Its place
+    # The connection's place
 
     def rank(self) -> int | None:
-        """Return how soon its place may be given away, lower is sooner; None if never."""
+        """Return how soon the connection may lose its place, lower is sooner; None if never."""
         stalled = self._stuck is not None and self.loop.time() - self._stuck[0] > STALLED
-        if stalled or self._held:  # or asks without waiting for answers, as no browser does
+        if stalled or self._held:  # held: it pipelines requests, which no browser does
             return 3
         if self._is_answering() or self._body is not None:
             return 2 if self.standing.known is False else None
@@ -191,7 +191,7 @@ class _Connection(HttpToolsProtocol):
         return 1 if self._asked else 0
 
     def look(self) -> None:
-        """Hang up if the client takes too long to ask, or to read what it was answered."""
+        """Close the connection if the client is too slow to send a request or read a response."""
         now, limits = self.loop.time(), self.places.limits
         unread = self.transport.get_write_buffer_size()
         if not unread:
@@ -215,7 +215,7 @@ class _Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    # Its requests
+    # The connection's requests
 
     def data_received(self, data: bytes) -> None:
         if self._held:
@@ -224,7 +224,7 @@ class _Connection(HttpToolsProtocol):
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        """Parse what was read up to the end of a request; keep the rest until it is answered."""
+        """Parse data up to the end of a request, and hold the rest until that is answered."""
         at = 0
         while at < len(data) and not (self._deaf or self.transport.is_closing()):
             if self._body is None and self._is_answering():
@@ -239,8 +239,8 @@ class _Connection(HttpToolsProtocol):
             self._refuse(431, f"the head of the request has more than {MOST_HEAD:,} bytes")
 
     def _end_of_part(self, data: bytes, at: int) -> int:
-        """Return up to where data is of one request only."""
-        if self._body == _CHUNKED:  # its end is known to the parser alone: see `on_message_begin`
+        """Return the position up to which data surely belongs to a single request."""
+        if self._body == _CHUNKED:  # only the parser knows its end: see `on_message_begin`
             return len(data)
         if self._body is not None:
             end = min(len(data), at + self._body)
@@ -286,20 +286,20 @@ class _Connection(HttpToolsProtocol):
         held, self._held = self._held, b""
         self.flow.held = False
         super().on_response_complete()
-        if self._body is not None:  # it was refused while it is still being sent
+        if self._body is not None:  # the request was refused before all of it arrived
             self.transport.close()
         elif held and self.parser is not None:
             self._feed(held)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is uvicorn's
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         if self._head <= MOST_HEAD:
             self._refuse(400, "the request is not valid HTTP/1.1")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer what cannot be parsed, and hang up once the client has had time to read that."""
+        """Refuse input that cannot be parsed, and close once the client had time to read why."""
         self._deaf = True
         if self._is_answering():
-            if self._body is None:  # the request before is sound, and is being answered
+            if self._body is None:  # the previous request is valid, and is being answered
                 self.cycle.keep_alive = False
                 return
             if self.cycle.response_started:
@@ -316,5 +316,5 @@ class _Connection(HttpToolsProtocol):
             b"connection: close\r\n\r\n",
         ]
         self.transport.write(b"".join([*head, body]))
-        # Closed at once, it would be reset, as the client is still sending: see `lingering`.
+        # Closing at once would reset the connection while the client is sending: see `lingering`.
         self.loop.call_later(LINGER, self.transport.close)

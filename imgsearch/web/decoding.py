@@ -1,4 +1,4 @@
-"""Have images decoded by worker processes, for many who ask at once."""
+"""Have images decoded by worker processes, for many clients at once."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ __all__ = ["Decoding"]
 
 T = TypeVar("T")
 
-FIRST = 32_000_000  # bytes that an image is tried with: its header tells whether it takes more
-QUICK_MOST = 128_000_000  # bytes of an image in the quick lane
-QUICK_BYTES = 400_000_000  # of all of them, or FIRST for each
-QUICK_SECONDS = 1.0  # of computing
+FIRST = 32_000_000  # bytes of memory for the first attempt: the header tells if more is needed
+QUICK_MOST = 128_000_000  # bytes of memory for one image in the quick lane
+QUICK_BYTES = 400_000_000  # bytes for all of them together, or FIRST for each if that is more
+QUICK_SECONDS = 1.0  # CPU time
 QUICK_PATIENCE = 5.0
 QUICK_WAITING = 256
 SLOW_WAITING = 32
-NICE = 5  # of the slow lane
-BYTES = 17  # that decoding a pixel may take: see imgsearch.images.limits
-REFUSED = 10_000  # images that are remembered to be too much
+NICE = 5  # niceness of the slow lane
+BYTES = 17  # bytes of memory that decoding one pixel may take: see imgsearch.images.limits
+REFUSED = 10_000  # refused images to remember
 
 
 class Decoding:
-    """A quick lane, where every image is tried, and a slow one for what takes more."""
+    """A quick lane, where every image is tried first, and a slow lane for those that need more."""
 
     def __init__(self, options: ServerOptions) -> None:
-        """Start nothing yet."""
-        # One place more than there are cores: now and then each waits for another to leave Python.
+        """Set up the lanes without starting any worker."""
+        # One place more than there are cores: now and then, one waits for another to release the
+        # GIL.
         places = cores() + 1
         self._quick = Lane(
             Rules(
@@ -67,28 +68,29 @@ class Decoding:
         self._refused: Remembered[str, ImageError] = Remembered(REFUSED)
 
     def warm_up(self) -> None:
-        """Start the workers of the quick lane, and do not wait until they are ready."""
+        """Start the workers of the quick lane without waiting until they are ready."""
         self._quick.warm_up()
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
+        """End the workers, whatever they are doing."""
         for lane in (self._quick, self._slow):
             lane.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, function: Callable[[Decoder], T], *, key: str, peer: str) -> T:
-        """Return what a function returns that is given a decoder, and runs in a thread.
+        """Run a function with a decoder in a thread, and return its result.
 
-        If whoever awaits it is cancelled, the decoder's worker is killed.
+        If the awaiting task is cancelled, the decoder's worker is killed.
 
         Args:
-            function: is called again, with a decoder that may do more, if an image takes more.
-            key: of the image: what takes too much is not tried twice.
-            peer: who asks.
+            function: The function to run. It is called again, with a decoder that may use more,
+                if an image needs more.
+            key: A key for the image, so that an image beyond the limits is not tried twice.
+            peer: The client that sent the request.
 
         Raises:
-            ImageError: an image cannot be decoded, or takes too much.
-            HTTPException: 503, too many are waiting, or a worker was killed.
+            ImageError: If an image cannot be decoded, or exceeds the limits.
+            HTTPException: 503 if too many requests are waiting, or a worker was killed.
         """
         refused = self._refused.get(key)
         if refused is not None:

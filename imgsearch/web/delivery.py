@@ -1,4 +1,4 @@
-"""Deliver a file or a range of it, with the HTTP headers that spare clients a second download."""
+"""Deliver a file or a range of it, with the HTTP headers that let clients cache it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 
 
 class _Delivery(StreamingResponse):
-    """Sends an original. If it changes meanwhile, the client sees the connection end too early."""
+    """A response that sends an original, and breaks off if the file changes meanwhile."""
 
     def __init__(
         self, original: Original, part: range | None, status: int, headers: Mapping[str, str]
@@ -29,25 +29,25 @@ class _Delivery(StreamingResponse):
         self._original = original
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the file, and close it."""
         try:
             await super().__call__(scope, receive, send)
         except LostFileError:
-            return  # without an end, so that the server hangs up
+            return  # without completing the response, so that the server closes the connection
         finally:
             self._original.close()
 
 
 def deliver(request: Request, original: Original, headers: Mapping[str, str]) -> Response:
-    """Return the answer to a request for a file, which is closed once it is sent.
+    """Return the response to a request for a file, which is closed once it is sent.
 
     Args:
-        request: What may ask for a range of bytes (RFC 9110, 14), or for the headers only.
+        request: The request, which may ask for a range of bytes (RFC 9110, 14) or headers only.
         original: The file.
-        headers: What to send with it; an ETag among them.
+        headers: The headers to send with the file, including an ETag.
 
     Raises:
-        HTTPException: 416, the file has no such range.
+        HTTPException: 416 if the file has no such range.
     """
     try:
         part = _part(request, original.size, headers["ETag"])
@@ -66,15 +66,15 @@ def deliver(request: Request, original: Original, headers: Mapping[str, str]) ->
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """Tell whether a client has what has this ETag (RFC 9110, 13.1.2)."""
+    """Tell whether the client already has the version with this ETag (RFC 9110, 13.1.2)."""
     given = ",".join(request.headers.getlist("if-none-match"))
     return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
 
 
 def _part(request: Request, size: int, etag: str) -> range | None:
-    """Return the bytes that are asked for, None for all of them.
+    """Return the requested range of bytes; None for the whole file.
 
-    More than one range, and what is not a range, is answered with all, as it may be.
+    Multiple and malformed ranges get the whole file, as the RFC allows.
     """
     found = _RANGE.fullmatch(request.headers.get("range", ""))
     if not found or request.headers.get("if-range", etag) != etag:

@@ -44,13 +44,13 @@ LOGIN = """<!doctype html>
 <label>Token <input type="password" name="token" required autofocus></label>
 <button>Open</button></form></main></body></html>
 """
-# Else browsers send "Origin: null" with the form.
+# Otherwise browsers send "Origin: null" with the form.
 LOGIN_HEADERS = {"Referrer-Policy": "same-origin"}
-MOST_FORM = 4_096  # bytes of the form with the token
+MOST_FORM = 4_096  # bytes of the login form
 MOST_FIELDS = 100
-FORM_SECONDS = 10.0  # that it may take
+FORM_SECONDS = 10.0  # for the form to arrive
 
-#: Headers that make sense once only: of two, a proxy may have looked at the other one.
+#: Headers that may occur only once: of two, a proxy may have read the one that we do not.
 ONCE = (
     "authorization",
     "content-length",
@@ -68,7 +68,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Guard:
-    """An ASGI application around another: refuses what it must not see, sets safe headers."""
+    """An ASGI middleware that refuses unwanted requests and sets security headers."""
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app = app
@@ -77,7 +77,7 @@ class Guard:
         self._guesses = Guesses(options.guesses, options.guess_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let it through."""
+        """Refuse a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,7 +95,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_safely)
 
     def _refuse(self, scope: Scope) -> Response | None:
-        """Return a refusal if a request does not come from a page or a program of this server."""
+        """Return a refusal if a request names another server or comes from another site's page."""
         headers = Headers(scope=scope)
         host = headers["host"]
         try:
@@ -114,7 +114,7 @@ class Guard:
     async def _ask_for_token(
         self, scope: Scope, receive: Receive, sessions: Sessions
     ) -> Response | None:
-        """Return the answer to who has not shown the token, None if somebody has."""
+        """Return the response to a client that has not shown the token; None if it has."""
         headers = Headers(scope=scope)
         connection = connection_of(scope)
         connection.known = bool(connection.known)
@@ -157,9 +157,9 @@ class Guard:
         return await self._look(scope, token, sessions)
 
     async def _look(self, scope: Scope, token: str, sessions: Sessions) -> bool:
-        """Tell whether this is the token, as soon as it is this client's turn to be told."""
+        """Tell whether this is the token, as soon as it is the client's turn."""
         if connection_of(scope).known and sessions.is_token(token):
-            return True  # it has shown it before: nobody who guesses can keep it waiting
+            return True  # it has shown the token before: clients that guess cannot make it wait
         peer = peer_of(scope.get("client"))
         return await self._guesses.look(peer, lambda: sessions.is_token(token))
 
@@ -168,12 +168,12 @@ class Guard:
             text = html.escape("That is not the token.")
             return HTMLResponse(LOGIN.format(text), 401, LOGIN_HEADERS)
         connection_of(scope).known = True
-        # Relative, so that it leads to the page below whatever path a proxy has put it.
+        # Relative, so that it leads to the page even if a proxy has put that below a path.
         return RedirectResponse("./", 303, {"Set-Cookie": sessions.start()})
 
 
 async def _token_in_form(scope: Scope, receive: Receive) -> str | Response | None:
-    """Return the token that a browser sends to the page, None if it sends none."""
+    """Return the token that a browser sends to the page; None if there is none."""
     if scope["method"] == "GET":
         form = scope["query_string"]
     elif scope["method"] == "POST":
@@ -199,7 +199,7 @@ async def _token_in_form(scope: Scope, receive: Receive) -> str | Response | Non
 
 
 def _malformed(scope: Scope) -> Response | None:
-    """Return a refusal if what others may read in another way is in a request."""
+    """Return a refusal if proxies might interpret a request differently."""
     headers = Headers(scope=scope)
     if connection_of(scope).malformed:
         return problem(400, connection_of(scope).malformed)
@@ -214,7 +214,7 @@ def _malformed(scope: Scope) -> Response | None:
 
 
 def _is_link(scope: MutableMapping[str, Any], headers: Headers) -> bool:
-    """Tell whether somebody follows a link to the page itself, which gives nothing away."""
+    """Tell whether a request follows a link to the page itself, which gives nothing away."""
     return (
         scope["path"] == "/"
         and scope["method"] == "GET"

@@ -10,12 +10,12 @@ from imgsearch.web.remembering import Remembered
 
 __all__ = ["Guesses", "TooManyGuessesError"]
 
-MOST_WAIT = 5.0  # seconds that somebody is kept waiting for a turn
-_PEERS = 10_000  # that are remembered
+MOST_WAIT = 5.0  # seconds that a client may wait for its turn
+_PEERS = 10_000  # peers to remember
 
 
 class TooManyGuessesError(PicklableError):
-    """Report that too many tokens wait to be looked at; `seconds` from now is a better time."""
+    """A queue of tokens that is too long; the client may try again after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"try again in {seconds:.0f} s")
@@ -23,22 +23,23 @@ class TooManyGuessesError(PicklableError):
 
 
 class Guesses:
-    """Looks at tokens, of each peer at its own pace.
+    """A rate limit on wrong tokens, applied to each peer separately.
 
-    A peer may be wrong `burst` times; from then on its tokens take turns, one in `seconds`. Each
-    turn without a wrong guess gives one of the burst back. A right token costs nothing.
+    A peer may be wrong `burst` times; from then on, one of its tokens is checked every `seconds`.
+    Each such interval without a wrong guess restores one guess of the burst. A correct token
+    costs nothing.
     """
 
     def __init__(self, burst: int, seconds: float) -> None:
         self._allowance = burst * seconds
         self._seconds = seconds
-        self._paid: Remembered[str, float] = Remembered(_PEERS)  # when all guesses are paid for
+        self._paid: Remembered[str, float] = Remembered(_PEERS)  # when all guesses are paid off
 
     async def look(self, peer: str, is_right: Callable[[], bool]) -> bool:
-        """Return what `is_right` says, once it is the peer's turn.
+        """Return the result of `is_right`, once it is the peer's turn.
 
         Raises:
-            TooManyGuessesError: Too many others of this peer wait.
+            TooManyGuessesError: If too many other tokens of this peer are waiting.
         """
         clock = asyncio.get_running_loop().time
         wait = self._debt(peer, clock()) - self._allowance
@@ -49,7 +50,7 @@ class Guesses:
             if not right:
                 self._charge(peer, clock(), self._seconds)
             return right
-        self._charge(peer, clock(), self._seconds)  # a turn, which others have to wait for
+        self._charge(peer, clock(), self._seconds)  # a turn, which later guesses have to wait for
         await asyncio.sleep(wait)
         right = is_right()
         if right:
@@ -57,7 +58,7 @@ class Guesses:
         return right
 
     def _debt(self, peer: str, now: float) -> float:
-        """Return the seconds until all of a peer's guesses are paid for."""
+        """Return the seconds until all of a peer's guesses are paid off."""
         return max(0.0, (self._paid.get(peer) or now) - now)
 
     def _charge(self, peer: str, now: float, seconds: float) -> None:

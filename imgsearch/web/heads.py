@@ -10,13 +10,13 @@ _KEY = "imgsearch.head"
 
 
 class Heads:
-    """An ASGI application around another, which need not know of HEAD."""
+    """An ASGI middleware around an application that need not support HEAD."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request, turning HEAD into GET without the body."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
@@ -34,5 +34,5 @@ class Heads:
 
 
 def is_head(scope: Scope) -> bool:
-    """Tell whether only the headers of an answer are asked for."""
+    """Tell whether a request asks only for the headers of the response."""
     return _KEY in scope

@@ -1,6 +1,7 @@
-"""Tell by the Host and Origin headers whether a request is meant for this server, and who asks.
+"""Check whether a request is meant for this server, and identify the client that sent it.
 
-A name that is not ours may have been rebound by an attacker to our address. An address cannot be.
+The Host and Origin headers tell. An attacker may have rebound a foreign name to our address, but
+cannot rebind an address.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ _AUTHORITY = re.compile(
 )
 _ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@\s]+)", re.IGNORECASE)
 _MOST_PORT = 65_535
-_IPV6_HOME = 64  # bits of an address that a provider gives to a household
+_IPV6_HOME = 64  # prefix length of the network that a provider assigns to a household
 
 
 class MalformedError(ValueError):
-    """Report a header that does not follow its grammar."""
+    """A header that does not follow its grammar."""
 
 
 class Names:
-    """The names of one server."""
+    """The names that one server answers to."""
 
     def __init__(self, host: str, allowed: Iterable[str]) -> None:
-        """Take the host that the server listens at, and further hosts, perhaps with ports."""
+        """Take the host that the server listens at, and further hosts, optionally with ports."""
         self._pages = frozenset(each.lower() for each in allowed)
         self._names = {host.lower(), *map(name_in, self._pages)}
         wildcard = address_of(host)
@@ -42,10 +43,10 @@ class Names:
     def has(self, host: str) -> bool:
         """Tell whether a Host header names this server.
 
-        The port may be another, where it is forwarded.
+        The port is ignored, as it may have been forwarded.
 
         Raises:
-            MalformedError: The header is not a host, perhaps with a port.
+            MalformedError: If the header is not a host with an optional port.
         """
         name = name_in(host) if host else ""
         if is_loopback(name) or name in self._names:
@@ -53,19 +54,19 @@ class Names:
         return self._anywhere and address_of(name) is not None
 
     def has_page(self, origin: str, host: str) -> bool:
-        """Tell whether an Origin header names a page of this server, which was asked as `host`.
+        """Tell whether an Origin header names a page of this server, addressed as `host`.
 
-        A reverse proxy may have replaced the Host header, but not that of its own origin.
+        A reverse proxy may have replaced the Host header, but not the Origin header.
         """
         found = _ORIGIN.fullmatch(origin)
         return found is not None and found["authority"].lower() in (host.lower(), *self._pages)
 
 
 def name_in(authority: str) -> str:
-    """Return the host of a HOST or HOST:PORT, in lower case and without brackets.
+    """Return the host in HOST or HOST:PORT, in lower case and without brackets.
 
     Raises:
-        MalformedError: It is neither.
+        MalformedError: If `authority` is neither.
     """
     found = _AUTHORITY.fullmatch(authority)
     if not found or int(found["port"] or 0) > _MOST_PORT:
@@ -74,7 +75,7 @@ def name_in(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address is this machine's own, which no other can reach."""
+    """Tell whether a name or address is a loopback one, which other machines cannot reach."""
     if host == "localhost":
         return True
     address = address_of(host)
@@ -82,7 +83,7 @@ def is_loopback(host: str) -> bool:
 
 
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is given by; None if it is given by a name."""
+    """Parse a host as an IP address; return None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -90,10 +91,10 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def peer_of(client: tuple[str, int] | None) -> str:
-    """Return what stands for the machine or the household of a client.
+    """Return an address or network that identifies the machine or household of a client.
 
     Args:
-        client: Its address and port, as in an ASGI scope; None where they are not known.
+        client: The client's address and port, as in an ASGI scope; None if they are not known.
     """
     host = client[0] if client else ""
     address = address_of(host)

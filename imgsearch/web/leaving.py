@@ -1,4 +1,4 @@
-"""Give up an answer once nobody waits for it."""
+"""Cancel the answering of a request once its client has disconnected."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ T = TypeVar("T")
 
 
 async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
-    """Await an answer, and cancel it if the client leaves; the request's body has been read.
+    """Await an answer, and cancel it if the client disconnects.
+
+    The request's body must have been read before.
 
     Raises:
-        HTTPException: 400, it left; 503, the server ends.
+        HTTPException: 400 if the client disconnected; 503 if the server is shutting down.
     """
     answer = asyncio.ensure_future(answering)
     leaving = asyncio.ensure_future(_leaving(request))
@@ -36,7 +38,7 @@ async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
 
 
 def _heed(task: asyncio.Future[Any]) -> None:
-    """Look at what a task that nobody awaits any more ended with, or asyncio complains."""
+    """Retrieve the exception of a task that nobody awaits any more, or asyncio complains."""
     if not task.cancelled():
         task.exception()
 

@@ -1,6 +1,6 @@
-"""Let a refusal reach who is still sending.
+"""Let a refusal reach a client that is still sending.
 
-A server that closes a connection while its client sends resets it, and the answer is lost.
+A server that closes a connection while the client is sending resets it, and the response is lost.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LINGER = 2.0  # seconds
 
 
 class Lingering:
-    """An ASGI application around another: what it leaves of a request is read for a while."""
+    """An ASGI middleware that keeps reading an unread request body for a while."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request, reading the rest of its body before the response ends."""
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return

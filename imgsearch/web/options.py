@@ -1,4 +1,4 @@
-"""How a collection is served, and what is asked of whom."""
+"""Options of the server: its address, its access rules and its limits."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ __all__ = ["ServerOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """How to serve.
+    """The options of the server.
 
     Attributes:
         host: Address or name to listen at.
-        port: Port to listen at; 0 for any that is free.
-        allowed_hosts: Further hosts, perhaps with ports, that requests may be addressed to: the
-            public names that a reverse proxy answers to.
-        token: What a client has to know; None if nothing.
-        insecure: Whether others than this machine may ask without a token.
-        guesses: Wrong tokens of one address that are answered at once.
-        guess_seconds: Seconds between further ones.
-        max_upload: bytes of a request.
-        max_pixels: of an image that is uploaded.
-        upload_seconds: that a request's body may take.
-        idle_seconds: that may pass until more of a request is there.
-        answer_seconds: that an answer may take.
-        decode_seconds: of computing that decoding an image may take.
-        max_uploads: requests with a body that are dealt with at once; others are sent away.
-        thumbnails: bytes of thumbnails that are kept.
-        cache: the folder for these; None for the user's.
+        port: Port to listen at; 0 for any free port.
+        allowed_hosts: Further hosts, optionally with ports, that requests may be addressed to:
+            the public names that a reverse proxy answers to.
+        token: The token that clients must know; None if they need none.
+        insecure: Whether other machines may send requests without a token.
+        guesses: Number of wrong tokens from one address that are answered at once.
+        guess_seconds: Seconds between further wrong tokens.
+        max_upload: Maximum size of a request in bytes.
+        max_pixels: Maximum number of pixels of an uploaded image.
+        upload_seconds: Maximum seconds for a request's body to arrive.
+        idle_seconds: Maximum seconds to wait for the next part of a request.
+        answer_seconds: Maximum seconds to spend on a response.
+        decode_seconds: Maximum CPU seconds to spend on decoding an image.
+        max_uploads: Maximum number of requests with a body handled at once; others are refused.
+        thumbnails: Maximum size of the thumbnail cache in bytes.
+        cache: Folder of the thumbnail cache; None for the user's cache folder.
 
     Raises:
-        SettingError: It would let others in without a token, the token is easily guessed, or an
-            allowed host is malformed.
+        SettingError: If other machines could connect without a token, the token is easy to guess,
+            or an allowed host is malformed.
     """
 
     host: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The files of a collection's images, delivered only if they are what was indexed."""
+"""The files of a collection's images, delivered only if unchanged since they were indexed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ CHUNK = 1 << 18  # bytes
 
 
 class Original:
-    """An open file that has the digest of an image. Close it, or read it to its end.
+    """An open file that has the digest of an image. Close it, or read it to the end.
 
     Attributes:
-        size: Its size in bytes.
-        media_type: Its type, by its content.
+        size: Size of the file in bytes.
+        media_type: Media type, recognised by the content.
     """
 
     def __init__(self, entry: Entry) -> None:
         """Open the file of an image.
 
         Raises:
-            LostFileError: It is gone, cannot be read, or is not what was indexed.
+            LostFileError: If the file is missing, cannot be read, or has changed since it was
+                indexed.
         """
         self._path = entry.path
         self._digest = entry.digest
@@ -61,19 +62,20 @@ class Original:
             raise LostFileError(str(error)) from error
 
     def _version_now(self) -> tuple[int, int, int]:
-        """Return what differs once somebody has written to the file."""
+        """Return a value that changes when the file is written to: size, mtime and ctime."""
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     def chunks(self, part: range | None = None) -> Iterator[bytes]:
-        """Yield all of it, or a part of its bytes, and close it.
+        """Yield the whole file or a range of its bytes, then close it.
 
         Raises:
-            LostFileError: It has changed since it was opened; not all of it was yielded.
+            LostFileError: If the file has changed since it was opened. The last chunks are then
+                not yielded.
         """
         part = range(self.size) if part is None else part
         digest = hashlib.sha256()
@@ -83,8 +85,8 @@ class Original:
                 for at in range(part.start, part.stop, CHUNK):
                     chunk = self._file.read(min(CHUNK, part.stop - at))
                     digest.update(chunk)
-                    # Times may be set back, but not the content: of all of it, the last chunk is
-                    # yielded only if the whole is what was asked for.
+                    # Times can be set back, so the digest is checked, too: when the whole file is
+                    # delivered, its last chunk is yielded only if the digest matches.
                     ends_wrong = at + CHUNK >= self.size == len(part) and (
                         digest.digest() != self._digest
                     )
@@ -108,5 +110,5 @@ class Original:
 
 
 def check_original(entry: Entry) -> None:
-    """Raise `LostFileError` if the file of an image is gone, or is not what was indexed."""
+    """Raise `LostFileError` if the file of an image is missing, or changed after indexing."""
     Original(entry).close()

@@ -24,7 +24,7 @@ __all__ = ["PROBLEMS", "ForgottenError", "LostFileError", "handle_errors", "prob
 
 MEDIA_TYPE = "application/problem+json"
 
-#: What each status means here, for the OpenAPI document.
+#: The meaning of each status, for the OpenAPI document.
 PROBLEMS = {
     400: "The request is malformed.",
     401: "A token is missing, or it is wrong.",
@@ -45,11 +45,11 @@ PROBLEMS = {
 
 
 class ForgottenError(InputError):
-    """Report that an upload is not remembered any more."""
+    """An upload that the server no longer remembers."""
 
 
 class LostFileError(InputError):
-    """Report that the file of an image is gone, or is not what was indexed."""
+    """An image whose file is missing, or has changed since it was indexed."""
 
 
 _STATUS: tuple[tuple[type[ImgsearchError], int], ...] = (
@@ -65,7 +65,7 @@ _STATUS: tuple[tuple[type[ImgsearchError], int], ...] = (
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a response that says what is wrong."""
+    """Return a problem response with a status and a detail."""
     fields = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     return JSONResponse(
         {**fields, "detail": detail}, status, headers=headers, media_type=MEDIA_TYPE
@@ -73,7 +73,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Let an application answer with problems, whatever is raised."""
+    """Make an application turn every exception into a problem response."""
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(ImgsearchError, _of_imgsearch)
@@ -83,7 +83,7 @@ def handle_errors(app: FastAPI) -> None:
 def _of_http(request: Request, error: Any) -> Response:
     path = request.url.path
     if error.status_code == 404 and path.startswith("/api/") and path.endswith("/"):
-        # Relative, as a reverse proxy may have put the server below a path.
+        # A relative redirect, as a reverse proxy may have put the server below a path.
         return RedirectResponse(f"../{path.rstrip('/').rpartition('/')[2]}", 308)
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
@@ -107,5 +107,5 @@ def _of_a_bug(_: Request, error: Exception) -> Response:
 
 
 def _plain(text: str) -> str:
-    """Return text without what JSON cannot carry: file names need not be UTF-8."""
+    """Replace the characters that JSON cannot carry, as file names need not be UTF-8."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Remember the latest of many values."""
+"""Remember a limited number of recently used values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Remembered(Generic[K, V]):
-    """Up to `count` values by their keys; what was not asked for the longest is forgotten.
+    """A mapping of up to `count` values, which forgets the least recently used one.
 
     Its methods may be called from any thread.
     """
@@ -24,7 +24,7 @@ class Remembered(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key, None if it is forgotten."""
+        """Return the value of a key; None if there is none, or it has been forgotten."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -32,7 +32,7 @@ class Remembered(Generic[K, V]):
             return self._values[key]
 
     def put(self, key: K, value: V) -> None:
-        """Remember a value."""
+        """Remember a value by its key."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
@@ -40,6 +40,6 @@ class Remembered(Generic[K, V]):
                 self._values.popitem(last=False)
 
     def drop(self, key: K) -> None:
-        """Forget a value, if it is there."""
+        """Forget the value of a key, if there is one."""
         with self._lock:
             self._values.pop(key, None)

@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def _digits(given: Any) -> Any:
-    """Refuse what Python takes for a number and nobody else does: `+1`, `1_0`, ` 1`, `０`."""
+    """Refuse what only Python takes for a number: `+1`, `1_0`, ` 1`, `０`."""
     if isinstance(given, str) and not _NUMBER.fullmatch(given):
         raise ValueError("give a whole number in digits, without zeros before it")
     return given
@@ -41,8 +41,8 @@ Number = Annotated[int, BeforeValidator(_digits)]
 Id = Annotated[Number, Path(ge=1, le=MAX_ID)]
 
 
-async def _once(request: Request) -> None:  # async, or it is run in another thread
-    """Refuse a parameter that is given more than once: which one counts is anybody's guess."""
+async def _once(request: Request) -> None:  # async, or FastAPI runs it in another thread
+    """Refuse a parameter that is given more than once, as it is ambiguous."""
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if names.count(name) > 1:
@@ -72,9 +72,9 @@ def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": FORM}}}},
 )
 async def query(request: Request) -> Response:
-    """Find the images most similar to one that is sent, or to images of the collection.
+    """Find the images most similar to an uploaded image, or to images of the collection.
 
-    Several are combined into one query. The answer is that of `imgsearch query --json`.
+    Several images are combined into one query. The response is that of `imgsearch query --json`.
     """
     uploads: Uploads = request.app.state.uploads
     async with uploads.form_of(request) as form:
@@ -88,13 +88,13 @@ async def browse(
     after: Annotated[Number, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[Number, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """Return images in the order in which they came, those after an id."""
+    """Return the images after an id, in the order in which they were added."""
     return JSONResponse({"images": await _service(request).browse(after, limit)})
 
 
 @api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
-async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the address has it
-    """Return what is known of an image."""
+async def image(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the path
+    """Return the facts about an image."""
     answering = _service(request).facts(id, peer_of(request.client))
     return JSONResponse(await while_there(request, answering))
 
@@ -109,7 +109,7 @@ async def image(request: Request, id: Id) -> Response:  # noqa: A002 - as the ad
     },
 )
 async def original(request: Request, id: Id) -> Response:  # noqa: A002
-    """Deliver the file of an image, if it is still what was indexed."""
+    """Deliver the file of an image, unless it has changed since it was indexed."""
     entry = await _service(request).entry(id)
     headers = {
         "ETag": f'"{entry.digest.hex()}"',
@@ -128,9 +128,9 @@ async def original(request: Request, id: Id) -> Response:  # noqa: A002
     responses={**_pictures("A small JPEG.", "image/jpeg"), **_refusals(404, 410, 422, 503)},
 )
 async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Response:  # noqa: A002
-    """Deliver a small upright picture of an image, if its file is still what was indexed.
+    """Deliver a small upright picture of an image, unless its file has changed since indexing.
 
-    Once made, it is kept, also if the file is gone.
+    Once made, a thumbnail is kept, even if the file disappears.
     """
     entry = await _service(request).entry(id)
     headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
@@ -143,13 +143,13 @@ async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Respon
 
 @api.get("/info", response_model=Information, responses=_refusals(503))
 async def info(request: Request) -> Response:
-    """Return what the collection holds at this moment, and whether it is being indexed."""
+    """Describe the current contents of the collection, and tell whether it is being indexed."""
     return JSONResponse(await _service(request).info())
 
 
 @api.get("/health", response_model=Health)
 async def health() -> Response:
-    """Tell that the server is there."""
+    """Report that the server is up."""
     return JSONResponse({"status": "ok", "version": version("imgsearch-faiss")})
 
 
@@ -159,5 +159,5 @@ def _service(request: Request) -> Service:
 
 
 def _name(path: str) -> str:
-    """Return the name of a file for a header (RFC 8187)."""
+    """Return the name of a file, encoded for a header (RFC 8187)."""
     return quote(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"), safe="")

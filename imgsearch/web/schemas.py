@@ -1,6 +1,6 @@
-"""The JSON that the server answers with, for the OpenAPI document.
+"""The JSON responses of the server, for the OpenAPI document.
 
-Where `path_bytes` is given, the path is not UTF-8, and these are its bytes (base64).
+`path_bytes` is given if the path is not valid UTF-8, and holds its bytes (base64).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Edge", "Found", "Health", "Hit", "ImageFacts", "Images", "Informatio
 
 
 class Edge(StrEnum):
-    """The longer edge of a thumbnail, in pixels; the largest shows what a browser cannot."""
+    """The longer edge of a thumbnail in pixels; the largest shows formats that browsers cannot."""
 
     SMALL = "256"
     LARGE = "512"
@@ -22,7 +22,7 @@ class Edge(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A similar image. Width and height (pixels, upright) are null until they are known."""
+    """A similar image; width and height (pixels, upright) are null until they are known."""
 
     rank: int
     id: int
@@ -36,10 +36,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The hits of a query, best first, and how they were searched.
+    """The hits of a query, best first, and how they were searched for.
 
-    `query` is the name of the file that was sent; `embedding` names what was sent for later
-    queries.
+    `query` is the name of the uploaded file; `embedding` is a name by which later queries can
+    refer to the upload.
     """
 
     query: str | None
@@ -54,9 +54,9 @@ class Found:
 class ImageFacts:
     """An image of the collection as it was indexed.
 
-    `size` is in bytes, `mtime` in seconds since 1970, null where the time is not to be trusted;
+    `size` is in bytes; `mtime` is in seconds since 1970, null if the time cannot be trusted;
     `digest` is the SHA-256 of the file; `width` and `height` are those of the upright image, null
-    until they are known, and where the file is gone.
+    until they are known, and if the file is missing.
     """
 
     id: int
@@ -71,14 +71,14 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images in the order in which they came."""
+    """Images in the order in which they were added."""
 
     images: list[ImageFacts]
 
 
 @dataclass(frozen=True, slots=True)
 class Information:
-    """What the collection holds, as `imgsearch info --json`; `indexing` while it is written to."""
+    """The output of `imgsearch info --json`, and whether the collection is being indexed."""
 
     directory: str
     images: int
@@ -103,7 +103,7 @@ class Information:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The server is there."""
+    """The status of the server."""
 
     status: Literal["ok"]
     version: str
@@ -111,7 +111,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong (RFC 9457)."""
+    """A problem (RFC 9457), explained in `detail`."""
 
     type: str
     title: str

@@ -1,4 +1,4 @@
-"""Listen, and answer until Ctrl-C."""
+"""Listen, and answer requests until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["listen", "make_server", "serve"]
 
 CONNECTIONS = 256
-BACKLOG = 128  # connections that wait to be accepted
-HEADER_SECONDS = 10.0  # that the head of a request may take
-GRACE = 2  # seconds that requests under way are given at the end
-LAST = 4.0  # seconds after which it ends in any case
+BACKLOG = 128  # connections waiting to be accepted
+HEADER_SECONDS = 10.0  # for the head of a request to arrive
+GRACE = 2  # seconds for requests in progress at shutdown
+LAST = 4.0  # seconds after which the process exits in any case
 
-# What uvicorn logs as errors, and is none of the server.
+# Messages that uvicorn logs as errors although the server is not at fault.
 _EXPECTED = ("ASGI callable returned without completing response", "Cancel %s running task")
 
 
@@ -53,14 +53,14 @@ def serve(
     """Serve a collection until Ctrl-C.
 
     Args:
-        location: of the collection.
-        options: how to serve it.
-        device: see `imgsearch.Collection.open`.
-        trust_model: as there.
-        ready: called with the address of the page once requests are accepted.
+        location: Location of the collection.
+        options: Options of the server.
+        device: See `imgsearch.Collection.open`.
+        trust_model: See `imgsearch.Collection.open`.
+        ready: Function that is called with the URL of the page once requests are accepted.
 
     Raises:
-        StorageError: nobody can listen at that host and port.
+        StorageError: If it is impossible to listen at the host and port.
     """
     with (
         Collection.open(location, device=device, threads=1, trust_model=trust_model) as collection,
@@ -71,7 +71,7 @@ def serve(
         with closing(Service(collection, options)) as service:
             service.warm_up()
             server = make_server(create_app(service, options), ending=service.close)
-            with suppress(KeyboardInterrupt):  # which is how it is meant to end
+            with suppress(KeyboardInterrupt):  # the intended way to stop the server
                 ready(_address(options))
                 server.run(sockets=[listening])
 
@@ -80,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that accepts connections at a host and a port.
 
     Raises:
-        StorageError: another process does, or it may not be.
+        StorageError: If the port is in use, or listening there is not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -103,12 +103,12 @@ def listen(host: str, port: int) -> socket.socket:
 def make_server(
     app: ASGIApp, limits: Limits | None = None, ending: Callable[[], None] | None = None
 ) -> uvicorn.Server:
-    """Return the server of an application; `run` it with a socket.
+    """Return a server for an application; call its `run` with a socket.
 
     Args:
-        app: the application.
-        limits: of its connections; None for the usual ones.
-        ending: called once it is to end, and what is under way takes long: to cut it short.
+        app: The application.
+        limits: Limits on the connections; None for the defaults.
+        ending: Function that is called during shutdown to cut short requests that take long.
     """
     limits = limits or Limits(connections=CONNECTIONS, head_seconds=HEADER_SECONDS)
     config = uvicorn.Config(
@@ -129,7 +129,7 @@ def make_server(
 
 
 class _Server(uvicorn.Server):
-    """A server that ends when it is told to, whatever is under way."""
+    """A server that ends when told to, whatever requests are in progress."""
 
     def __init__(self, config: uvicorn.Config, ending: Callable[[], None] | None) -> None:
         super().__init__(config)
@@ -143,13 +143,13 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
             last = threading.Timer(LAST, os._exit, [0 if sig == signal.SIGINT else 128 + sig])
-            last.daemon = True  # there is nothing to wait for if all ends by itself
+            last.daemon = True  # the timer must not delay an exit that succeeds by itself
             last.start()
         super().handle_exit(sig, frame)
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """Tell a fault from a client that left, or was told to."""
+    """Tell whether a log record is about a fault, and not about a client that was cut off."""
     cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not (cut_off or str(record.msg).startswith(_EXPECTED))
 

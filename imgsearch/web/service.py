@@ -1,4 +1,4 @@
-"""A collection that stays open, and answers many at once."""
+"""A collection that stays open, and answers many clients at once."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ __all__ = ["Service"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-UPLOADS = 1_000  # that are remembered: 5 KB each
-SIZES = 200_000  # of images, that are remembered
-READERS = 8  # threads for what waits for the disk more than it computes
+UPLOADS = 1_000  # embeddings of uploads to remember: 5 KB each
+SIZES = 200_000  # image sizes to remember
+READERS = 8  # threads for work that waits for the disk more than it computes
 CHUNK = 1 << 18  # bytes
-PROBE = np.zeros((8, 8, 3), np.uint8)  # what warms the model up
+PROBE = np.zeros((8, 8, 3), np.uint8)  # an image to warm up the model
 
 
 class Service:
-    """Answers what the routes are asked. The methods that are no coroutines may block."""
+    """The work behind the routes. Methods that are not coroutines may block."""
 
     def __init__(self, collection: Collection, options: ServerOptions) -> None:
         self._collection = collection
@@ -59,20 +59,20 @@ class Service:
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
-        """Load the model, open the index, start the workers."""
+        """Load the model, open the index and start the workers."""
         self._decoding.warm_up()
         self._collection.answer([PROBE], k=1)
         self._collection.info()
 
     def close(self) -> None:
-        """Take on nothing more, and end the workers, whatever they are at."""
+        """Accept no more work, and end the workers, whatever they are doing."""
         self._decoding.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
-        """Answer a query of a peer."""
+        """Answer a query from a peer."""
         if ask.image is not None:
-            small = (ask.image.size or 0) <= CHUNK  # hashed sooner than given to a thread
+            small = (ask.image.size or 0) <= CHUNK  # quicker to hash than to hand to a thread
             name = _name_of(ask) if small else await self._run(_name_of, ask)
             asked = partial(self._query_upload, ask=ask, name=name)
             try:
@@ -87,11 +87,11 @@ class Service:
         return await self._run(self._query, ask)
 
     async def entry(self, id_: int) -> Entry:
-        """Return what is known of an image."""
+        """Return the catalog entry of an image."""
         return await self._run(self._entries.get, id_)
 
     async def facts(self, id_: int, peer: str = "") -> dict[str, Any]:
-        """Return what is known of an image, and how large it is."""
+        """Return the facts about an image, including its width and height."""
         entry = await self.entry(id_)
         size = self._sizes.get(id_)
         if size is None:
@@ -104,7 +104,7 @@ class Service:
         return _facts_of(entry, size)
 
     async def browse(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Return images after an id, in the order in which they came."""
+        """Return the images after an id, in the order in which they were added."""
         return await self._run(self._browse, after, limit)
 
     async def thumbnail(self, entry: Entry, size: int, peer: str = "") -> bytes:
@@ -122,7 +122,7 @@ class Service:
         return await self._run(Original, entry)
 
     async def info(self) -> dict[str, Any]:
-        """Return what the collection holds, and whether it is being indexed."""
+        """Describe the contents of the collection, and tell whether it is being indexed."""
         return await self._run(self._info)
 
     @cached_property
@@ -142,7 +142,7 @@ class Service:
     async def _decode_stored(
         self, function: Callable[[Decoder], T], entry: Entry, what: str, peer: str
     ) -> T:
-        """Run a function with a decoder, which looks at an image of the collection."""
+        """Run a function that decodes an image of the collection."""
         try:
             return await self._decode(function, f"{entry.digest.hex()} {what}", peer)
         except GivenUpError:
@@ -199,7 +199,7 @@ class Service:
         return embedding
 
     def _answer(self, ask: Ask, name: str | None, embedding: Vectors | None) -> dict[str, Any]:
-        """Answer a query, one of whose images is that of an embedding, which has a name."""
+        """Answer a query, to which an embedding of the given name may belong."""
         combined = self._combine(ask, embedding)
         options = ask.options.copy()
         if ask.exclude_self:
@@ -213,10 +213,10 @@ class Service:
         return {"query": title, **fields, "embedding": name}
 
     def _combine(self, ask: Ask, embedding: Vectors | None) -> Vectors:
-        """Return one embedding for all that is asked with."""
+        """Return one embedding for all images of a query."""
         likes = [like for like in ask.like if like.weight > 0]
         unlikes = [like for like in ask.like if like.weight < 0]
-        part = ask.crop is not None and ask.image is None  # of the only one of these
+        part = ask.crop is not None and ask.image is None  # crop of the only image in `like`
         if embedding is not None and (part or not ask.like):
             return embedding
         wanted = self._entries.embeddings([like.id for like in likes])
@@ -232,7 +232,7 @@ class Service:
 
 
 def _name_of(ask: Ask) -> str:
-    """Return the name of an upload: it tells its content and the part that is meant."""
+    """Return a name for an upload, derived from its content and the part to search for."""
     assert ask.image is not None  # noqa: S101 - for the type checker
     hashed = hashlib.sha256(repr(ask.crop).encode())
     ask.image.file.seek(0)

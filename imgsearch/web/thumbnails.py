@@ -1,4 +1,4 @@
-"""Thumbnails on disk, in the user's cache folder: bounded, and free to be deleted at any time."""
+"""A bounded cache of thumbnails in the user's cache folder, which may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from imgsearch.images.render import Thumbnail
 
 __all__ = ["Thumbnails"]
 
-_SIZE = struct.Struct(">II")  # of the image, behind the JPEG
-_BEGINNING, _END = b"\xff\xd8", b"\xff\xd9"  # of every JPEG
+_SIZE = struct.Struct(">II")  # size of the image, appended to the JPEG
+_BEGINNING, _END = b"\xff\xd8", b"\xff\xd9"  # first and last bytes of every JPEG
 
 
 class Thumbnails:
-    """A folder of thumbnails by digest; those not looked at the longest are deleted.
+    """A folder of thumbnails by digest; the least recently used are deleted.
 
-    Several processes may share it. Nothing is raised: what cannot be kept is made again.
+    Several processes may share it. Disk errors are not raised: a thumbnail that cannot be kept is
+    made again when it is next needed.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """Keep up to `limit` bytes in a folder, which may not be there yet."""
+        """Keep up to `limit` bytes in a folder, which need not exist yet."""
         self._folder = folder
         self._limit = limit
         self._lock = threading.Lock()
-        self._added = limit  # bytes since the folder was last looked through: not yet
+        self._added = limit  # bytes added since the folder was last scanned; forces a first scan
 
     def get(self, digest: bytes, size: int) -> Thumbnail | None:
-        """Return the thumbnail of that size of an image, None if it is not there."""
+        """Return the thumbnail of an image at a given size; None if it is not cached."""
         path = self._path(digest, size)
         try:
             content = path.read_bytes()
-            os.utime(path)  # it was looked at
+            os.utime(path)  # the modification time records the last use
         except OSError:
             return None
         jpeg, facts = content[: -_SIZE.size], content[-_SIZE.size :]
@@ -44,12 +45,12 @@ class Thumbnails:
         return Thumbnail(jpeg, *_SIZE.unpack(facts))
 
     def put(self, digest: bytes, size: int, thumbnail: Thumbnail) -> None:
-        """Keep a thumbnail."""
+        """Add a thumbnail to the cache."""
         content = thumbnail.jpeg + _SIZE.pack(thumbnail.width, thumbnail.height)
         path = self._path(digest, size)
-        with suppress(OSError):  # the disk is full, or may not be written to
+        with suppress(OSError):  # the disk is full, or not writable
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A name of its own: two servers may make the same at once.
+            # A unique name, as two servers may write the same thumbnail at once.
             descriptor, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -65,7 +66,7 @@ class Thumbnails:
         return self._folder / name[:2] / f"{name}-{size}"
 
     def _trim(self, added: int) -> None:
-        """Delete the oldest once a twentieth of the limit was added; leave nine tenths of it."""
+        """Scan the folder each time 5% of the limit was added; if too large, trim it to 90%."""
         with self._lock:
             self._added += added
             if self._added < self._limit // 20:
@@ -81,7 +82,7 @@ class Thumbnails:
                 size -= each
 
     def _files(self) -> list[tuple[int, int, str]]:
-        """Return when each file was looked at, its size, and its path."""
+        """Return the time of last use (ns), size and path of each file."""
         found = []
         with os.scandir(self._folder) as folders:
             below = [folder.path for folder in folders if folder.is_dir(follow_symlinks=False)]

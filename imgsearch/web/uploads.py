@@ -1,4 +1,4 @@
-"""Read a form while it arrives: not too much of it, not too slowly, not too many at once."""
+"""Read forms as they arrive, within limits on their size, duration and number."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from imgsearch.web.options import ServerOptions
 __all__ = ["Uploads"]
 
 MAX_FIELDS = 1000
-MAX_FIELD = 4096  # bytes of a field that is no file
+MAX_FIELD = 4096  # bytes of a field that is not a file
 
 
 class _RefusedError(PicklableError, MultiPartException):
-    """Stop reading a form; the parser closes its files."""
+    """A refusal that stops the parser, which then closes its files."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class _RefusedError(PicklableError, MultiPartException):
 
 
 class Uploads:
-    """Reads the forms of one server. A file of more than a megabyte waits on disk."""
+    """The reader of one server's forms; files of more than a megabyte are spooled to disk."""
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
@@ -40,11 +40,12 @@ class Uploads:
 
     @asynccontextmanager
     async def form_of(self, request: Request) -> AsyncIterator[FormData]:
-        """Read a multipart form, whose file is there as long as the context lasts.
+        """Read a multipart form, whose file stays open until the context exits.
 
         Raises:
-            HTTPException: 400 malformed, 408 too slow, 413 too large, 415 something else, 503 too
-                many at once.
+            HTTPException: 400 if the form is malformed, 408 if it arrives too slowly, 413 if it
+                is too large, 415 if it is not a multipart form, 503 if there are too many at
+                once.
         """
         kind, parameters = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data" or not parameters.get(b"boundary"):
@@ -81,7 +82,7 @@ class Uploads:
                 raise HTTPException(400, "the body is no multipart/form-data") from error
 
     async def _chunks(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """Yield a request's body, as long as it keeps to the limits."""
+        """Yield a request's body as long as it stays within the limits."""
         limit, clock = self._options.max_upload, asyncio.get_running_loop().time
         too_large = _RefusedError(
             413, f"the request has more than {limit:,} bytes: see --max-upload"
