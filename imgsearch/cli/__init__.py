@@ -1,10 +1,10 @@
-"""The command line: parse, call the library, print. Nothing else."""
+"""The command line, which only parses arguments, calls the library and prints."""
 
 from __future__ import annotations
 
 try:
     from imgsearch.cli.main import main
-except KeyboardInterrupt:  # before anything has begun: the shell's prompt says enough
+except KeyboardInterrupt:  # nothing has begun yet, so there is nothing to report
     raise SystemExit(130) from None
 
 __all__ = ["main"]

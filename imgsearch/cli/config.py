@@ -1,4 +1,4 @@
-"""Defaults from a TOML file, through Click's `default_map`."""
+"""Read the defaults of options from a TOML file, through Click's `default_map`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from imgsearch.errors import StorageError, reason_of
 
 __all__ = ["commands_of", "config_path", "load_config"]
 
-MOST = 1 << 20  # bytes of a file
+MOST = 1 << 20  # maximum size of a configuration file in bytes
 
 _NOT_IN_A_FILE = ("config", "version")
-_PATH = "imgsearch.config"  # in the contexts' common dictionary
+_PATH = "imgsearch.config"  # key in `Context.meta`, which all contexts share
 
 
 def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make what a file says the defaults of the options; a table a command.
+    """Make the settings in a file the defaults of the options; each table is for one command.
 
     Raises:
-        UsageError: it is no TOML, or it names an option that does not exist.
-        StorageError: it cannot be read.
+        UsageError: If the file is not TOML, or names an option that does not exist.
+        StorageError: If the file cannot be read.
     """
     if path is None:
         return
@@ -34,7 +34,7 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         if len(content) > MOST:
             raise click.UsageError(f"{path} has more than {MOST:,} bytes: it is no configuration")
         settings = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # or not UTF-8, too long a number, nested deeply
+    except (ValueError, RecursionError) as error:  # also: not UTF-8, too long a number, too deep
         raise click.UsageError(f"{path} is no TOML file: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
@@ -43,13 +43,13 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
 
 
 def config_path(ctx: click.Context) -> Path | None:
-    """Return the file that defaults were read from, None if there is none."""
+    """Return the file that defaults were read from; None if there is none."""
     path: Path | None = ctx.meta.get(_PATH)
     return path
 
 
 def commands_of(command: click.Command) -> dict[str, click.Command]:
-    """Return the commands of a group by their names; a command has none."""
+    """Return the commands of a group by name; a plain command has none."""
     if not isinstance(command, click.Group):
         return {}
     context = click.Context(command)
@@ -58,7 +58,7 @@ def commands_of(command: click.Command) -> dict[str, click.Command]:
 
 
 def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> dict[str, Any]:
-    """Turn option names into parameter names; refuse what is neither option nor command."""
+    """Turn option names into parameter names; refuse keys that are neither option nor command."""
     names = _options(command)
     commands = commands_of(command)
     translated: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def _translate(path: Path, command: click.Command, settings: dict[str, Any]) -> 
 
 
 def _hint(key: str, command: click.Command) -> str:
-    """Say where an option stands, or which is the nearest."""
+    """Say which table an option belongs in, or which option has the most similar name."""
     top = click.get_current_context().command
     tables = {"": top, **commands_of(top)}
     for name, table in tables.items():
@@ -84,7 +84,7 @@ def _hint(key: str, command: click.Command) -> str:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    """Return the options that may stand in a file, by the names that they have there."""
+    """Return the options that are allowed in a file, by their names there."""
     return {
         option.lstrip("-"): parameter
         for parameter in command.params
@@ -94,7 +94,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 
 
 def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:
-    """Return a value that has the type of its option; Click converts from text only."""
+    """Return a value if it has the type of its option; Click only converts from text."""
     if option.multiple or option.nargs > 1:
         fits = isinstance(value, list) and all(isinstance(part, str) for part in value)
         fits = fits and (option.multiple or len(value) == option.nargs)
@@ -104,7 +104,7 @@ def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:
         fits = _is_number(value)
     elif isinstance(option.type, click.types.IntParamType):
         fits = _is_number(value) and isinstance(value, int)
-    elif isinstance(option.type, click.types.FuncParamType):  # a box
+    elif isinstance(option.type, click.types.FuncParamType):  # a crop box
         fits = isinstance(value, str) or (isinstance(value, list) and all(map(_is_number, value)))
     else:
         fits = isinstance(value, str)

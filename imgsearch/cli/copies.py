@@ -1,4 +1,4 @@
-"""The forms of `imgsearch duplicates`: text, JSON and a page."""
+"""The output formats of `imgsearch duplicates`: text, JSON and an HTML page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["as_json", "as_text", "megabytes", "summary", "write_page"]
 
 
 def as_text(found: Duplicates) -> str:
-    """Return all groups as text, the image to be kept first."""
+    """Return all groups as text, each with the image to keep first."""
     groups = [_group_as_text(group) for group in found.groups]
     for photo in found.photos:
         lines = [f"raw   {shown(photo.raw)}\n"]
@@ -59,7 +59,7 @@ def as_json(directory: Path, found: Duplicates) -> str:
 
 
 def summary(found: Duplicates) -> str:
-    """Return what was found, in a line."""
+    """Return a one-line summary of the copies found."""
     if not found.groups:
         return f"no copies among {counted(found.images, 'image')}"
     groups, count = counted(len(found.groups), "group"), _copies(found.count)
@@ -71,7 +71,7 @@ def _copies(count: int) -> str:
 
 
 def write_page(path: Path, found: Duplicates) -> bool:
-    """Write a page of all groups; see `imgsearch.cli.html.write_document`."""
+    """Write an HTML page of all groups; see `imgsearch.cli.html.write_document`."""
     from imgsearch.embedding.lanes import decoders
 
     with decoders(1) as lane:
@@ -79,7 +79,7 @@ def write_page(path: Path, found: Duplicates) -> bool:
 
 
 def _thumbnail(lane: Lane, source: str | bytes) -> bytes:
-    """Return the JPEG of a file, which a worker process decodes."""
+    """Return a JPEG thumbnail of a file, which a worker process decodes."""
     from imgsearch.embedding.decoder import Stored
 
     with lane.decoder() as decoder:
@@ -87,7 +87,7 @@ def _thumbnail(lane: Lane, source: str | bytes) -> bytes:
 
 
 def megabytes(size: int) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes in MB or kB."""
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
@@ -106,7 +106,7 @@ def _likeness(copy: Copy) -> str:
 
 
 def _facts(copy: Copy) -> tuple[str, str, str]:
-    """Return pixels, bytes and day."""
+    """Return an image's dimensions, file size and date."""
     day = ""
     if copy.mtime is not None:
         day = datetime.fromtimestamp(copy.mtime).strftime("%Y-%m-%d")

@@ -73,7 +73,7 @@ def duplicates(
 
 
 def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
-    """Delete the copies, or link them, if that is confirmed."""
+    """Delete or link the copies, if the user confirms it."""
     from imgsearch.maintenance.discard import delete_copies, link_copies
 
     what = counted(found.count, "file")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["_as_json", "_as_text", "evaluate"]
 DIGITS = 6
-HITS_SHOWN = 5  # of a query; --json has k
+HITS_SHOWN = 5  # hits shown per query; --json has k
 
 
 @click.command(
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _as_json(collection: str, found: Evaluation) -> str:
-    """Return what was measured as a line of JSON."""
+    """Return the evaluation as a line of JSON."""
     return dump(
         {
             **path_fields(collection, "collection"),
@@ -93,7 +93,7 @@ def _as_json(collection: str, found: Evaluation) -> str:
 
 
 def _as_text(collection: str, labels: str, found: Evaluation) -> str:
-    """Return what was measured: of what, a table, and the worst queries."""
+    """Return the evaluation as text: what was evaluated, a table, and the worst queries."""
     rows = [
         ("collection", collection),
         ("labels", labels),
@@ -179,7 +179,7 @@ def _worst(query: WorstQuery) -> dict[str, Any]:
         {
             "rank": hit.rank,
             **path_fields(hit.path),
-            **path_fields(hit.label, "label"),  # it may be the name of a folder
+            **path_fields(hit.label, "label"),  # may be a folder's name, and so not UTF-8
             "right": hit.right,
             "similarity": round(hit.similarity, DIGITS),
         }

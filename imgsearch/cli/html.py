@@ -1,4 +1,4 @@
-"""One self-contained HTML page of pictures, without scripts and without a network."""
+"""Write a self-contained HTML page of pictures, which needs neither scripts nor a network."""
 
 from __future__ import annotations
 
@@ -65,26 +65,27 @@ _HEAD = f"""<!DOCTYPE html>
 """
 _FOOT = "</main>\n</body>\n</html>\n"
 
-#: Returns the JPEG of an image file, given by its path or its content.
+#: A function that returns a JPEG of an image file, given its path or its content.
 Thumbnailer: TypeAlias = Callable[[str | bytes], bytes]
 
 
 class _NothingToShowError(PicklableError):
-    """Leave the page that was there."""
+    """A document without sections; the existing page is kept."""
 
 
 def write_document(path: Path, sections: Iterable[str]) -> bool:
-    """Write a page, whose sections are made meanwhile; it is there whole or not at all.
+    """Write a page atomically, computing its sections along the way.
 
     Args:
-        path: of the page, which is replaced if it exists.
-        sections: its HTML, in pieces.
+        path: Path of the page, which is replaced if it exists.
+        sections: The HTML of the sections, in pieces.
 
     Returns:
-        Whether there was anything to be shown; if not, nothing was written.
+        Whether there was anything to show; if not, nothing was written.
 
     Raises:
-        StorageError: the page cannot be written; where that can be known, nothing is computed.
+        StorageError: If the page cannot be written. Where this can be known beforehand, nothing
+            is computed.
     """
 
     def fill(sink: Sink) -> None:
@@ -96,7 +97,7 @@ def write_document(path: Path, sections: Iterable[str]) -> bool:
             sink.write(piece.encode())
 
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():  # or a device would become a file
+    if target.exists() and not target.is_file():  # otherwise a file would replace a device
         raise StorageError(f"cannot write the page {path}: it is not a regular file")
     try:
         write_atomically(target, fill, mode=0o666)
@@ -104,7 +105,7 @@ def write_document(path: Path, sections: Iterable[str]) -> bool:
         return False
     except StorageError as error:
         if error.__cause__ and str(error).startswith(f"cannot write {target}: "):
-            # In other words: those of a collection's file promise that nothing is lost.
+            # Reworded: the message for a collection's file promises that nothing is lost.
             reason = reason_of(error.__cause__)
             raise StorageError(f"cannot write the page {path}: {reason}") from error
         raise  # the collection could not be read
@@ -112,7 +113,7 @@ def write_document(path: Path, sections: Iterable[str]) -> bool:
 
 
 def figure(kind: str, image: str, caption: str, facts: str) -> str:
-    """Return an item of a list; all but `kind` is HTML."""
+    """Return a list item; all arguments except `kind` are HTML."""
     return (
         f'<li class="{kind}"><figure>{image}<figcaption>{caption}<small>{facts}</small>'
         "</figcaption></figure></li>\n"
@@ -120,21 +121,21 @@ def figure(kind: str, image: str, caption: str, facts: str) -> str:
 
 
 def image_element(source: str | bytes, name: str, of: Thumbnailer) -> str:
-    """Return a thumbnail, or why there is none."""
+    """Return a thumbnail element, or an element that says why there is none."""
     try:
         jpeg = waiting_for(of, source)
-    except ImageError as error:  # it has gone or has changed since it was indexed
+    except ImageError as error:  # the file is missing or has changed since it was indexed
         return f'<div class="none">no picture: {text(error.reason)}</div>'
     data = base64.b64encode(jpeg).decode("ascii")
     return f'<img alt="{text(name)}" src="data:image/jpeg;base64,{data}">'
 
 
 def link(path: str) -> str:
-    """Return a link to a file, by its name."""
+    """Return a link to a file, labelled with its name."""
     address = quote(path, safe=":/?&=%") if is_url(path) else "file://" + quote(os.fsencode(path))
     return f'<a href="{address}" title="{text(path)}">{text(os.path.basename(path))}</a>'
 
 
 def text(value: str) -> str:
-    """Return text as HTML."""
+    """Return text escaped for HTML."""
     return escape(shown(value))

@@ -90,7 +90,7 @@ def index(
     is_new = not _exists(directory)
     with _open(directory, paths, model, weights, device, trust_model, is_new=is_new) as found:
         try:
-            quiet = libraries_silenced() if ray else nullcontext()  # Ray logs what it raises, too
+            quiet = libraries_silenced() if ray else nullcontext()  # Ray also logs what it raises
             with quiet, cluster as engine, ProgressBar() as bar:
                 settings["engine"], settings["progress"] = engine, bar
                 report = found.index(paths, **settings)
@@ -110,7 +110,7 @@ def index(
 
 
 def _exists(directory: Path | str) -> bool:
-    """Tell whether there is a collection, without what takes long to load if it may be avoided."""
+    """Tell whether there is a collection, avoiding slow imports where possible."""
     if isinstance(directory, Path):
         return Layout.at(directory).exists()
     from imgsearch.collection import Collection
@@ -123,7 +123,7 @@ def _holds_nothing(report: IndexReport) -> bool:
 
 
 def _complain_of_nothing(directory: Path | str, paths: tuple[str, ...], *, is_new: bool) -> None:
-    """Say that there were no images; a collection that was made for them is removed."""
+    """Report that there were no images, and remove a collection that was created for them."""
     from imgsearch.collection import Collection
 
     places = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more places"
@@ -169,7 +169,7 @@ def _open(
     *,
     is_new: bool,
 ) -> Collection:
-    """Open the collection, or make it."""
+    """Open the collection, or create it."""
     if is_new:
         if not paths:
             raise SettingError(
@@ -181,7 +181,7 @@ def _open(
             for path in paths:
                 existing(path)
         model = model or DEFAULT_MODEL
-        click.echo(  # before what takes seconds: to load the program, and to export the network
+        click.echo(  # before the slow steps: importing the library and exporting the network
             f"making the collection {shown(str(directory))} with {model}; "
             "exporting the network takes a few seconds",
             err=True,
@@ -197,7 +197,7 @@ def _open(
 
 
 def report_as_json(collection: str, report: IndexReport) -> str:
-    """Return what an indexing run did as a line of JSON."""
+    """Return the report of an indexing run as a line of JSON."""
     fields = asdict(report)
     fields["skipped_kinds"] = dict(report.skipped_kinds)
     fields["failures"] = [_failure(failure) for failure in report.failures]
@@ -206,7 +206,7 @@ def report_as_json(collection: str, report: IndexReport) -> str:
 
 
 def report_as_text(report: IndexReport) -> str:
-    """Return what an indexing run did: its failures, then the sum of it."""
+    """Return the report of an indexing run as text: its failures, then a summary."""
     lines = [
         f"cannot list {shown(folder.path)}: {shown(folder.reason)}" for folder in report.unreadable
     ]
@@ -223,7 +223,7 @@ def report_as_text(report: IndexReport) -> str:
 
 
 def _kinds(kinds: tuple[tuple[str, int], ...]) -> str:
-    """Return how many there are of each kind, the rarest ones together."""
+    """Return the number of files of each kind, counting the rarest kinds together."""
     named = [(kind, count) for kind, count in kinds if kind != OTHER][:KINDS_SHOWN]
     rest = sum(count for _, count in kinds) - sum(count for _, count in named)
     parts = [f"{count:,} {shown(kind)}" for kind, count in named]

@@ -30,7 +30,7 @@ from click.core import ParameterSource
 from imgsearch.cli.config import commands_of, config_path
 
 __all__ = ["info"]
-ENOUGH = 0.999  # recall from which on the curve is of no more interest
+ENOUGH = 0.999  # recall at which the displayed curve ends
 LISTS_SHOWN = 12
 Source: TypeAlias = Literal["flag", "variable", "file", "default"]
 _SOURCES: dict[ParameterSource | None, Source] = {
@@ -62,12 +62,12 @@ def info(
 
 
 def info_as_json(info: Info) -> str:
-    """Return what a collection holds as a line of JSON."""
+    """Return the facts about a collection as a line of JSON."""
     return dump(info_fields(info))
 
 
 def info_as_text(info: Info, models: list[str]) -> str:
-    """Return what a collection holds, a fact a line."""
+    """Return the facts about a collection as text, one per line."""
     out = f", {info.excluded:,} taken out" if info.excluded else ""
     rows = [
         ("collection", info.directory),
@@ -90,8 +90,8 @@ def info_as_text(info: Info, models: list[str]) -> str:
 
 
 def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
-    """Say what an older decoder means for what it made."""
-    from imgsearch.images.decode import DECODER  # not above: `imgsearch --help` needs no Pillow
+    """Yield a row that explains what an older decoder means for the embeddings made with it."""
+    from imgsearch.images.decode import DECODER  # here, as `imgsearch --help` needs no Pillow
 
     if info.model.decoder < DECODER:
         text = (
@@ -130,7 +130,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
 
 
 def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
-    """Show recall by nprobe, a column a band, as far as it still rises."""
+    """Yield rows of recall by nprobe, with one column per band, up to a recall of `ENOUGH`."""
     edges = sorted({step.up_to for step in ivf.curve})
     head = "  ".join(f"to {edge**0.5:.2f}" for edge in edges)
     bands = f" and by the distance from the nearest centroid ({head})" if len(edges) > 1 else ""
@@ -146,7 +146,7 @@ def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
 
 
 def _promise(info: Info, ivf: IvfRecord) -> str:
-    """Say which recall is kept, by how many lists, and what was measured of that."""
+    """Return the promised recall, the number of lists it takes, and the recall measured."""
     text = f"recall@10 {info.settings.recall:g}"
     if info.nprobe:
         text += f" by {_probed(info.nprobe)}"
@@ -163,7 +163,7 @@ def _promise(info: Info, ivf: IvfRecord) -> str:
 
 
 def _probed(nprobe: tuple[int, ...]) -> str:
-    """Say how many lists are probed; 0 stands for exact search."""
+    """Return in words how many lists are probed; 0 stands for exact search."""
     lists = sorted({count for count in nprobe if count})
     if not lists:
         return "exact search"
@@ -174,14 +174,14 @@ def _probed(nprobe: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """An option of a command as it stands.
+    """The current value of a command's option, and its source.
 
     Attributes:
-        command: its name.
-        option: its longest name without dashes, as in a configuration file.
-        value: as the command gets it; None if it has none.
-        source: where the value was found.
-        where: the flag, the name of the variable or the path of the file; None for a default.
+        command: Name of the command.
+        option: Longest name of the option without dashes, as in a configuration file.
+        value: Value as the command gets it; None if there is none.
+        source: Kind of source that the value came from.
+        where: The flag, the name of the variable or the path of the file; None for a default.
     """
 
     command: str
@@ -192,15 +192,15 @@ class Setting:
 
 
 def settings_of(ctx: click.Context) -> list[Setting]:
-    """Return the settings of all commands, those of the running one with its flags.
+    """Return the settings of all commands; those of the running command include its flags.
 
     Click resolves them as it does for the command itself.
 
     Args:
-        ctx: of the running command, whose parent is the group.
+        ctx: Context of the running command, whose parent is the group.
 
     Raises:
-        UsageError: a variable or a file holds a value that makes no sense.
+        UsageError: If a variable or a file holds a value that makes no sense.
     """
     group = ctx.find_root()
     commands = commands_of(group.command)
@@ -214,7 +214,7 @@ def settings_of(ctx: click.Context) -> list[Setting]:
 
 
 def _resolve(command: click.Command, name: str, group: click.Context) -> click.Context:
-    """Return the context that a command would have if it were given no flags."""
+    """Return the context that a command would have without any flags."""
     arguments = [part for part in command.params if isinstance(part, click.Argument)]
     needed = ["." for argument in arguments if argument.required]
     return command.make_context(name, needed, parent=group)
@@ -244,7 +244,7 @@ def _file(ctx: click.Context) -> str:
 
 
 def settings_as_text(settings: Sequence[Setting]) -> str:
-    """Return a line for each setting."""
+    """Return the settings as a table, one line per setting."""
     rows = [("command", "option", "value", "from")]
     rows += [
         (row.command, row.option, shown(_text(row.value)), shown(row.where or row.source))

@@ -1,4 +1,4 @@
-"""Wait for what may be in a decoder for long, so that Ctrl-C ends it at once."""
+"""Wait for functions that may spend long in a decoder, so that Ctrl-C ends the wait at once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ _NAME = "imgsearch-waited-for"
 
 
 def waiting_for(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in another thread: Python hears of Ctrl-C only in the main one.
+    """Call a function in another thread, so that Ctrl-C can interrupt the main thread.
 
-    A decoder is in C, and returns when it is done: after Ctrl-C it is left behind.
+    Python handles Ctrl-C only in the main thread, and a decoder, being in C, returns only when it
+    is done. After Ctrl-C its thread is left running.
     """
     future: Future[T] = Future()
 
     def call() -> None:
         try:
             future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # it belongs to who waits
+        except BaseException as error:  # raised again in the waiting thread
             future.set_exception(error)
 
     threading.Thread(target=call, name=_NAME, daemon=True).start()
@@ -36,7 +37,7 @@ def waiting_for(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def end_at_once(code: int) -> NoReturn:
-    """End the process whatever its other threads are at."""
+    """End the process, whatever its other threads are doing."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -44,5 +45,5 @@ def end_at_once(code: int) -> NoReturn:
 
 
 def is_left_behind() -> bool:
-    """Tell whether a function is still running that nobody waits for any more."""
+    """Tell whether a function that nobody waits for any longer is still running."""
     return any(thread.name == _NAME for thread in threading.enumerate())

@@ -26,14 +26,14 @@ __all__ = ["check_owner", "locate", "locate_any"]
 
 
 HIDDEN = ".imgsearch"
-MOST = 1 << 20  # bytes of a configuration
+MOST = 1 << 20  # maximum size of a configuration file in bytes
 
 
 def locate(ctx: click.Context, collection: Path | str | None) -> Path:
     """Return the collection's directory; see `locate_any`.
 
     Raises:
-        SettingError: it is no directory.
+        SettingError: If the collection is not in a directory.
     """
     found = locate_any(ctx, collection)
     if isinstance(found, Path):
@@ -47,21 +47,23 @@ def locate(ctx: click.Context, collection: Path | str | None) -> Path:
 def locate_any(
     ctx: click.Context, collection: Path | str | None, *, make: bool = False
 ) -> Path | str:
-    """Return the collection's directory, or the URL of what is elsewhere.
+    """Return the collection's directory, or its URL if it is not in a directory.
 
-    The one given after the command or before it, the nearest `.imgsearch` from here upwards, or
-    `./.imgsearch`. One that was not given has to belong to the user.
+    This is the collection given after or before the command, else the nearest `.imgsearch` in the
+    current folder or one above it, else `./.imgsearch`. A collection that was not given must
+    belong to the user.
 
     Args:
-        ctx: of the command.
-        collection: that it was given.
-        make: there need not be one: the command makes it.
+        ctx: Context of the command.
+        collection: The collection given to the command.
+        make: Whether the command can create the collection, so that it need not exist.
 
     Raises:
-        NoCollectionError: none is given, and there is none here nor in a folder above.
-        InputError: the one that was found belongs to another user.
+        NoCollectionError: If no collection is given, and there is none in the current folder or
+            above it.
+        InputError: If the collection that was found belongs to another user.
     """
-    # What is given before the command comes before a variable or a file, which stand for both.
+    # The option before the command outranks a variable or a file, which set it in both positions.
     after = ctx.get_parameter_source("collection") is ParameterSource.COMMANDLINE
     given = collection if after else ctx.obj or collection
     if isinstance(given, Path | str):
@@ -78,7 +80,7 @@ def locate_any(
 
 
 def _check_none(here: Path) -> None:
-    """Raise `NoCollectionError`, unless there is a damaged collection, about which others raise."""
+    """Raise `NoCollectionError`, except for a damaged collection, which is reported elsewhere."""
     try:
         Layout(here / HIDDEN).version()
     except NoCollectionError as error:
@@ -91,12 +93,12 @@ def _check_none(here: Path) -> None:
 
 
 def check_owner(directory: Path) -> None:
-    """Check that a collection, and all that is in it, belongs to its user, or is trusted.
+    """Check that a collection and everything in it belongs to the user, or is trusted.
 
     Raises:
-        InputError: it does not.
-        SettingError: the user's list of what is trusted cannot be understood.
-        StorageError: it cannot be read.
+        InputError: If it does not, and is not trusted.
+        SettingError: If the user's list of trusted collections is malformed.
+        StorageError: If the collection cannot be read.
     """
     own = _own_users()
     try:
@@ -113,15 +115,15 @@ def check_owner(directory: Path) -> None:
 
 
 def _own_users() -> set[int]:
-    """Return whose files are trusted: one's own; with sudo also those of who called it."""
+    """Return the users whose files are trusted: this one and, under sudo, the one who ran it."""
     user = os.geteuid()
     caller = os.environ.get("SUDO_UID", "")
     return {user, int(caller)} if user == 0 and caller.isdecimal() else {user}
 
 
 def _owners(directory: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the owner of a collection, of its files and of those in its folders."""
-    yield directory, directory.lstat().st_uid  # it may be a link
+    """Yield the owners of a collection's directory, of its entries and of those one level down."""
+    yield directory, directory.lstat().st_uid  # the directory may be a link
     yield directory, directory.stat().st_uid
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -133,7 +135,7 @@ def _owners(directory: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _is_trusted(directory: Path) -> bool:
-    """Tell whether its user has listed a collection, or a folder that it is in."""
+    """Tell whether the user has listed a collection, or a folder above it, as trusted."""
     real = Path(os.path.realpath(directory))
     listed = (Path(os.path.realpath(os.path.expanduser(path))) for path in _listed())
     return any(real.is_relative_to(path) for path in listed)
@@ -158,7 +160,7 @@ def _listed() -> list[str]:
 
 
 def _config() -> Path:
-    """Return the user's own configuration, which need not be there."""
+    """Return the path of the user's own configuration file, which need not exist."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     folder = base if os.path.isabs(base) else os.path.expanduser("~/.config")
     return Path(folder, "imgsearch", "config.toml")

@@ -1,4 +1,4 @@
-"""The `imgsearch` command: its group, and what becomes of errors."""
+"""The `imgsearch` command: its group, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ INTERRUPTED = 130
 
 
 class _Group(click.Group):
-    """A group that ends with the exit code of the exception that it is left by.
+    """A group that exits with the exit code of the exception that ended its command.
 
-    Its help, which is also shown without any argument, lists the commands in the order in which
-    people need them. A command is the function of its module's name, imported when it is needed.
+    Its help, which is also shown if there are no arguments, lists the commands in the order in
+    which people need them. A command is the function with the same name as its module, and is
+    imported only when needed.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -79,34 +80,34 @@ def _exit_codes() -> Iterator[None]:
         complain(str(error))
         raise click.exceptions.Exit(error.exit_code) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read our output has had enough: Click sees to it
+        if error.errno == errno.EPIPE:  # the reader of our output has closed it: Click handles that
             raise
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         complain(f"cannot read or write: {where}{reason_of(error)}")
-        with suppress(OSError, ValueError):  # or the last flush of stdout fails once more, loudly
+        with suppress(OSError, ValueError):  # else the last flush of stdout fails again, loudly
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except MemoryError as error:
         complain("there is too little memory for this; what was indexed is safe")
         raise click.exceptions.Exit(StorageError.exit_code) from error
-    except ImportError as error:  # such as a library that does not fit into memory
+    except ImportError as error:  # for instance a library that does not fit into memory
         complain(f"cannot load a part of this program: {reason_of(error)}")
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
         complain("; ".join(["interrupted", *error.args]))
-        if is_left_behind():  # in a decoder, and Python would tidy up around it
+        if is_left_behind():  # in a decoder, which must not run while Python shuts down
             end_at_once(INTERRUPTED)
         raise click.exceptions.Exit(INTERRUPTED) from error
 
 
 def _fill_standard_streams() -> None:
-    """Open what who started us has closed, or a file of the collection would take its number."""
-    # What is to be printed and cannot be has to be told: nothing can be written to this stdout.
+    """Open closed standard streams, lest a file of the collection get their descriptors."""
+    # Stdout is opened read-only, so that writing to it fails and the loss is reported.
     for descriptor, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, flags)  # it gets the lowest number that is free
+            os.open(os.devnull, flags)  # gets the lowest free descriptor, which is this one
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
@@ -131,7 +132,7 @@ def main(ctx: click.Context, collection: Path | str | None) -> None:
       imgsearch index ~/Pictures      embed and index all images of a folder
       imgsearch query cat.jpg         show the most similar ones
     """  # noqa: D301 - not raw: Click wants the character itself
-    # Odd files are accepted or refused, quietly.
+    # Pillow's warnings are hidden: odd files are either accepted or refused.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     _fill_standard_streams()

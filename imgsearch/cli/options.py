@@ -1,4 +1,4 @@
-"""The options: each is declared once, with its environment variable and its help."""
+"""The options of all commands, each declared once with its environment variable and its help."""
 
 from __future__ import annotations
 
@@ -97,29 +97,29 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 
 class Place(click.Path):
-    """A path or a `file:` URL, or the URL of a collection that is not a directory."""
+    """A path, a `file:` URL, or the URL of a collection that is not in a directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a Path, or the URL of what is elsewhere as it is.
+        """Return a Path, or unchanged the URL of a collection that is not in a directory.
 
         Raises:
-            InputError: It is a `file:` URL of another machine.
+            InputError: If the value is a `file:` URL of another machine.
         """
         if is_elsewhere(value):
             return value
         if is_url(value):
             here = "give a directory, or milvus://HOST:PORT/NAME"
             self.fail(f"a collection cannot be at {value}; {here}", param, ctx)
-        # Before it is a Path, which takes two slashes for one.
+        # Convert the URL before it becomes a Path, which merges double slashes.
         path = os.fsdecode(located(value)) if str(value)[:5].lower() == "file:" else value
         return super().convert(path, param, ctx)
 
 
 class Option(click.Option):
-    """An option; an error about its value names the variable or the file that it is from."""
+    """An option whose error messages name the variable or the file that the value came from."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Return what an error message calls this option."""
+        """Return the name of this option for error messages."""
         source = ctx.get_parameter_source(str(self.name)) if ctx else None
         if source is ParameterSource.ENVIRONMENT:
             return str(self.envvar)
@@ -130,9 +130,9 @@ class Option(click.Option):
 
 
 class Switch(Option):
-    """An option without a value; `--no-...` undoes what a variable or a file says.
+    """An option without a value; `--no-...` overrides a variable or a configuration file.
 
-    `--help` names the opposites only once, below all options.
+    `--help` mentions these opposites only once, below all options.
     """
 
     def __init__(self, declarations: list[str], **settings: Any) -> None:
@@ -141,16 +141,16 @@ class Switch(Option):
         super().__init__(with_opposite, is_flag=True, default=False, **settings)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the row of `--help`."""
+        """Return the option's row in `--help`, without the opposite."""
         del ctx
         return ", ".join(self.opts), self.help or ""
 
 
 def crop(value: Any) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of the box that is given, as text or as four numbers.
+    """Return left, top, right and bottom of a box that is given as text or as four numbers.
 
     Raises:
-        BadParameter: it is none, or it is empty.
+        BadParameter: If the value is not a box, or the box is empty.
     """
     try:
         left, top, right, bottom = map(float, value.split(",") if isinstance(value, str) else value)
@@ -165,7 +165,7 @@ def crop(value: Any) -> tuple[float, float, float, float]:
 
 
 def option(*names: str, **settings: Any) -> Decorator:
-    """Return an option that a variable, IMGSEARCH_ and its name, may stand for."""
+    """Return an option that can also be set by a variable: IMGSEARCH_ and the option's name."""
     flag = max((name for name in names if name.startswith("-")), key=len)
     variable = flag.lstrip("-").replace("-", "_").upper()
     settings = {"cls": Option, "show_default": settings.get("default") is not None, **settings}
@@ -177,7 +177,7 @@ def switch(*names: str, **settings: Any) -> Decorator:
     return option(*names, cls=Switch, **settings)
 
 
-#: Where an option may be given, the nearest first.
+#: The sources of an option's value, in order of precedence.
 _LEVELS = (
     ParameterSource.COMMANDLINE,
     ParameterSource.ENVIRONMENT,
@@ -186,16 +186,18 @@ _LEVELS = (
 
 
 def choose(ctx: click.Context, *choices: tuple[str, ...]) -> str | None:
-    """Return which of some choices is to be heeded, None if none of them is given.
+    """Return which of several exclusive choices takes effect; None if none of them is given.
 
-    A flag comes before a variable, that before a file. A switch that is off is not given.
+    A flag outranks a variable, and a variable outranks a file. A switch that is off counts as not
+    given.
 
     Args:
-        ctx: of the command.
-        choices: its parameters, those that go together in one tuple, which is called by the first.
+        ctx: Context of the command.
+        choices: Tuples of the command's parameters that go together, each tuple named by its
+            first parameter.
 
     Raises:
-        UsageError: two are given at the same place.
+        UsageError: If two are given in the same source.
     """
     for level in _LEVELS:
         here = {
@@ -462,7 +464,7 @@ workers_option = option(
 
 
 def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) -> Decorator:
-    """Return the option that reads defaults from a TOML file by `load`."""
+    """Return the option that reads defaults from a TOML file, using `load`."""
     return option(
         "--config",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -1,4 +1,4 @@
-"""What every command prints in the same way: text, JSON, paths, errors and exit codes."""
+"""The output common to all commands: text, JSON, paths, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def where(place: Path | str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number of things: "1 image", "2,000 images"."""
+    """Return a number with its noun: "1 image", "2,000 images"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shown(text: str) -> str:
-    """Return text that a terminal can take: control and formatting characters are escaped."""
+    """Return text that is safe to print, with control and formatting characters escaped."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
@@ -50,13 +50,13 @@ def complain(message: str) -> None:
 
 
 class Outcome:
-    """What a command ends with; an input that was refused weighs more than nothing found."""
+    """The exit code of a command; a refused input outranks an empty result."""
 
     def __init__(self) -> None:
         self.code = 0
 
     def refuse(self, error: InputError) -> None:
-        """Report an input that cannot be used, while the others are."""
+        """Report an input that cannot be used, and go on with the others."""
         complain(str(error))
         self.code = error.exit_code
 
@@ -68,9 +68,9 @@ class Outcome:
 
 @contextmanager
 def libraries_silenced() -> Iterator[None]:
-    """Send what is written to file descriptor 2 nowhere; what Python writes still arrives."""
+    """Discard what libraries write to file descriptor 2, but not what Python writes to stderr."""
     python = sys.stderr
-    if python is None:  # closed by whoever started us
+    if python is None:  # closed by the parent process
         yield
         return
     python.flush()
@@ -78,7 +78,7 @@ def libraries_silenced() -> Iterator[None]:
     os.dup2(nowhere, _STDERR)
     os.close(nowhere)
     with os.fdopen(ours, "w", errors="backslashreplace") as stderr:
-        if python is sys.__stderr__:  # else somebody collects it elsewhere
+        if python is sys.__stderr__:  # otherwise stderr is already redirected
             sys.stderr = stderr
         try:
             yield

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where that is a terminal, few lines or nothing where it is not."""
+"""Show progress on stderr: a bar on a terminal; elsewhere a few lines, or nothing."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ByteBar", "CountBar", "ProgressBar"]
 
-FIRST_PAUSE, LAST_PAUSE = 30.0, 240.0  # seconds between two lines, which double
+FIRST_PAUSE, LAST_PAUSE = 30.0, 240.0  # seconds between two lines; each pause doubles the last
 
 
 class ProgressBar:
-    """Show count, rate and time left of an indexing run. A context manager.
+    """A context manager that shows the count, rate and time left of an indexing run.
 
-    On a terminal it is a bar; elsewhere a line of stderr now and then, as a log wants it.
+    On a terminal it shows a bar; elsewhere it prints a line now and then, as suits a log.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show nothing yet but an empty bar; `clock` returns seconds."""
+        """Show an empty bar; `clock` returns seconds."""
         self._bar = _bar(desc="indexing", unit=" files")
         self._clock = clock
         self._started = clock()
         self._told, self._pause = self._started, FIRST_PAUSE
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         if self._bar.disable:
             self._say(progress)
             return
@@ -76,13 +76,13 @@ def _duration(seconds: float) -> str:
 
 
 class CountBar:
-    """Show how many of all are done. A context manager."""
+    """A context manager that shows how many items of the total are done."""
 
     def __init__(self, verb: str, unit: str, *, scale: bool = False) -> None:
         self._bar = _bar(desc=verb, unit=unit, unit_scale=scale)
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
@@ -94,7 +94,7 @@ class CountBar:
 
 
 class ByteBar(CountBar):
-    """Show how many bytes of all have been read. A context manager."""
+    """A context manager that shows how many bytes of the total have been read."""
 
     def __init__(self, verb: str) -> None:
         super().__init__(verb, "B", scale=True)
@@ -103,5 +103,5 @@ class ByteBar(CountBar):
 def _bar(**options: Any) -> Any:
     from tqdm import tqdm
 
-    tqdm.monitor_interval = 0  # its thread would complain of a second Ctrl-C at the end
+    tqdm.monitor_interval = 0  # its thread would print an error at a second Ctrl-C
     return tqdm(disable=None, dynamic_ncols=True, leave=False, **options)

@@ -50,15 +50,15 @@ if TYPE_CHECKING:
     from imgsearch.querying.hits import Hit, Search
 
 __all__ = ["Answered", "Request", "answers", "query"]
-BLOCK = 32  # queries that are searched together: an exact search reads all vectors for each block
-NAMED = 3  # of the images that were combined, in a title
+BLOCK = 32  # queries searched together, as an exact search reads all vectors once per block
+NAMED = 3  # combined images to name in a title
 Crop: TypeAlias = tuple[float, float, float, float]
-#: What a cell begins with that a spreadsheet may take for a formula; full-width in some countries.
+#: First characters of a cell that a spreadsheet may take for a formula; some use full-width ones.
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
-#: Lazy, so that an answer is printed as soon as it is there.
+#: An output format. It is lazy, so that each answer is printed as soon as it is available.
 Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
-QUERIES_SHOWN = 12  # of the images that were combined
-REMEMBERED = 512  # thumbnails, some 6 MB: the queries of a folder find the same images
+QUERIES_SHOWN = 12  # combined images to show on a page
+REMEMBERED = 512  # thumbnails to cache, some 6 MB: queries from one folder find the same images
 
 
 @click.command(epilog=options.OPPOSITES)
@@ -97,7 +97,7 @@ def query(
     min_similarity: float | None,
     device: str,
     trust_model: bool,
-    **_: object,  # those that exclude each other: see choose
+    **_: object,  # the options that exclude each other: see `choose`
 ) -> None:
     """Show the images most similar to each IMAGE, best first.
 
@@ -159,16 +159,17 @@ def _form(ctx: click.Context, name: str | None) -> Form:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked.
+    """The queries given on a command line.
 
     Attributes:
-        images: arguments, see `imgsearch.cli.query_input.pictures`.
-        unlike: arguments; what is found is to be unlike these.
-        combine: search once for all images, not for each.
-        crop: the part of each image that is meant; None for all of it.
-        max_pixels: an image of more is refused.
-        include_self: images that are asked with may be hits, too.
-        options: how to search.
+        images: Arguments that name the images to search for; see
+            `imgsearch.cli.query_input.pictures`.
+        unlike: Arguments that name images which the hits should be unlike.
+        combine: Whether to search once for all images together, instead of for each.
+        crop: The part of each image to search for; None for the whole image.
+        max_pixels: Maximum number of pixels of an image; larger ones are refused.
+        include_self: Whether the query images themselves may be hits.
+        options: Search options.
     """
 
     images: Sequence[str]
@@ -182,7 +183,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, and what it answers: one image, or several `combined`; perhaps unlike others."""
+    """An answer with its query: one image or several `combined`, possibly unlike others."""
 
     like: tuple[Picture, ...]
     unlike: tuple[Picture, ...]
@@ -191,7 +192,7 @@ class Answered:
 
     @property
     def title(self) -> str:
-        """What was searched for, in a line for people."""
+        """The query in one line, for people to read."""
         title = " + ".join(_names(self.like))
         return " - ".join([title, *_names(self.unlike)])
 
@@ -210,13 +211,13 @@ class _Query:
 
 
 def answers(collection: Collection, request: Request, outcome: Outcome) -> Iterator[Answered]:
-    """Answer a request, lazily and in bounded memory, however many images there are.
+    """Answer a request lazily, in bounded memory however many images there are.
 
-    An image that cannot be used is reported to `outcome`, and so is an answer without a hit.
+    Images that cannot be used and answers without hits are reported to `outcome`.
     """
     unlike = list(_embed(collection, request.unlike, None, request.max_pixels, outcome))
     if outcome.code:
-        return  # without these it would be another question
+        return  # without these images it would be a different query
     like = _embed(collection, request.images, request.crop, request.max_pixels, outcome)
     if request.combine:
         like_all = list(like)
@@ -269,7 +270,7 @@ def _combine(
     unlike: list[_Embedded],
     outcome: Outcome,
 ) -> Iterator[_Query]:
-    """Make each group of images one query."""
+    """Combine each group of images into one query."""
     for group in groups:
         embeddings = [one.embedding for one in group]
         embedding = embeddings[0]
@@ -310,7 +311,7 @@ def _names(pictures: Sequence[Picture]) -> list[str]:
 
 def _why_nothing(collection: Collection, answered: Answered, request: Request) -> str:
     asked = len(answered.like) + len(answered.unlike)
-    images = len(collection.entries.after(0, asked + 1))  # or fewer than that
+    images = len(collection.entries.after(0, asked + 1))  # counted up to this limit
     if not images:
         return "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
     other = "image" if request.include_self else "other image"
@@ -325,7 +326,7 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
 
 
 def _as_table(answers: Iterable[Answered]) -> Iterator[str]:
-    """Yield a table for each answer with a hit."""
+    """Yield a table for each answer that has hits."""
     for number, answered in enumerate(one for one in answers if one.answer.hits):
         lines = [shown(answered.title), "   #  similarity  distance  path"]
         lines += [
@@ -336,7 +337,7 @@ def _as_table(answers: Iterable[Answered]) -> Iterator[str]:
 
 
 def _as_json(answers: Iterable[Answered]) -> Iterator[str]:
-    """Yield a line of JSON for each answer, paths absolute."""
+    """Yield a line of JSON for each answer, with absolute paths."""
     for answered in answers:
         yield dump({**_asked(answered), **answer_fields(answered.answer)}) + "\n"
 
@@ -344,12 +345,12 @@ def _as_json(answers: Iterable[Answered]) -> Iterator[str]:
 def _as_paths(
     answers: Iterable[Answered], end: bytes = b"\n", *, terminal: bool = False
 ) -> Iterator[bytes]:
-    """Yield the path of each hit, its bytes as they are, and `end` behind it.
+    """Yield the path of each hit as raw bytes, followed by `end`.
 
     Args:
-        answers: to be printed.
-        end: of a path.
-        terminal: escape what a terminal would obey.
+        answers: The answers to print.
+        end: The terminator of each path.
+        terminal: Whether to escape characters that a terminal would obey.
     """
     for answered in answers:
         for hit in answered.answer.hits:
@@ -357,11 +358,13 @@ def _as_paths(
 
 
 def _as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:
-    """Yield a header and a row for each hit (RFC 4180, UTF-8), paths as in JSON; no formulas.
+    """Yield a header, then a CSV row for each hit (RFC 4180, UTF-8), guarded against formulas.
+
+    Paths are written as in JSON.
 
     Args:
-        answers: to be printed.
-        terminal: escape what a terminal would obey.
+        answers: The answers to print.
+        terminal: Whether to escape characters that a terminal would obey.
     """
     text: Callable[[str], str] = shown if terminal else str
     yield _row("query", "rank", "id", "path", "distance", "similarity")
@@ -381,9 +384,9 @@ def _row(*values: str | float) -> bytes:
 
 
 def _guarded(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe is put before it.
+    """Return a cell, prefixed with an apostrophe if a spreadsheet might take it for a formula.
 
-    After OWASP, "CSV Injection". A mere `-`, as stdin is called, is none.
+    Source: OWASP, "CSV Injection". A single `-`, the name of stdin, is not a formula.
     """
     return f"'{text}" if len(text) > 1 and text.lstrip(" ")[:1] in _FORMULA else text
 
@@ -403,13 +406,16 @@ def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
 
 
 def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> bool:
-    """Write a page of answers, which are computed meanwhile; see `write_document`.
+    """Write an HTML page of answers, computing them along the way; see `write_document`.
 
     Args:
-        path: of the page.
-        answers: to be shown.
-        crop: the part of each image that was searched for.
-        max_pixels: there is no thumbnail of an image of more.
+        path: Path of the page.
+        answers: The answers to show.
+        crop: The part of each image that was searched for; None for the whole image.
+        max_pixels: Maximum number of pixels of an image; larger ones get no thumbnail.
+
+    Returns:
+        Whether there was anything to show; if not, nothing was written.
     """
     return write_document(path, _sections(answers, crop, max_pixels))
 

@@ -1,4 +1,4 @@
-"""Which images are meant on a command line: files, all those under a folder, one on stdin."""
+"""Find the images that arguments name: files, all images under a folder, or one on stdin."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that is asked with.
+    """A query image.
 
     Attributes:
-        name: as it was given, for people.
-        path: absolute; `STDIN` for the image on stdin.
-        source: its path, or its content.
-        listed: it was found in a folder, and is perhaps no image at all.
+        name: The name as it was given, for people to read.
+        path: The absolute path; `STDIN` for the image on stdin.
+        source: The path of the image, or its content.
+        listed: Whether it was found in a folder, so that it might not be an image at all.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Picture:
 
 
 def pictures(argument: str) -> Iterator[Picture | InputError]:
-    """Yield the images that an argument stands for, and what cannot be read of them."""
+    """Yield the images that an argument names, and an error for each that cannot be read."""
     from imgsearch.files.paths import plain_path
 
     if argument == STDIN:

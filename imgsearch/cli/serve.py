@@ -14,7 +14,7 @@ from imgsearch.errors import PackageError
 
 __all__ = ["serve"]
 
-AUTO = "auto"  # as a token: make one up
+AUTO = "auto"  # value of --token that asks for a random token
 _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "starlette", "uvicorn")
 
 

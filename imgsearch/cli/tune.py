@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["_as_json", "_as_text", "_check_plot", "_draw", "tune"]
 COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms a query")
 KINDS = (".png", ".svg")
-MARKERS = "osD^vP*X"  # so that lines can be told apart without colours, too
+MARKERS = "osD^vP*X"  # so that lines can also be told apart without colours
 PROBES = "nprobe (inverted lists scanned)"
 
 
@@ -94,13 +94,13 @@ def tune(
 
 
 def _as_json(collection: str, sweep: Sweep) -> str:
-    """Return what was measured as a line of JSON."""
+    """Return the measurements as a line of JSON."""
     choice = None if sweep.choice is None else asdict(sweep.choice)
     return dump({**path_fields(collection, "collection"), **asdict(sweep), "choice": choice})
 
 
 def _as_text(sweep: Sweep) -> str:
-    """Return the table of what was measured, and what is recommended."""
+    """Return a table of the measurements, and the recommendation."""
     rows = [COLUMNS]
     for trial in sweep.trials:
         for number, point in enumerate(trial.points):
@@ -140,10 +140,10 @@ def _recommendation(sweep: Sweep) -> str:
 
 
 def _check_plot(path: Path) -> list[Path]:
-    """Return the files to _draw: `path` itself, or with both kinds where its name has neither.
+    """Return the files to draw: `path` itself, or, if it has no known suffix, one of each kind.
 
     Raises:
-        SettingError: there is no folder for them.
+        SettingError: If the folder of the files does not exist.
     """
     if not path.parent.is_dir():
         raise SettingError(f"there is no folder {path.parent} for the plot; make it first")
@@ -153,13 +153,13 @@ def _check_plot(path: Path) -> list[Path]:
 
 
 def _draw(sweep: Sweep, paths: list[Path]) -> None:
-    """Draw build time against nlist; recall, distance and time against nprobe, a line a nlist.
+    """Draw build time by nlist; and recall, distance and time by nprobe, with a line per nlist.
 
     Raises:
-        StorageError: a file cannot be written.
+        StorageError: If a file cannot be written.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache of fonts
-    # It would make folders of its own below the user's cache and configuration.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs that it builds a font cache
+    # By default, it would create its own folders in the user's cache and configuration folders.
     os.environ.setdefault("MPLCONFIGDIR", str(user_cache("matplotlib")))
     from matplotlib.figure import Figure
 

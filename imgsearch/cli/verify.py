@@ -73,7 +73,7 @@ def verify(
 
 
 def _as_json(collection: str, report: Verification) -> str:
-    """Return what was found and done as a line of JSON."""
+    """Return the findings and repairs as a line of JSON."""
     return dump(
         {
             **path_fields(collection, "collection"),
@@ -96,7 +96,7 @@ def _as_json(collection: str, report: Verification) -> str:
 
 
 def _as_text(report: Verification) -> str:
-    """Return what was found and done: the damage, the repairs, the sum of it."""
+    """Return the findings and repairs as text: the damage, the repairs and a summary."""
     lines = [f"changed: {shown(path)}" for path in report.changed[:CHANGED_SHOWN]]
     if len(report.changed) > CHANGED_SHOWN:
         lines.append(f"... and {len(report.changed) - CHANGED_SHOWN:,} more; --json lists all")
@@ -126,7 +126,7 @@ def _as_text(report: Verification) -> str:
 
 
 def _originals(report: Verification) -> str:
-    """Return what is to be said of the images' files, nothing if they are as they were indexed."""
+    """Return a remark on image files that changed since indexing; an empty string if none did."""
     changed, parts = len(report.changed), []
     if changed:
         files = "1 file is" if changed == 1 else f"{changed:,} files are"
