@@ -2,13 +2,13 @@
 
 const API = "api/v1"; // relative: a reverse proxy may serve the page below a path
 
-/** Ids are text here: those of Milvus are larger than the numbers of JavaScript. */
+/** Ids are kept as text, as those of Milvus are too large for JavaScript's numbers. */
 const ID = /"id": ?(\d+)/g;
 
-/** Recall@10 that each choice asks for; null for what the collection promises. */
+/** The recall@10 that each choice asks for; null for the one that the collection promises. */
 const RECALL = { fast: 0.8, promised: null, exact: null };
 
-/** The server refused, and said why. */
+/** A request that the server refused, with its reason. */
 export class Refused extends Error {
   constructor(status, detail) {
     super(detail);
@@ -16,7 +16,7 @@ export class Refused extends Error {
   }
 }
 
-/** The server does not answer. */
+/** A server that does not answer. */
 export class Unreachable extends Error {}
 
 export const original = (id) => `${API}/images/${id}/original`;
@@ -24,14 +24,14 @@ export const thumbnail = (id, size) => `${API}/images/${id}/thumbnail?size=${siz
 export const facts = (id, signal) => ask(`/images/${id}`, { signal });
 export const info = () => ask("/info", { cache: "no-store" });
 
-/** Return images with an id above `after`, at most `limit` of them. */
+/** Return at most `limit` images with ids above `after`. */
 export function browse(after, limit, signal) {
   return ask(`/images?${new URLSearchParams({ after, limit })}`, { signal });
 }
 
-/** Ask for the images most similar to what a state says.
+/** Ask for the images most similar to the query in a state.
  *
- * `file` is the picture to send; without it the server is to know the name in `state.image`.
+ * `file` is the picture to send; without it, the server must know the name in `state.image`.
  */
 export function query(state, { file = null, k, offset = 0, signal }) {
   const form = new FormData();
@@ -51,7 +51,7 @@ export function query(state, { file = null, k, offset = 0, signal }) {
 /** Make the server forget that this browser has shown the token. */
 export const logOut = () => fetch("logout", { method: "POST" });
 
-/** Return why the server does not give what stands at an address, in a sentence. */
+/** Return in a sentence why the server does not deliver the file at an address. */
 export async function whyNot(address) {
   try {
     const response = await fetch(address, { cache: "no-store" });

@@ -1,16 +1,16 @@
-/** What is known of the images of the collection, so that each is asked for once. */
+/** A cache of the facts about images, so that each image is requested only once. */
 
 import * as api from "./api.js";
 import { fileName } from "./elements.js";
 
 const seen = new Map();
 
-/** Remember images that came with an answer. */
+/** Remember the images in a response. */
 export function remember(images) {
   images.forEach((image) => seen.set(image.id, image));
 }
 
-/** Return the name of an image's file; a stand-in if the image is no longer there. */
+/** Return the name of an image's file; a placeholder if the image no longer exists. */
 export async function nameOf(id) {
   try {
     if (!seen.has(id)) seen.set(id, await api.facts(id));

@@ -1,14 +1,14 @@
-/** The rectangle that marks a part of a picture; drawn, moved and sized by pointer or keyboard. */
+/** The rectangle that marks a part of a picture; drawn, moved and resized by pointer or keys. */
 
 import { element } from "./elements.js";
 
-const LEAST = 0.05; // of width and height
+const LEAST = 0.05; // minimum size as a fraction of width and height
 const STEP = 0.02;
-const PAUSE = 600; // milliseconds after the last key until the part is searched for
+const PAUSE = 600; // milliseconds from the last key press to the search
 const HELP = "Part to search. Arrow keys move it, Shift with arrow keys resizes it, Escape removes it.";
 
 export class Crop {
-  /** `changed(box)` is called with [left, top, right, bottom] in fractions, null for all. */
+  /** `changed(box)` is called with [left, top, right, bottom] in fractions, null for all of it. */
   constructor(stage, changed) {
     this.stage = stage;
     this.changed = changed;
@@ -25,7 +25,7 @@ export class Crop {
     stage.addEventListener("pointerdown", (event) => this.#down(event));
   }
 
-  /** Show a box on the picture, or none. */
+  /** Show a box on the picture, or no box. */
   show(box, allowed) {
     clearTimeout(this.pause);
     this.allowed = allowed;
@@ -33,7 +33,7 @@ export class Crop {
     this.#set(box);
   }
 
-  /** Begin with the middle of the picture, or end. */
+  /** Mark the middle of the picture, or remove the mark. */
   toggle() {
     const box = this.box ? null : [0.25, 0.25, 0.75, 0.75];
     this.#set(box);
@@ -57,7 +57,7 @@ export class Crop {
   }
 
   #down(event) {
-    // A finger on the picture scrolls the page unless a part is marked already.
+    // A finger on the picture scrolls the page, unless a part is already marked.
     if (!this.allowed || event.button !== 0 || (event.pointerType === "touch" && !this.box)) return;
     event.preventDefault();
     const start = this.#at(event);
@@ -105,7 +105,7 @@ export class Crop {
   }
 }
 
-/** Return the box after dragging from `start` to `end`, null if it is too small to be meant. */
+/** Return the box dragged from `start` to `end`; null if it is too small to be intended. */
 function dragged(before, corner, inside, start, end) {
   if (inside) return shifted(before, end[0] - start[0], end[1] - start[1]);
   const fixed = corner

@@ -1,4 +1,4 @@
-/** Make elements. Text goes in as text: a file may have any name. */
+/** Create elements. Text is never parsed as HTML, as a file may have any name. */
 
 /** Return a new element: `element("a", {href: "#"}, "text", child)`.
  *

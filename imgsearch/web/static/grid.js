@@ -1,13 +1,13 @@
-/** The images: rows of tiles that go on while one scrolls. */
+/** The grid of images: rows of tiles that continue as the user scrolls. */
 
 import { justify } from "./layout.js";
 import { makeTile } from "./tile.js";
 
-const UNKNOWN = 1.5; // width / height until the thumbnail is there
-const AHEAD = "900px"; // below the window: what is about to be seen is loaded
+const UNKNOWN = 1.5; // width / height to assume until the thumbnail has loaded
+const AHEAD = "900px"; // how far below the window to load images in advance
 
 export class Grid {
-  /** `act(what, image)` is called for what people do; `next()` when more images are wanted. */
+  /** `act(what, image)` is called for user actions, `next()` when more images are needed. */
   constructor(list, further, { act, next }) {
     this.list = list;
     this.further = further;
@@ -19,12 +19,12 @@ export class Grid {
     list.addEventListener("keydown", (event) => this.#move(event));
     new ResizeObserver(() => list.clientWidth !== this.width && this.#lay()).observe(list);
     this.near = new IntersectionObserver(
-      // Several entries may arrive at once, oldest first: the last one says how things stand.
+      // Several entries may arrive at once, oldest first: the last one is current.
       (entries) => entries.at(-1).isIntersecting && !further.hidden && next(),
       { rootMargin: AHEAD });
   }
 
-  /** Take all images away. */
+  /** Remove all images. */
   clear() {
     this.images = [];
     this.ratios = [];
@@ -32,7 +32,7 @@ export class Grid {
     this.offer(false);
   }
 
-  /** Add images to the end. */
+  /** Append images. */
   add(images, { mayLess }) {
     for (const image of images) {
       const at = this.images.push(image) - 1;
@@ -43,14 +43,14 @@ export class Grid {
     this.#lay();
   }
 
-  /** Say whether there are more images to be had. */
+  /** Set whether there are more images to load. */
   offer(more) {
     this.further.hidden = !more;
-    this.near.unobserve(this.further); // observing anew reports it even if it has stayed in view
+    this.near.unobserve(this.further); // observing it again reports it even if it stayed in view
     if (more) this.near.observe(this.further);
   }
 
-  /** Give an image the focus; the first if there is none of that id. Return whether one got it. */
+  /** Focus the image with an id, or else the first; return whether there was one to focus. */
   focus(id) {
     const tile = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? this.list.firstElementChild;
     tile?.querySelector("a").focus({ preventScroll: Boolean(id) });

@@ -1,6 +1,6 @@
-/** Take a picture in: chosen, photographed, dropped or pasted. */
+/** Accept pictures that are chosen, photographed, dropped or pasted. */
 
-/** Have `take(file)` called with each picture, `refuse(reason)` with what is not one. */
+/** Call `take(file)` with each picture, and `refuse(reason)` for anything else. */
 export function listen({ take, refuse }) {
   const $ = (id) => document.getElementById(id);
   for (const [button, input] of [["choose", "file"], ["photograph", "camera"]]) {
@@ -8,7 +8,7 @@ export function listen({ take, refuse }) {
     $(input).addEventListener("change", (event) => {
       const [file] = event.target.files;
       if (file) take(file);
-      event.target.value = ""; // the same file may be chosen again
+      event.target.value = ""; // so that the same file can be chosen again
     });
   }
 

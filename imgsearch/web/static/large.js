@@ -1,4 +1,4 @@
-/** One image, large, with all that can be done with it. */
+/** The large view of one image, with all actions on it. */
 
 import * as api from "./api.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
@@ -6,7 +6,7 @@ import { rounded } from "./numbers.js";
 import { lost } from "./tile.js";
 
 export class Large {
-  /** `act(what, image)` is called with "search", "more" or "less"; `say(text)` to tell people. */
+  /** `act(what, image)` is called with "search", "more" or "less"; `say(text)` to tell the user. */
   constructor(dialog, { act, say, closed }) {
     this.dialog = dialog;
     this.act = act;
@@ -55,7 +55,7 @@ export class Large {
   }
 
   #picture(image, name) {
-    // The thumbnail is there at once; the original takes its place if this browser can show it.
+    // Show the thumbnail at once; the original replaces it if this browser can show it.
     const shown = element("img", { alt: name, src: api.thumbnail(image.id, 512) });
     shown.onerror = async () => shown.replaceWith(lost(name, await api.whyNot(shown.src)));
     const whole = new Image();
@@ -83,7 +83,7 @@ export class Large {
   }
 
   #do(what, image) {
-    this.image = null; // the focus goes where that leads
+    this.image = null; // the action decides where the focus goes
     this.dialog.close();
     this.act(what, image);
   }
@@ -91,7 +91,7 @@ export class Large {
   async #copy(image, path) {
     try {
       await navigator.clipboard.writeText(image.path);
-    } catch { // it is for pages from this machine, or by TLS
+    } catch { // only available to pages served from this machine or over TLS
       getSelection().selectAllChildren(path);
       document.execCommand("copy");
     }

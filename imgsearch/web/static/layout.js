@@ -1,11 +1,11 @@
-/** A justified grid: rows of images, each row as wide as the page, its images equally high. */
+/** A justified grid: each row is as wide as the page, and its images have the same height. */
 
-const WIDEST = 3; // a panorama is cut to this, a tower to its inverse, or nothing would be beside it
+const WIDEST = 3; // wider images are cut to this ratio, taller ones to its inverse, to share a row
 
 /** Return the sizes of images laid out in rows, as a list of {width, height} in whole pixels.
  *
- * `ratios` are width / height; `width` is that of the page, `target` the height that rows are to
- * come near, `gap` the space between images. The last row is not stretched.
+ * `ratios` are width / height; `width` is the width of the page, `target` the
+ * height to aim at for rows, `gap` the space between images. The last row is not stretched.
  */
 export function justify(ratios, { width, target, gap }) {
   const sizes = [];
@@ -20,7 +20,7 @@ export function justify(ratios, { width, target, gap }) {
     if (after >= target) {
       row.push(ratio);
     } else if (before / target < target / after) {
-      close(before); // nearer to the target without this image than with it
+      close(before); // the row is closer to the target without this image
       row.push(ratio);
     } else {
       row.push(ratio);

@@ -1,4 +1,4 @@
-/** The page: from the address to what is shown, from what people do to the address. */
+/** The page: shows the state in the address, and turns user actions into addresses. */
 
 import { logOut, query, Refused, Unreachable } from "./api.js";
 import { nameOf, remember } from "./collection.js";
@@ -14,18 +14,18 @@ import { asking, browsing } from "./sources.js";
 import { hashOf, isBrowsing, stateOf, withLike, withUnlike } from "./state.js";
 import { watch } from "./watch.js";
 
-const PAGE = 60; // images that are asked for at once
+const PAGE = 60; // images per request
 const $ = (id) => document.getElementById(id);
 
 let state = stateOf();
-let source = null; // of the images that are shown
+let source = null; // source of the images on the page
 let list = { shown: 0, done: true, search: null };
-let running = new AbortController(); // whatever belongs to this state
+let running = new AbortController(); // aborts the requests of the current state
 let loading = false;
-let failed = false; // what was asked for could not be searched for
-let answered = null; // {address, answer}: the first page, which came with the name of an upload
-let facts = null; // what the collection says about itself, once it has
-let away = false; // the server is not responding
+let failed = false; // whether the search failed
+let answered = null; // {address, answer}: the first page of hits, which named an upload
+let facts = null; // the facts about the collection, once they are known
+let away = false; // whether the server is not responding
 
 const grid = new Grid($("grid"), $("further"), { act, next: () => load() });
 const panel = new Panel(change);
@@ -33,7 +33,7 @@ const large = new Large($("large"), {
   act, say, closed: (image) => image && grid.focus(image.id),
 });
 
-/** Show what the address says. */
+/** Show the state in the address. */
 async function show() {
   running.abort();
   running = new AbortController();
@@ -57,7 +57,7 @@ async function show() {
   }
 }
 
-/** Load more images, until `wanted` are shown. */
+/** Load more images until `wanted` are shown. */
 async function load(wanted = list.shown + PAGE) {
   const { signal } = running;
   if (loading || list.done) return;
@@ -81,7 +81,7 @@ async function load(wanted = list.shown + PAGE) {
 }
 
 function add({ images: found, done, search }) {
-  if (!list.shown) grid.clear(); // until now the images of the state before were shown
+  if (!list.shown) grid.clear(); // until now, the images of the previous state were shown
   remember(found);
   list = { shown: list.shown + found.length, done, search };
   explain(list.shown ? null : nothing());
@@ -138,12 +138,12 @@ function nothing() {
 /** Show what went wrong with the search. */
 async function fail(error) {
   if (error instanceof Unreachable) {
-    look(); // and go on once it answers
+    look(); // and continue once the server answers
     return;
   }
   const unknown = error instanceof Refused && [404, 410].includes(error.status);
   const file = unknown && state.image ? await find(state.image) : null;
-  if (file) { // the server has forgotten it, this browser has not
+  if (file) { // the server has forgotten the upload, but this browser has not
     await ask(file, state, { replace: true });
     return;
   }
@@ -181,7 +181,7 @@ async function ask(file, wanted, { replace = false } = {}) {
     say("");
     if (error instanceof Unreachable) look();
     else {
-      const name = `${file.name}: `;  // which the server says of an image, not of a request
+      const name = `${file.name}: `;  // the server puts it before errors about an image only
       warn(error.message.startsWith(name) ? error.message : name + error.message);
     }
   }
@@ -200,7 +200,7 @@ function move(next, { replace }) {
   go(next, { replace });
 }
 
-/** Keep the place for when one comes back. */
+/** Keep the place in the list for when the user comes back. */
 function leave(focus = document.activeElement?.closest?.(".tile")?.dataset.id) {
   keepPlace({ scroll: scrollY, count: list.shown, focus });
 }
@@ -228,7 +228,7 @@ function lose() {
   warn("The server does not answer. Start it again with “imgsearch serve”; this page then continues by itself.");
 }
 
-/** Take in what the collection says about itself. */
+/** Update the page with the facts about the collection. */
 function seen(now) {
   const before = facts;
   facts = now;
@@ -242,7 +242,7 @@ function seen(now) {
     warn("");
     show();
   } else if (isBrowsing(state) && list.done && now.images > list.shown && !loading) {
-    list.done = false; // more have come
+    list.done = false; // images have been added
     load();
   } else if (!list.shown && list.done && !failed) {
     explain(nothing());
@@ -251,7 +251,7 @@ function seen(now) {
 }
 
 $("logout").addEventListener("click", async () => {
-  await logOut().catch(() => {}); // whether it answers or not: the page asks for the token again
+  await logOut().catch(() => {}); // in any case, the page asks for the token again
   location.reload();
 });
 $("skip").addEventListener("click", () => grid.focus() || $("heading").focus());

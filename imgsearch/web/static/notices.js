@@ -1,19 +1,19 @@
-/** What the page says besides showing images. */
+/** The messages of the page. */
 
 import { element } from "./elements.js";
 import { rounded } from "./numbers.js";
 
 const $ = (id) => document.getElementById(id);
-const SHORT = 3_000; // milliseconds that a word about what was done stays
+const SHORT = 3_000; // milliseconds that a passing message stays
 
-/** Say something in passing. */
+/** Show a passing message. */
 export function say(text) {
   $("toast").textContent = text;
   clearTimeout(say.timer);
   say.timer = setTimeout(() => ($("toast").textContent = ""), SHORT);
 }
 
-/** Warn above the page until `warn("")`. */
+/** Show a warning above the page until `warn("")` is called. */
 export function warn(text) {
   $("notice").hidden = !text;
   $("notice").textContent = text;
@@ -35,12 +35,12 @@ export function explain(reason) {
   }
 }
 
-/** Return a number of images in words. */
+/** Return a number of images with its noun. */
 export function images(count) {
   return count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
 }
 
-/** Return in words what is shown: `shown` images, and how the answer was searched. */
+/** Describe the images on the page: their number, and how they were searched for. */
 export function summary({ shown, search, done, total }) {
   if (!search) return total > shown ? `${shown.toLocaleString("en")} of ${images(total)}` : images(shown);
   const number = done ? images(shown) : `the nearest ${shown === 1 ? "image" : images(shown)}`;

@@ -1,6 +1,6 @@
-/** Numbers in words that never claim more than is true. */
+/** Format numbers without ever overstating them. */
 
-/** Return a number that is at most 1, rounded: with more decimals where it would become 1. */
+/** Round a number of at most 1, with more decimals where it would become 1 otherwise. */
 export function rounded(value, decimals = 2) {
   for (let more = decimals; more < 7; more += 1) {
     const text = value.toFixed(more);
@@ -9,12 +9,12 @@ export function rounded(value, decimals = 2) {
   return value.toFixed(decimals);
 }
 
-/** Return a limit exactly, with at least two decimals. */
+/** Format a limit exactly, with at least two decimals. */
 export function limit(value) {
   return Number(value.toFixed(2)) === value ? value.toFixed(2) : String(value);
 }
 
-/** Return a share as a percentage. */
+/** Format a fraction as a percentage. */
 export function percent(share) {
   return `${Number((share * 100).toFixed(6))} %`;
 }

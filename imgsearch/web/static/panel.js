@@ -1,4 +1,4 @@
-/** The search at the side: the picture, its part, further images, and how to search. */
+/** The search panel: the picture, its part, further images, and search options. */
 
 import { thumbnail, whyNot } from "./api.js";
 import { nameOf } from "./collection.js";
@@ -10,7 +10,7 @@ import { isBrowsing, mayCrop, stateOf, withoutImage, withoutUpload } from "./sta
 import { lost } from "./tile.js";
 
 const $ = (id) => document.getElementById(id);
-const PAUSE = 250; // milliseconds without a change of the slider until it is searched
+const PAUSE = 250; // milliseconds from the last change of the slider to the search
 
 export class Panel {
   /** `changed(state, {replace})` is called when the search changes. */
@@ -30,7 +30,7 @@ export class Panel {
     unfold();
   }
 
-  /** Show the search of a state. */
+  /** Show the search in a state. */
   async show(state) {
     this.state = state;
     $("panel").hidden = isBrowsing(state);
@@ -45,16 +45,16 @@ export class Panel {
     await this.#picture(first, state);
   }
 
-  /** Say what the collection promises. */
+  /** Show the recall that the collection promises. */
   promised(recall) {
     this.promise = recall;
     if (this.state) this.#note(this.state.recall);
   }
 
   async #picture(id, state) {
-    // A part of an upload has another name, but it is the same file, and stays in view.
+    // A part of an upload has a different name, but it is the same file, and stays in view.
     const subject = state.image ? (await find(state.image)) ?? state.image : id;
-    if (this.state !== state) return; // another has come meanwhile
+    if (this.state !== state) return; // superseded by another state meanwhile
     if (this.subject !== subject) {
       this.subject = subject;
       this.shown = false;
@@ -142,7 +142,7 @@ export class Panel {
   }
 }
 
-/** Return {title, address} of an id, a file, or the name of an upload whose picture is not here. */
+/** Return {title, address} of an id, a file, or the name of an upload without its picture. */
 async function subjectOf(subject) {
   if (/^\d{1,19}$/.test(subject)) {
     return { title: await nameOf(subject), address: thumbnail(subject, 512) };

@@ -1,15 +1,15 @@
-/** The pictures that were searched for, kept in this browser by the names that the server gave.
+/** The uploaded pictures, kept in this browser by the names that the server gave them.
  *
- * So they are there when the page is loaded again, and can be sent again should the server have
- * forgotten them. Only the latest are kept.
+ * This way they survive a reload of the page, and can be sent again if the server has forgotten
+ * them. Only the latest are kept.
  */
 
 const KEPT = 24;
 const STORE = "pictures";
 
-const held = new Map(); // where the browser keeps nothing, as in private windows
+const held = new Map(); // for browsers that store nothing, as in private windows
 
-/** Keep a picture under a name. */
+/** Store a picture under a name. */
 export async function keep(name, file) {
   held.set(name, file);
   try {
@@ -18,11 +18,11 @@ export async function keep(name, file) {
     const names = await done(store.index("at").getAllKeys());
     names.slice(0, -KEPT).forEach((old) => store.delete(old));
   } catch {
-    // It is held in memory.
+    // The copy in memory has to do.
   }
 }
 
-/** Return the picture of that name as a File, or null. */
+/** Return the picture with a name as a File, or null. */
 export async function find(name) {
   if (held.has(name)) return held.get(name);
   try {

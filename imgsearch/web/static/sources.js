@@ -1,8 +1,8 @@
-/** Lists of images, a page at a time: `next(count, signal)` gives {images, done, search}. */
+/** Sources of images, loaded page by page: `next(count, signal)` returns {images, done, search}. */
 
 import * as api from "./api.js";
 
-/** Return the source of all images of the collection, in the order in which they came. */
+/** Return the source of all images of the collection, in the order in which they were added. */
 export function browsing() {
   let after = 0;
   return async (count, signal) => {
@@ -12,7 +12,7 @@ export function browsing() {
   };
 }
 
-/** Return the source of the images that a state asks for; `first` is the first page, if known. */
+/** Return the source of the hits for a state; `first` is the first page, if already known. */
 export function asking(state, first = null) {
   let offset = 0;
   let known = first;

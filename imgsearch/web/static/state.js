@@ -1,28 +1,28 @@
-/** What the page shows: a value that lives in the address, so that it can be kept and gone back to.
+/** The state of the page, which is kept in the address so that users can bookmark or go back to it.
  *
- * #image=NAME     an image that was uploaded, by the name that the server gave it
- * #like=12        more like this image of the collection; may stand several times
- * #unlike=40      less like this one; may stand several times
- * #crop=l,t,r,b   the part of the first image that is meant, in fractions of its width and height
- * #min=0.8        leave out what is less similar
- * #recall=exact   or fast; what the collection promises unless given
+ * #image=NAME     an uploaded image, by the name that the server gave it
+ * #like=12        more like this image of the collection; may be repeated
+ * #unlike=40      less like this one; may be repeated
+ * #crop=l,t,r,b   the part of the first image to search for, in fractions of width and height
+ * #min=0.8        leave out images that are less similar
+ * #recall=exact   or fast; by default, the recall that the collection promises
  */
 
 export const RECALLS = ["fast", "promised", "exact"];
 
 const NOTHING = { image: null, like: [], unlike: [], crop: null, min: null, recall: "promised" };
 
-/** Return a state: the start, with what is given in `facts` instead. */
+/** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
   return Object.freeze({ ...NOTHING, ...facts });
 }
 
-/** Return whether nothing is searched for, so that the collection is to be browsed. */
+/** Return whether there is no query, so that the page browses the collection. */
 export function isBrowsing(state) {
   return !state.image && !state.like.length;
 }
 
-/** Return the state that an address's hash stands for; what makes no sense in it is left out. */
+/** Parse the state from an address's hash, ignoring parts that make no sense. */
 export function parse(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const recall = given.get("recall");
@@ -36,7 +36,7 @@ export function parse(hash) {
   });
 }
 
-/** Return the hash of a state: the opposite of `parse`. */
+/** Return the hash of a state: the inverse of `parse`. */
 export function hashOf(state) {
   const parts = new URLSearchParams();
   if (state.image) parts.append("image", state.image);
@@ -48,7 +48,7 @@ export function hashOf(state) {
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
 
-/** Return the state for more images like this one, or for a search from it if there is none. */
+/** Return the state for more images like this one; it starts a search if there is none. */
 export function withLike(state, id) {
   const without = withoutImage(state, id);
   return stateOf({ ...without, like: [...without.like, id], crop: cropIfAlone(without) });
@@ -61,7 +61,7 @@ export function withUnlike(state, id) {
   return stateOf({ ...without, unlike: [...without.unlike, id], crop: cropIfAlone(without) });
 }
 
-/** Return the state without an image of the collection in the question. */
+/** Return the state with an image of the collection removed from the query. */
 export function withoutImage(state, id) {
   const rest = {
     ...state,
@@ -72,12 +72,12 @@ export function withoutImage(state, id) {
   return settled(rest);
 }
 
-/** Return the state without the image that was uploaded. */
+/** Return the state without the uploaded image. */
 export function withoutUpload(state) {
   return settled({ ...state, image: null, crop: null });
 }
 
-/** Return whether a part of the first image may be asked for. */
+/** Return whether the query may be limited to a part of the first image. */
 export function mayCrop(state) {
   return Boolean(state.image) || (state.like.length === 1 && !state.unlike.length);
 }

@@ -1,4 +1,4 @@
-/** One image in the grid: click to search from it, hold it or use its buttons for all else. */
+/** One image in the grid: a click searches from it; holding it or its buttons do the rest. */
 
 import { thumbnail, whyNot } from "./api.js";
 import { element, fileName, iconButton } from "./elements.js";
@@ -11,7 +11,7 @@ const KEYS = { "+": "more", "-": "less", " ": "open" };
 /** Return the list item of an image.
  *
  * `image` has id, path and, if it is a hit, similarity; `act(what, image)` is called with "search",
- * "more", "less" or "open", `measured(ratio)` once the thumbnail is there.
+ * "more", "less" or "open", `measured(ratio)` once the thumbnail has loaded.
  */
 export function makeTile(image, { act, measured, mayLess }) {
   const name = fileName(image.path);
@@ -47,7 +47,7 @@ export function makeTile(image, { act, measured, mayLess }) {
   return tile;
 }
 
-/** Return what stands where a picture cannot be shown. */
+/** Return the placeholder for a picture that cannot be shown. */
 export function lost(name, reason) {
   return element("span", { className: "lost" }, element("strong", {}, name), reason);
 }
@@ -69,7 +69,7 @@ function makePicture(image, name, measured) {
   });
 }
 
-/** Tell a click from holding. */
+/** Distinguish a click from holding. */
 function listen(link, image, act) {
   let timer = null;
   let heldNow = false;
@@ -85,10 +85,10 @@ function listen(link, image, act) {
   ["pointerup", "pointercancel", "pointerleave"].forEach((kind) =>
     link.addEventListener(kind, release));
   link.addEventListener("contextmenu", (event) => {
-    if (event.pointerType === "touch") event.preventDefault(); // holding has its own meaning
+    if (event.pointerType === "touch") event.preventDefault(); // holding opens our own view
   });
   link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // another tab or window
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // opens another tab or window
     event.preventDefault();
     if (!heldNow) act("search", image);
     heldNow = false;

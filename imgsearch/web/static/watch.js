@@ -1,11 +1,11 @@
-/** Watch the collection: how many images, whether indexing is under way, whether it is there. */
+/** Watch the collection: its number of images, whether it is being indexed, whether it is up. */
 
 import { info, Unreachable } from "./api.js";
 
-const CALM = 10_000; // milliseconds between looks
-const BUSY = 1_500; // while indexing, while there is nothing yet, while the server is gone
+const CALM = 10_000; // milliseconds between requests
+const BUSY = 1_500; // while indexing, while the collection is empty, while the server is down
 
-/** Have `seen(facts)` called at each look, `gone(error)` when the server cannot be asked. */
+/** Call `seen(facts)` after each request, `gone(error)` when the server does not answer. */
 export function watch({ seen, gone }) {
   let timer = null;
   const look = async () => {
