@@ -170,7 +170,7 @@ class PackageError(ImgsearchError):
 
         Args:
             what: The message. Where no extra installs the package, it also says how to install it.
-            extra: See above.
+            extra: The extra that installs the package; None if none does.
         """
         how = f"; install it with `pip install '.[{extra}]'` in a checkout of imgsearch"
         super().__init__(what + how if extra else what)
