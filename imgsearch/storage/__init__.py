@@ -1,1 +1,1 @@
-"""Storage: the files of a collection, and the catalog that says which of them count."""
+"""Storage: the files of a collection, and the catalog that says which of them are in use."""

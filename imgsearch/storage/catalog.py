@@ -1,6 +1,6 @@
-"""The catalog: a SQLite database of what a collection holds, as its readers see it.
+"""The catalog: a SQLite database that describes the contents of a collection, as readers see it.
 
-Paths are bytes (`os.fsencode`), absolute for roots, relative to their root for folders.
+Paths are bytes (`os.fsencode`): absolute for roots, relative to their root for folders.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MODEL = "SELECT * FROM model"
 _SHARDS = "SELECT * FROM shards ORDER BY first_id"
 _SETTINGS = "SELECT * FROM settings"
 
-#: What a snapshot is made of.
+#: The queries whose rows form a snapshot.
 _SNAPSHOT = (
     _MODEL,
     _SHARDS,
@@ -50,19 +50,19 @@ class Catalog(Reader):
     """An open catalog. Its methods may be called from any thread."""
 
     def image_ids(self, first: int = 0, last: int = 2**63 - 1) -> list[int]:
-        """Return the ids of all images from `first` to `last`, ascending."""
+        """Return the ids of all images from `first` to `last`, in ascending order."""
         statement = "SELECT id FROM images WHERE id BETWEEN ? AND ? ORDER BY id"
         return [id_ for (id_,) in self._rows(statement, first, last)]
 
     def replaced(self) -> dict[str, bytes]:
-        """Return the files that were replaced and may be there yet: names, and their SHA-256."""
+        """Return the replaced files that may still exist: their names, each with its SHA-256."""
         return dict(self._rows("SELECT file, sha256 FROM replaced"))
 
     def snapshot(self) -> Snapshot:
-        """Return what there is to be searched, as of one moment.
+        """Return everything that a search needs, as of one moment.
 
         Raises:
-            DamagedError: the catalog names no model.
+            DamagedError: If the catalog names no model.
         """
         with self._database.transaction("DEFERRED"):
             model, shards, segments, removed, ivf, curve, settings = map(self._rows, _SNAPSHOT)
@@ -82,11 +82,11 @@ class Catalog(Reader):
         return snapshot
 
     def model(self) -> ModelRecord | None:
-        """Return the model of the collection, None before it has one."""
+        """Return the model of the collection, or None before it has one."""
         return next(iter(self._records(ModelRecord, _MODEL)), None)
 
     def settings(self) -> Settings | None:
-        """Return what was asked for, None before there is a model."""
+        """Return the settings of the collection, or None before there is a model."""
         return next(map(self._settings, self._rows(_SETTINGS)), None)
 
     def shards(self) -> list[Shard]:
@@ -94,7 +94,7 @@ class Catalog(Reader):
         return self._records(Shard, _SHARDS)
 
     def shard_of(self, id_: int) -> Shard:
-        """Return the shard that holds the embedding of an image, or of a removed one."""
+        """Return the shard that holds the embedding of an image, present or removed."""
         shards = self._records(
             Shard,
             "SELECT * FROM shards WHERE first_id <= ?1 AND last_id >= ?1 "
@@ -111,7 +111,7 @@ class Catalog(Reader):
         return [Root(id_, self._root(path), bool(recursive)) for id_, path, recursive in rows]
 
     def excluded_folders(self) -> list[bytes]:
-        """Return the absolute paths of the folders that were taken out."""
+        """Return the absolute paths of the folders that were excluded."""
         rows = self._rows(
             "SELECT roots.path, folders.path FROM excluded "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name = x''"
@@ -119,7 +119,7 @@ class Catalog(Reader):
         return [self._joined(*row) for row in rows]
 
     def excluded_files(self) -> list[bytes]:
-        """Return the absolute paths of the files that were taken out."""
+        """Return the absolute paths of the files that were excluded."""
         rows = self._rows(
             "SELECT roots.path, folders.path, name FROM excluded "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root WHERE name > x''"
@@ -134,7 +134,7 @@ class Catalog(Reader):
         return int(rows[0][0])
 
     def mounts(self, root: int) -> list[bytes]:
-        """Return the absolute paths of the folders of a root that were mounted."""
+        """Return the absolute paths of the mount points in a root."""
         rows = self._rows(
             "SELECT roots.path, mounts.path FROM mounts JOIN roots ON id = root WHERE root = ?",
             root,
@@ -143,23 +143,24 @@ class Catalog(Reader):
 
     def counts(self) -> Counts:
         """Count images, failed, skipped and excluded files."""
-        # With conditions that all meet: without, SQLite would not look at how long it takes.
+        # Conditions that every row meets: without one, SQLite counts without checking how long it
+        # takes.
         (images,) = self._rows("SELECT count(*) FROM images WHERE id > 0")[0]
         tried = self._rows("SELECT count(*), count(reason) FROM failures")[0]
         (excluded,) = self._rows("SELECT count(*) FROM excluded WHERE folder > 0")[0]
         return Counts(images, tried[1], tried[0] - tried[1], excluded)
 
     def folder(self, root: int, path: bytes) -> int | None:
-        """Return the id of a folder that files are known of, None if there are none."""
+        """Return the id of a folder that has known files, or None if it has none."""
         rows = self._rows("SELECT id FROM folders WHERE root = ? AND path = ?", root, path)
         return int(rows[0][0]) if rows else None
 
     def last_folder(self) -> int:
-        """Return the highest id of a folder; the next that is added has a higher one."""
+        """Return the highest folder id; the next folder added gets a higher one."""
         return int(self._rows("SELECT coalesce(max(id), 0) FROM folders")[0][0])
 
     def folders_below(self, root: int, path: bytes) -> list[tuple[int, bytes]]:
-        """Return id and path of the folders of a root that are at or below `path`."""
+        """Return the id and path of each folder of a root at or below `path`."""
         if not path:
             rows = self._rows("SELECT id, path FROM folders WHERE root = ?", root)
         else:
@@ -194,7 +195,7 @@ class Catalog(Reader):
         return {self._name(row[0]): Known(*row[1:]) for row in rows}
 
     def files_of(self, root: int) -> list[bytes]:
-        """Return the absolute paths of the files known directly in a root, failures included."""
+        """Return the absolute paths of the known files directly in a root, including failures."""
         rows = self._rows(
             "SELECT roots.path, name FROM roots JOIN folders ON folders.root = roots.id "
             "JOIN (SELECT folder, name FROM images UNION SELECT folder, name FROM failures) "
@@ -204,7 +205,7 @@ class Catalog(Reader):
         return [self._file(root_path, b"", name) for root_path, name in rows]
 
     def holders(self, digest: bytes, limit: int) -> list[Holder]:
-        """Return up to `limit` images with this content; a removed one, if there are no others."""
+        """Return up to `limit` images with this content; a removed one if there is no other."""
         rows = self._rows(
             "SELECT images.id, roots.path, folders.path, name FROM images "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root "
@@ -228,12 +229,12 @@ class Catalog(Reader):
         )
 
     def digest_of(self, id_: int) -> bytes | None:
-        """Return the digest of an image, None if it is not there any more."""
+        """Return the digest of an image, or None if it no longer exists."""
         rows = self._rows("SELECT digest FROM images WHERE id = ?", id_)
         return bytes(rows[0][0]) if rows else None
 
     def digests(self, root: int, limit: int) -> Iterator[tuple[Spot, bytes]]:
-        """Yield up to `limit` images of a root, drawn at random: where they are, and the digest."""
+        """Yield the location and digest of up to `limit` images of a root, drawn at random."""
         rows = self._rows(
             "SELECT root, path, name, digest FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? ORDER BY random() LIMIT ?",
@@ -244,7 +245,7 @@ class Catalog(Reader):
             yield Spot(root_id, folder, self._name(name)), digest
 
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
-        """Return the absolute path of each id that is still there."""
+        """Return the absolute path of each id that still exists."""
         rows = self._rows(
             "SELECT images.id, roots.path, folders.path, name FROM json_each(?) "
             "JOIN images ON images.id = value JOIN folders ON folders.id = folder "
@@ -261,7 +262,7 @@ class Catalog(Reader):
         }
 
     def entries_of(self, ids: Sequence[int]) -> list[Entry]:
-        """Return what is known of each id that is still there, ascending."""
+        """Return the entry of each id that still exists, in ascending order."""
         rows = self._rows(
             "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest "
             "FROM json_each(?) JOIN images ON images.id = value "
@@ -275,12 +276,12 @@ class Catalog(Reader):
         ]
 
     def ids_after(self, id_: int, limit: int) -> list[int]:
-        """Return up to `limit` ids higher than one, ascending."""
+        """Return up to `limit` ids higher than `id_`, in ascending order."""
         statement = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?"
         return [after for (after,) in self._rows(statement, id_, limit)]
 
     def id_at(self, spot: Spot) -> int | None:
-        """Return the id of the image at a spot, None if there is none."""
+        """Return the id of the image at a location, or None if there is none."""
         rows = self._rows(
             "SELECT images.id FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? AND path = ? AND name = ?",
@@ -302,9 +303,10 @@ def open_catalog(layout: Layout) -> Catalog:
     """Open the catalog of a collection for reading, whatever its format version.
 
     Raises:
-        NoCollectionError: there is no collection.
-        DamagedError: it is damaged, or of a version that cannot be read; or a part of it is a link.
-        StorageError: it cannot be read.
+        NoCollectionError: If there is no collection.
+        DamagedError: If the collection is damaged, has a version that cannot be read, or has a link
+            for one of its parts.
+        StorageError: If the collection cannot be read.
     """
     version = layout.version()
     layout.check_parts()

@@ -1,8 +1,8 @@
-"""A SQLite connection that several threads may use, and whose errors are imgsearch's.
+"""A SQLite connection that several threads may share, and that raises imgsearch's exceptions.
 
-The file may be somebody else's: see `imgsearch.storage.journals` for what is checked before SQLite
-opens it, and `docs/security.md`. Its schema is believed by nobody: a statement may do nothing but
-what our own statements do, and takes no more steps than there could be rows.
+The file may come from somebody else: see `imgsearch.storage.journals` for the checks that run
+before SQLite opens it, and `docs/security.md`. Its schema is not trusted: a statement may do only
+what our own statements do, and may take no more steps than the number of possible rows justifies.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["Database"]
 
 _T = TypeVar("_T")
 
-STEPS = 10_000  # of SQLite's virtual machine, between two looks at how many there were
+STEPS = 10_000  # of SQLite's virtual machine, between two checks of their number
 FREE = 2_000_000  # steps that a statement may take whatever the size of the database
-EACH = 16  # steps for each of its bytes: no row has so few bytes that it takes more
-PER_VALUE = 200  # steps for each byte of a value that a statement is given
+EACH = 16  # steps for each byte of the database: no row is so short that it takes more
+PER_VALUE = 200  # steps for each byte of a value passed to a statement
 LENGTH = 64 << 20  # bytes of the longest value, whatever the size of the database
 
 _SCHEMA_CHANGES = frozenset(
@@ -61,7 +61,7 @@ _opening = threading.Lock()
 
 
 class Database:
-    """An open SQLite file, or a copy of one in memory."""
+    """An open SQLite file, or an in-memory copy of one."""
 
     _closed = False
 
@@ -69,14 +69,15 @@ class Database:
         """Open the database at `path`, or create it with a schema.
 
         Args:
-            path: of the file.
-            create: its schema, if it is to be made.
-            writable: whether it may be written to. Where it may not, a transaction that was killed
-                is taken back all the same.
+            path: Path of the file.
+            create: Schema of a database to create; None to open an existing one.
+            writable: Whether the database may be written to. Even if not, a transaction that was
+                killed is rolled back.
 
         Raises:
-            DamagedError: it is missing or is no database, or there is what imgsearch never makes.
-            StorageError: it cannot be opened.
+            DamagedError: If the file is missing or is not a database, or if it or a file beside it
+                has something that imgsearch never writes.
+            StorageError: If the file cannot be opened.
         """
         self.path = path
         self._lock = threading.RLock()
@@ -99,7 +100,7 @@ class Database:
         self._alterable = False
 
     def _check(self, *, missing_ok: bool) -> None:
-        """Check the file before SQLite opens it; what is open in this process was checked then."""
+        """Check the file before SQLite opens it, unless this process already has it open."""
         check_beside(self.path)
         try:
             status = self.path.stat()
@@ -114,7 +115,7 @@ class Database:
             raise StorageError(f"cannot read or write {self.path}: {error.strerror}") from error
 
     def _make_private(self) -> None:
-        """Make the file, with the permissions of its folder as far as a file has them."""
+        """Create the file with the permissions of its folder, as far as they apply to a file."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             mode = self.path.parent.stat().st_mode & 0o666
@@ -124,7 +125,7 @@ class Database:
             raise StorageError(f"cannot read or write {self.path}: {reason}") from error
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        # SQLite reads only where it cannot write.
+        # Where it cannot write, SQLite falls back to reading only.
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(
             uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False
@@ -143,7 +144,7 @@ class Database:
                 self._connection.executescript(f"BEGIN IMMEDIATE; {create} COMMIT;")
 
     def _guard(self, connection: sqlite3.Connection) -> None:
-        """Let statements do what ours do, and no more."""
+        """Let statements do what our own statements do, and no more."""
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(LENGTH, self._size()))
         connection.set_authorizer(_authorizer(weakref.ref(self)))
@@ -152,7 +153,7 @@ class Database:
 
     @contextmanager
     def altering(self) -> Iterator[None]:
-        """Let statements change the schema meanwhile."""
+        """Let statements change the schema within this context."""
         self._alterable = True
         try:
             yield
@@ -161,13 +162,13 @@ class Database:
 
     @classmethod
     def in_memory(cls, path: Path) -> Database:
-        """Return a copy of a database in memory, which may be changed; raises as `Database`."""
+        """Return a writable in-memory copy of a database; raises as `Database`."""
         with closing(cls(path, writable=False)) as source, source.transaction("DEFERRED"):
             copy = cls.__new__(cls)
             copy.path, copy._lock, copy._identity = path, threading.RLock(), None
             copy._writable, copy._alterable = True, False
             copy._left, copy._stopped = FREE, False
-            source.rows("PRAGMA schema_version")  # holds off writers, whom a copy would wait for
+            source.rows("PRAGMA schema_version")  # holds off writers: the copy would wait for them
             with copy._translated():
                 copy._connection = sqlite3.connect(
                     ":memory:", isolation_level=None, check_same_thread=False
@@ -177,14 +178,14 @@ class Database:
         return copy
 
     def close(self) -> None:
-        """Close it; other methods raise `InputError` then."""
+        """Close the database; other methods raise `InputError` afterwards."""
         with self._lock:
             self._connection.close()
             _open.discard(self)
             self._closed = True
 
     def check_open(self) -> None:
-        """Raise `InputError` if it was closed."""
+        """Raise `InputError` if the database was closed."""
         if self._closed:
             where = self.path.parent
             raise InputError(f"the collection at {where} is closed; open it again")
@@ -198,12 +199,12 @@ class Database:
         self._run(values, lambda: self._connection.execute(statement, values))
 
     def run_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once a row."""
+        """Run a statement once per row."""
         rows = list(rows)
         self._run((), lambda: self._connection.executemany(statement, rows), PER_VALUE * len(rows))
 
     def _run(self, values: Sequence[object], work: Callable[[], _T], more: int = 0) -> _T:
-        """Run a statement; before that, take a transaction back that was killed."""
+        """Run a statement, after rolling back a transaction that was killed, if there is one."""
         with self._lock:
             for value in values:
                 if isinstance(value, str | bytes):
@@ -220,13 +221,13 @@ class Database:
                 return work()
 
     def _allow(self, length: int) -> None:
-        """Let values be so long."""
+        """Allow values of this length."""
         limit = sqlite3.SQLITE_LIMIT_LENGTH
         if self._connection.getlimit(limit) < length:
             self._connection.setlimit(limit, length)
 
     def _roll_back(self) -> None:
-        """Let SQLite take back a transaction that was killed, by its journal."""
+        """Let SQLite roll back a killed transaction from its journal."""
         check_beside(self.path)
         with closing(self._connect("rw")) as connection, self._translated():
             connection.execute("PRAGMA schema_version").fetchall()
@@ -239,7 +240,7 @@ class Database:
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        """Make what happens within happen as a whole or not at all."""
+        """Run the statements of this context as one transaction: all of them or none."""
         with self._lock:
             self.run(f"BEGIN {kind}")
             try:
@@ -255,31 +256,31 @@ class Database:
         self.check_open()
         try:
             yield
-        except sqlite3.ProgrammingError:  # a bug, no damage
+        except sqlite3.ProgrammingError:  # a bug, not damage
             raise
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
             if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT) and not self._stopped:
-                # Ctrl-C came while one of our functions was called: sqlite3 drops what they raise.
+                # Ctrl-C arrived during one of our callbacks: sqlite3 drops exceptions raised there.
                 raise KeyboardInterrupt from error
             raise _translate(error, self.path) from error
-        except UnicodeDecodeError as error:  # in SQLite's own message, of a damaged name
+        except UnicodeDecodeError as error:  # SQLite's own message quotes a damaged name
             raise DamagedError(f"{self.path} is damaged; {REPAIR_IT}") from error
 
 
 class _KilledError(StorageError):
-    """Report a transaction that was killed to who may only read."""
+    """A transaction that was killed, as found by a connection that may only read."""
 
 
 def _authorizer(database: weakref.ref[Database]) -> Callable[..., int]:
-    """Return what tells SQLite whether a statement may do something."""
+    """Return the callback that tells SQLite whether a statement may do something."""
 
     def allows(action: int, first: str | None, second: str | None, _: str, source: str) -> int:
         owner = database()
         alterable = owner is not None and owner._alterable
         refused = (
             action in _NEVER
-            or source is not None  # a trigger or a view: we have none
+            or source is not None  # a trigger or a view: our schema has none
             or (action in _SCHEMA_CHANGES and not alterable)
             or (action == sqlite3.SQLITE_FUNCTION and not alterable and second not in _FUNCTIONS)
             or (action == sqlite3.SQLITE_PRAGMA and first in _NO_PRAGMAS)
@@ -292,7 +293,7 @@ def _authorizer(database: weakref.ref[Database]) -> Callable[..., int]:
 
 
 def _progress(database: weakref.ref[Database]) -> Callable[[], bool]:
-    """Return what tells SQLite whether a statement has run for too long."""
+    """Return the callback that tells SQLite whether a statement has run for too long."""
 
     def is_endless() -> bool:
         owner = database()

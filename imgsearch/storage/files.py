@@ -1,4 +1,4 @@
-"""Write files so that a crash leaves the old one or the new one, and lock a collection."""
+"""Write files so that a crash leaves either the old or the new one, and lock a collection."""
 
 from __future__ import annotations
 
@@ -32,49 +32,50 @@ __all__ = [
     "write_atomically",
 ]
 
-_TEMPORARY = ".tmp"  # suffix of a file that is being written; an orphan once its writer is gone
-_RANDOM = r"(\.[0-9a-f]{16})?"  # before it; without by imgsearch 0.3 and before
+_TEMPORARY = ".tmp"  # suffix of a file being written; an orphan once its writer is gone
+_RANDOM = r"(\.[0-9a-f]{16})?"  # precedes the suffix; imgsearch 0.3 and older did without
 _NUMBERED = r"[0-9]{8,}(\.ids)?"
 _SINGLE = r"collection\.json|catalog\.(seal|copy|sqlite)|model\.onnx"
-_LONGEST = 200  # bytes of a name that are kept in that of its temporary file
+_LONGEST = 200  # bytes of a file's name that are kept in the name of its temporary file
 _LOCK = "lock"
 _PATIENCE = 0.2  # seconds to wait for the lock
 
 
 class Sink:
-    """A file being written; it hashes what passes. Python's and Faiss's writers take it."""
+    """A file being written, which hashes its content; Python's and Faiss's writers accept it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
 
     def write(self, data: Any) -> int:
-        """Write bytes, or anything else with a buffer."""
+        """Write bytes, or any other object with a buffer."""
         self._hash.update(data)
         return self._file.write(data)
 
     def digest(self) -> bytes:
-        """Return the SHA-256 of all that was written."""
+        """Return the SHA-256 of everything written."""
         return self._hash.digest()
 
 
 def write_atomically(
     path: Path, fill: Callable[[Sink], object], *, mode: int | None = None
 ) -> bytes:
-    """Write the file `path` and return its SHA-256; only the writer of a collection may.
+    """Write the file `path` and return its SHA-256; for the writer of a collection only.
 
-    It is written under a temporary name beside it, synced, renamed, and its folder synced: after a
-    crash there is the whole new file, or what was there before. No link is followed: the temporary
-    file has a name that nobody can know before, and a link at `path` is replaced.
+    The file is written under a temporary name beside `path`, synced and renamed, and its folder is
+    synced: after a crash, either the whole new file exists, or the old state. No link is followed:
+    the name of the temporary file cannot be guessed, and a link at `path` is replaced.
 
     Args:
-        path: of a file that may exist already; its folder may be no link.
-        fill: writes the content to the sink that it is given.
-        mode: permissions, less the umask; None for those of the folder, as far as a file has them.
+        path: Path of the file, which may already exist; its folder may not be a link.
+        fill: Function that writes the content to a sink.
+        mode: Permissions, less the umask; None for those of the folder, as far as they apply to a
+            file.
 
     Raises:
-        DamagedError: the folder is a link.
-        StorageError: the disk is full, or may not be written to.
+        DamagedError: If the folder is a link.
+        StorageError: If the disk is full or cannot be written.
     """
     name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
     temporary = f"{name}.{os.urandom(8).hex()}{_TEMPORARY}"
@@ -103,10 +104,10 @@ def write_atomically(
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Check that `size` bytes more fit on the disk of `folder`.
+    """Check that another `size` bytes fit on the disk of `folder`.
 
     Raises:
-        StorageError: they do not, or nobody can tell.
+        StorageError: If they do not fit, or the free space cannot be determined.
     """
     try:
         free = shutil.disk_usage(folder).free
@@ -121,15 +122,15 @@ def check_room(folder: Path, size: int) -> None:
 
 
 def make_folder(path: Path, *, mode: int = 0o777) -> None:
-    """Make a folder and those above it, durably; it may exist.
+    """Create a folder and its parents durably, unless they exist.
 
     Args:
-        path: of the folder.
-        mode: its permissions, less the umask, if it is made.
+        path: Path of the folder.
+        mode: Permissions of the folder if it is created, less the umask.
 
     Raises:
-        DamagedError: there is a link.
-        StorageError: it cannot be made.
+        DamagedError: If the path is a link.
+        StorageError: If the folder cannot be created.
     """
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
@@ -143,14 +144,14 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
 
 
 def remove_unnamed(folder: Path, suffix: str, named: set[str]) -> None:
-    """Delete the files of `folder` that end in `suffix` and are not `named`, and unfinished ones.
+    """Delete files of `folder` that end in `suffix` and are not `named`, and unfinished files.
 
-    They are what a crash or a replacement left. Only the writer may call this. Only regular files
-    and links are deleted, and only those whose names imgsearch gives: numbers.
+    A crash or a replacement left them behind. Only the writer may call this. Only regular files and
+    links are deleted, and only those with a name that imgsearch assigns: a number.
 
     Raises:
-        DamagedError: the folder is a link.
-        StorageError: the disk cannot be written.
+        DamagedError: If the folder is a link.
+        StorageError: If the disk cannot be written.
     """
     _remove(folder, _NUMBERED + re.escape(suffix), named)
 
@@ -161,7 +162,7 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def _remove(folder: Path, pattern: str, named: set[str] | None) -> None:
-    """Delete unfinished files of a pattern, and, of finished ones, those that are not `named`."""
+    """Delete the unfinished files that match a pattern, and the finished ones not `named`."""
     finished = re.compile(pattern)
     unfinished = re.compile(rf"({pattern}){_RANDOM}{re.escape(_TEMPORARY)}")
     try:
@@ -180,9 +181,9 @@ def read_file(path: Path, most: int) -> bytes:
     """Return the content of a file of at most `most` bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it has more, or is no regular file, or a link.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the file does not exist.
+        DamagedError: If the file is larger, is a link, or is not a regular file.
+        StorageError: If the file cannot be read.
     """
     try:
         return read_limited(path, most)
@@ -200,9 +201,9 @@ def sha256_of(path: Path, most: int | None = None) -> bytes:
         most: Maximum size in bytes, beyond which nothing is read; None for no limit.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is no regular file, or a link, or larger than `most`.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the file does not exist.
+        DamagedError: If the file is a link, is not a regular file, or is larger than `most`.
+        StorageError: If the file cannot be read.
     """
     try:
         with open_regular(path, most) as file:
@@ -214,12 +215,12 @@ def sha256_of(path: Path, most: int | None = None) -> bytes:
 
 
 def check_sha256(path: Path, sha256: bytes) -> None:
-    """Check that a file is what was written, before something is made of it.
+    """Check that a file still holds what was written, before its content is used.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is another.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the file does not exist.
+        DamagedError: If the file has changed.
+        StorageError: If the file cannot be read.
     """
     if sha256_of(path) != sha256:
         raise DamagedError(f"{path} is not what was written; {REPAIR_IT}")
@@ -227,14 +228,14 @@ def check_sha256(path: Path, sha256: bytes) -> None:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold the lock of the one writer of a collection.
+    """Hold the lock of a collection, as its only writer.
 
-    The operating system releases it when its holder dies.
+    The operating system releases the lock when its holder dies.
 
     Raises:
-        BusyError: another writer holds it.
-        DamagedError: the lock file is a link, or no regular file.
-        StorageError: the lock file cannot be written.
+        BusyError: If another writer holds the lock.
+        DamagedError: If the lock file is a link or is not a regular file.
+        StorageError: If the lock file cannot be written.
     """
     with ExitStack() as opened:
         try:
@@ -252,19 +253,19 @@ def exclusive(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(directory: Path) -> Iterator[None]:
-    """Keep writers off while a collection is looked at; others may look, too.
+    """Keep writers out while a collection is inspected; other inspections may run as well.
 
-    Where the lock file cannot even be read, or is not there, nobody can be kept off.
+    If the lock file is missing or cannot even be read, writers cannot be kept out.
 
     Raises:
-        BusyError: a writer is at work.
-        DamagedError: the lock file is a link, or no regular file.
+        BusyError: If a writer is at work.
+        DamagedError: If the lock file is a link or is not a regular file.
     """
     with ExitStack() as opened:
         with suppress(OSError):
             lock = opened.enter_context(open_regular(directory / _LOCK))
             try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as the writer does, but shared
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the writer's lock, but shared
             except BlockingIOError:
                 raise BusyError(
                     f"another imgsearch is writing to {directory}; try again when it is done"
@@ -273,17 +274,17 @@ def undisturbed(directory: Path) -> Iterator[None]:
 
 
 def user_cache(name: str) -> Path:
-    """Return a folder of this user's cache, which `XDG_CACHE_HOME` moves; it need not be there."""
+    """Return a folder of the user's cache (`XDG_CACHE_HOME`), which may not exist."""
     above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(above, "imgsearch", name)
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[BinaryIO | None]:
-    """Open and lock the lock file; yield None if another holds it.
+    """Open and lock the lock file; yield None if another process holds the lock.
 
-    Who looks whether somebody writes holds it, too, for a moment (see `undisturbed`): so this waits
-    for a moment. A file that was deleted meanwhile locks nobody out.
+    A check for writers holds the lock briefly, too (see `undisturbed`), so this waits briefly. The
+    lock of a file that was deleted in the meantime keeps nobody out.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     end = time.monotonic() + _PATIENCE
@@ -305,7 +306,7 @@ def _locked(directory: Path) -> Iterator[BinaryIO | None]:
 
 
 def _is_named(lock: BinaryIO, folder: int) -> bool:
-    """Tell whether the lock file that is open is the one in its folder."""
+    """Tell whether the open lock file is the one in its folder."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), os.stat(_LOCK, dir_fd=folder))
     except FileNotFoundError:

@@ -1,9 +1,10 @@
-"""Look at what lies beside a SQLite file before SQLite does, which believes it.
+"""Check the files beside a SQLite database before SQLite opens and trusts them.
 
-A rollback journal that is left behind is played back by whoever opens the database next, and at its
-end it may name a super-journal: any file, which SQLite then reads and deletes. A database in WAL
-mode makes it open, create and write two more files by their names, links or not. imgsearch makes
-neither, so both are damage. (SQLite, "Database File Format", sections 1.3.4, 3 and 4.)
+Whoever opens a database next plays back a rollback journal that was left behind. At its end, the
+journal may name a super-journal: any file, which SQLite then reads and deletes. For a database in
+WAL mode, SQLite opens, creates and writes two more files by name, even if these are links.
+imgsearch creates neither, so both count as damage. (SQLite, "Database File Format", sections 1.3.4,
+3 and 4.)
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from imgsearch.files.opening import check_regular, open_regular
 
 __all__ = ["BESIDE", "check_beside", "check_header"]
 
-#: What SQLite may put beside a database, by the end of its name.
+#: The suffixes of the files that SQLite may create beside a database.
 BESIDE = ("-journal", "-wal", "-shm")
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
 _HEADER = struct.Struct(">8sIIIII")  # magic, records, nonce, pages, sector, page size
-_SUPER = struct.Struct(">II8s")  # length and checksum of a name that ends here, magic
-_ALL = 0xFFFFFFFF  # as the number of records: to the end of the file
+_SUPER = struct.Struct(">II8s")  # length and checksum of the name that ends here, magic
+_ALL = 0xFFFFFFFF  # number of records that stands for all up to the end of the file
 _DATABASE = b"SQLite format 3\0"
 _ROLLBACK = b"\x01\x01"  # read and write version; 2 is WAL
-_VERSIONS = 18  # where they are
-_LEAST = 4 << 20  # bytes that a journal may have in any case
-_TIMES = 4  # times as large as its database that it may be beyond that
+_VERSIONS = 18  # offset of these versions
+_LEAST = 4 << 20  # bytes that a journal may have whatever the size of its database
+_TIMES = 4  # further bytes that a journal may have for each byte of its database
 
 
 def check_beside(path: Path) -> None:
-    """Check a database and what lies beside it; none of it is read but a journal.
+    """Check a database and the files beside it; only a journal is read.
 
     Raises:
-        DamagedError: it is no regular file; or there is what imgsearch never leaves.
-        StorageError: it cannot be read.
+        DamagedError: If the database is not a regular file, or if there is a file that imgsearch
+            never leaves behind.
+        StorageError: If a file cannot be read.
     """
     try:
         status = check_regular(path)
@@ -56,12 +58,13 @@ def check_beside(path: Path) -> None:
 def check_header(path: Path) -> None:
     """Check that a database is not in WAL mode.
 
-    It is opened and closed here, which takes the locks from all of this process that have it open.
+    The file is opened and closed here, which releases the locks that any other connection of this
+    process holds on it.
 
     Raises:
-        FileNotFoundError: it is missing.
-        DamagedError: it is in WAL mode, or no regular file.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the database is missing.
+        DamagedError: If the database is in WAL mode or is not a regular file.
+        StorageError: If the database cannot be read.
     """
     try:
         with open_regular(path) as file:
@@ -84,7 +87,7 @@ def _check_journal(path: Path, database: os.stat_result) -> None:
     elif status.st_uid not in (database.st_uid, os.geteuid(), 0):
         wrong = "belongs to another user than its database"
     else:
-        with suppress(FileNotFoundError), open_regular(path) as file:  # else it is committed
+        with suppress(FileNotFoundError), open_regular(path) as file:  # a missing one was committed
             if _has_super_journal(file, status.st_size):
                 wrong = "names another file, which SQLite would delete"
             elif _asks_for_wal(file, status.st_size):
@@ -94,7 +97,7 @@ def _check_journal(path: Path, database: os.stat_result) -> None:
 
 
 def _has_super_journal(file: BinaryIO, size: int) -> bool:
-    """Tell whether SQLite finds the name of a super-journal at the end."""
+    """Tell whether SQLite would find the name of a super-journal at the end."""
     if size < _SUPER.size:
         return False
     file.seek(size - _SUPER.size)
@@ -104,21 +107,21 @@ def _has_super_journal(file: BinaryIO, size: int) -> bool:
     file.seek(size - _SUPER.size - length)
     name = file.read(length)
     unsigned = sum(name)
-    signed = unsigned - 256 * sum(byte > 127 for byte in name)  # as char is on most machines
+    signed = unsigned - 256 * sum(byte > 127 for byte in name)  # char is signed on most machines
     return checksum in (unsigned & _ALL, signed & _ALL)
 
 
 def _asks_for_wal(file: BinaryIO, size: int) -> bool:
-    """Tell whether SQLite would write a page 1 in WAL mode."""
+    """Tell whether SQLite would restore a page 1 that is in WAL mode."""
     offset = sector = page = 0
     while offset + _HEADER.size <= size:
         file.seek(offset)
         magic, records, _, _, *sizes = _HEADER.unpack(file.read(_HEADER.size))
         if magic != _MAGIC:
             return False
-        if not offset:  # those of the first header count for all
+        if not offset:  # the sizes in the first header apply to all
             sector, page = sizes
-            if not page:  # SQLite would take that of the database; it never writes this
+            if not page:  # SQLite would use the database's page size; it never writes 0
                 return True
             if not (_is_size(sector, 32) and _is_size(page, 512)):
                 return False
@@ -140,6 +143,6 @@ def _is_size(number: int, least: int) -> bool:
 
 
 def _is_foreign(head: bytes) -> bool:
-    """Tell whether the beginning of page 1 is that of a database in WAL mode."""
+    """Tell whether this beginning of page 1 belongs to a database in WAL mode."""
     versions = head[_VERSIONS : _VERSIONS + 2]
     return head.startswith(_DATABASE) and versions != _ROLLBACK

@@ -1,4 +1,4 @@
-"""Where the files of a collection are, and which version of that they follow."""
+"""The paths of a collection's files, and the format version that they follow."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 5
-OLDEST = 2  # format version that `imgsearch.storage.migrations` can bring up to date
-MOST = 4_096  # bytes of a manifest, or a seal
-MOST_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot have more
+OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
+MOST = 4_096  # bytes of a manifest or a seal
+MOST_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger
 _FORMAT = "imgsearch collection"
 
-# What imgsearch itself puts into a collection: files, those that it is writing, and folders.
+# The names that imgsearch itself uses in a collection: files, unfinished files, and folders.
 _NUMBERED = re.compile(r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss)(\.[0-9a-f]{16}\.tmp|\.tmp)?")
 _OURS = re.compile(
     r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
@@ -61,7 +61,7 @@ class Layout:
         The directory itself may be a link, which is followed here and nowhere else.
 
         Raises:
-            InputError: it is not a path of this machine, or Faiss cannot open files there.
+            InputError: If the path is not on this machine, or Faiss cannot open files there.
         """
         found = located(directory)
         if is_url(found):
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """The format version. Written last: a directory without it is no collection yet."""
+        """The file with the format version, written last: without it there is no collection yet."""
         return self.directory / "collection.json"
 
     @property
@@ -92,7 +92,7 @@ class Layout:
 
     @property
     def journal(self) -> Path:
-        """What SQLite takes a transaction back with; there only during one, or if it was killed."""
+        """The journal from which SQLite rolls back a transaction that is open or was killed."""
         return self.directory / "catalog.sqlite-journal"
 
     @property
@@ -102,7 +102,7 @@ class Layout:
 
     @property
     def copy(self) -> Path:
-        """The catalog as it was when it was sealed."""
+        """A copy of the catalog as it was when sealed."""
         return self.directory / "catalog.copy"
 
     @property
@@ -122,42 +122,42 @@ class Layout:
 
     @property
     def staging(self) -> Path:
-        """What machines of a cluster have embedded and is not committed yet; usually not there."""
+        """The folder of uncommitted embeddings from the machines of a cluster; usually missing."""
         return self.directory / "staging"
 
     @property
     def lock(self) -> Path:
-        """What the one writer holds."""
+        """The lock file, held by the one writer."""
         return self.directory / "lock"
 
     def segment(self, number: int) -> Path:
-        """The file of a segment."""
+        """Return the path of a segment's file."""
         return self.segments / segment_name(number)
 
     def exists(self) -> bool:
-        """Tell whether there is a collection, be it one that will be refused.
+        """Tell whether there is a collection, even one that will be refused.
 
         Raises:
-            StorageError: nobody can tell, for want of a permission.
+            StorageError: If a missing permission prevents an answer.
         """
         try:
             return is_there(self.manifest)
         except PermissionError as error:
             raise StorageError(f"cannot read {self.manifest}: {reason_of(error)}") from error
-        except (OSError, ValueError):  # of a name that no file can have
+        except (OSError, ValueError):  # a name that no file can have
             return False
 
     def size(self) -> int:
-        """Return the size in bytes of all files together."""
+        """Return the total size of all files in bytes."""
         return sum(_size_of(path) for path in self.directory.rglob("*"))
 
     def check_free(self) -> None:
-        """Check that the directory is missing, empty, or of an unfinished creation.
+        """Check that the directory is missing, empty, or left by an unfinished creation.
 
         Raises:
-            InputError: there is something else.
-            DamagedError: there is a collection whose manifest was lost.
-            StorageError: it cannot be read.
+            InputError: If there is something else.
+            DamagedError: If there is a collection whose manifest was lost.
+            StorageError: If the directory cannot be read.
         """
         self._check_lost()
         try:
@@ -178,11 +178,11 @@ class Layout:
     def check_model(self, sha256: str) -> Path:
         """Check that the model is as it was written, and return its path.
 
-        A damaged one may embed, and wrongly.
+        A damaged model may still run, and produce wrong embeddings.
 
         Raises:
-            DamagedError: it is not.
-            StorageError: it cannot be read.
+            DamagedError: If the model has changed or is missing.
+            StorageError: If the model cannot be read.
         """
         try:
             if sha256_of(self.model, MOST_MODEL).hex() == sha256:
@@ -192,20 +192,20 @@ class Layout:
         raise DamagedError(f"{self.model} is not what was written; {REPAIR_IT}")
 
     def check_parts(self) -> None:
-        """Check that every part that is there is a file or a folder, as it should be, and no link.
+        """Check that every existing part is a file or folder, as it should be, and not a link.
 
         Raises:
-            DamagedError: one is something else.
-            StorageError: it cannot be read.
+            DamagedError: If a part is something else.
+            StorageError: If a part cannot be read.
         """
         for _, error in self.wrong_parts():
             raise error
 
     def wrong_parts(self) -> Iterator[tuple[Path, DamagedError]]:
-        """Yield the parts that are not files or folders, as they should be, and what they are.
+        """Yield each part that is not a file or folder, as it should be, with an error about it.
 
         Raises:
-            StorageError: they cannot be read.
+            StorageError: If a part cannot be read.
         """
         single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
         try:
@@ -214,7 +214,7 @@ class Layout:
                     check_folder(folder)
                 except DamagedError as error:
                     yield folder, error
-            if self.staging.is_dir():  # there only during a run on a cluster
+            if self.staging.is_dir():  # exists only during a run on a cluster
                 single += self.staging.iterdir()
             for path in single:
                 try:
@@ -225,13 +225,13 @@ class Layout:
             raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
 
     def strangers(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each file that is not imgsearch's, and what it is.
+        """Yield the name and kind of each file that does not belong to imgsearch.
 
-        A regular file or a folder does no harm. Of what has the name of a file that belongs beside
-        the catalog, this is what is no regular file; what links lead to is not looked at.
+        A regular file or a folder does no harm. A file with one of the names that imgsearch uses
+        beside the catalog is included only if it is not a regular file. Links are not followed.
 
         Raises:
-            StorageError: they cannot be read.
+            StorageError: If the directory cannot be read.
         """
         parts = {path.name for path in (self.vectors, self.segments, self.staging)}
         try:
@@ -249,7 +249,7 @@ class Layout:
             raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
 
     def _check_lost(self) -> None:
-        """Tell a collection whose manifest was lost from none."""
+        """Raise `DamagedError` if there is a collection whose manifest was lost."""
         try:
             lost = any(self.vectors.glob("*.npy"))
         except OSError as error:
@@ -258,11 +258,11 @@ class Layout:
             raise DamagedError(f"{self.manifest} is missing; {REPAIR_IT}")
 
     def make_folders(self) -> None:
-        """Make the folders that are not there: for their owner only, or as the directory is.
+        """Create missing folders: private to their owner, or with the directory's permissions.
 
         Raises:
-            DamagedError: one of them is a link.
-            StorageError: they cannot be made.
+            DamagedError: If a folder is a link.
+            StorageError: If a folder cannot be created.
         """
         make_folder(self.directory, mode=0o700)
         mode = stat.S_IMODE(self.directory.stat().st_mode)
@@ -270,15 +270,15 @@ class Layout:
             make_folder(folder, mode=mode)
 
     def write_manifest(self) -> None:
-        """Declare the directory a collection; the last step of its creation, and of a migration."""
+        """Write the manifest, which is the last step of creating or migrating a collection."""
         write_atomically(self.manifest, lambda sink: sink.write(manifest_of(FORMAT_VERSION)))
 
     def version(self) -> int:
-        """Return the format version, one of `OLDEST` to `FORMAT_VERSION`.
+        """Return the format version, from `OLDEST` to `FORMAT_VERSION`.
 
         Raises:
-            NoCollectionError: there is no collection.
-            DamagedError: it is of another version, or its manifest cannot be read.
+            NoCollectionError: If there is no collection.
+            DamagedError: If the collection has another version, or its manifest cannot be read.
         """
         try:
             manifest = json.loads(read_file(self.manifest, MOST))
@@ -308,12 +308,12 @@ class Layout:
 
 
 def segment_name(number: int) -> str:
-    """Return the name of the file of a segment."""
+    """Return the name of a segment's file."""
     return f"{number:08d}.faiss"
 
 
 def manifest_of(version: int) -> bytes:
-    """Return what the manifest of a format version holds, byte for byte."""
+    """Return the content of the manifest of a format version, byte for byte."""
     return json.dumps({"format": _FORMAT, "version": version}).encode() + b"\n"
 
 
@@ -324,6 +324,6 @@ def _is_ours(entry: os.DirEntry[str], names: re.Pattern[str]) -> bool:
 def _size_of(path: Path) -> int:
     try:
         status = path.lstat()
-    except FileNotFoundError:  # since it was listed: a writer is at work
+    except FileNotFoundError:  # deleted since it was listed: a writer is at work
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) else 0

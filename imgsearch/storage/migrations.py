@@ -1,12 +1,13 @@
-"""Bring a collection of an older format version up to date, a version a step.
+"""Bring a collection with an older format version up to date, one version per step.
 
-Commands that write do so on the disk. Whoever only reads gets a copy of the catalog in memory that
-was brought up to date, and leaves the disk alone.
+Commands that write migrate the collection on disk. Readers migrate an in-memory copy of the catalog
+and leave the disk alone.
 
-To change the format: raise `FORMAT_VERSION` and the `user_version` of the schema, change the
-schema, docs/format.md, and what reads and writes it, and add to `_STEPS` the function that makes a
-collection of the version before one of the new. It gets the catalog within a transaction: all of it
-happens, or nothing. It may read files and must write none, for the catalog may be a copy.
+To change the format: raise `FORMAT_VERSION` and the `user_version` of the schema; change the
+schema, docs/format.md, and the code that reads and writes it; and add to `_STEPS` the function that
+migrates a collection from the previous version to the new one. It gets the catalog within a
+transaction, so that all of its changes happen or none. It may read files but must not write any,
+because the catalog may be a copy.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ __all__ = ["OlderCatalog", "check_present", "migrate"]
 
 
 def check_present(layout: Layout) -> None:
-    """Check that a collection is of the present format version.
+    """Check that a collection has the current format version.
 
     Raises:
-        DamagedError: it is not.
+        DamagedError: If the collection has another version.
     """
     version = layout.version()
     layout.check_parts()
@@ -43,22 +44,22 @@ def check_present(layout: Layout) -> None:
 
 
 def migrate(layout: Layout) -> None:
-    """Bring a collection to `FORMAT_VERSION`; one that is of it is left alone.
+    """Bring a collection up to `FORMAT_VERSION`, unless it is up to date.
 
-    Killed at any moment, it goes on from there: the version of the catalog is changed with its
-    content, and that of the collection last.
+    A migration that was killed resumes where it stopped: the version of the catalog changes
+    together with its content, and the version of the collection changes last.
 
     Raises:
-        NoCollectionError: there is no collection.
-        DamagedError: it is damaged, or of a version that cannot be brought up to date.
-        BusyError: another process is writing to it.
-        StorageError: the disk cannot be written.
+        NoCollectionError: If there is no collection.
+        DamagedError: If the collection is damaged, or its version cannot be brought up to date.
+        BusyError: If another process is writing to the collection.
+        StorageError: If the disk cannot be written.
     """
     if layout.version() == FORMAT_VERSION:
         layout.check_parts()
         return
     with writing(layout):
-        seal(layout)  # from here on, what is committed and not sealed yet is told from damage
+        seal(layout)  # from here on, unsealed commits can be told from damage
         with closing(Database(layout.catalog)) as catalog:
             _bring_up(layout, catalog)
         layout.write_manifest()
@@ -73,7 +74,7 @@ def _bring_up(layout: Layout, catalog: Database) -> None:
 
 
 class OlderCatalog(Catalog):
-    """A catalog of an older format, read from a copy that follows it, and is brought up to date."""
+    """A catalog of an older format, read through an up-to-date copy that follows its changes."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -87,12 +88,12 @@ class OlderCatalog(Catalog):
             raise
 
     def close(self) -> None:
-        """Close it and its copy."""
+        """Close the catalog and its copy."""
         super().close()
         self._source.close()
 
     def version(self) -> int:
-        """See `Reader.version`; the copy is made anew where another has committed."""
+        """See `Reader.version`; copy the catalog again if another connection has committed."""
         found = int(self._source.rows("PRAGMA data_version")[0][0])
         if found != self._seen:
             if self._follows:
@@ -107,7 +108,7 @@ class OlderCatalog(Catalog):
 
     def _load(self) -> None:
         if self._seen is not None and version_of(self._source) == FORMAT_VERSION:
-            self._follows = False  # a writer has brought up to date what is on the disk
+            self._follows = False  # a writer has migrated the catalog on disk
             self._use(Database(self._layout.catalog, writable=False))
             return
         copy = Database.in_memory(self._layout.catalog)
@@ -143,17 +144,17 @@ def _from_4(_: Layout, catalog: Database) -> None:
         for column in ("ctime_ns", "inode"):
             catalog.run(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
     catalog.run("ALTER TABLE failures ADD COLUMN kind TEXT")
-    # What an older decoder could not read is tried once more.
+    # Files that an older decoder could not read are tried once more.
     catalog.run("UPDATE failures SET mtime_ns = NULL")
     catalog.run("UPDATE failures SET kind = 'other' WHERE reason IS NULL")
 
 
 def _size(path: Path) -> int:
     status = check_regular(path)
-    return status.st_size if status else 0  # as nobody will find it
+    return status.st_size if status else 0  # no reader will find the file
 
 
-#: By the version that each makes one of the next.
+#: The migrations, by the version from which each leads to the next.
 _STEPS: dict[int, Callable[[Layout, Database], None]] = {
     2: _from_2,
     3: _from_3,

@@ -1,4 +1,4 @@
-"""Read a catalog that somebody else may have made: what it says is checked where it is read."""
+"""Read a catalog that somebody else may have made, and check every value as it is read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Reader", "patterns_of", "text_of", "wrong_number"]
 
 _Record = TypeVar("_Record")
 
-MOST_DIM = 1 << 16  # of an embedding
-MOST_EDGE = 1 << 13  # pixels, of what a model takes
-LEAST_ROW = 16  # bytes of a catalog that an image takes, or a removed one
+MOST_DIM = 1 << 16  # values of an embedding
+MOST_EDGE = 1 << 13  # pixels along the edge of a model's input
+LEAST_ROW = 16  # bytes of a catalog that each image takes, present or removed
 
 _URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.DOTALL)
 _ODD = frozenset({b"", b".", b".."})
 
 
 class Reader:
-    """An open catalog, and what its rows are read with."""
+    """An open catalog, and the methods that read its rows."""
 
     _writes: ClassVar[bool] = False
 
@@ -37,13 +37,13 @@ class Reader:
         """Open the catalog at `path`.
 
         Raises:
-            DamagedError: it is missing or is no catalog.
-            StorageError: it cannot be opened.
+            DamagedError: If the file is missing or is not a catalog.
+            StorageError: If the file cannot be opened.
         """
         self._use(Database(path, create=SCHEMA if create else None, writable=self._writes))
 
     def _use(self, database: Database) -> None:
-        """Read a database, whose schema is checked first."""
+        """Read from a database, after checking its schema."""
         try:
             check_shape(database)
         except BaseException:
@@ -53,11 +53,11 @@ class Reader:
         self._rows = database.rows
 
     def check_open(self) -> None:
-        """Raise `InputError` if it was closed."""
+        """Raise `InputError` if the catalog was closed."""
         self._database.check_open()
 
     def close(self) -> None:
-        """Close it; other methods raise `InputError` then."""
+        """Close the catalog; other methods raise `InputError` afterwards."""
         self._database.close()
 
     def version(self) -> int:
@@ -65,11 +65,11 @@ class Reader:
         return int(self._rows("PRAGMA data_version")[0][0])
 
     def format_version(self) -> int:
-        """Return the format version that the catalog is of."""
+        """Return the format version of the catalog."""
         return version_of(self._database)
 
     def is_sound(self) -> bool:
-        """Tell whether SQLite finds nothing wrong. It misses most damage: see `storage.seal`."""
+        """Tell whether SQLite finds no fault; it misses most damage (see `storage.seal`)."""
         try:
             found = self._rows("PRAGMA integrity_check(1)")
             return found == [("ok",)] and not self._rows("PRAGMA foreign_key_check")
@@ -110,11 +110,11 @@ class Reader:
 
 
 def _records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
-    """Make a record of each row, its values in the order of the fields.
+    """Return a record for each row, whose values are in the order of the fields.
 
     Raises:
-        TypeError: a value is not of its field's type: a catalog that was cut short gives NULL where
-            its schema has none.
+        TypeError: If a value does not have the type of its field: a catalog that was cut short
+            returns NULL even where its schema does not allow it.
     """
     hints = get_type_hints(kind)
     rows = list(rows)
@@ -133,12 +133,12 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def text_of(patterns: Sequence[str]) -> str:
-    """Return a list of patterns as it is kept, in ASCII: a pattern may be no UTF-8."""
+    """Return a list of patterns as stored, in ASCII: a pattern may not be valid UTF-8."""
     return json.dumps(list(patterns))
 
 
 def patterns_of(value: object) -> object:
-    """Return the patterns that a value stands for, a tuple; the value itself if it is damaged."""
+    """Return the patterns of a stored value as a tuple, or the value itself if it is damaged."""
     try:
         texts = json.loads(value) if isinstance(value, str) else None
     except ValueError:
@@ -149,7 +149,7 @@ def patterns_of(value: object) -> object:
 
 
 def _is_root(path: object) -> bool:
-    """Tell whether this is the path of a root: absolute, as it is written, or a URL."""
+    """Tell whether this is the path of a root: an absolute, normalised path, or a URL."""
     if not isinstance(path, bytes) or b"\0" in path:
         return False
     if _URL.match(path):
@@ -158,7 +158,7 @@ def _is_root(path: object) -> bool:
 
 
 def _is_folder(path: object, root: bytes) -> bool:
-    """Tell whether this is a path relative to a root: it leads nowhere but down."""
+    """Tell whether this is a path relative to a root that only leads downwards."""
     if not isinstance(path, bytes) or b"\0" in path or path[:1] == b"/":
         return False
     return not path or _URL.match(root) is not None or _ODD.isdisjoint(path.split(b"/"))
@@ -170,11 +170,11 @@ def _is_name(name: object) -> bool:
 
 
 def wrong_number(snapshot: Snapshot, size: int) -> str | None:
-    """Return which number of a snapshot cannot be, None if all can.
+    """Return a description of an impossible number in a snapshot, or None if there is none.
 
     Args:
-        snapshot: of a catalog.
-        size: of the file of that catalog, in bytes, which bounds the number of its images.
+        snapshot: Snapshot of a catalog.
+        size: Size of that catalog's file in bytes, which bounds the number of its images.
     """
     model = snapshot.model
     if not (1 <= model.dim <= MOST_DIM and 1 <= model.input_size <= MOST_EDGE):
@@ -197,7 +197,7 @@ def wrong_number(snapshot: Snapshot, size: int) -> str | None:
 
 
 def _wrong_shard(shards: Sequence[Shard]) -> Shard | None:
-    """Return the first shard whose numbers cannot be; they are ordered by id."""
+    """Return the first shard with impossible numbers; the shards are ordered by id."""
     last = 0
     for shard in shards:
         span = shard.last_id - shard.first_id + 1

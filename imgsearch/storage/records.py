@@ -1,4 +1,4 @@
-"""What the catalog holds, as values. Paths are bytes, as `os.fsencode` makes them."""
+"""The records of the catalog, as values. Paths are bytes, as from `os.fsencode`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from imgsearch.storage.shards import Shard
 
-#: What the lists of an index hold.
+#: The content of the lists of an index.
 Storage: TypeAlias = Literal["flat", "compact"]
 
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """The model that made a collection; `weights` as `imgsearch.embedding.weights` names them.
+    """The model that made a collection; `weights` is a name from `imgsearch.embedding.weights`.
 
-    `decoder` is the version of what turned the files into pixels: 1 up to format 4, and then the
-    `imgsearch.images.decode.DECODER` of the time.
+    `decoder` is the version of the code that turned the files into pixels: 1 up to format 4, and
+    later the `imgsearch.images.decode.DECODER` of the time.
     """
 
     name: str
@@ -50,10 +50,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image; `mtime_ns` is None where the time was too recent to tell a later change.
+    """An image; `mtime_ns` is None if the time was too recent to reveal a later change.
 
-    `path` is absolute, decoded with `os.fsdecode`; `digest` is the SHA-256 of the file that was
-    embedded, of `size` bytes.
+    `path` is absolute and decoded with `os.fsdecode`; `digest` is the SHA-256 of the embedded file,
+    `size` its size in bytes.
     """
 
     id: int
@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder that was indexed; `recursive` unless only files of it were given by name."""
+    """A folder that was indexed; `recursive` unless only files in it were given by name."""
 
     id: int
     path: bytes
@@ -74,9 +74,9 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`segments/NUMBER.faiss`: an IVF index over the `count` images with ids up to `last_id`.
+    """The file `segments/NUMBER.faiss`: an IVF index of `count` images with ids up to `last_id`.
 
-    `size` is that of the file, in bytes.
+    `size` is the size of the file in bytes.
     """
 
     number: int
@@ -89,16 +89,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was asked for.
+    """The settings of a collection.
 
     Attributes:
-        nlist: number of centroids; None by the number of images.
-        recall: recall@10 to promise.
-        storage: what the lists hold: "flat", the embeddings, or "compact", a byte for each value
-            that PCA leaves of them.
-        pca: values that PCA is to leave, if they are compact.
-        exclude: patterns whose files are left out, beyond those that are left out by default.
-        include: those of the default patterns that are not in force.
+        nlist: Number of centroids; None to derive it from the number of images.
+        recall: Recall@10 to promise.
+        storage: Content of the lists: "flat" for the embeddings, or "compact" for one byte per
+            value that remains after PCA.
+        pca: Number of values that remain after PCA, if the lists are compact.
+        exclude: Patterns of files to leave out, in addition to the default patterns.
+        include: Default patterns that are not in force.
     """
 
     nlist: int | None
@@ -111,10 +111,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class CurveStep:
-    """Recall@10 at one `nprobe`, of queries up to the squared distance `up_to` from a centroid.
+    """Recall@10 at one `nprobe`, for queries up to the squared distance `up_to` from a centroid.
 
-    `recall_bound` is its one-sided lower 95 % confidence bound, `milliseconds` the time of one
-    query.
+    `recall_bound` is the one-sided lower 95 % confidence bound of the recall, `milliseconds` the
+    time of one query.
     """
 
     up_to: float
@@ -126,18 +126,21 @@ class CurveStep:
 
 @dataclass(frozen=True, slots=True)
 class IvfRecord:
-    """How the segments' centroids were made, and what they were measured to keep.
+    """How the centroids of the segments were trained, and the recall measured with them.
 
     Attributes:
-        nlist: number of centroids.
-        requested_nlist: as it was asked for then; None where it followed from `trained`.
-        trained: images that there were then.
-        held_out: images that recall was measured with, none of which the centroids had seen.
-        strangers: images that it was measured with while all images like them were left out.
-        added: images filed since then.
-        far: those of them farther from their centroid than the last band of the curve reaches.
-        curve: recall by `nprobe`, ordered by band and `nprobe`.
-        pca: values that PCA leaves, a byte each in the lists; None where they hold embeddings.
+        nlist: Number of centroids.
+        requested_nlist: Number of centroids in the settings at training; None if it was derived
+            from `trained`.
+        trained: Number of images in the collection at training.
+        held_out: Number of images for measuring recall that the centroids were not trained on.
+        strangers: Number of out-of-distribution queries for measuring recall: images for which all
+            similar images were left out.
+        added: Number of images assigned to lists since training.
+        far: Number of images in `added` that are beyond the last band of the curve.
+        curve: Recall by `nprobe`, ordered by band and `nprobe`.
+        pca: Number of values that remain after PCA, one byte each in the lists; None if the lists
+            hold embeddings.
     """
 
     nlist: int
@@ -153,9 +156,9 @@ class IvfRecord:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a reader needs to open, as of one moment.
+    """The state of a collection at one moment, as a reader needs it to open the files.
 
-    `removed` are all ids that are not to be found; `stale` those of them that a segment may hold.
+    `removed` has all ids that must not be found; `stale` has those that a segment may hold.
     """
 
     model: ModelRecord
@@ -169,11 +172,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file as the catalog has it.
+    """A file as recorded in the catalog.
 
-    An image (`id`), or a failure (`reason`) or a skipped file (`kind`), or one that was taken out
-    (`excluded`). `mtime_ns` is None where it was too recent to be trusted; `ctime_ns` and `inode`
-    are None where they are not known.
+    It is an image (`id`), a failure (`reason`), a skipped file (`kind`) or an excluded file
+    (`excluded`). `mtime_ns` is None if it was too recent to be trusted; `ctime_ns` and `inode` are
+    None if unknown.
     """
 
     size: int
@@ -188,7 +191,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """An image whose content has a certain digest; `path` is absolute, None once it is removed."""
+    """An image with a given digest; `path` is absolute, or None if the image was removed."""
 
     id: int
     path: bytes | None
@@ -196,7 +199,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """The place of a file: the id of its root, its folder relative to that, its name."""
+    """The location of a file: the id of its root, its folder relative to the root, its name."""
 
     root: int
     folder: bytes
@@ -205,10 +208,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An image's file as it was found: `spot`, size in bytes and times, under the image's `id`.
+    """The file of the image `id` as it was found: its location, its size in bytes, its times.
 
-    `replaces` is the id of another image that the spot had before. `ctime_ns` and `inode`, here and
-    below, are None where they are not known.
+    `replaces` is the id of another image that was at the location before. `ctime_ns` and `inode`,
+    here and below, are None if unknown.
     """
 
     id: int
@@ -222,7 +225,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be committed; `replaces` is the id that its spot had before."""
+    """An image to be committed; `replaces` is the id of the image at its location before."""
 
     spot: Spot
     size: int
@@ -235,7 +238,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class NewFailure:
-    """A file to be remembered as failed, or as skipped where `reason` is None: as its `kind`."""
+    """A file to record as failed, or as skipped for its `kind` if `reason` is None."""
 
     spot: Spot
     size: int
@@ -249,13 +252,13 @@ class NewFailure:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What becomes visible at once.
+    """A set of changes that become visible together.
 
     Attributes:
-        shard: of the new images, written and synced; None if there are none.
-        images: new ones, in the order of the shard's rows.
-        seen: images that are there already, with another time, or at another spot now.
-        failures: files that are not images, or not ones that can be used.
+        shard: Shard of the new images, written and synced; None if there are none.
+        images: New images, in the order of the shard's rows.
+        seen: Known images that have another time or another location now.
+        failures: Files that are not images, or not usable ones.
     """
 
     shard: Shard | None
@@ -266,7 +269,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many files of each kind the catalog holds; `excluded` counts files and folders."""
+    """The number of files of each kind in the catalog; `excluded` counts files and folders."""
 
     images: int
     failed: int

@@ -1,4 +1,4 @@
-"""The catalog as a repair reads and writes it."""
+"""The catalog, as read and written by a repair."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ __all__ = ["CatalogMender"]
 
 
 class CatalogMender(CatalogWriter):
-    """An open catalog that may be repaired by who holds the collection's lock."""
+    """An open catalog that the holder of the collection's lock may repair."""
 
     def replace_lost(self, gone: Shard, new: Shard | None, dropped: Sequence[int]) -> None:
-        """Put a shard with what could be recovered in the place of one that is damaged.
+        """Replace a damaged shard with one that holds the recovered embeddings.
 
         Args:
-            gone: the damaged shard.
-            new: of images in its range, written and synced; None if none could be recovered.
-            dropped: ids of images that are lost.
+            gone: Damaged shard.
+            new: Shard of recovered images in the range of `gone`, written and synced; None if none
+                could be recovered.
+            dropped: Ids of the lost images.
         """
         between = gone.first_id, gone.last_id
         with self._database.transaction():
@@ -27,20 +28,20 @@ class CatalogMender(CatalogWriter):
             self._drop_images(dropped)
             stale = self._rows("SELECT 1 FROM removed WHERE stale AND id BETWEEN ? AND ?", *between)
             filed = self._rows("SELECT 1 FROM segments WHERE last_id >= ?", gone.first_id)
-            if filed and (dropped or stale):  # what segments may hold has no row any more
+            if filed and (dropped or stale):  # segments may hold ids that no longer have a row
                 self._drop_index()
             self._run("DELETE FROM removed WHERE id BETWEEN ? AND ?", *between)
             if new is not None:
                 self._insert_shard(new)
 
     def drop_images(self, ids: Sequence[int]) -> None:
-        """Forget ids of which there is no embedding, and the index, which may name them."""
+        """Forget ids without an embedding, and the index, which may hold them."""
         with self._database.transaction():
             self._drop_images(ids)
             self._drop_index()
 
     def change_model(self, onnx_sha256: str) -> None:
-        """Record that the model was exported again, of the same weights."""
+        """Record that the model was exported again from the same weights."""
         self._run("UPDATE model SET onnx_sha256 = ?", onnx_sha256)
 
     def _drop_images(self, ids: Sequence[int]) -> None:

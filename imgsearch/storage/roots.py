@@ -1,4 +1,4 @@
-"""Which root of a collection a path belongs to."""
+"""Find the root of a collection that a path belongs to."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Place", "Roots"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder as the catalog has it: the id of its root, and its path relative to that."""
+    """A folder as recorded in the catalog: the id of its root, and its path relative to that."""
 
     root: int
     folder: bytes
 
     def spot(self, name: bytes) -> Spot:
-        """Return the spot of a file in this folder."""
+        """Return the location of a file in this folder."""
         return Spot(self.root, self.folder, name)
 
 
 class Roots:
     """The roots of a collection.
 
-    A folder belongs to the longest root above it, so that a path is never in two; a root that is
-    not recursive owns the files directly in it only.
+    A folder belongs to the root with the longest path at or above it, so that nothing is in two
+    roots; a root that is not recursive owns only the files directly in it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Roots:
         excluded: Iterable[bytes] = (),
         exclusions: Exclusions = BY_DEFAULT,
     ) -> None:
-        """Take the roots, the absolute paths of folders taken out of them, and what is left out."""
+        """Store the roots, the absolute paths of their excluded folders, and the exclusions."""
         self.all = sorted(roots, key=lambda root: len(root.path), reverse=True)
         self.excluded = frozenset(excluded)
         self.exclusions = exclusions
@@ -47,24 +47,24 @@ class Roots:
 
     @classmethod
     def of(cls, catalog: Catalog) -> Roots:
-        """Return the roots of a collection as they are now."""
+        """Return the current roots of a collection."""
         settings = catalog.settings()
         out = Exclusions.of(settings.exclude, settings.include) if settings else BY_DEFAULT
         return cls(catalog.roots(), catalog.excluded_folders(), out)
 
     def above(self, path: bytes) -> Iterator[Root]:
-        """Yield the roots at and above an absolute path, the nearest first."""
+        """Yield the roots at and above an absolute path, nearest first."""
         return (self._at[folder] for folder in upwards(path) if folder in self._at)
 
     def find(self, folder: bytes) -> Place | None:
-        """Return the place of a folder, given by its absolute path; None if no root owns it."""
+        """Return the place of the folder at an absolute path, or None if no root owns it."""
         for root in self.above(folder):
             if root.recursive or root.path == folder:
                 return Place(root.id, relative(folder, root.path))
         return None
 
     def covers(self, folder: bytes) -> bool:
-        """Tell whether a recursive root has a folder and all below it looked through."""
+        """Tell whether a recursive root covers a folder and everything below it."""
         for root in self.above(folder):
             if root.recursive:
                 within = itertools.takewhile(root.path.__ne__, upwards(folder))

@@ -1,7 +1,7 @@
-"""Seal the catalog: its checksum beside it, and a copy of it, at the end of each run.
+"""Seal the catalog at the end of each run: write its checksum and a copy beside it.
 
-SQLite's own check misses most flipped bits. What a run that was killed has committed is not sealed:
-the change counter in the header of a SQLite file tells that from damage ("Database File Format",
+SQLite's own check misses most flipped bits. The commits of a run that was killed are not sealed;
+the change counter in the header of a SQLite file tells them from damage ("Database File Format",
 1.3.7; the version-valid-for number, 1.3.18, is equal to it).
 """
 
@@ -37,13 +37,13 @@ _FORMAT = "imgsearch seal"
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The change counter of a catalog, and the SHA-256 (hex) of its file."""
+    """A seal: the change counter of a catalog, and the SHA-256 (hex) of its file."""
 
     changes: int
     sha256: str
 
     def to_bytes(self) -> bytes:
-        """Return the content of the file, byte for byte; it vouches for itself, too."""
+        """Return the content of the seal's file, byte for byte, with a checksum of its own."""
         fields = {"format": _FORMAT, "changes": self.changes, "sha256": self.sha256}
         check = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
         return json.dumps({**fields, "check": check}).encode() + b"\n"
@@ -51,12 +51,12 @@ class Seal:
 
 @contextmanager
 def writing(layout: Layout) -> Iterator[None]:
-    """Hold the lock of the one writer, and seal what was written.
+    """Hold the lock of the one writer, and seal the catalog in the end.
 
     Raises:
-        BusyError: another writer holds it.
-        DamagedError: the catalog is not what was sealed: nothing may be built on that.
-        StorageError: the disk cannot be read or written.
+        BusyError: If another writer holds the lock.
+        DamagedError: If the catalog does not match its seal: nothing may be built on it.
+        StorageError: If the disk cannot be read or written.
     """
     layout.check_parts()
     with exclusive(layout.directory):
@@ -75,11 +75,11 @@ def writing(layout: Layout) -> Iterator[None]:
 
 
 def seal(layout: Layout) -> None:
-    """Copy the catalog, and write its seal, unless it is sealed. No transaction may be open.
+    """Copy the catalog and write its seal, unless it is sealed; no transaction may be open.
 
     Raises:
-        DamagedError: a transaction that failed cannot be taken back.
-        StorageError: the disk cannot be written.
+        DamagedError: If a failed transaction cannot be rolled back.
+        StorageError: If the disk cannot be written.
     """
     _settle(layout)
     with suppress(DamagedError, FileNotFoundError):
@@ -89,11 +89,11 @@ def seal(layout: Layout) -> None:
 
 
 def seal_anew(layout: Layout) -> None:
-    """Copy the catalog, and write its seal, whatever there is. No transaction may be open.
+    """Copy the catalog and write its seal, even if it is sealed; no transaction may be open.
 
     Raises:
-        DamagedError: a transaction that failed cannot be taken back.
-        StorageError: the disk cannot be written.
+        DamagedError: If a failed transaction cannot be rolled back.
+        StorageError: If the disk cannot be written.
     """
     _settle(layout)
     changes = _changes(layout.catalog)
@@ -102,16 +102,16 @@ def seal_anew(layout: Layout) -> None:
 
 
 def check_sealed(layout: Layout) -> bool:
-    """Check the catalog against its seal; tell whether it is sealed as it is.
+    """Check the catalog against its seal, and tell whether it still matches.
 
-    What was committed since it was sealed, or without a seal, is checked by SQLite.
+    If something was committed since, or there is no seal, SQLite checks the catalog.
 
     Raises:
-        DamagedError: it is damaged.
-        StorageError: it cannot be read.
+        DamagedError: If the catalog is damaged.
+        StorageError: If the catalog cannot be read.
     """
     check_beside(layout.catalog)
-    with suppress(DamagedError):  # told from the seal below
+    with suppress(DamagedError):  # the seal tells below
         _settle(layout)
     try:
         sealed = read_seal(layout)
@@ -119,7 +119,7 @@ def check_sealed(layout: Layout) -> bool:
             return True
         if not _has_gone_on(layout.catalog, sealed):
             raise DamagedError(f"{layout.catalog} is not what its seal says; {REPAIR_IT}")
-    except FileNotFoundError:  # the catalog: see below; without a seal it may yet be sound
+    except FileNotFoundError:  # a missing catalog: see below; without a seal it may still be sound
         pass
     if not _is_sound(layout.catalog):
         raise DamagedError(f"{layout.catalog} is damaged; {REPAIR_IT}")
@@ -127,17 +127,17 @@ def check_sealed(layout: Layout) -> bool:
 
 
 def restore(layout: Layout) -> bool:
-    """Put the copy of the catalog in its place, if it is as it was sealed; tell whether it is.
+    """Restore the catalog from its copy if that matches the seal, and tell whether it does.
 
     Raises:
-        StorageError: the disk cannot be read or written.
+        StorageError: If the disk cannot be read or written.
     """
     try:
         if sha256_of(layout.copy).hex() != read_seal(layout).sha256:
             return False
     except (DamagedError, FileNotFoundError):
         return False
-    _remove_beside(layout.catalog)  # SQLite would take the copy back with it
+    _remove_beside(layout.catalog)  # SQLite would roll back the copy with a journal
     _copy(layout.copy, layout.catalog)
     return True
 
@@ -146,9 +146,9 @@ def read_seal(layout: Layout) -> Seal:
     """Return the seal.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is damaged.
-        StorageError: it cannot be read.
+        FileNotFoundError: If there is no seal.
+        DamagedError: If the seal is damaged.
+        StorageError: If the seal cannot be read.
     """
     content = read_file(layout.seal, MOST)
     try:
@@ -162,9 +162,9 @@ def read_seal(layout: Layout) -> Seal:
 
 
 def _settle(layout: Layout) -> None:
-    """Let SQLite take back a transaction that was killed, or failed, before all was undone.
+    """Let SQLite roll back a transaction that was killed, or that failed and was not fully undone.
 
-    Until then, the file is neither what it was before nor what it was to be, under either counter.
+    Until then, the file has neither the old nor the new content, with either change counter.
     """
     if not is_there(layout.journal):
         return
@@ -174,10 +174,10 @@ def _settle(layout: Layout) -> None:
 
 
 def _remove_beside(path: Path) -> None:
-    """Remove what lies beside a database, and would be heeded by SQLite.
+    """Remove the files beside a database that SQLite would use.
 
     Raises:
-        StorageError: it cannot be removed.
+        StorageError: If a file cannot be removed.
     """
     try:
         for suffix in BESIDE:
@@ -187,7 +187,7 @@ def _remove_beside(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> bytes:
-    """Copy a file; return its SHA-256."""
+    """Copy a file and return its SHA-256."""
     with open_regular(source) as file:
         return write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, 1 << 20))
 
@@ -198,7 +198,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _has_gone_on(path: Path, sealed: Seal) -> bool:
-    """Tell whether a catalog was written to since it was sealed."""
+    """Tell whether a catalog has been written to since it was sealed."""
     header = _header(path)
     changes, valid_for = struct.unpack_from(">I", header, 24), struct.unpack_from(">I", header, 92)
     return changes == valid_for and changes[0] > sealed.changes

@@ -1,7 +1,7 @@
-"""The shape of a catalog: its tables and indexes have to be ours, to the letter.
+"""The shape of a catalog: its tables and indexes must match ours exactly.
 
-A schema may hold views that have no end, triggers, virtual tables and generated columns, all of
-which run with the statements of whoever reads the catalog. Ours has none, so another is damage.
+A schema may hold endless views, triggers, virtual tables and generated columns, all of which run as
+part of a reader's statements. Ours has none of these, so any other schema counts as damage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["KNOWN", "check_shape", "version_of"]
 
 _ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 
-#: The SHA-256 (hex) of the shape of each format version; the present one will be an older one.
+#: The SHA-256 (hex) of the shape of each format version; the current one will be older one day.
 _SHAPES = {
     2: "5938bf36c3daf491b6bf4e9794f069524d14ddaf4aa0a4b382181830e9549a2e",
     3: "fb5a3da318daa0bcb94a7e19a3c589dfc7c38e94fe9c0af128597a20fc715ca7",
@@ -29,15 +29,15 @@ _SHAPES = {
     5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
 }
 
-#: The format versions whose shape is known even when it is not the present one.
+#: The format versions whose shape is known even when they are not current.
 KNOWN = frozenset(_SHAPES)
 
 
 def check_shape(database: Database) -> int:
-    """Check the schema of a catalog; return the format version that it is of.
+    """Check the schema of a catalog, and return its format version.
 
     Raises:
-        DamagedError: it is not that of its format version.
+        DamagedError: If the schema is not that of the format version.
     """
     version = version_of(database)
     shape = _shape(database.rows(_ROWS))
@@ -50,12 +50,12 @@ def check_shape(database: Database) -> int:
 
 
 def version_of(database: Database) -> int:
-    """Return the format version that a catalog says it is of."""
-    return max(OLDEST, int(database.rows("PRAGMA user_version")[0][0]))  # format 2 did not say it
+    """Return the format version that a catalog claims."""
+    return max(OLDEST, int(database.rows("PRAGMA user_version")[0][0]))  # format 2 did not say
 
 
 def _shape(rows: Sequence[tuple[str | None, ...]]) -> str:
-    """Return a digest of a schema, whatever its white space."""
+    """Return a digest of a schema that ignores white space."""
     text = repr([["".join(str(part).split()) for part in row] for row in rows])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Shards: files of embeddings, written once, memory-mapped for reading."""
+"""Shards: files of embeddings, written once and memory-mapped for reading."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ __all__ = [
     "write_shard",
 ]
 
-_HEADER = 128  # bytes, as NumPy fills it up, of an array of any size that there is
+_HEADER = 128  # bytes to which NumPy pads the header, for an array of any realistic size
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
 
-MAPPED = 256  # shards that stay mapped: each takes a file descriptor
+MAPPED = 256  # maximum number of shards that stay mapped: each takes a file descriptor
 
 
 class ShardRows(NamedTuple):
-    """The images of a shard: ids, int64 `[n]`, ascending, and vectors, float32 `[n, dim]`."""
+    """The images of a shard: ascending ids, int64 `[n]`, and vectors, float32 `[n, dim]`."""
 
     ids: Ids
     vectors: Vectors
@@ -47,10 +47,10 @@ class ShardRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """`vectors/NUMBER.npy`: a row an image, ordered by id.
+    """The file `vectors/NUMBER.npy`: one row per image, ordered by id.
 
-    Its ids are `first_id` to `last_id` without a gap, unless `ids_sha256` is given: then they are
-    listed in `vectors/NUMBER.ids.npy`.
+    The ids run from `first_id` to `last_id` without a gap, unless `ids_sha256` is set: then they
+    are listed in `vectors/NUMBER.ids.npy`.
     """
 
     number: int
@@ -62,7 +62,7 @@ class Shard:
 
 
 def shard_files(shard: Shard) -> dict[str, bytes]:
-    """Return the names of the files of a shard, and their SHA-256."""
+    """Return the names of a shard's files, each with its SHA-256."""
     files = {_name(shard.number): shard.sha256}
     if shard.ids_sha256 is not None:
         files[_ids_name(shard.number)] = shard.ids_sha256
@@ -70,10 +70,10 @@ def shard_files(shard: Shard) -> dict[str, bytes]:
 
 
 def write_shard(folder: Path, number: int, ids: Ids, vectors: Vectors) -> Shard:
-    """Write float32 `[n, dim]` as shard `number`; `ids` int64 `[n]` ascend.
+    """Write vectors, float32 `[n, dim]`, with ascending ids, int64 `[n]`, as shard `number`.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: If the shard cannot be written.
     """
     first, last = int(ids[0]), int(ids[-1])
     listed = None
@@ -84,18 +84,18 @@ def write_shard(folder: Path, number: int, ids: Ids, vectors: Vectors) -> Shard:
 
 
 def check_shard(folder: Path, shard: Shard) -> None:
-    """Check that the files of a shard are what was written; raises as `check_sha256`."""
+    """Check that a shard's files still hold what was written; raises as `check_sha256`."""
     for name, sha256 in shard_files(shard).items():
         check_sha256(folder / name, sha256)
 
 
 def open_shard(folder: Path, shard: Shard, dim: int) -> Vectors:
-    """Map a shard into memory: float32 `[count, dim]`, read-only.
+    """Map a shard into memory, as a read-only array, float32 `[count, dim]`.
 
     Raises:
-        FileNotFoundError: it is gone; another process may just have replaced it.
-        DamagedError: it is not what the catalog says.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the shard is missing; another process may just have replaced it.
+        DamagedError: If the shard does not match the catalog.
+        StorageError: If the shard cannot be read.
     """
     vectors: Vectors = _open(folder / _name(shard.number), np.float32, (shard.count, dim))
     return vectors
@@ -110,7 +110,7 @@ def open_ids(folder: Path, shard: Shard) -> Ids:
 
 
 class ShardCache:
-    """Maps shards when they are read, and keeps some of them mapped. Safe for concurrent use."""
+    """A cache that maps shards on reading and keeps some mapped. Safe for concurrent use."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder = folder
@@ -118,7 +118,7 @@ class ShardCache:
         self._mapped: dict[int, ShardRows] = {}
 
     def kept(self, shards: Iterable[Shard]) -> ShardCache:
-        """Return a new cache that has mapped what this one has of some shards."""
+        """Return a new cache that keeps the given shards mapped where this one has them mapped."""
         before, cache = self._mapped.copy(), ShardCache(self.folder, self.dim)
         numbers = [shard.number for shard in shards]
         cache._mapped = {number: before[number] for number in numbers if number in before}
@@ -137,9 +137,9 @@ class ShardCache:
 
 
 def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:
-    """Return the rows that are left of a damaged shard, float32 `[n, dim]`, the first n of them.
+    """Return the first n rows, all that is left of a damaged shard, as float32 `[n, dim]`.
 
-    Neither its header nor its length is believed, nor anything else of it.
+    Neither the header nor the length of the file is trusted, nor anything else in it.
     """
     try:
         with open_regular(folder / _name(shard.number)) as file:
@@ -165,9 +165,10 @@ def _write(path: Path, array: npt.NDArray[Any]) -> bytes:
 
 
 def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map an array that is known to be of this type and shape, or raise as `open_shard` does."""
+    """Map an array with a known type and shape, or raise as `open_shard`."""
     kind = np.dtype(dtype)
-    # As NumPy writes it (numpy.lib.format, version 1.0); its parser may fail in any way on another.
+    # The header as NumPy writes it (numpy.lib.format, version 1.0); NumPy's parser may fail in any
+    # way on another one.
     expected = f"{{'descr': {kind.str!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     try:
         with open_regular(path) as file:

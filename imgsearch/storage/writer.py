@@ -1,4 +1,4 @@
-"""The catalog as its one writer sees it. A transaction here is the only commit point."""
+"""The catalog, as its one writer sees it. A transaction here is the only commit point."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = ["CatalogWriter"]
 
 
 class CatalogWriter(Catalog):
-    """An open catalog that may be written to by who holds the collection's lock."""
+    """An open catalog that the holder of the collection's lock may write to."""
 
     _writes: ClassVar[bool] = True
 
     def begin(self, model: ModelRecord, settings: Settings) -> None:
-        """Record the model that makes this collection, and what its index is to be like."""
+        """Record the model and the settings of a new collection."""
         with self._database.transaction():
             *facts, exclude, include = astuple(settings)
             self._insert("settings", *facts, text_of(exclude), text_of(include))
@@ -42,7 +42,7 @@ class CatalogWriter(Catalog):
     # Where to look
 
     def add_root(self, path: bytes, *, recursive: bool) -> None:
-        """Add a root; one that is there becomes recursive if asked to, and never the reverse."""
+        """Add a root; an existing root may become recursive, but never the reverse."""
         self._run(
             "INSERT INTO roots (path, recursive) VALUES (?, ?) "
             "ON CONFLICT (path) DO UPDATE SET recursive = max(recursive, excluded.recursive)",
@@ -51,16 +51,16 @@ class CatalogWriter(Catalog):
         )
 
     def move_roots(self, paths: Iterable[tuple[int, bytes]]) -> None:
-        """Give roots, by their ids, other paths."""
+        """Change the paths of roots, given by id."""
         paths = list(paths)
         with self._database.transaction():
-            for root, _ in paths:  # out of the way: one may move to where another was
+            for root, _ in paths:  # out of the way: a root may move to another's old path
                 self._run("UPDATE roots SET path = ? WHERE id = ?", b"%d" % root, root)
             for root, path in paths:
                 self._run("UPDATE roots SET path = ? WHERE id = ?", path, root)
 
     def set_mounts(self, root: int, below: bytes, paths: Iterable[bytes]) -> None:
-        """Remember which folders of a root are mounted, at or below the folder `below`."""
+        """Record the mount points in a root, at or below the folder `below`."""
         with self._database.transaction():
             self._run(
                 "DELETE FROM mounts WHERE root = ?1 "
@@ -72,22 +72,22 @@ class CatalogWriter(Catalog):
             )
 
     def drop_root(self, root: int) -> None:
-        """Forget a root of which nothing is known any more."""
+        """Forget a root that no longer has any known files."""
         with self._database.transaction():
             self._drop_root(root)
 
     # Images
 
     def next_shard(self) -> tuple[int, int]:
-        """Return the number and the first id of the next shard; neither was used before."""
+        """Return the number and first id of the next shard, neither of which was used before."""
         return self._last("shards") + 1, self._last("images") + 1
 
     def next_segment(self) -> int:
-        """Return the number of the next segment; it was not used before."""
+        """Return the number of the next segment, which was not used before."""
         return self._last("segments") + 1
 
     def commit(self, new: Commit) -> None:
-        """Make new images visible, and what else is new of the files, all or nothing."""
+        """Commit new images and all other changes to the files, all or nothing."""
         with self._database.transaction():
             folders: dict[tuple[int, bytes], int] = {}
             entries: list[Seen | NewImage | NewFailure] = [*new.seen, *new.images, *new.failures]
@@ -125,7 +125,7 @@ class CatalogWriter(Catalog):
                 )
 
     def learn(self, stamps: Iterable[tuple[int, int, int | None]]) -> None:
-        """Note the ctime and the inode of images' files, each behind the image's id."""
+        """Record the ctime and inode of image files, given as (id, ctime, inode)."""
         rows = [(ctime_ns, inode, id_) for id_, ctime_ns, inode in stamps]
         with self._database.transaction():
             self._database.run_many("UPDATE images SET ctime_ns = ?, inode = ? WHERE id = ?", rows)
@@ -136,12 +136,12 @@ class CatalogWriter(Catalog):
         files: Sequence[tuple[int, bytes]] = (),
         folders: Sequence[int] = (),
     ) -> None:
-        """Forget what is gone.
+        """Forget missing files.
 
         Args:
-            ids: of images, which are not found any more.
-            files: that failed or were skipped, by folder and name.
-            folders: nothing of which is left, but for what was taken out.
+            ids: Ids of images whose files are missing.
+            files: Failed or skipped files, by folder and name.
+            folders: Folders with no files left, except excluded ones.
         """
         with self._database.transaction():
             self._remove(ids)
@@ -160,12 +160,12 @@ class CatalogWriter(Catalog):
         folders: Sequence[tuple[int, bytes]],
         roots: Sequence[int] = (),
     ) -> None:
-        """Take files out and keep them out.
+        """Remove files and keep them out.
 
         Args:
-            spots: of single files.
-            folders: by root and path; with all that is below them.
-            roots: that are not looked through any more at all.
+            spots: Locations of single files.
+            folders: Folders by root and path, including everything below them.
+            roots: Roots to stop scanning altogether.
         """
         folders = [*folders, *((root, b"") for root in roots)]
         with self._database.transaction():
@@ -188,7 +188,7 @@ class CatalogWriter(Catalog):
                 self._drop_root(root)
 
     def include(self, spot: Spot) -> None:
-        """Let a file in again, or a folder where the spot's name is empty."""
+        """Stop excluding a file, or a folder if the name of the location is empty."""
         self._run(
             "DELETE FROM excluded WHERE name = ? AND folder IN "
             "(SELECT id FROM folders WHERE root = ? AND path = ?)",
@@ -205,7 +205,7 @@ class CatalogWriter(Catalog):
         storage: Storage | None = None,
         pca: int | None = None,
     ) -> None:
-        """Record what the index is to be like from now on; None leaves it as it was."""
+        """Change the settings of the index; None leaves a setting unchanged."""
         self._run(
             "UPDATE settings SET nlist = coalesce(?, nlist), recall = coalesce(?, recall), "
             "storage = coalesce(?, storage), pca = coalesce(?, pca)",
@@ -213,16 +213,16 @@ class CatalogWriter(Catalog):
         )
 
     def change_patterns(self, exclude: Sequence[str], include: Sequence[str]) -> None:
-        """Record which files are left out from now on: see `Settings`."""
+        """Change the patterns of files to leave out: see `Settings`."""
         self._run("UPDATE settings SET exclude = ?, include = ?", *map(text_of, (exclude, include)))
 
     def replace_segments(self, gone: Sequence[int], new: Sequence[Segment], ivf: IvfRecord) -> None:
-        """Put new segments, written and synced, in the place of others.
+        """Replace segments with new ones, written and synced.
 
         Args:
-            gone: numbers of segments.
-            new: segments that hold no image which is removed at this time.
-            ivf: of all segments.
+            gone: Numbers of the segments to replace.
+            new: New segments, which hold none of the images removed so far.
+            ivf: Record of the index for all segments.
         """
         with self._database.transaction():
             self._drop_segments(gone)
@@ -246,14 +246,14 @@ class CatalogWriter(Catalog):
                 )
 
     def drop_index(self) -> None:
-        """Go back to exact search."""
+        """Drop the index and return to exact search."""
         with self._database.transaction():
             self._drop_index()
 
     def replace_shards(self, gone: Sequence[Shard], new: Shard | None) -> None:
-        """Put one shard, written and synced, in the place of neighbouring ones.
+        """Replace neighbouring shards with one, written and synced.
 
-        Those of their removed ids that no segment may hold are forgotten.
+        Their removed ids are forgotten, except those that a segment may hold.
         """
         with self._database.transaction():
             self._drop_shards(gone)
@@ -266,7 +266,7 @@ class CatalogWriter(Catalog):
                 self._insert_shard(new)
 
     def forget_replaced(self) -> None:
-        """Forget the files that were replaced, which are deleted next."""
+        """Forget the replaced files, which are deleted next."""
         self._run("DELETE FROM replaced")
 
     def _drop_segments(self, numbers: Sequence[int]) -> None:
@@ -290,7 +290,7 @@ class CatalogWriter(Catalog):
         self._database.run_many("INSERT OR REPLACE INTO replaced VALUES (?, ?)", files.items())
 
     def _remove(self, ids: Sequence[int]) -> None:
-        """Turn images into removed ids; all may be stale, for a segment may be being written."""
+        """Turn images into removed ids, all stale because a segment may be in progress."""
         given = json.dumps(ids)
         self._run(
             "INSERT INTO removed SELECT id, digest, 1 FROM images "
