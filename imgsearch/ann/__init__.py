@@ -1,1 +1,1 @@
-"""Approximate nearest neighbours: Faiss indexes, exact search, and the recall that is kept."""
+"""Approximate nearest neighbours: Faiss indexes, exact search, and the recall they keep."""

@@ -1,7 +1,7 @@
-"""A compact index: PCA, inverted lists with a byte for each value that it leaves (SQ8).
+"""A compact index: PCA, then inverted lists with one byte per remaining value (SQ8).
 
-`D` are squared L2 distances, and -1 stands for "no id". What `CompactIndex.search` finds is to be
-re-ranked: see `imgsearch.ann.exact`.
+`D` denotes squared L2 distances, and -1 stands for "no id". The results of `CompactIndex.search`
+must be re-ranked: see `imgsearch.ann.exact`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 __all__ = ["CompactIndex", "train_compact"]
 
 KIND = "IndexPreTransform of a PCA and an IndexIVFScalarQuantizer"
-PCA_TRAIN = 20_000  # vectors that the PCA is made of at most
-_BLOCK = 4_096  # rows of them at a time, in float64
+PCA_TRAIN = 20_000  # maximum number of vectors for training the PCA
+_BLOCK = 4_096  # rows of them to process at a time, in float64
 _SEED = 1234
-_PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; PCAMat has the rows of A and more
+_PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; its PCAMat has the rows of A and more
 
 
 def train_compact(vectors: Vectors, nlist: int, pca: int, *, device: str = "cpu") -> CompactIndex:
-    """Train PCA, centroids and the ranges of SQ8; return an index without vectors.
+    """Train the PCA, the centroids and the ranges of SQ8, and return an index without vectors.
 
     Args:
-        vectors: float32 `[n, dim]` with n ≥ nlist.
-        nlist: centroids, of what PCA leaves.
-        pca: values that PCA leaves, at most dim.
-        device: see `imgsearch.ann.kmeans.train`.
+        vectors: Training vectors, float32 `[n, dim]` with n ≥ nlist.
+        nlist: Number of centroids, which are trained after PCA.
+        pca: Number of values that remain after PCA, at most dim.
+        device: Device for training: see `imgsearch.ann.kmeans.train`.
     """
     dim = vectors.shape[1]
     transform = _principal_components(vectors, min(pca, dim))
@@ -51,7 +51,7 @@ class CompactIndex(InvertedFile):
     lossy = True
 
     def __init__(self, index: Any, device: str = "cpu") -> None:
-        """Wrap a Faiss index; use `train_compact` or `open`."""
+        """Wrap a Faiss index; callers use `train_compact` or `open` instead."""
         super().__init__(faiss.downcast_index(index.index), device)
         self._whole = index  # owns the other two
         self._pca = faiss.downcast_VectorTransform(index.chain.at(0))
@@ -63,11 +63,11 @@ class CompactIndex(InvertedFile):
         return cls(read_mapped(path, is_compact_file, KIND), device)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process without vectors."""
+        """Pickle the index without its vectors, for use in another process."""
         return _restored, (faiss.serialize_index(self.emptied()._whole),)
 
     def emptied(self) -> CompactIndex:
-        """Return an index that was trained as this one was, and without vectors."""
+        """Return an index with the same training but without vectors."""
         index = _lists(self.centroids)
         index.sq = self._index.sq
         index.is_trained = True
@@ -81,7 +81,7 @@ class CompactIndex(InvertedFile):
         )
 
     def bytes_of(self, count: int) -> int:
-        """Return how large the file of so many vectors is, in bytes, at most."""
+        """Return the maximum size in bytes of an index file with `count` vectors."""
         dim, pca = self.dim, int(self._index.d)
         return count * (pca + 8) + self.nlist * (4 * pca + 16) + 4 * dim * (pca + 2) + 1_024
 
@@ -93,8 +93,8 @@ class CompactIndex(InvertedFile):
     def assign(self, queries: Vectors, count: int) -> NearestLists:
         """Return the `count` lists nearest to each query.
 
-        D is that of the full space: to the distance within the PCA, the squared length of what it
-        leaves out of the query is added.
+        D applies to the full space: it adds the squared length of the part of the query that PCA
+        drops to the distance after PCA.
         """
         short = self.project(queries)
         near = super().assign(short, count)
@@ -109,12 +109,12 @@ class CompactIndex(InvertedFile):
         return super().search(self.project(queries), k, nearest, excluded)
 
     def project(self, vectors: Vectors) -> Vectors:
-        """Return what PCA leaves of vectors, float32 `[n, pca]`."""
+        """Return vectors after PCA, float32 `[n, pca]`."""
         short: Vectors = self._pca.apply(np.ascontiguousarray(vectors))
         return short
 
     def approximate(self, vectors: Vectors) -> Vectors:
-        """Return vectors as the lists would have them, float32 `[n, pca]`."""
+        """Return vectors as the lists would represent them, float32 `[n, pca]`."""
         codes = self._index.sq.compute_codes(self.project(vectors))
         near: Vectors = self._index.sq.decode(codes)
         return near
@@ -135,7 +135,7 @@ class CompactIndex(InvertedFile):
 
     @property
     def pca(self) -> int:
-        """The number of values that PCA leaves, which is that of bytes in the lists."""
+        """The number of values after PCA, which is also the number of bytes in the lists."""
         return int(self._index.d)
 
 
@@ -144,20 +144,20 @@ def _restored(serialised: npt.NDArray[np.uint8]) -> CompactIndex:
 
 
 def _lists(centroids: Vectors) -> Any:
-    """Return a Faiss index whose SQ8 has no ranges yet."""
+    """Return a Faiss index whose SQ8 still has no ranges."""
     nlist, dim = centroids.shape
     return faiss.IndexIVFScalarQuantizer(
         *(quantizer_of(centroids), dim, nlist),
         *(faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2),
-        False,  # of the vector itself, not of its difference from the centroid
+        False,  # encode the vector itself, not its difference from the centroid
     )
 
 
 def _principal_components(vectors: Vectors, count: int) -> Any:
-    """Return a Faiss `PCAMatrix` to the `count` directions of largest variance.
+    """Return a Faiss `PCAMatrix` that projects onto the `count` directions of largest variance.
 
-    By NumPy: Faiss divides by the roots of eigenvalues, some of which are 0 where vectors are few
-    or equal, and keeps all `dim` directions.
+    NumPy computes it because Faiss divides by the roots of eigenvalues, some of which are 0 if
+    vectors are few or equal, and because Faiss keeps all `dim` directions.
     """
     if len(vectors) > PCA_TRAIN:
         drawn = np.random.default_rng(_SEED).choice(len(vectors), PCA_TRAIN, replace=False)
@@ -178,7 +178,7 @@ def _copy(pca: Any) -> Any:
 
 
 def _pca_matrix(*parts: npt.NDArray[Any]) -> Any:
-    """Return a Faiss `PCAMatrix` of `_PARTS`."""
+    """Return a Faiss `PCAMatrix` made of `_PARTS`."""
     pca = faiss.PCAMatrix(len(parts[0]), len(parts[-1]))
     for name, part in zip(_PARTS, parts, strict=True):
         values = np.ascontiguousarray(part, np.float32).reshape(-1)

@@ -1,4 +1,4 @@
-"""Exact search, block by block. `D` are squared L2 distances."""
+"""Exact search, block by block. `D` denotes squared L2 distances."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = [
 ]
 
 
-_QUERIES = 1_024  # a block
-_FEW = 64  # excluded vectors of a block that are found and dropped: to leave them out is to copy it
-_BITS = 30  # of a rounded distance behind the point, and of the number of a column
-LEAST = 50  # candidates of a query
-EACH = 5  # candidates for each hit
-MORE = 1_000  # candidates than hits at most, by the rule of `EACH`
-ONE_IN = 5_000  # images: the more there are, the more of them are about as near as a hit
+_QUERIES = 1_024  # queries per block
+_FEW = 64  # excluded vectors of a block to drop after the search: leaving out more copies the block
+_BITS = 30  # binary digits of a rounded distance after the point, and bits of a column number
+LEAST = 50  # minimum number of candidates per query
+EACH = 5  # candidates per hit
+MORE = 1_000  # maximum number of candidates beyond the hits, by the rule of `EACH`
+ONE_IN = 5_000  # images per candidate: the more images, the more are about as near as a hit
 
 
 def search_exactly(
     queries: Vectors, blocks: Iterable[tuple[Ids, Vectors]], k: int, excluded: Ids | None = None
 ) -> Neighbours:
-    """Return the `k` nearest of all vectors, block by block (`faiss::knn_L2sqr`).
+    """Return the `k` vectors nearest to each query, block by block (`faiss::knn_L2sqr`).
 
     Args:
-        queries: float32 `[n, dim]`.
-        blocks: ids int64 `[m]` and vectors float32 `[m, dim]`.
-        k: hits a query.
-        excluded: sorted ids to be passed over.
+        queries: Queries, float32 `[n, dim]`.
+        blocks: Blocks of ids, int64 `[m]`, and vectors, float32 `[m, dim]`.
+        k: Number of hits per query.
+        excluded: Sorted ids to skip.
     """
     best = Neighbours.none(len(queries), k)
     for ids, vectors in blocks:
@@ -55,7 +55,7 @@ def search_exactly(
 
 
 def merge(results: Sequence[Neighbours], k: int) -> Neighbours:
-    """Return the `k` nearest of several results; equal distances are ordered by id."""
+    """Merge results and return the `k` nearest; equal distances are ordered by id."""
     distances = np.concatenate([result.distances for result in results], axis=1)
     ids = np.concatenate([result.ids for result in results], axis=1)
     return Neighbours(distances, ids).take(np.lexsort((ids, distances))[:, :k])
@@ -72,8 +72,8 @@ def _knn(queries: Vectors, ids: Ids, vectors: Vectors, k: int) -> Neighbours:
 
 
 def _distances(queries: Vectors, vectors: Vectors, rows: Ids) -> Vectors:
-    # For many queries Faiss expands |x - y|² for the sake of BLAS; what cancellation leaves would
-    # give an identical image a distance of 0.001.
+    # For many queries, Faiss expands |x - y|² so that it can use BLAS; after cancellation, an
+    # identical image would have a distance of 0.001.
     squares = [
         np.square(vectors[near] - query).sum(axis=1, dtype=np.float32)
         for query, near in zip(queries, rows, strict=True)
@@ -82,12 +82,12 @@ def _distances(queries: Vectors, vectors: Vectors, rows: Ids) -> Vectors:
 
 
 def squared_distances(queries: Vectors, ids: Ids, blocks: Iterable[tuple[Ids, Vectors]]) -> Values:
-    """Return the squared L2 distance of each query and each vector, float64 `[n, m]`.
+    """Return the squared L2 distance between each query and each vector, float64 `[n, m]`.
 
     Args:
-        queries: float32 `[n, dim]`.
-        ids: of all vectors, int64 `[m]`, ascending: the columns.
-        blocks: the vectors, which are all of `ids` together.
+        queries: Queries, float32 `[n, dim]`.
+        ids: Ids of all vectors, int64 `[m]`, ascending: the columns of the result.
+        blocks: Blocks of ids and vectors, which together cover all of `ids`.
     """
     asked = queries.astype(np.float64)
     squares = np.einsum("ij,ij->i", asked, asked)
@@ -97,19 +97,20 @@ def squared_distances(queries: Vectors, ids: Ids, blocks: Iterable[tuple[Ids, Ve
         own = np.einsum("ij,ij->i", vectors, vectors)
         columns = np.searchsorted(ids, block_ids)
         distances[:, columns] = squares[:, None] + own - 2 * (asked @ vectors.T)
-    np.maximum(distances, 0, out=distances)  # or an image and itself might be less than 0 apart
+    np.maximum(distances, 0, out=distances)  # rounding could put an image less than 0 from itself
     return distances
 
 
 def ranking(distances: Values) -> Ids:
     """Return the columns of each row, nearest first, int64 `[n, m]`; ties are ordered by column.
 
-    Distances are rounded to 2⁻³⁰, or identical vectors would differ by how they were multiplied.
+    Distances are rounded to 2⁻³⁰; otherwise the distances of identical vectors would depend on how
+    the product was computed.
 
     Args:
-        distances: squared, from 0 to 4, float64 `[n, m]`.
+        distances: Squared distances from 0 to 4, float64 `[n, m]`.
     """
-    # Distance and column as one number: faster than a stable argsort, by a factor of nine.
+    # Distance and column in one number: nine times as fast as a stable argsort.
     keys = np.rint(distances * (1 << _BITS)).astype(np.int64) << _BITS
     keys |= np.arange(distances.shape[1])
     keys.sort(axis=1)
@@ -118,7 +119,7 @@ def ranking(distances: Values) -> Ids:
 
 
 def candidates_for(k: int, count: int) -> int:
-    """Return how many candidates are compared so that the `k` nearest of `count` are among them."""
+    """Return how many candidates must be compared to include the `k` nearest of `count` images."""
     return max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
 
 
@@ -128,13 +129,14 @@ def rerank(
     """Return the `k` nearest candidates of each query (`faiss::pairwise_indexed_L2sqr`).
 
     Args:
-        queries: float32 `[n, dim]`.
-        candidates: ids int64 `[n, m]`, as `Neighbours` has them; one that no block has is no hit.
-        blocks: ids int64 `[r]`, ascending, and vectors float32 `[r, dim]`, contiguous.
-        k: hits a query, at most m.
+        queries: Queries, float32 `[n, dim]`.
+        candidates: Candidate ids as in `Neighbours`, int64 `[n, m]`; an id in no block is not a
+            hit.
+        blocks: Blocks of ascending ids, int64 `[r]`, and contiguous vectors, float32 `[r, dim]`.
+        k: Number of hits per query, at most m.
 
     Returns:
-        The nearest, equal distances ordered by id.
+        The nearest candidates; equal distances are ordered by id.
     """
     width = candidates.shape[1]
     distances = np.full(candidates.size, np.inf, np.float32)
@@ -154,7 +156,7 @@ def rerank(
 
 
 def _candidate_distances(queries: Vectors, asking: Ids, vectors: Vectors, rows: Ids) -> Vectors:
-    """Return D `[n]` of pairs: the queries `asking` and the vectors `rows`, int64 `[n]`."""
+    """Return D `[n]` for pairs of the queries `asking` and the vectors `rows`, int64 `[n]` each."""
     distances = np.empty(len(rows), np.float32)
     arrays = [np.ascontiguousarray(array) for array in (queries, asking, vectors, rows)]
     pointers = map(faiss.swig_ptr, (*arrays, distances))

@@ -38,7 +38,7 @@ _ONE, _QT_8BIT, _MINMAX, _NO, _YES = 1, 0, 0, 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Ivf:
-    """What the head of an inverted file tells; `dim` of its centroids."""
+    """The facts in the head of an inverted file; `dim` is the length of its centroids."""
 
     kind: bytes
     dim: int
@@ -47,15 +47,15 @@ class Ivf:
 
 
 def is_ivf_file(file: BinaryIO) -> bool:
-    """Tell whether a file is an `IndexIVFFlat` (L2) in all but its vectors and ids."""
+    """Tell whether a file is an `IndexIVFFlat` (L2), without checking its vectors and ids."""
     ivf = read_ivf(file)
     return ivf is not None and ivf.kind == b"IwFl" and are_lists(file, ivf, 4 * ivf.dim)
 
 
 def read_ivf(file: BinaryIO) -> Ivf | None:
-    """Read the head of an inverted file (L2), up to the end of its centroids; None if it is none.
+    """Read the head of an inverted file (L2), or return None if it is not one.
 
-    The file is left at what follows them.
+    The head ends with the centroids; the file is left at the position after them.
     """
     head = file.read(_IVF.size)
     if len(head) < _IVF.size:
@@ -74,7 +74,7 @@ def read_ivf(file: BinaryIO) -> Ivf | None:
 
 
 def are_lists(file: BinaryIO, ivf: Ivf, width: int) -> bool:
-    """Tell whether what follows, to the end of the file, are the lists; a vector takes `width`."""
+    """Tell whether the rest of the file is the lists, with `width` bytes per vector."""
     head = file.read(_LISTS.size)
     if len(head) < _LISTS.size:
         return False
@@ -94,7 +94,7 @@ def size_of(file: BinaryIO) -> int:
 
 
 def _fit(numbers: Sequence[int], form: bytes, nlist: int, count: int) -> bool:
-    """Tell whether the lists fit together: their sizes, or number and size of those not empty."""
+    """Tell whether the lists are consistent, given all sizes, or number and size of each in use."""
     if form == b"full":
         return len(numbers) == nlist and sum(numbers) == count
     places, sizes = numbers[::2], numbers[1::2]
@@ -105,7 +105,7 @@ def _fit(numbers: Sequence[int], form: bytes, nlist: int, count: int) -> bool:
 def is_compact_file(file: BinaryIO) -> bool:
     """Tell whether a file is an `IndexPreTransform` of a `PCAMatrix` and an SQ8 in lists (L2).
 
-    In all but the values of the PCA, the centroids and the ranges, and the codes and ids.
+    The values of the PCA, the centroids and the ranges are not checked, nor are the codes and ids.
     """
     try:
         return _is_compact(file)
@@ -137,7 +137,7 @@ def _is_compact(file: BinaryIO) -> bool:
 
 
 def _read(file: BinaryIO, form: struct.Struct) -> tuple[Any, ...]:
-    """Read some fields, or raise `EOFError`."""
+    """Read fields, or raise `EOFError`."""
     content = file.read(form.size)
     if len(content) < form.size:
         raise EOFError
@@ -145,7 +145,7 @@ def _read(file: BinaryIO, form: struct.Struct) -> tuple[Any, ...]:
 
 
 def _floats(file: BinaryIO) -> int:
-    """Pass over an array of float32 and return its length, or raise `EOFError`."""
+    """Skip an array of float32 and return its length, or raise `EOFError`."""
     (length,) = _read(file, _LENGTH)
     if 4 * length > size_of(file) - file.tell():
         raise EOFError

@@ -33,11 +33,11 @@ class IvfIndex(InvertedFile):
         return cls(read_mapped(path, is_ivf_file, "IndexIVFFlat"), device)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process without vectors."""
+        """Pickle the index without its vectors, for use in another process."""
         return IvfIndex.empty, (self.centroids,)
 
     def emptied(self) -> IvfIndex:
-        """Return an index with the same centroids, and without vectors."""
+        """Return an index with the same centroids but without vectors."""
         return IvfIndex.empty(self.centroids, device=self._device)
 
     def is_trained_as(self, other: InvertedFile) -> bool:
@@ -45,11 +45,11 @@ class IvfIndex(InvertedFile):
         return isinstance(other, IvfIndex) and np.array_equal(self.centroids, other.centroids)
 
     def bytes_of(self, count: int) -> int:
-        """Return how large the file of so many vectors is, in bytes, at most."""
+        """Return the maximum size in bytes of an index file with `count` vectors."""
         return (count + self.nlist) * (4 * self.dim + 8)
 
     def save(self, writer: Writer) -> None:
-        """Write the index as its CPU kind."""
+        """Write the index in its CPU form."""
         if self._fast is not self._index:
             self._index = by_query(faiss.index_gpu_to_cpu(self._fast))
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(writer.write))
@@ -72,6 +72,6 @@ class IvfIndex(InvertedFile):
         return int(self._fast.ntotal)
 
     def entries(self, number: int) -> tuple[Ids, Vectors]:
-        """Return ids `[n]` and vectors `[n, dim]` of a list, valid as long as the index is."""
+        """Return the ids `[n]` and vectors `[n, dim]` of a list, valid as long as the index is."""
         ids, codes = self.codes(number)
         return ids, codes.view(np.float32)

@@ -1,6 +1,6 @@
-"""An inverted file: what the Faiss indexes have in common, whatever their lists hold.
+"""An inverted file: the common part of the Faiss indexes, whatever their lists hold.
 
-`D` are squared L2 distances, as Faiss returns them.
+`D` denotes squared L2 distances, as returned by Faiss.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ __all__ = [
 Codes = npt.NDArray[np.uint8]
 
 _BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
-# Mapping by interface is faster than the older way, and does not work on macOS.
+# Mapping through the interface is faster than the older way, but does not work on macOS.
 _MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP_IFC
 
-# A forked process has none of the threads that OpenMP started, and would wait for them for ever.
+# A forked process lacks the threads that OpenMP started, and would wait for them forever.
 os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 
 
 class Writer(Protocol):
-    """Where an index is written to."""
+    """A destination for writing an index."""
 
     def write(self, data: Any) -> int:
         """Write bytes."""
@@ -54,28 +54,28 @@ class Writer(Protocol):
 class NearestLists(NamedTuple):
     """The inverted lists whose centroids are nearest to each of n queries, nearest first.
 
-    `distances` are D, float32 `[n, nprobe]`; `lists` are their numbers, int64 `[n, nprobe]`.
+    `distances` holds D, float32 `[n, nprobe]`; `lists` the list numbers, int64 `[n, nprobe]`.
     """
 
     distances: Vectors
     lists: Ids
 
     def of(self, rows: Ids, nprobe: int) -> NearestLists:
-        """Return the first `nprobe` lists of some of the queries."""
+        """Return the first `nprobe` lists of the queries in `rows`."""
         return NearestLists(self.distances[rows, :nprobe], self.lists[rows, :nprobe])
 
 
 class InvertedFile(ABC):
-    """Centroids, and the ids and codes of the vectors filed under each.
+    """Centroids, and the ids and codes of the vectors assigned to each.
 
-    `lossy`: vectors cannot be had from their codes, nor exact distances; of what `search` finds,
-    the nearest have to be compared again with the vectors themselves.
+    If `lossy`, neither vectors nor exact distances can be derived from the codes; the nearest
+    results of `search` have to be compared again, using the vectors themselves.
     """
 
     lossy: ClassVar[bool]
 
     def __init__(self, index: Any, device: str = "cpu") -> None:
-        """Wrap a Faiss `IndexIVF`, and put it on the GPU if that is the device and there is one."""
+        """Wrap a Faiss `IndexIVF`, and move it to the GPU if the device asks for it."""
         self._index = by_query(index)
         self._device = device
         self._fast = to_gpu(index, device)
@@ -88,31 +88,31 @@ class InvertedFile(ABC):
 
     @abstractmethod
     def emptied(self) -> InvertedFile:
-        """Return an index without vectors that was trained as this one was."""
+        """Return an index with the same training but without vectors."""
 
     @abstractmethod
     def is_trained_as(self, other: InvertedFile) -> bool:
-        """Tell whether the codes of one mean the same in the other, list by list."""
+        """Tell whether codes mean the same in both indexes, list by list."""
 
     @abstractmethod
     def bytes_of(self, count: int) -> int:
-        """Return how large the file of so many vectors is, in bytes, at most."""
+        """Return the maximum size in bytes of an index file with `count` vectors."""
 
     @abstractmethod
     def save(self, writer: Writer) -> None:
         """Write the index as Faiss does."""
 
     def add(self, ids: Ids, vectors: Vectors) -> Vectors:
-        """File each vector under its nearest centroid; return the squared distances to those."""
+        """Add each vector to the list of its nearest centroid, and return the squared distances."""
         vectors = np.ascontiguousarray(vectors)
         nearest = self.assign(vectors, 1)
         self.add_to(ids, vectors, np.ascontiguousarray(nearest.lists[:, 0]))
         return nearest.distances[:, 0]
 
     def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
-        """File each vector, float32 `[n, dim]`, in the list that it was assigned to, int64 `[n]`.
+        """Add each vector, float32 `[n, dim]`, to its assigned list, int64 `[n]`.
 
-        An index on a GPU assigns them itself.
+        An index on a GPU ignores `lists` and assigns the vectors itself.
         """
         pointers = map(faiss.swig_ptr, map(np.ascontiguousarray, (vectors, ids, lists)))
         self._index.add_core(len(ids), *pointers)
@@ -124,7 +124,7 @@ class InvertedFile(ABC):
         return np.ascontiguousarray(self.assign(np.ascontiguousarray(vectors), 1).lists[:, 0])
 
     def absorb(self, other: InvertedFile, excluded: Ids) -> None:
-        """File what another index, trained as this one, holds, but for `excluded` (sorted)."""
+        """Add the content of an index with the same training, except for `excluded` (sorted)."""
         lists = self._index.invlists
         for number in range(self.nlist):
             ids, codes = other.codes(number)
@@ -141,16 +141,16 @@ class InvertedFile(ABC):
     def search(
         self, queries: Vectors, k: int, nearest: NearestLists, excluded: Ids | None = None
     ) -> Neighbours:
-        """Scan the lists that were assigned to each query.
+        """Scan the lists assigned to each query.
 
         Args:
-            queries: float32 `[n, dim]`.
-            k: hits a query.
-            nearest: as from `assign`.
-            excluded: sorted ids to be passed over.
+            queries: Queries, float32 `[n, dim]`.
+            k: Number of hits per query.
+            nearest: Lists to scan, as returned by `assign`.
+            excluded: Sorted ids to skip.
 
         Returns:
-            What the lists hold; the distances are approximate if the index is `lossy`.
+            The nearest entries of the lists; distances are approximate if the index is `lossy`.
         """
         nprobe = nearest.lists.shape[1]
         selector = None
@@ -175,7 +175,7 @@ class InvertedFile(ABC):
 
     @property
     def centroids(self) -> Vectors:
-        """The centroids, float32 `[nlist, d]`; d is dim, or what PCA leaves of it."""
+        """The centroids, float32 `[nlist, d]`; d is dim, or the number of values after PCA."""
         quantizer = faiss.downcast_index(self._index.quantizer)
         flat = faiss.rev_swig_ptr(quantizer.get_xb(), quantizer.ntotal * quantizer.d)
         centroids: Vectors = flat.reshape(quantizer.ntotal, quantizer.d).copy()
@@ -188,7 +188,7 @@ class InvertedFile(ABC):
 
     @property
     def width(self) -> int:
-        """The number of bytes that the lists hold of a vector."""
+        """The number of bytes per vector in the lists."""
         return int(self._index.code_size)
 
     @property
@@ -198,7 +198,7 @@ class InvertedFile(ABC):
 
     @property
     def filed(self) -> int:
-        """The number of vectors in the lists, which `count` has to be."""
+        """The number of vectors in the lists, which must equal `count`."""
         return int(self._index.invlists.compute_ntotal())
 
     def list_sizes(self) -> npt.NDArray[np.int64]:
@@ -212,7 +212,7 @@ class InvertedFile(ABC):
             yield self.codes(number)[0].copy()
 
     def codes(self, number: int) -> tuple[Ids, Codes]:
-        """Return ids `[n]` and codes `[n, bytes]` of a list, valid as long as the index is."""
+        """Return the ids `[n]` and codes `[n, bytes]` of a list, valid as long as the index is."""
         lists = self._index.invlists
         size, width = lists.list_size(number), lists.code_size
         if not size:
@@ -223,13 +223,13 @@ class InvertedFile(ABC):
 
 
 def by_query(index: Any) -> Any:
-    """Return a Faiss `IndexIVF`, set to divide a search among threads by query."""
+    """Set a Faiss `IndexIVF` to divide a search among threads by query, and return it."""
     index.parallel_mode = _BY_QUERY
     return index
 
 
 def quantizer_of(centroids: Vectors) -> Any:
-    """Return the coarse quantizer of centroids, float32 `[nlist, d]`."""
+    """Return a coarse quantizer with the given centroids, float32 `[nlist, d]`."""
     quantizer = faiss.IndexFlatL2(centroids.shape[1])
     quantizer.add(centroids)
     return quantizer
@@ -239,14 +239,15 @@ def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> 
     """Map an index file into memory.
 
     Args:
-        path: of the file.
-        is_whole: tells whether its structure is what it should be; Faiss does not.
-        kind: of index that it should be.
+        path: Path of the file.
+        is_whole: Function that tells whether the structure of the file is valid; Faiss does not
+            check it.
+        kind: Expected kind of index, for the error message.
 
     Raises:
-        FileNotFoundError: it is gone; another process may just have replaced it.
-        DamagedError: it is no such index.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the file is missing; another process may just have replaced it.
+        DamagedError: If the file is not an index of this kind.
+        StorageError: If the file cannot be read.
     """
     try:
         with open_regular(path) as file:
@@ -255,7 +256,7 @@ def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> 
         raise
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
-    except RuntimeError as error:  # the file is whole: Faiss cannot map it
+    except RuntimeError as error:  # the file is whole, but Faiss cannot map it
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "replaced", str(path)) from error
         reason = str(error).rsplit(": ", 1)[-1]

@@ -1,4 +1,4 @@
-"""Train centroids with k-means: how many, from which vectors, and where it begins."""
+"""Train centroids with k-means: their number, the training vectors, and the starting points."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ __all__ = ["MOST", "choose_nlist", "first_centroids", "train", "training_size"]
 
 
 SEED = 1234
-ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little (by the design's figures)
+ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little gain (by the design's figures)
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
-MOST = 512  # centroids: each takes another look at the sample
-SAMPLE = 4_096  # vectors that are looked at
+MOST = 512  # maximum number of centroids: each takes another pass over the sample
+SAMPLE = 4_096  # vectors in the sample
 
 
 def choose_nlist(count: int) -> int:
     """Return the number of centroids for `count` images.
 
-    4 √n, as the Faiss wiki's "Guidelines to choose an index" has it, as long as each centroid has
-    39 vectors to be trained on (`faiss::ClusteringParameters::min_points_per_centroid`).
+    It is 4 √n, as the Faiss wiki recommends in "Guidelines to choose an index", as long as each
+    centroid has 39 training vectors (`faiss::ClusteringParameters::min_points_per_centroid`).
     """
     return max(1, min(round(4 * math.sqrt(count)), count // 39))
 
 
 def training_size(count: int, nlist: int, dim: int) -> int:
-    """Return how many of `count` vectors to train on: all, up to 256 a centroid and 1 GiB."""
+    """Return how many of `count` vectors to train on: all, up to 256 per centroid and 1 GiB."""
     limit = max(nlist, TRAIN_BYTES // (4 * dim))
     return min(count, TRAIN_PER_CENTROID * nlist, limit)
 
 
 def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
-    """Return k-means centroids, float32 `[nlist, dim]`, of float32 `[n, dim]` with n ≥ nlist.
+    """Return k-means centroids, float32 `[nlist, dim]`, of vectors `[n, dim]` with n ≥ nlist.
 
-    `faiss::Clustering`, seeded; a few centroids begin as `imgsearch.ann.kmeans` has it, many as
-    vectors drawn at random, which there is as good and takes no time.
+    This is `faiss::Clustering` with a seed. Up to `MOST` centroids start from `first_centroids`;
+    more of them start from vectors drawn at random, which is as good then and takes no time.
     """
     kmeans = faiss.Kmeans(
         vectors.shape[1],
         nlist,
         niter=ITERATIONS,
         seed=SEED,
-        min_points_per_centroid=1,  # or Faiss prints a warning: choose_nlist has seen to it
+        min_points_per_centroid=1,  # avoids a Faiss warning; choose_nlist sees to it
         max_points_per_centroid=len(vectors),
         gpu=is_on_gpu(device),
     )
@@ -60,14 +60,15 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
 def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
     """Return `nlist` of the vectors, far from one another, float32 `[nlist, dim]`.
 
-    Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding",
-    2007, sections 2.2 and 7): each is drawn with a chance in proportion to its squared distance
-    from those before it, the best of 2 + log(nlist) that are so drawn. Of a sample of the vectors.
+    This is greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful
+    Seeding", 2007, sections 2.2 and 7) on a sample of the vectors: for each centroid,
+    2 + log(nlist) vectors are drawn with a probability proportional to the squared distance from
+    the nearest centroid so far, and the best of them is taken.
 
     Args:
-        vectors: float32 `[n, dim]` with n ≥ nlist.
-        nlist: at most `MOST`.
-        seed: of what is drawn.
+        vectors: Vectors to choose from, float32 `[n, dim]` with n ≥ nlist.
+        nlist: Number of centroids, at most `MOST`.
+        seed: Seed of the random draws.
     """
     random = np.random.default_rng(seed)
     if len(vectors) > SAMPLE:
@@ -87,7 +88,7 @@ def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
 
 
 def _squares(vectors: Vectors, norms: Vectors, rows: Ids) -> Vectors:
-    """Return the squared distances of some of the vectors from all, `[rows, n]`."""
+    """Return the squared distances from the vectors in `rows` to all vectors, `[rows, n]`."""
     squares = norms[rows, None] - 2 * (vectors[rows] @ vectors.T) + norms
     clipped: Vectors = squares.clip(min=0)
     return clipped

@@ -1,4 +1,4 @@
-"""Measure rankings against what is relevant, and say how sure the means are.
+"""Measure rankings against relevance, and give confidence intervals of the means.
 
 The measures are those of C. D. Manning, P. Raghavan and H. Schütze, "Introduction to Information
 Retrieval" (2008), sections 8.3 and 8.4.
@@ -26,16 +26,16 @@ _SEED = 1234
 def measure(relevant: Flags, retrieved: Flags, totals: Ids, k: int) -> Values:
     """Return P@1, P@k, recall@k and the average precision of each query, float64 `[n, 4]`.
 
-    P@k divides by k, also where fewer images are retrieved. Average precision is not interpolated:
-    the mean, over all relevant images, of the precision at the rank of each; it is 0 for one that
-    is not retrieved. Where all are retrieved and no two are equally near, it is what
-    `sklearn.metrics.average_precision_score` returns.
+    P@k divides by k, even if fewer images are retrieved. Average precision is not interpolated: it
+    is the mean, over all relevant images, of the precision at the rank of each, which is 0 for an
+    image that is not retrieved. If all images are retrieved and no two are equally near, it equals
+    the result of `sklearn.metrics.average_precision_score`.
 
     Args:
-        relevant: bool `[n, m]`, of all images in the order of their ranking.
-        retrieved: bool `[n, m]`; what is not retrieved takes no rank.
-        totals: relevant images of each query, retrieved or not, int64 `[n]`, at least 1.
-        k: ranks that P@k and recall@k look at.
+        relevant: Flags of the relevant images, ordered by rank, bool `[n, m]`.
+        retrieved: Flags of the retrieved images, bool `[n, m]`; others take no rank.
+        totals: Number of relevant images per query, retrieved or not, int64 `[n]`, at least 1.
+        k: Number of ranks that P@k and recall@k consider.
     """
     ranks = np.cumsum(retrieved, axis=1, dtype=np.int32)
     rows, columns = np.nonzero(relevant & retrieved)  # row by row, the best rank first
@@ -50,11 +50,11 @@ def measure(relevant: Flags, retrieved: Flags, totals: Ids, k: int) -> Values:
 def interval(values: Values) -> tuple[Values, Values]:
     """Return the 95 % confidence interval of the mean of each column, float64 `[columns]` each.
 
-    The percentile interval of 1,000 seeded bootstrap resamples of the rows: B. Efron and
+    This is the percentile interval of 1,000 seeded bootstrap resamples of the rows: B. Efron and
     R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 
     Args:
-        values: of n queries, float64 `[n, columns]`, at least one.
+        values: Values of n queries, at least one, float64 `[n, columns]`.
     """
     random = np.random.default_rng(_SEED)
     count = len(values)

@@ -1,4 +1,4 @@
-"""The promise: how many lists a query probes to keep a recall, by curves that were measured."""
+"""The promise: how many lists a query probes to keep a recall, according to measured curves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["BANDS", "WITHIN", "Plan", "Promise", "Sample", "Step", "curve", "lad
 _NONE = np.iinfo(np.int64).max  # more than any nprobe: none of them keeps the recall
 BANDS = 3
 WITHIN = 0.95  # share of the held-out images that the bands cover
-FEWEST = 20  # queries of a sample in a band: fewer are judged together with the other sample's
-FARTHEST = 4.0  # squared distance of two unit vectors at most
+FEWEST = 20  # queries of a sample in a band: fewer are judged together with the other sample
+FARTHEST = 4.0  # maximum squared distance of two unit vectors
 _Z95 = 1.6449  # one-sided 95 % quantile of the standard normal distribution
 
 
@@ -27,11 +27,11 @@ class Step:
     """Recall@10 measured at one `nprobe`, for queries of one band.
 
     Attributes:
-        up_to: squared distance from the nearest centroid at which the band ends.
-        nprobe: lists probed.
-        recall: mean recall of the held-out images of the band.
-        bound: its lower 95 % confidence bound, also for images that are unlike all others.
-        milliseconds: that one query takes.
+        up_to: Squared distance from the nearest centroid at which the band ends.
+        nprobe: Number of lists probed.
+        recall: Mean recall of the held-out images in the band.
+        bound: Lower 95 % confidence bound of the recall, valid for out-of-distribution queries too.
+        milliseconds: Time of one query in milliseconds.
     """
 
     up_to: float
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """How to keep a recall: for each band `nprobe` and the `recall` to expect, `[bands]`.
+    """How to keep a recall: the `nprobe` and the expected `recall` of each band, `[bands]`.
 
     An `nprobe` of 0 stands for exact search.
     """
@@ -53,10 +53,10 @@ class Plan:
 
 
 class Promise:
-    """What was measured of an index, by band and `nprobe`."""
+    """The measurements of an index, by band and `nprobe`."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        """Arrange the steps; each band has the same `nprobe`s."""
+        """Arrange the steps by band; each band has the same `nprobe`s."""
         edges = sorted({step.up_to for step in steps})
         self._edges = np.array(edges, np.float64)
         self._bands = [
@@ -70,16 +70,16 @@ class Promise:
         return len(self._bands)
 
     def band_of(self, distances: Vectors) -> npt.NDArray[np.int64]:
-        """Return the band of each squared distance `[n]`; `bands` for what is beyond the last."""
+        """Return the band of each squared distance `[n]`, or `bands` beyond the last band."""
         return np.searchsorted(self._edges, distances).astype(np.int64)
 
     def keep(self, recall: float) -> Plan:
-        """Return the fewest lists a band whose confidence bound is `recall` or more."""
+        """Plan the fewest lists per band whose confidence bound is at least `recall`."""
         chosen = [
             next((step.nprobe for step in band if step.bound >= recall), _NONE)
             for band in self._bands
         ]
-        # A band farther out never probes less than a nearer one, whatever chance measured.
+        # A farther band never probes fewer lists than a nearer one, whatever chance measured.
         reached = np.maximum.accumulate(np.array(chosen, np.int64))
         nprobe = np.where(reached == _NONE, 0, reached)
         expected = [
@@ -89,7 +89,7 @@ class Promise:
         return Plan(nprobe, np.array(expected, np.float64))
 
     def expected(self, band: int, nprobe: int) -> float | None:
-        """Return the recall that `nprobe` was measured to have at least; None if it was not."""
+        """Return the recall at the largest measured `nprobe` up to this one; None without one."""
         if band >= self.bands:
             return None
         reached = [step.recall for step in self._bands[band] if step.nprobe <= nprobe]
@@ -98,10 +98,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Queries as they were measured.
+    """The measurements of a sample of queries.
 
-    `distance` float32 `[n]` is squared, to the nearest centroid. `recall` float32 `[n, nlist]` is
-    recall@10 at each `nprobe` from 1 to nlist; its rows never fall.
+    `distance` is the squared distance to the nearest centroid, float32 `[n]`. `recall` is the
+    recall@10 at each `nprobe` from 1 to nlist, float32 `[n, nlist]`; its rows never decrease.
     """
 
     distance: Vectors
@@ -116,7 +116,7 @@ class Sample:
 
 
 def ladder(nlist: int) -> list[int]:
-    """Return the `nprobe`s that a curve has: from 1 to `nlist`, each about √2 times the last."""
+    """Return the `nprobe`s of a curve: from 1 to `nlist`, each about √2 times the previous."""
     steps = [1]
     while steps[-1] < nlist:
         steps.append(min(nlist, max(steps[-1] + 1, round(steps[-1] * math.sqrt(2)))))
@@ -131,21 +131,22 @@ def curve(
     lossy: bool = False,
     outer: bool = False,
 ) -> list[Step]:
-    """Return recall and its bound for each band and each `nprobe` of the `ladder`.
+    """Return the recall and its bound for each band and each `nprobe` of the `ladder`.
 
-    The bands divide the held-out images, by their distance from the nearest centroid, into three
-    parts of the same size, the farthest 5 % left out. An outer band follows these, to where all but
-    5 % of the strangers lie: what is farther than that, nothing measured here is like.
+    The bands divide the held-out images, without the farthest 5 %, into three parts of equal size
+    by their distance from the nearest centroid. An outer band follows, up to the distance within
+    which all but 5 % of the out-of-distribution queries lie: no measurement here represents
+    anything farther away.
 
     Args:
-        held_out: queries like the collection.
-        strangers: queries unlike it.
-        clock: returns the milliseconds that one query takes at an `nprobe`.
-        lossy: to search all lists is not to search exactly.
-        outer: whether there is an outer band.
+        held_out: Sample of queries like the collection.
+        strangers: Sample of out-of-distribution queries.
+        clock: Function that returns the milliseconds that one query takes at an `nprobe`.
+        lossy: Whether a search of all lists is still not exact.
+        outer: Whether to add an outer band.
     """
     nlist = held_out.recall.shape[1]
-    if not len(held_out.distance):  # of a single image
+    if not len(held_out.distance):  # the collection has a single image
         return [Step(FARTHEST, nlist, 1.0, 0.0 if lossy else 1.0, clock(nlist))]
     shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
     edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
@@ -154,7 +155,7 @@ def curve(
         edges = np.append(edges, end) if end > edges[-1] else edges
     both = held_out.joined(strangers)
     steps = []
-    reached = dict.fromkeys(edges.tolist(), 0.0)  # what holds for fewer lists holds for more
+    reached = dict.fromkeys(edges.tolist(), 0.0)  # a bound for fewer lists holds for more
     for nprobe in ladder(nlist):
         milliseconds, above = clock(nprobe), -1.0
         for edge in edges.tolist():
@@ -163,8 +164,8 @@ def curve(
                 for sample in (both, held_out, strangers)
             ]
             judged = [part for part in values if len(part) >= FEWEST]
-            # What a sample without a single miss can vouch for, by the rule of three (Hanley and
-            # Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
+            # The most that a sample without a single miss can prove, by the rule of three (Hanley
+            # and Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
             most = 1 - 3 / max(len(values[0]), 3)
             bound = min((most, *map(lower_bound, judged))) if judged else 0.0
             bound = max(reached[edge], bound)
@@ -180,7 +181,7 @@ def curve(
 def lower_bound(values: npt.NDArray[np.float32]) -> float:
     """Return the one-sided lower 95 % confidence bound of the mean of a sample.
 
-    Normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004, section 6.3.2),
-    of at least two values.
+    This is the normal approximation, mean - 1.645 s / √n (Wasserman, All of Statistics, 2004,
+    section 6.3.2); it takes at least two values.
     """
     return float(values.mean() - _Z95 * values.std(ddof=1) / math.sqrt(len(values)))

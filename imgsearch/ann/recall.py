@@ -1,13 +1,14 @@
 """Measure recall against exact search as a function of `nprobe`.
 
-Two samples of queries stand for what people will ask. *Held-out* images are like the collection,
-but the centroids were trained without them. *Strangers* are unlike it: with each of them, all lists
-of its kind are taken away, images and centroids.
+Two samples of queries represent future queries. *Held-out* images are like the collection, but the
+centroids were trained without them. *Out-of-distribution* queries (`strangers` in the code) are
+unlike it: for each of them, all lists of its kind are left out, with their images and centroids.
 
 No `nprobe` needs a search of its own: a true neighbour is found if and only if its list is among
-the `nprobe` nearest of the query. So one exact search tells the neighbours, one coarse search the
-rank of their lists. In a compact index it has to be among the candidates, too, that are re-ranked.
-One search of all lists tells which are; with fewer lists they have fewer competitors.
+the `nprobe` lists nearest to the query. So one exact search finds the neighbours, and one coarse
+search the ranks of their lists. In a compact index, a neighbour must also be among the candidates
+that are re-ranked. One search of all lists finds the candidates; with fewer lists, a neighbour has
+fewer competitors.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ __all__ = [
 ]
 
 K = 10
-KINDS = 8  # that the collection is divided into, to meet strangers
+KINDS = 8  # into which the collection is divided, to simulate out-of-distribution queries
 FOLDS = 5
 _SEED = 1234
 
-#: Gives all images, block by block, as often as it is called.
+#: A function that returns all images, block by block, each time it is called.
 Blocks: TypeAlias = Callable[[], Iterable[tuple[Ids, Vectors]]]
 
 
@@ -55,14 +56,14 @@ class _KindBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filed:
-    """The list that each image is filed under; `ids` int64 `[n]` ascend, `lists` int64 `[n]`."""
+    """The list of each image: ascending `ids`, int64 `[n]`, and their `lists`, int64 `[n]`."""
 
     ids: Ids
     lists: Ids
 
     @classmethod
     def of(cls, segments: Sequence[InvertedFile]) -> Filed:
-        """Read it from segments that share one set of centroids."""
+        """Collect the assignments of segments that share one set of centroids."""
         parts = [
             (ids, np.full(len(ids), number))
             for segment in segments
@@ -73,7 +74,7 @@ class Filed:
         return cls(ids[order], lists[order])
 
     def of_ids(self, ids: Ids) -> Ids:
-        """Return the list of each id, -1 for what is no id."""
+        """Return the list of each id, or -1 where an id is negative."""
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(ids >= 0, self.lists[places], -1)
 
@@ -81,13 +82,13 @@ class Filed:
 def cross_validate(
     vectors: Vectors, nlist: int, *, pca: int | None = None, device: str = "cpu"
 ) -> Sample:
-    """Hold every image out once: train on four fifths of them, query with the fifth.
+    """Hold out every image once: train on four fifths of the images, query with the rest.
 
     Args:
-        vectors: float32 `[n, dim]`, of a collection too small to spare any for measuring.
-        nlist: centroids.
-        pca: values that the PCA of a compact index leaves; None for a flat one.
-        device: see `imgsearch.ann.kmeans.train`.
+        vectors: Vectors of a collection too small to spare any for measuring, float32 `[n, dim]`.
+        nlist: Number of centroids.
+        pca: Number of values after PCA in a compact index; None for a flat index.
+        device: Device for training: see `imgsearch.ann.kmeans.train`.
     """
     parts = []
     shuffled = np.random.default_rng(_SEED).permutation(len(vectors))
@@ -103,7 +104,7 @@ def cross_validate(
             index = train_compact(kept, min(nlist, len(rest)), pca, device=device)
         filed = Filed(rest, index.assign_one(kept))
         part = hold_out(vectors[fold], index, filed, partial(iter, [Block(rest, kept)]))
-        # With fewer images there may be fewer centroids: the same share of them was probed.
+        # Fewer images may mean fewer centroids: count the same share of them as probed.
         probed = np.arange(nlist + 1) * index.nlist // nlist
         recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
         parts.append(Sample(part.distance, recall[:, 1:]))
@@ -120,14 +121,14 @@ def hold_out(
     blocks: Blocks,
     excluded: Ids | None = None,
 ) -> Sample:
-    """Measure with queries that the centroids were not trained on.
+    """Measure recall with queries that the centroids were not trained on.
 
     Args:
-        queries: float32 `[n, dim]`.
-        index: of the centroids; what it holds is of no account.
-        filed: the list of each image of `blocks`.
-        blocks: what is searched.
-        excluded: sorted ids to be passed over, the queries' own among them.
+        queries: Queries, float32 `[n, dim]`.
+        index: Index with the centroids; its content does not matter.
+        filed: Lists of the images in `blocks`.
+        blocks: Images to search.
+        excluded: Sorted ids to skip, including those of the queries.
     """
     neighbours = search_exactly(queries, blocks(), K, excluded)
     candidates = None
@@ -142,16 +143,17 @@ def hold_out(
 def meet_strangers(
     queries: Vectors, query_ids: Ids, index: InvertedFile, filed: Filed, blocks: Blocks
 ) -> Sample:
-    """Measure with images whose whole kind is taken away, lists and all.
+    """Measure recall with out-of-distribution queries: images whose whole kind is left out.
 
-    The kinds are groups of neighbouring lists: k-means over the centroids.
+    The kinds are groups of neighbouring lists, found by k-means over the centroids. The lists of a
+    query's own kind are left out as well.
 
     Args:
-        queries: float32 `[n, dim]`, images of the collection.
-        query_ids: their ids.
-        index: of the centroids; what it holds is of no account.
-        filed: the list of each image.
-        blocks: what is searched, without removed images.
+        queries: Images of the collection, float32 `[n, dim]`.
+        query_ids: Ids of the queries.
+        index: Index with the centroids; its content does not matter.
+        filed: Lists of the images.
+        blocks: Images to search, without removed ones.
     """
     centroids = index.centroids
     kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign_one(centroids)
@@ -163,7 +165,7 @@ def meet_strangers(
         width = candidates_for(K, len(filed.ids))
         candidates = _unlike(index.project(queries), own, near, width)
     distances, order = index.assign(queries, index.nlist)
-    last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # the own kind's lists
+    last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # its own kind's lists
     distances = np.take_along_axis(distances, last, 1)
     order = np.take_along_axis(order, last, 1)
     met = neighbours.there.any(axis=1)
@@ -174,16 +176,17 @@ def meet_strangers(
 def _recall(
     order: Ids, filed: Filed, neighbours: Neighbours, candidates: Neighbours | None
 ) -> Vectors:
-    """Return recall at each `nprobe`, `[n, nlist]`.
+    """Return the recall at each `nprobe`, `[n, nlist]`.
 
     Args:
-        order: the lists, nearest first, `[n, nlist]`.
-        filed: the list of each image.
-        neighbours: the true ones, `[n, K]`.
-        candidates: those of all lists that are re-ranked, `[n, m]`; None: whatever is in the lists.
+        order: Lists of each query, nearest first, `[n, nlist]`.
+        filed: Lists of the images.
+        neighbours: True neighbours, `[n, K]`.
+        candidates: Candidates from all lists that are re-ranked, `[n, m]`; None if every image in
+            the probed lists is compared.
     """
     nlist = order.shape[1]
-    rank = np.full((len(order), nlist + 1), nlist)  # the last: of what no nprobe finds
+    rank = np.full((len(order), nlist + 1), nlist)  # last column: images that no nprobe finds
     np.put_along_axis(rank, order, np.arange(nlist)[None, :], axis=1)
     recall = np.ones((len(order), nlist), np.float32)
     for row in np.flatnonzero(neighbours.there.any(axis=1)):
@@ -212,7 +215,7 @@ def _by_kind(
 
 
 def _unlike(queries: Vectors, own: Ids, blocks: Iterable[_KindBlock], k: int) -> Neighbours:
-    """Return the nearest images that are of another kind than the query, `[n, k]`."""
+    """Return the nearest images of another kind than the query, `[n, k]`."""
     asking = {kind: np.flatnonzero(own == kind) for kind in np.unique(own).tolist()}
     best = {kind: Neighbours.none(len(rows), k) for kind, rows in asking.items()}
     for ids, vectors, kinds in blocks:

@@ -1,4 +1,4 @@
-"""The arrays that search works on, and the one check that they are what they should be."""
+"""The arrays that search works on, and the one check of their type and shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 
 
 class Block(NamedTuple):
-    """Some of the images: ids, int64 `[m]`, ascending, and vectors, float32 `[m, dim]`."""
+    """A block of images: ascending ids, int64 `[m]`, and vectors, float32 `[m, dim]`."""
 
     ids: Ids
     vectors: Vectors
@@ -26,8 +26,8 @@ class Block(NamedTuple):
 class Neighbours(NamedTuple):
     """The images nearest to each of n queries, nearest first.
 
-    `distances` are squared L2 distances, float32 `[n, k]`; `ids` are int64 `[n, k]`, and -1, as
-    Faiss has it, where there are fewer than k images.
+    `distances` are squared L2 distances, float32 `[n, k]`; `ids` are int64 `[n, k]`, and -1, as in
+    Faiss, if there are fewer than k images.
     """
 
     distances: Vectors
@@ -35,17 +35,17 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def none(cls, queries: int, k: int) -> Neighbours:
-        """Return the value that has no image for any query, `[queries, k]`."""
+        """Return a result without any images, `[queries, k]`."""
         return cls(np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64))
 
     @classmethod
     def scattered(cls, queries: int, k: int, parts: Iterable[tuple[Ids, Neighbours]]) -> Neighbours:
-        """Put together what was found for some of the queries each; a later part prevails.
+        """Combine partial results, each for some of the queries; a later part prevails.
 
         Args:
-            queries: how many there are.
-            k: columns of each part.
-            parts: the rows, int64 `[m]`, and what is in them, `[m, k]`.
+            queries: Number of queries.
+            k: Number of columns in each part.
+            parts: Rows of each part, int64 `[m]`, with their neighbours, `[m, k]`.
         """
         whole = cls.none(queries, k)
         for rows, part in parts:
@@ -54,7 +54,7 @@ class Neighbours(NamedTuple):
 
     @property
     def there(self) -> npt.NDArray[np.bool_]:
-        """Where there is an image, bool `[n, k]`."""
+        """A mask of the places that hold an image, bool `[n, k]`."""
         return np.asarray(self.ids >= 0)
 
     def first(self, k: int) -> Neighbours:
@@ -62,27 +62,28 @@ class Neighbours(NamedTuple):
         return Neighbours(self.distances[:, :k], self.ids[:, :k])
 
     def take(self, columns: Ids) -> Neighbours:
-        """Return other columns of each row, int64 `[n, m]`."""
+        """Return the given columns of each row, int64 `[n, m]`."""
         return Neighbours(
             np.take_along_axis(self.distances, columns, 1),
             np.take_along_axis(self.ids, columns, 1),
         )
 
     def without(self, dropped: npt.NDArray[np.bool_]) -> Neighbours:
-        """Return what is left, nearest first, without some of the images, bool `[n, k]`."""
+        """Return the remaining images, nearest first, without those in a mask, bool `[n, k]`."""
         distances = np.where(dropped, np.float32(np.inf), self.distances)
         kept = Neighbours(distances, np.where(dropped, -1, self.ids))
         return kept.take(np.argsort(dropped, axis=1, kind="stable"))
 
 
-UNLIKE = 0.5  # weight of what is not wanted; that of what is wanted is 1
+UNLIKE = 0.5  # weight of the unwanted embeddings; the weight of the wanted ones is 1
 
 
 def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
     """Return embeddings as contiguous float32 `[n, dim]`, L2-normalised; one as `[1, dim]`.
 
     Raises:
-        InputError: another shape, not finite numbers, or nothing but zeros.
+        InputError: If the shape differs, a value is not a finite number, or all values of an
+            embedding are zero.
     """
     if np.asarray(embeddings).dtype.kind not in "iuf":
         raise InputError(f"an embedding is made of numbers, not of {np.asarray(embeddings).dtype}")
@@ -107,13 +108,13 @@ def _normalised(rows: npt.NDArray[np.float64], numbers: Ids) -> npt.NDArray[np.f
     wrong = numbers[~(np.isfinite(largest) & (largest > 0))]
     if wrong.size:
         raise InputError(f"embedding {wrong[0]} has a value that is not finite, or only zeros")
-    rows = rows / largest[:, None]  # squares of larger ones may be no numbers
+    rows = rows / largest[:, None]  # squares of larger values may overflow
     normalised: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return normalised
 
 
 def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
-    """Tell for each of `ids` whether it is one of `wanted` (sorted)."""
+    """Tell for each of `ids` whether it is in `wanted` (sorted)."""
     if not wanted.size:
         return np.zeros(ids.shape, dtype=np.bool_)
     places = np.searchsorted(wanted, ids).clip(max=wanted.size - 1)
@@ -121,19 +122,20 @@ def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
 
 
 def combine(wanted: Vectors, unwanted: Vectors, weights: Sequence[float] | None = None) -> Vectors:
-    """Return one embedding that is near to some embeddings and far from others, float32 `[dim]`.
+    """Return one embedding that is near some embeddings and far from others, float32 `[dim]`.
 
-    mean(wanted) - 0.5 * mean(unwanted), L2-normalised: J. J. Rocchio, "Relevance feedback in
-    information retrieval" (1971; in G. Salton, The SMART Retrieval System), with the weights
-    alpha = 0, beta = 1 and gamma = 0.5.
+    The result is mean(wanted) - 0.5 * mean(unwanted), L2-normalised: J. J. Rocchio, "Relevance
+    feedback in information retrieval" (1971; in G. Salton, The SMART Retrieval System), with the
+    weights alpha = 0, beta = 1 and gamma = 0.5.
 
     Args:
-        wanted: float32 `[n, dim]`, at least one.
-        unwanted: float32 `[m, dim]`, perhaps none.
-        weights: what each of the n, then of the m, counts for in its mean; None for all the same.
+        wanted: Embeddings to be near, at least one, float32 `[n, dim]`.
+        unwanted: Embeddings to be far from, possibly none, float32 `[m, dim]`.
+        weights: Weights of the n wanted, then the m unwanted embeddings in their means; None for
+            equal weights.
 
     Raises:
-        InputError: nothing is wanted, or nothing is left of it; a weight is not more than 0.
+        InputError: If `wanted` is empty, the embeddings cancel out, or a weight is not above 0.
     """
     if not len(wanted):
         raise InputError("there is nothing to combine; give at least one image")
