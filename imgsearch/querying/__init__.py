@@ -1,1 +1,1 @@
-"""Querying, the read side: a collection as of one commit, searched."""
+"""Querying, the read side: search a collection as of one commit."""

@@ -27,11 +27,11 @@ from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embedder", "open_on_gpus"]
 
-_NEAR = 0.01  # to 1, the squared norm of an embedding; the rows of a picture have any
+_NEAR = 0.01  # tolerance around 1, the squared norm of an embedding; rows of pixels have any norm
 
 
 class Embedder:
-    """Embeds queries; the model is opened by the first image. Safe for concurrent use."""
+    """An embedder of queries that opens its model for the first image. Safe for concurrent use."""
 
     def __init__(
         self,
@@ -42,13 +42,15 @@ class Embedder:
         *,
         trust_model: bool = False,
     ) -> None:
-        """Open nothing yet.
+        """Store the arguments; nothing is opened before the first image.
 
         Args:
-            record: of the model that made the collection.
-            device: "auto" embeds on the CPU, as a query is a handful of images.
-            model: returns the path of the ONNX file, checked to be what was recorded.
-            threads: how many embed one image on the CPU; 0 for one a core.
+            record: Record of the model that made the collection.
+            device: Device to embed on; "auto" means the CPU, because a query is a handful of
+                images.
+            model: Function that returns the path of the ONNX file, after checking that the file is
+                the recorded one.
+            threads: Number of threads that embed one image on the CPU; 0 for one per core.
             trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._record = record
@@ -72,7 +74,7 @@ class Embedder:
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
 
     def close(self) -> None:
-        """End the process of a foreign model, whatever it is at."""
+        """End the process of a foreign model, whatever it is doing."""
         close = getattr(self._runtime, "close", None)
         if close is not None:
             close()

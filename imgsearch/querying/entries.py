@@ -1,4 +1,4 @@
-"""What a collection knows of each image: where it is, what its content is, its embedding."""
+"""Look up the images of a collection: their paths, digests and embeddings."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class Entries:
     """The images of a collection, by id. Its methods may be called from any thread."""
 
     def __init__(self, layout: Layout, catalog: Catalog, view: Callable[[], View]) -> None:
-        """Read a collection's catalog, and its embeddings as of the present view."""
+        """Read entries from a catalog, and embeddings from the current view."""
         self._layout = layout
         self._catalog = catalog
         self._view = view
 
     def get(self, id_: int) -> Entry:
-        """Return what is known of an image.
+        """Return the entry of an image.
 
         Raises:
-            NoImageError: it is not in the collection (any more).
+            NoImageError: If the image is not, or no longer, in the collection.
         """
         for entry in self._catalog.entries_of([whole("an id", id_, LEAST_ID)]):
             return entry
         raise NoImageError(id_)
 
     def find(self, ids: Sequence[int]) -> dict[int, Entry]:
-        """Return what is known of those images that are in the collection."""
+        """Return the entries of those images that are in the collection."""
         return {entry.id: entry for entry in self._catalog.entries_of(_ids(ids))}
 
     def after(self, id_: int, limit: int) -> list[Entry]:
-        """Return up to `limit` images in the order in which they came, those after an id."""
+        """Return up to `limit` images after an id, in the order in which they were added."""
         after, most = whole("an id", id_, LEAST_ID), whole("limit", limit, 0)
         return self._catalog.entries_of(self._catalog.ids_after(after, most))
 
@@ -48,8 +48,8 @@ class Entries:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
 
         Raises:
-            NoImageError: one of them is not in the collection (any more).
-            DamagedError: a file of the collection is missing or damaged.
+            NoImageError: If an image is not, or no longer, in the collection.
+            DamagedError: If a file of the collection is missing or damaged.
         """
         ids = _ids(ids)
         return with_present(self._view, lambda view: view.embeddings(ids))

@@ -1,4 +1,4 @@
-"""What a query answers with."""
+"""The answer to a query: its hits, and how they were found."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Hit:
     """An image of the collection that is similar to the query.
 
     Attributes:
-        rank: 1 is the most similar.
-        id: of the image in its collection.
-        path: absolute; decoded with `os.fsdecode`.
+        rank: Rank among the hits; 1 is the most similar.
+        id: Id of the image in its collection.
+        path: Absolute path, decoded with `os.fsdecode`.
         distance: L2 distance of the embeddings, 0 to 2; lower is nearer.
-        similarity: cosine of the embeddings, -1 to 1; 1 is identical.
+        similarity: Cosine of the embeddings, -1 to 1; 1 is identical.
     """
 
     rank: int
@@ -51,10 +51,11 @@ class Search:
     """How a query was searched.
 
     Attributes:
-        kind: "ivf" probed the inverted lists nearest to the query; "wide" probed more of them,
-            because those held fewer than k images; "exact" compared the query with every image.
-        nprobe: lists probed; 0 where the search was exact.
-        recall: recall@10 to be expected of it, as measured; None where that is not known.
+        kind: Kind of search: "ivf" probed the inverted lists nearest to the query; "wide" probed
+            more lists, because those held fewer than k images; "exact" compared the query with
+            every image.
+        nprobe: Number of lists probed; 0 if the search was exact.
+        recall: Expected recall@10 of the search, as measured; None if unknown.
     """
 
     kind: Kind
@@ -64,7 +65,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a query, best first, and how they were searched."""
+    """The hits of a query, best first, and how it was searched."""
 
     hits: tuple[Hit, ...]
     search: Search
@@ -74,8 +75,8 @@ class Answer:
 class HitArrays:
     """The hits of n queries as arrays `[n, k]`, best first.
 
-    `ids` is int64, -1 where there are fewer than k images; `distances` and `similarities` are
-    float32 as in `Hit`, infinite where there is no hit.
+    `ids` is int64, and -1 where there is no hit; `distances` and `similarities` are float32, as in
+    `Hit`, and infinite where there is no hit.
     """
 
     ids: Ids
@@ -84,7 +85,7 @@ class HitArrays:
 
 
 def arrays_of(found: Neighbours) -> HitArrays:
-    """Turn squared L2 distances of unit vectors into distances and similarities."""
+    """Convert squared L2 distances of unit vectors into distances and similarities."""
     squared: Vectors = np.where(found.there, np.maximum(found.distances, 0), np.float32(np.inf))
     return HitArrays(found.ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
 
@@ -92,7 +93,7 @@ def arrays_of(found: Neighbours) -> HitArrays:
 def answers_of(
     arrays: HitArrays, searches: Sequence[Search], paths: Mapping[int, str]
 ) -> list[Answer]:
-    """Turn arrays, and how each of their rows was searched, into answers."""
+    """Convert arrays, with the search of each row, into answers."""
     rows = zip(
         arrays.ids.tolist(),
         arrays.distances.tolist(),
@@ -114,7 +115,7 @@ def answers_of(
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
-    """Return a hit; distance and similarity have six digits."""
+    """Return the fields of a hit; distance and similarity are rounded to six digits."""
     return {
         "rank": hit.rank,
         "id": hit.id,
@@ -125,7 +126,7 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
 
 
 def answer_fields(answer: Answer) -> dict[str, Any]:
-    """Return an answer: how it was searched, and its hits."""
+    """Return the fields of an answer: how the query was searched, and its hits."""
     search = answer.search
     return {
         "search": search.kind,

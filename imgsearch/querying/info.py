@@ -1,4 +1,4 @@
-"""What a collection holds."""
+"""Describe a collection: its images, model, settings and index."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ __all__ = ["Info", "info_fields"]
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a collection holds.
+    """A description of a collection and its content.
 
     Attributes:
-        directory: where it is.
-        images: that can be found.
-        failed: files that could not be used.
-        skipped: files that are plainly no images.
-        excluded: files and folders that were taken out.
-        roots: folders that were indexed.
-        left_out: patterns whose files and folders are left out, the default ones first.
-        model: that made the embeddings: name, length of an embedding, weights and their SHA-256.
-        settings: what the index is to be like: nlist, and the recall@10 that is promised.
-        ivf: the index, and the recall it was measured to keep; None while every search is exact.
-        nprobe: lists that a query probes to keep the promise, the farther it is from a centroid the
-            more; beyond the last, and where this is 0, it is compared with every image.
-        outgrown: the images have changed so much since the centroids were trained that the promise
-            may not hold; the next run trains them again.
-        segments: files that the index is divided into.
-        list_sizes: images in each inverted list.
-        index_bytes: all those files together.
-        tail: images that are searched exactly because no inverted list holds them yet.
-        bytes: all files together.
-        device: that this collection was opened for.
-        faiss: which Faiss searches, and where.
+        directory: Directory of the collection.
+        images: Number of images that can be found.
+        failed: Number of files that could not be used.
+        skipped: Number of files that are clearly not images.
+        excluded: Number of files and folders that were excluded.
+        roots: Folders that were indexed.
+        left_out: Patterns of files and folders to leave out, the default patterns first.
+        model: Model that made the embeddings: name, length of an embedding, weights and their
+            SHA-256.
+        settings: Settings of the index: nlist, and the promised recall@10.
+        ivf: Record of the index and its measured recall; None while every search is exact.
+        nprobe: Number of lists that a query probes to keep the promise, one number per band; it
+            grows with the distance from the nearest centroid. Beyond the last band, and where the
+            number is 0, a query is compared with every image.
+        outgrown: Whether the images have changed so much since the centroids were trained that the
+            promise may not hold; the next run trains them again.
+        segments: Number of files that the index is divided into.
+        list_sizes: Number of images in each inverted list.
+        index_bytes: Total size in bytes of the segment files.
+        tail: Number of images that are searched exactly because no inverted list holds them yet.
+        bytes: Total size in bytes of all files.
+        device: Device that the collection was opened for.
+        faiss: Faiss version that searches, and where it runs.
     """
 
     directory: str
@@ -61,5 +63,5 @@ class Info:
 
 
 def info_fields(info: Info) -> dict[str, Any]:
-    """Return what a collection holds."""
+    """Return the fields of a collection's description."""
     return asdict(info) | {"roots": [path_fields(root) for root in info.roots]}

@@ -1,4 +1,4 @@
-"""What may be asked with, and how: a query, its pixels, and the options of a search."""
+"""Check the input of a search: queries, their pixels, and the options."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ __all__ = [
 
 _CHANNELS = (1, 3, 4)
 
-LEAST_ID = -(2**63)  # of what SQLite takes for one
+LEAST_ID = -(2**63)  # the least id that SQLite accepts
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -59,15 +59,15 @@ class _Array(Protocol):
     def __array__(self) -> npt.NDArray[Any]: ...
 
 
-#: A path, the content of an image file, an open one, a Pillow image, or numbers, as an array, a
-#: tensor or lists: pixels (whole from 0 to 255, or fractions from 0 to 1), or an embedding.
+#: A path, the content of an image file, an open file, a Pillow image, or numbers in an array, a
+#: tensor or lists: pixels (integers from 0 to 255, or fractions from 0 to 1) or an embedding.
 Query: TypeAlias = (
     PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | _Array | Sequence[Any]
 )
 
 
 class QueryOptions(TypedDict, total=False):
-    """The keywords of `Collection.query` and its kin: those of `SearchOptions`."""
+    """The keywords of `Collection.query` and similar methods: those of `SearchOptions`."""
 
     k: int
     recall: float | None
@@ -81,21 +81,23 @@ class QueryOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """How to search, and what of it to show; at most one of `recall`, `nprobe` and `exact`.
+    """The options of a search; at most one of `recall`, `nprobe` and `exact` may be given.
 
     Attributes:
-        k: hits a query; fewer if the collection is smaller.
-        recall: recall@10 to keep; None for what the collection promises.
-        nprobe: inverted lists to scan, whatever recall that has; None for what `recall` takes.
-        exact: compare with every image instead.
-        include_self: keep the image at each query's own path among its hits; unless given, it is
-            left out, while copies of it elsewhere are hits.
-        exclude_self: leave that image out, which is the default; False means `include_self`.
-        exclude: for each query, paths or ids of images to be left out of its hits.
-        min_similarity: leave hits out that are less similar than this.
+        k: Number of hits per query; fewer if the collection is smaller.
+        recall: Recall@10 to keep; None for the recall that the collection promises.
+        nprobe: Number of inverted lists to scan, whatever the recall; None for as many as `recall`
+            requires.
+        exact: Whether to compare each query with every image instead.
+        include_self: Whether to keep the image at each query's own path among its hits; by default
+            it is left out, while copies of it elsewhere are hits.
+        exclude_self: Whether to leave that image out, which is the default; False means
+            `include_self`.
+        exclude: Paths or ids of images to leave out of the hits, as one list for each query.
+        min_similarity: Minimum similarity of a hit.
 
     Raises:
-        SettingError: a value makes no sense.
+        SettingError: If a value is invalid, or options contradict each other.
     """
 
     k: int = 10
@@ -133,31 +135,32 @@ class SearchOptions:
 
     @classmethod
     def of(cls, **options: Unpack[QueryOptions]) -> SearchOptions:
-        """Return the options that the keywords of a query are; raises `SettingError` for others."""
+        """Return the options for the keywords of a query; raises `SettingError` for others."""
         check_names(options, QueryOptions.__annotations__)
         return cls(**options)
 
     def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # it is frozen, and made just now
+        object.__setattr__(self, name, value)  # the instance is frozen, but still being created
 
     @property
     def leaves_self_out(self) -> bool:
-        """Whether the image at a query's own path is to be left out of its hits."""
+        """Whether to leave the image at a query's own path out of its hits."""
         return not self.include_self and self.exclude_self is not False
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Check that every keyword is that of an option, or raise `SettingError`."""
+    """Check that every keyword names an option, or raise `SettingError`."""
     for name in given:
         if name not in known:
             raise SettingError(f"there is no option {name!r}; there are {', '.join(known)}")
 
 
 def whole(name: str, value: object, least: int) -> int:
-    """Return an argument that is a whole number, of Python, NumPy or torch.
+    """Return an argument that is a whole number, from Python, NumPy or torch.
 
     Raises:
-        SettingError: it is none, or it is less than `least` or more than 64 bits hold.
+        SettingError: If the value is not a whole number, is less than `least`, or exceeds a signed
+            64-bit integer.
     """
     try:
         if isinstance(value, bool | np.bool_):
@@ -184,17 +187,17 @@ def number(name: str, value: object, least: float, most: float) -> float:
 
 
 def items(name: str, values: object) -> list[Any]:
-    """Return what an argument that is a list holds, or raise `InputError`."""
+    """Return the items of an argument that is a list, or raise `InputError`."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise InputError(f"{name} is a {type(values).__name__}; give a list")
     return list(values)
 
 
 def paths_of(paths: object) -> list[PathLike]:
-    """Return the paths of an argument: one, or a list of them.
+    """Return the paths in an argument that is one path or a list of them.
 
     Raises:
-        InputError: it is neither.
+        InputError: If the argument is neither.
     """
     found = [paths] if isinstance(paths, str | os.PathLike) else items("paths", paths)
     for path in found:
@@ -204,7 +207,7 @@ def paths_of(paths: object) -> list[PathLike]:
 
 
 def _images_of(images: object) -> list[PathLike | int]:
-    """Return the images of an argument that is a list of paths and ids, or raise `InputError`."""
+    """Return the images in an argument that is a list of paths and ids, or raise `InputError`."""
     if isinstance(images, str | os.PathLike):
         return [images]
     found: list[PathLike | int] = []
@@ -220,7 +223,7 @@ def _images_of(images: object) -> list[PathLike | int]:
 
 
 def patterns_of(patterns: object) -> list[str]:
-    """Return the patterns of an argument: one, or a list of them; raises as `paths_of`."""
+    """Return the patterns in an argument: one, or a list of them; raises as `paths_of`."""
     return [os.fsdecode(pattern) for pattern in paths_of(patterns)]
 
 
@@ -228,7 +231,7 @@ def queries_of(queries: object) -> Sequence[Query] | npt.NDArray[Any]:
     """Return several queries as a list, or embeddings as an array `[n, dim]`, one as `[dim]`.
 
     Raises:
-        InputError: it is one query, or none.
+        InputError: If the argument is a single query, or is not a list of queries.
     """
     if isinstance(queries, str | bytes | bytearray | memoryview | os.PathLike | Image.Image):
         raise InputError("several queries are expected: give a list, even for one")
@@ -246,22 +249,22 @@ def queries_of(queries: object) -> Sequence[Query] | npt.NDArray[Any]:
 
 
 def as_array(values: object) -> npt.NDArray[Any]:
-    """Return an array of NumPy, torch or anything else that can be one, or nested lists.
+    """Convert a NumPy array, a torch tensor, nested lists or anything similar to a NumPy array.
 
     Raises:
-        InputError: it cannot be an array.
+        InputError: If the values cannot be converted to an array.
     """
     try:
-        for step in ("detach", "cpu"):  # of torch, which need not be imported for that
+        for step in ("detach", "cpu"):  # methods of torch, which need not be imported to call them
             values = getattr(values, step, lambda values=values: values)()
         return np.asarray(values)
-    except Exception as error:  # whatever another library says
+    except Exception as error:  # another library may raise anything
         kind = type(values).__name__
         raise InputError(f"this {kind} is not an array of numbers: {reason_of(error)}") from error
 
 
 def _shown(value: object) -> str:
-    """Return an argument for a message: on one line, and not too long a one."""
+    """Return an argument for a message, shortened to one line."""
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
@@ -272,20 +275,20 @@ def _is_array(query: object) -> bool:
 def pixels_of_query(
     query: Query, input_size: int, crop: Box | None, limits: Limits = LIMITS
 ) -> Pixels | None:
-    """Return the pixels of a query for the network, None if it is an embedding already.
+    """Return the pixels of a query for the network, or None if the query is an embedding.
 
     Args:
-        query: see `Query`.
-        input_size: edge of the network's input.
-        crop: the part of the image that is meant; None for all of it.
-        limits: Maximum pixels of a file; an image that is in memory already may have any.
+        query: Query of any kind: see `Query`.
+        input_size: Edge of the network's input in pixels.
+        crop: Part of the image to search for; None for all of it.
+        limits: Maximum pixels of a file; an image already in memory may have any size.
 
     Returns:
-        uint8 `[input_size, input_size, 3]`, RGB.
+        RGB pixels, uint8 `[input_size, input_size, 3]`.
 
     Raises:
-        ImageError: the image cannot be read, or has no such part.
-        InputError: it is not a valid query.
+        ImageError: If the image cannot be read, or has no such part.
+        InputError: If the query is not valid.
     """
     if isinstance(query, str | os.PathLike):
         return pixels_from(os.fsdecode(located(query)), input_size, crop, limits)
@@ -321,17 +324,17 @@ def _pixels_of(image: Image.Image, input_size: int, crop: Box | None) -> Pixels:
     except ImageError:
         raise
     except Exception as error:
-        # An image that is opened is not decoded yet: see imgsearch.images.decode.decode.
+        # Pillow decodes an image after opening it: see imgsearch.images.decode.decode.
         raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
 
 
 def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
-    """Return an array as an image: whole numbers from 0 to 255, or others from 0 to 1."""
+    """Convert an array of integers from 0 to 255, or other numbers from 0 to 1, to an image."""
     shape = list(pixels.shape)
     if not pixels.size:
         raise InputError(f"an array of the shape {shape} is no image; give uint8 [h, w, 3]")
     if pixels.ndim == 3 and shape[0] in (1, 3) and shape[2] not in _CHANNELS:
-        pixels = np.moveaxis(pixels, 0, -1)  # as torch has them
+        pixels = np.moveaxis(pixels, 0, -1)  # torch puts channels first
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.dtype.kind not in "buif":

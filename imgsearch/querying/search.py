@@ -1,4 +1,4 @@
-"""Answer queries on the present state of a collection."""
+"""Answer queries on the current state of a collection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Result = TypeVar("_Result")
 
 
 class _RootsOf(NamedTuple):
-    """The roots of a collection as of a view, or later."""
+    """The roots of a collection, as of a view or later."""
 
     view: View
     roots: Roots
@@ -44,9 +44,9 @@ class FoundHits(NamedTuple):
 
 
 class Searcher:
-    """Embeds queries and searches a collection. Safe for concurrent use.
+    """A searcher of a collection, which also embeds queries. Safe for concurrent use.
 
-    `model` is what the catalog says of the model that made it.
+    `model` is the catalog's record of the model that made the collection.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Searcher:
         """Read the catalog; the first search opens the index, and the first image the model.
 
         Args:
-            layout: of the collection.
-            catalog: of the collection; only read.
-            device: "auto" embeds on the CPU, as a query is a handful of images.
-            threads: that embed one query on the CPU; 0 for one a core.
+            layout: Layout of the collection.
+            catalog: Catalog of the collection, which is only read.
+            device: Device to embed and search on; "auto" means the CPU, because a query is a
+                handful of images.
+            threads: Number of threads that embed one query on the CPU; 0 for one per core.
             trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._layout = layout
@@ -73,9 +74,9 @@ class Searcher:
         self._process = os.getpid()
         self._identity = _identity(layout)
         self._lock = threading.Lock()
-        self._version = catalog.version()  # that the snapshot is of, or one before it
+        self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
-        self._view: View | None = None  # of the snapshot, once it is opened
+        self._view: View | None = None  # view of the snapshot, once opened
         self._roots: _RootsOf | None = None
         self.model = self._snapshot.model
         self._embedder = Embedder(
@@ -83,15 +84,15 @@ class Searcher:
         )
 
     def view(self) -> View:
-        """Return a view of the present state; the one there is if nothing was committed since.
+        """Return a view of the current state, reusing the last one if nothing was committed since.
 
         Raises:
-            NoCollectionError: the directory holds another collection by now, or none.
-            InputError: this is another process than the one that opened the collection.
+            NoCollectionError: If the directory now holds another collection, or none.
+            InputError: If another process opened the collection, and this one was forked from it.
         """
         self._check_process()
         with self._lock:
-            # Before SQLite reads: what lies beside the file may not belong to it any more.
+            # Before SQLite reads: the files beside the catalog may no longer belong to it.
             if _identity(self._layout) != self._identity:
                 raise NoCollectionError(
                     f"the collection at {self._layout.directory} was moved, deleted or replaced "
@@ -110,11 +111,11 @@ class Searcher:
             return self._view
 
     def with_view(self, action: Callable[[View], _Result]) -> _Result:
-        """Do something with a view of the present state: see `with_present`."""
+        """Run an action on a view of the current state: see `with_present`."""
         return with_present(self.view, action)
 
     def close(self) -> None:
-        """End what runs a foreign model, whatever it is at."""
+        """End the process of a foreign model, whatever it is doing."""
         self._embedder.close()
 
     def embed(
@@ -134,19 +135,19 @@ class Searcher:
         """Return the nearest images of each query.
 
         Args:
-            queries: what was embedded, for the paths among them.
-            embeddings: of the queries, float32 `[n, dim]`, L2-normalised.
-            options: how to search.
+            queries: Queries that were embedded, for the paths among them.
+            embeddings: Embeddings of the queries, float32 `[n, dim]`, L2-normalised.
+            options: Options of the search.
 
         Raises:
-            DamagedError: a file of the collection is missing or damaged.
+            DamagedError: If a file of the collection is missing or damaged.
         """
         return self.with_view(partial(self._find, queries, embeddings, options)).hits
 
     def answer(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
-        """Do as `find`, and return the hits with their paths."""
+        """Search as in `find`, and return the hits with their paths."""
 
         def answer(view: View) -> list[Answer]:
             found = self._find(queries, embeddings, options, view)
@@ -161,16 +162,16 @@ class Searcher:
         return self.with_view(answer)
 
     def _roots_of(self, view: View) -> Roots:
-        """Return the roots of the collection as of a view, or later."""
+        """Return the roots of the collection, as of a view or later."""
         known = self._roots
         if known is None or known.view is not view:
             self._roots = known = _RootsOf(view, Roots(self._catalog.roots()))
         return known.roots
 
     def _ids_at(self, view: View, path: PathLike) -> list[int]:
-        """Return the id of the image at a path as of a view or later, nothing if there is none."""
+        """Return a list with the id of the image at a path, if any, as of a view or later."""
         roots = self._roots_of(view)
-        # As it is written, for it may lead through a linked folder, and as it is.
+        # The path as written, which may lead through a linked folder, and the path it resolves to.
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
             folder, name = os.path.split(absolute)
             place = roots.find(folder)
@@ -190,7 +191,7 @@ class Searcher:
         without = left_out(named, partial(self._ids_at, view))
         by_path = any(not isinstance(image, int) for images in named for image in images)
         if by_path and view is not self.view():
-            # An image to be left out may have had another id in this view.
+            # An image to leave out may have had another id in this view.
             raise OutdatedError(
                 f"{self._layout.catalog} names other images than before; {REPAIR_IT}"
             )
@@ -201,7 +202,7 @@ class Searcher:
         return self._layout.model
 
     def _check_process(self) -> None:
-        """Refuse to work in a forked process, where locks and threads may wait for ever."""
+        """Refuse to work in a forked process, where locks and threads may wait forever."""
         if os.getpid() != self._process:
             raise InputError(
                 f"the collection at {self._layout.directory} was opened before this process was "
@@ -210,7 +211,7 @@ class Searcher:
 
 
 def _identity(layout: Layout) -> tuple[int, int] | None:
-    """Return what tells a catalog from another at the same place; None if there is none."""
+    """Return an identity that tells catalogs at the same path apart, or None if there is none."""
     try:
         status = os.stat(layout.catalog)
     except OSError:
@@ -228,7 +229,7 @@ class Searchable(Protocol):
 
     @property
     def has_index(self) -> bool:
-        """Whether there are inverted lists; else every search is exact."""
+        """Whether there are inverted lists; otherwise every search is exact."""
         ...
 
     def live_blocks(self) -> Iterable[Block]:
@@ -238,21 +239,21 @@ class Searchable(Protocol):
     def search(
         self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
     ) -> Found:
-        """Return the `k` images nearest to each query, and how they were found."""
+        """Return the `k` images nearest to each query, and how each query was searched."""
         ...
 
 
 def names_left_out(
     queries: Sequence[Query] | Vectors, options: SearchOptions
 ) -> list[list[PathLike | int]]:
-    """Return the paths or ids of images that are no hits of each query; nothing if there are none.
+    """Return the paths or ids of images to leave out of each query's hits; empty if there are none.
 
     Args:
-        queries: as they were asked, for the paths among them.
-        options: how to search.
+        queries: Queries as given, for the paths among them.
+        options: Options of the search.
 
     Raises:
-        InputError: `exclude` has not one list for each query.
+        InputError: If `exclude` does not have one list for each query.
     """
     if options.exclude and len(options.exclude) != len(queries):
         raise InputError(
@@ -272,11 +273,11 @@ def names_left_out(
 def left_out(
     named: list[list[PathLike | int]], ids_at: Callable[[PathLike], Collection[int]]
 ) -> list[Ids]:
-    """Return the ids that are no hits of each query, int64, ascending.
+    """Return the ids to leave out of each query's hits, int64, ascending.
 
     Args:
-        named: as from `names_left_out`.
-        ids_at: returns the ids of the images at a path.
+        named: Paths or ids for each query, as returned by `names_left_out`.
+        ids_at: Function that returns the ids of the images at a path.
     """
     found = [
         {id_ for image in images for id_ in ([image] if isinstance(image, int) else ids_at(image))}
@@ -288,13 +289,13 @@ def left_out(
 def search(
     view: Searchable, queries: Vectors, options: SearchOptions, without: Sequence[Ids] = ()
 ) -> FoundHits:
-    """Return the nearest images of each query, and how they were found.
+    """Return the images nearest to each query, and how each query was searched.
 
     Args:
-        view: what is searched.
-        queries: float32 `[n, dim]`, L2-normalised.
-        options: how to search.
-        without: as from `left_out`; empty for nothing.
+        view: Images to search.
+        queries: Embeddings of the queries, float32 `[n, dim]`, L2-normalised.
+        options: Options of the search.
+        without: Ids to leave out for each query, as returned by `left_out`; empty for none.
     """
     k = min(options.k, view.count)
     if not k:
@@ -310,7 +311,7 @@ def search(
         neighbours = neighbours.without(dropped & neighbours.there)
     hits = arrays_of(neighbours.first(k))
     if options.min_similarity is not None:
-        # 5e-7, so that what is printed with six digits is compared as it is printed.
+        # 5e-7, so that a similarity is compared as it is printed, with six digits.
         near = hits.similarities >= options.min_similarity - 5e-7
         hits = HitArrays(np.where(near, hits.ids, -1), hits.distances, hits.similarities)
     return FoundHits(hits, found.searches)

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
 
-SEGMENT_BYTES = 1 << 30  # of embeddings, or their codes, in a segment at most
+SEGMENT_BYTES = 1 << 30  # maximum bytes of embeddings, or their codes, in a segment
 
 
 def check_segment_room(
     layout: Layout, index: InvertedFile, count: int, *, segments: int = 1
 ) -> None:
-    """Check that there is room for `count` images in so many segments that are like `index`.
+    """Check that there is room for `count` images in the given number of segments like `index`.
 
     Raises:
-        StorageError: there is not.
+        StorageError: If there is not enough room.
     """
     check_room(layout.segments, index.bytes_of(count) + (segments - 1) * index.bytes_of(0))
 
@@ -36,7 +36,7 @@ def write_segment(
     """Write an index over the images with ids from `first_id` to `last_id`.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: If the segment cannot be written.
     """
     path = layout.segment(number)
     sha256 = write_atomically(path, index.save)
@@ -46,17 +46,17 @@ def write_segment(
 def open_segment(
     layout: Layout, segment: Segment, *, compact: bool, device: str = "cpu"
 ) -> InvertedFile:
-    """Map a segment into memory, and copy it to the GPU if it is to be searched there.
+    """Map a segment into memory, and copy it to the GPU if it will be searched there.
 
     Raises:
-        FileNotFoundError: it is gone; another process may just have replaced it.
-        DamagedError: it is not what the catalog says.
-        StorageError: it cannot be read.
+        FileNotFoundError: If the file is missing; another process may just have replaced it.
+        DamagedError: If the file does not match the catalog.
+        StorageError: If the file cannot be read.
     """
     path = layout.segment(segment.number)
     index = _kind(compact=compact).open(path, device=device)
     size = path.stat().st_size
-    if size != segment.size:  # Faiss does not miss a few bytes at its end
+    if size != segment.size:  # Faiss does not notice a few missing bytes at the end
         raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {REPAIR_IT}")
     if not index.count == index.filed == segment.count:
         raise DamagedError(f"{path} does not hold {segment.count:,} images; {REPAIR_IT}")
@@ -64,7 +64,7 @@ def open_segment(
 
 
 def _kind(*, compact: bool) -> type[CompactIndex] | type[IvfIndex]:
-    """Return a kind of index, which is imported only where there is one."""
+    """Return the class of an index, importing it only if there is one."""
     if compact:
         from imgsearch.ann.compact import CompactIndex
 

@@ -1,7 +1,7 @@
 """A view: a collection as of one commit, opened for searching.
 
-Search = segments ∪ tail − removed. The tail, every id above the last segment, is searched exactly,
-so that an image is found from the moment it is committed.
+Search = segments ∪ tail − removed. The tail consists of all ids above the last segment. It is
+searched exactly, so that an image is found from the moment it is committed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # a small collection has no lists
 
 __all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 
-TAIL_KEPT = 128 << 20  # bytes of the tail that are kept in memory; a longer one is read each time
+TAIL_KEPT = 128 << 20  # maximum bytes of a tail kept in memory; a longer one is read each time
 EXACT = Search("exact", 0, 1.0)
 
 _State = TypeVar("_State")
@@ -39,7 +39,7 @@ _Result = TypeVar("_Result")
 
 
 class Found(NamedTuple):
-    """What a search found: as `Neighbours` has it, and how each query was searched."""
+    """The result of a search: the fields of `Neighbours`, and how each query was searched."""
 
     distances: Vectors
     ids: Ids
@@ -51,9 +51,9 @@ class _Group:
     """Queries that are searched alike.
 
     Attributes:
-        rows: which of the queries, int64 `[m]`.
-        searches: how each of them is searched, as it is reported.
-        nearest: the lists that are probed; None for exact search.
+        rows: Row numbers of the queries, int64 `[m]`.
+        searches: Search of each query, as reported.
+        nearest: Lists to probe; None for exact search.
     """
 
     rows: Ids
@@ -62,10 +62,10 @@ class _Group:
 
 
 class View:
-    """What `snapshot` names, opened. Safe for concurrent searches.
+    """A `snapshot` with its files opened. Safe for concurrent searches.
 
-    `count` is the number of images; `removed` are the ids that are not to be found, int64, sorted;
-    `promise` is None without lists.
+    `count` is the number of images; `removed` has the ids that must not be found, int64, sorted;
+    `promise` is None if there are no lists.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class View:
         """Open the segments; shards are mapped when they are read.
 
         Args:
-            layout: of the collection.
-            snapshot: of its catalog.
-            device: where to search the segments.
-            previous: an earlier view with the same device; what it opened is used again.
+            layout: Layout of the collection.
+            snapshot: Snapshot of its catalog.
+            device: Device for searching the segments.
+            previous: Earlier view with the same device, whose open files are reused.
 
         Raises:
-            FileNotFoundError: a file is gone; another process may just have replaced it.
-            DamagedError: a file is not what the catalog says.
+            FileNotFoundError: If a file is missing; another process may just have replaced it.
+            DamagedError: If a file does not match the catalog.
         """
         self.snapshot = snapshot
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
@@ -117,7 +117,7 @@ class View:
 
     @property
     def has_index(self) -> bool:
-        """Whether there are inverted lists; else every search is exact."""
+        """Whether there are inverted lists; otherwise every search is exact."""
         return self.promise is not None
 
     @property
@@ -128,7 +128,7 @@ class View:
 
     @property
     def nprobe(self) -> tuple[int, ...]:
-        """The lists that a query of each band probes to keep the collection's promise; 0: exact."""
+        """The number of lists that keeps the promise in each band; 0 stands for exact search."""
         if self.promise is None:
             return ()
         plan = self.promise.keep(self.snapshot.settings.recall)
@@ -138,7 +138,7 @@ class View:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
 
         Raises:
-            NoImageError: one of them is not in the collection (any more).
+            NoImageError: If an image is not, or no longer, in the collection.
         """
         for id_ in np.array(ids, np.int64)[rows_of(np.array(ids, np.int64), self.removed)].tolist():
             raise NoImageError(id_)
@@ -154,11 +154,11 @@ class View:
         return rows
 
     def live_blocks(self) -> Iterator[Block]:
-        """Yield the ids and vectors of each shard, removed images left out."""
+        """Yield the ids and vectors of each shard, without removed images."""
         return map(self._live, self._read(self.snapshot.shards))
 
     def live_tail(self) -> Iterator[Block]:
-        """Yield the ids and vectors of the tail, removed images left out."""
+        """Yield the ids and vectors of the tail, without removed images."""
         return map(self._live, self._read(self._tail))
 
     def search(
@@ -167,11 +167,12 @@ class View:
         """Return the `k` images nearest to each query.
 
         Args:
-            queries: float32 `[n, dim]`.
-            k: hits a query.
-            recall: recall@10 to keep; None for what the collection promises.
-            nprobe: lists a query, whatever recall that has; None for as many as `recall` takes.
-            exact: compare with every vector instead.
+            queries: Queries, float32 `[n, dim]`.
+            k: Number of hits per query.
+            recall: Recall@10 to keep; None for the recall that the collection promises.
+            nprobe: Number of lists per query, whatever the recall; None for as many as `recall`
+                requires.
+            exact: Whether to compare with every vector instead.
         """
         recall = recall or self.snapshot.settings.recall
         if exact or self.promise is None or not len(queries) or (nprobe is None and recall >= 1):
@@ -187,7 +188,7 @@ class View:
         return _gathered(len(queries), k, groups, found)
 
     def _plan_lists(self, queries: Vectors, nprobe: int, promise: Promise) -> list[_Group]:
-        """Plan to probe as many lists as were asked for, and say what is to be expected of it."""
+        """Plan to probe the requested number of lists, with the recall to expect from them."""
         nearest = self.segments[0].assign(queries, min(nprobe, self.segments[0].nlist))
         nprobe = nearest.lists.shape[1]
         bands = promise.band_of(nearest.distances[:, 0]).tolist()
@@ -195,7 +196,7 @@ class View:
         return [_Group(np.arange(len(queries)), [ways[band] for band in bands], nearest)]
 
     def _plan_recall(self, queries: Vectors, recall: float, promise: Promise) -> list[_Group]:
-        """Plan so that `recall` is kept: see `imgsearch.ann.promise`."""
+        """Plan to keep `recall`: see `imgsearch.ann.promise`."""
         plan = promise.keep(recall)
         nearest = self.segments[0].assign(queries, max(1, int(plan.nprobe.max())))
         bands = promise.band_of(nearest.distances[:, 0])
@@ -216,7 +217,7 @@ class View:
     def _plan_more(
         self, queries: Vectors, groups: Sequence[_Group], found: Sequence[Neighbours]
     ) -> list[_Group]:
-        """Plan again for those whose lists hold fewer than k images."""
+        """Plan again for the queries whose lists hold fewer than k images."""
         short = [
             group.rows[~part.there.all(axis=1)]
             for group, part in zip(groups, found, strict=True)
@@ -226,13 +227,13 @@ class View:
         if not rows.size:
             return []
         index = self.segments[0]
-        if index.lossy:  # to search all lists is not to search exactly
+        if index.lossy:  # a search of all lists is still not exact
             return [_exactly(rows)]
         wide = Search("wide", index.nlist, 1.0)
         return [_Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))]
 
     def _run(self, queries: Vectors, k: int, group: _Group) -> Neighbours:
-        """Search for a group of the queries."""
+        """Search for one group of queries."""
         if len(group.rows) < len(queries):
             queries = queries[group.rows]
         if group.nearest is None:
@@ -250,14 +251,14 @@ class View:
         nearest: NearestLists,
         excluded: Ids | None = None,
     ) -> Neighbours:
-        """Return the `k` nearest of what the lists of segments hold.
+        """Return the `k` nearest images in the lists of segments.
 
         Args:
-            segments: of this view, or others that are trained alike and hold images of it.
-            queries: float32 `[n, dim]`.
-            k: hits a query.
-            nearest: lists of each query, as from `InvertedFile.assign`.
-            excluded: sorted ids to be passed over; None for those that segments may hold yet.
+            segments: Segments of this view, or others with the same training and images of it.
+            queries: Queries, float32 `[n, dim]`.
+            k: Number of hits per query.
+            nearest: Lists of each query, as returned by `InvertedFile.assign`.
+            excluded: Sorted ids to skip; None for the removed ids that segments may still hold.
         """
         lossy = segments[0].lossy
         width = candidates_for(k, self.count) if lossy else k
@@ -270,7 +271,7 @@ class View:
         return rerank(queries, found.ids, self._read(shards), k)
 
     def _shards_of(self, ids: Ids) -> list[Shard]:
-        """Return the shards in whose ranges ids are."""
+        """Return the shards whose ranges may contain any of the ids."""
         places = np.unique(np.searchsorted(self._first_ids, ids, side="right") - 1)
         return [self.snapshot.shards[place] for place in places.tolist() if place >= 0]
 
@@ -278,7 +279,7 @@ class View:
         size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)
         if size > TAIL_KEPT:
             return self.live_tail()
-        if self._kept is None:  # two threads may do this at once: both get the same
+        if self._kept is None:  # two threads may do this at once, with the same result
             self._kept = Block(*map(np.concatenate, zip(*self.live_tail(), strict=True)))
         return [self._kept]
 
@@ -295,7 +296,7 @@ def _exactly(rows: Ids) -> _Group:
 
 
 def _gathered(queries: int, k: int, groups: Sequence[_Group], found: Sequence[Neighbours]) -> Found:
-    """Put together what was found for groups of the queries; a later group prevails."""
+    """Combine the results of groups of queries; a later group prevails."""
     if len(groups) == 1:
         return Found(*found[0], list(groups[0].searches))
     rows = [group.rows for group in groups]
@@ -307,24 +308,24 @@ def _gathered(queries: int, k: int, groups: Sequence[_Group], found: Sequence[Ne
 
 
 class OutdatedError(Exception):
-    """Say that what was read does not fit together; a writer may have come in between.
+    """An inconsistency in the data that was read; a writer may have made changes meanwhile.
 
-    Its message says what is damaged if none has.
+    The message says what is damaged if no writer has.
     """
 
 
 def with_present(present: Callable[[], _State], action: Callable[[_State], _Result]) -> _Result:
-    """Do something with the present state of a collection.
+    """Run an action on the current state of a collection, and return its result.
 
-    Between reading the state and opening what it names, a writer may replace the files: then it is
-    done again, with the state that is the present one by then.
+    Between reading the state and opening the files that it names, a writer may replace the files:
+    then the action runs again on the new current state.
 
     Args:
-        present: returns the state, an equal one as long as nothing is committed.
-        action: is given it.
+        present: Function that returns the state, an equal one as long as nothing is committed.
+        action: Function of the state, to run.
 
     Raises:
-        DamagedError: files that the catalog names are missing, or do not fit together.
+        DamagedError: If files that the catalog names are missing or inconsistent.
     """
     while True:
         state = present()
@@ -346,14 +347,14 @@ def open_view(
     device: str = "cpu",
     previous: View | None = None,
 ) -> View:
-    """Open the present state of a collection; raises as `with_present`.
+    """Open the current state of a collection; raises as `with_present`.
 
     Args:
-        layout: of the collection.
-        catalog: of the collection.
-        snapshot: of the catalog, if it has just been read.
-        device: see `View`.
-        previous: see `View`.
+        layout: Layout of the collection.
+        catalog: Catalog of the collection.
+        snapshot: Snapshot of the catalog, if one has just been read.
+        device: Device for searching: see `View`.
+        previous: Earlier view to reuse: see `View`.
     """
     snapshots = chain([snapshot] if snapshot else [], iter(catalog.snapshot, None))
     return with_present(
