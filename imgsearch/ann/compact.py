@@ -135,7 +135,7 @@ class CompactIndex(InvertedFile):
 
     @property
     def pca(self) -> int:
-        """The number of values after PCA, which is also the number of bytes in the lists."""
+        """The number of values after PCA, which is also the number of bytes per vector."""
         return int(self._index.d)
 
 

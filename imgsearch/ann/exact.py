@@ -21,7 +21,7 @@ __all__ = [
 
 
 _QUERIES = 1_024  # queries per block
-_FEW = 64  # excluded vectors of a block to drop after the search: leaving out more copies the block
+_FEW = 64  # most excluded vectors to drop from the results: leaving them out copies the block
 _BITS = 30  # binary digits of a rounded distance after the point, and bits of a column number
 LEAST = 50  # minimum number of candidates per query
 EACH = 5  # candidates per hit

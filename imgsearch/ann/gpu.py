@@ -12,7 +12,7 @@ MOST = 2_048  # maximum number of hits and of lists in a search: faiss/gpu/utils
 
 
 def to_gpu(index: Any, device: str) -> Any:
-    """Return `index` moved to the GPU, or unchanged unless `is_on_gpu`.
+    """Return a copy of `index` on the GPU if `is_on_gpu`, or else `index` itself.
 
     An index on the GPU is searched by one thread at a time, and saved in its CPU form.
     """

@@ -75,7 +75,7 @@ class InvertedFile(ABC):
     lossy: ClassVar[bool]
 
     def __init__(self, index: Any, device: str = "cpu") -> None:
-        """Wrap a Faiss `IndexIVF`, and move it to the GPU if the device asks for it."""
+        """Wrap a Faiss `IndexIVF`, and copy it to the GPU if the device calls for that."""
         self._index = by_query(index)
         self._device = device
         self._fast = to_gpu(index, device)

@@ -47,7 +47,7 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
         nlist,
         niter=ITERATIONS,
         seed=SEED,
-        min_points_per_centroid=1,  # avoids a Faiss warning; choose_nlist sees to it
+        min_points_per_centroid=1,  # no Faiss warning: choose_nlist checks it
         max_points_per_centroid=len(vectors),
         gpu=is_on_gpu(device),
     )

@@ -110,7 +110,7 @@ class Reader:
 
 
 def _records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
-    """Return a record for each row, whose values are in the order of the fields.
+    """Return a record for each row; the values of a row are in the order of the fields.
 
     Raises:
         TypeError: If a value does not have the type of its field: a catalog that was cut short

@@ -51,7 +51,7 @@ class Seal:
 
 @contextmanager
 def writing(layout: Layout) -> Iterator[None]:
-    """Hold the lock of the one writer, and seal the catalog in the end.
+    """Hold the lock of the one writer, and seal the catalog before releasing it.
 
     Raises:
         BusyError: If another writer holds the lock.
@@ -111,7 +111,7 @@ def check_sealed(layout: Layout) -> bool:
         StorageError: If the catalog cannot be read.
     """
     check_beside(layout.catalog)
-    with suppress(DamagedError):  # the seal tells below
+    with suppress(DamagedError):  # the check of the seal below reports damage
         _settle(layout)
     try:
         sealed = read_seal(layout)

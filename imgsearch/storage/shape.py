@@ -21,7 +21,7 @@ __all__ = ["KNOWN", "check_shape", "version_of"]
 
 _ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 
-#: The SHA-256 (hex) of the shape of each format version; the current one will be older one day.
+#: The SHA-256 (hex) of the shape of each format version, including the current one for later.
 _SHAPES = {
     2: "5938bf36c3daf491b6bf4e9794f069524d14ddaf4aa0a4b382181830e9549a2e",
     3: "fb5a3da318daa0bcb94a7e19a3c589dfc7c38e94fe9c0af128597a20fc715ca7",

@@ -118,7 +118,7 @@ class ShardCache:
         self._mapped: dict[int, ShardRows] = {}
 
     def kept(self, shards: Iterable[Shard]) -> ShardCache:
-        """Return a new cache that keeps the given shards mapped where this one has them mapped."""
+        """Return a new cache with those of the given shards that this one has mapped."""
         before, cache = self._mapped.copy(), ShardCache(self.folder, self.dim)
         numbers = [shard.number for shard in shards]
         cache._mapped = {number: before[number] for number in numbers if number in before}
