@@ -1,1 +1,1 @@
-"""Indexing, the write side: what is scanned, embedded, committed and folded into the index."""
+"""Indexing, the write side: scan, embed, commit, and fold into the index."""

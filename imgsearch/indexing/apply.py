@@ -1,4 +1,4 @@
-"""Bring the outcomes of a run into rows of the catalog: new, moved, copied and refused files."""
+"""Turn the outcomes of a run into catalog rows: new, moved, copied and refused files."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ __all__ = ["Applier"]
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A file whose content is being embedded by another path."""
+    """A file whose content is already being embedded under another path."""
 
     candidate: Candidate
     known: Known
 
 
 class Applier:
-    """Decides what is to be committed of each outcome.
+    """The part of a run that decides what to commit for each outcome.
 
-    `moved` are the ids of images that were found at another path.
+    `moved` holds the ids of images that were found at another path.
     """
 
     def __init__(
         self, catalog: CatalogWriter, contents: Contents, batch: Batch, tally: Tally
     ) -> None:
-        """Begin a run: what is to be committed goes into `batch`, and is counted in `tally`."""
+        """Begin a run that collects its changes in `batch` and its counts in `tally`."""
         self.moved: set[int] = set()
         self._settled: set[int] = set()
         self._catalog = catalog
         self._contents = contents
         self._batch = batch
         self._tally = tally
-        self._copies: dict[bytes, list[_Copy]] = {}  # of what is being embedded, by its digest
+        self._copies: dict[bytes, list[_Copy]] = {}  # of contents being embedded, by digest
         self._again: list[Candidate] = []
 
     def undecided(self) -> list[Candidate]:
-        """Return the copies of what could not be embedded: each has to show why."""
+        """Return the copies of files that could not be embedded: each must show its own reason."""
         copies = [copy.candidate for row in self._copies.values() for copy in row]
         again, self._again = [*self._again, *copies], []
         self._copies.clear()
         return again
 
     def take(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Account for one outcome, and note what is to be committed of it."""
+        """Count one outcome, and add what it changes to the batch."""
         if isinstance(outcome, Refused):
             self._refuse(candidate, outcome)
         elif isinstance(outcome, Known):
@@ -75,9 +75,9 @@ class Applier:
             self._tally.failures.append(Failure(candidate.path, outcome.reason))
         else:
             self._tally.skipped[kind] += 1
-        if not outcome.transient:  # else it is tried again next time, and its image is kept
+        if not outcome.transient:  # else the next run tries again, and its image is kept
             replaces = self._replaced(candidate)
-            # Without a time it counts as changed: the limit may be another one next time.
+            # Without a time it counts as changed: the limit may be different next time.
             mtime_ns = None if outcome.limited else file.mtime_ns
             self._settle(replaces)
             found = file.ctime_ns, file.inode
@@ -86,7 +86,7 @@ class Applier:
             )
 
     def _reuse(self, candidate: Candidate, known: Known) -> None:
-        """Give a file the embedding that its content has already."""
+        """Give a file the embedding that its content already has."""
         replaces = self._replaced(candidate)
         found = candidate.file.ctime_ns, candidate.file.inode
         content = known.size, known.mtime_ns
@@ -111,7 +111,7 @@ class Applier:
     def _add(self, candidate: Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
         replaces = self._replaced(candidate)
         self._settle(replaces)
-        # Its ctime and inode as they were when it was listed: what changes it later changes these.
+        # The ctime and inode from the listing: any later change to the file changes these.
         found = candidate.file.ctime_ns, candidate.file.inode
         new = NewImage(
             candidate.spot, content.size, content.mtime_ns, content.digest, replaces, *found
@@ -119,9 +119,9 @@ class Applier:
         self._batch.add(new, embedding)
 
     def _replaced(self, candidate: Candidate) -> int | None:
-        """Return the id of the image at a path, unless that was found elsewhere."""
+        """Return the id of the image at a path, unless it was found elsewhere."""
         return None if candidate.replaces in self.moved else candidate.replaces
 
     def _settle(self, *ids: int | None) -> None:
-        """Note that images have been found elsewhere, or are replaced: they have moved nowhere."""
+        """Note that images were found elsewhere or replaced: no other file has moved from there."""
         self._settled.update(id_ for id_ in ids if id_ is not None)

@@ -1,4 +1,4 @@
-"""Gather what an indexing run finds, so that it is committed now and then."""
+"""Gather the changes of an indexing run, so that they are committed in batches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Batch"]
 
-# What a crash costs is a commit's worth of work, and each commit is a shard. So they grow with the
-# run: every half second at first, then a twentieth of the time that it took so far, up to 5 s.
+# A crash costs one commit's worth of work, and each commit is a shard. So the intervals grow with
+# the run: half a second at first, then a twentieth of the time elapsed so far, up to 5 s.
 COMMIT_SECONDS = 0.5
 COMMIT_SECONDS_MOST = 5.0
 COMMIT_SHARE = 1 / 20
 COMMIT_FILES = 4_096
-COMMIT_LEARNT = 65_536  # files of which no more is new than their ctime and inode
+COMMIT_LEARNT = 65_536  # files of which only the ctime and inode are new
 
 
 class _Learnt(NamedTuple):
-    """What was not known of the file of an image, which has not changed."""
+    """Newly learnt facts about the unchanged file of an image."""
 
     id: int
     ctime_ns: int
@@ -33,7 +33,7 @@ class _Learnt(NamedTuple):
 
 
 class Batch:
-    """What is to be committed next."""
+    """The changes to commit next."""
 
     def __init__(self, layout: Layout, catalog: CatalogWriter) -> None:
         """Begin a run."""
@@ -50,36 +50,36 @@ class Batch:
         self._images.append((image, embedding))
 
     def see(self, seen: Seen) -> None:
-        """Note that an image has another time, or is elsewhere now."""
+        """Note that an image has a new time or a new location."""
         self._seen.append(seen)
 
     def refuse(self, failure: NewFailure) -> None:
-        """Note a file that is no image, or not one that can be used."""
+        """Note a file that is not an image, or not a usable one."""
         self._failures.append(failure)
 
     def learn(self, id_: int, ctime_ns: int, inode: int | None) -> None:
-        """Note what was not known of an image's file, which has not changed.
+        """Note newly learnt facts about the unchanged file of an image.
 
-        It is written by itself if there is much of it: all files may be such.
+        They are written on their own once there are many: this may concern every file.
         """
         self._learnt.append(_Learnt(id_, ctime_ns, inode))
         if len(self._learnt) >= COMMIT_LEARNT:
             self._write_learnt()
 
     def is_due(self) -> bool:
-        """Tell whether there is enough to commit, or the last time is long ago."""
+        """Tell whether there is enough to commit, or the last commit was long ago."""
         now = time.monotonic()
         grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
         late = now - self._committed > max(COMMIT_SECONDS, grown)
         return late or len(self._images) + len(self._seen) >= COMMIT_FILES
 
     def commit(self) -> int:
-        """Make all of it visible; return the number of new images.
+        """Make all changes visible; return the number of new images.
 
         Raises:
-            StorageError: the disk is full, or cannot be written.
+            StorageError: if the disk is full, or cannot be written.
         """
-        # Taken first: what a second Ctrl-C interrupts is lost, never committed twice.
+        # Taken first: whatever a second Ctrl-C interrupts is lost, never committed twice.
         images, self._images = self._images, []
         seen, self._seen = self._seen, []
         failures, self._failures = self._failures, []

@@ -1,8 +1,9 @@
-"""Keep the shards few, and free of what was removed.
+"""Keep the shards few, and free of removed rows.
 
-The last shards, each of less than `SMALL` rows, are merged like the digits of a binary number: one
-with all after it, once those have as many rows together. So there are few of them, and a row is
-written again a few times in all. A shard that is half removed is written again without that.
+The last shards, each of less than `SMALL` rows, are merged like the digits of a binary number: a
+shard is merged with all those after it once they have as many rows together. So there are few
+shards, and each row is rewritten only a few times in all. A shard is rewritten without its removed
+rows once half of it has been removed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DEAD = 0.5  # share of a shard
 
 
 def compact(layout: Layout, catalog: CatalogWriter) -> None:
-    """Merge small shards, and drop removed rows. Only the writer may call this."""
+    """Merge small shards, and drop removed rows. Only the writer may call this function."""
     snapshot = catalog.snapshot()
     removed, stale = (np.array(ids, np.int64) for ids in (snapshot.removed, snapshot.stale))
     droppable = np.setdiff1d(removed, stale[stale <= _indexed(snapshot)])
@@ -41,7 +42,7 @@ def compact(layout: Layout, catalog: CatalogWriter) -> None:
 
 
 def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
-    """Yield neighbouring shards that are to become one, none of them across the segments' end."""
+    """Yield neighbouring shards to merge into one, never across the end of the segments."""
     indexed = _indexed(snapshot)
     filed = [shard for shard in snapshot.shards if shard.last_id <= indexed]
     for shards in (filed, snapshot.shards[len(filed) :]):
@@ -60,7 +61,7 @@ def _indexed(snapshot: Snapshot) -> int:
 
 
 def _small_ones(shards: Sequence[Shard]) -> Sequence[Shard]:
-    """Return the last shards that are to be merged; none if that would be one."""
+    """Return the last shards to merge; none if there would be only one."""
     taken = total = 0
     for reach, shard in enumerate(reversed(shards), 1):
         if shard.count >= SMALL:
@@ -72,7 +73,7 @@ def _small_ones(shards: Sequence[Shard]) -> Sequence[Shard]:
 
 
 def _rows(layout: Layout, shards: Sequence[Shard], dim: int, droppable: Ids) -> tuple[Ids, Vectors]:
-    """Return ids and vectors of the rows that are kept."""
+    """Return the ids and vectors of the rows to keep."""
     parts = []
     for shard in shards:
         check_shard(layout.vectors, shard)

@@ -1,4 +1,4 @@
-"""Make an empty collection: export its model, make its catalog, declare it."""
+"""Create an empty collection: export its model, create its catalog, declare it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["begin", "check_model", "create", "discard_empty", "make_model"]
 
-RECALL = 0.95  # recall@10 that is promised unless another is asked for
+RECALL = 0.95  # recall@10 promised by default
 
 
 def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -> None:
-    """Make an empty collection; what an interrupted attempt left is made anew.
+    """Create an empty collection; replace whatever an interrupted attempt left.
 
     Args:
-        layout: where.
-        model: a name of `imgsearch.embedding.models.MODELS`.
-        weights: see `imgsearch.embedding.weights`; None for the model's default.
-        progress: show a download of weights on stderr.
+        layout: the location of the collection.
+        model: a name in `imgsearch.embedding.models.MODELS`.
+        weights: the weights, see `imgsearch.embedding.weights`; None for the model's default.
+        progress: whether to show the progress of downloading weights on stderr.
 
     Raises:
-        SettingError: there is no such model.
-        ModelError: the weights cannot be had.
-        InputError: there is a collection already, or something else.
-        StorageError: the disk cannot be written.
+        SettingError: if there is no such model.
+        ModelError: if the weights cannot be obtained.
+        InputError: if a collection, or something else, is already there.
+        StorageError: if the disk cannot be written.
     """
     find_network(model)
     if layout.exists():
@@ -45,7 +45,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
 
 
 def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
-    """Export a model; return what is recorded of it, and its ONNX file; raises as `create`."""
+    """Export a model; return its record and its ONNX file. Raises the errors of `create`."""
     network = find_network(model)
     exported = export(network, weights, progress=progress)
     record = ModelRecord(
@@ -64,8 +64,8 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
     """Write the files of an empty collection, the manifest last.
 
     Raises:
-        BusyError: another process has just done so.
-        StorageError: the disk cannot be written.
+        BusyError: if another process has just done so.
+        StorageError: if the disk cannot be written.
     """
     layout.make_folders()
     with exclusive(layout.directory):
@@ -81,13 +81,13 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
 
 
 def discard_empty(layout: Layout) -> bool:
-    """Remove a collection that never had an image; tell whether it is gone.
+    """Remove a collection that never had an image; return whether it was removed.
 
-    The folders above it stay, and so does what is in it that is not its own.
+    The folders above it stay, and so does anything in it that does not belong to it.
 
     Raises:
-        BusyError: another process is writing to it.
-        StorageError: the disk cannot be written.
+        BusyError: if another process is writing to it.
+        StorageError: if the disk cannot be written.
     """
     with exclusive(layout.directory):
         catalog = CatalogWriter(layout.catalog)
@@ -96,24 +96,24 @@ def discard_empty(layout: Layout) -> bool:
         if number > 1:
             return False
         try:
-            layout.manifest.unlink()  # first: what is left is none, and may be made anew
+            layout.manifest.unlink()  # first: the rest is then no collection, and may be replaced
             for file in (layout.seal, layout.copy, layout.catalog, layout.model):
                 file.unlink(missing_ok=True)
             for folder in (layout.vectors, layout.segments):
                 folder.rmdir()
         except OSError as error:
             raise StorageError(f"cannot remove {layout.directory}: {reason_of(error)}") from error
-    with suppress(OSError):  # there is something else
+    with suppress(OSError):  # there is something else in it
         (layout.directory / "lock").unlink(missing_ok=True)
         layout.directory.rmdir()
     return True
 
 
 def check_model(own: ModelRecord, model: str | None, weights: str | None) -> None:
-    """Check that a model and weights, where given, are those that made a collection.
+    """Check that a model and weights, where given, are those of a collection.
 
     Raises:
-        SettingError: they are others.
+        SettingError: if they differ.
     """
     if model not in (None, own.name):
         raise SettingError(

@@ -1,4 +1,4 @@
-"""What embeds the files of a run, and assigns vectors to lists: this machine, or others."""
+"""Engines, which embed files and assign vectors to lists: on this machine, or on others."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from imgsearch.storage.records import ModelRecord
 
 __all__ = ["Embed", "Engine", "LocalEngine", "ModelFile", "Wanted", "assign_here"]
 
-#: Tells, of a path and the SHA-256 of its content, whether it is to be embedded.
+#: Given a path and the SHA-256 of its content, tells whether to embed it.
 Wanted: TypeAlias = Callable[[str, bytes], bool]
 
-#: `Engine.embed_files` of one model and with certain limits.
+#: `Engine.embed_files`, bound to one model and certain limits.
 Embed: TypeAlias = Callable[[Iterable[str], Wanted], Generator[Outcome, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The network of a collection, as an engine takes it.
+    """The network of a collection, as an engine needs it.
 
     Attributes:
-        record: What the collection knows of the network.
-        checked: Returns the path of the ONNX file, having checked that it is what was recorded.
+        record: The collection's record of the network.
+        checked: A function that checks the ONNX file against the record and returns its path.
         trusted: Whether to run even a network that imgsearch did not export.
     """
 
@@ -43,7 +43,7 @@ class ModelFile:
 
     @classmethod
     def of(cls, layout: Layout, record: ModelRecord, *, trusted: bool) -> ModelFile:
-        """Return the network of a collection in a directory."""
+        """Return the network of the collection in a directory."""
         return cls(record, partial(layout.check_model, record.onnx_sha256), trusted)
 
 
@@ -57,25 +57,25 @@ class Engine(Protocol):
 
         Args:
             paths: Files that the machines can read.
-            wanted: See there. `LocalEngine` calls it from several threads at once, others in the
-                order of the paths and in the caller's thread.
-            model: The network that embeds.
-            limits: What one file may take.
+            wanted: Tells whether to embed a content, see there. `LocalEngine` calls it from several
+                threads at once, other engines in the order of the paths and in the caller's thread.
+            model: The network to embed with.
+            limits: The limits for one file.
         """
         ...
 
     def committed(self) -> None:
-        """Note that all that was yielded is in the collection: it need not be kept elsewhere."""
+        """Note that all outcomes yielded so far are in the collection: no other copy is needed."""
         ...
 
     def assign(
         self, index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]
     ) -> Iterator[tuple[Ids, Vectors, Ids]]:
-        """Yield each block, ids `[n]` and vectors `[n, dim]`, with the list of each vector, `[n]`.
+        """Yield each block, ids `[n]` and vectors `[n, dim]`, with each vector's list, `[n]`.
 
         Args:
-            index: A trained index; what it holds does not matter.
-            blocks: Consumed lazily, a bounded distance ahead.
+            index: A trained index; its content does not matter.
+            blocks: Blocks of ids and vectors, consumed lazily, a bounded distance ahead.
         """
         ...
 
@@ -100,9 +100,9 @@ class LocalEngine:
         """Yield the outcome of each path, in order: see `Engine.embed_files`.
 
         Raises:
-            DamagedError: The ONNX file is not what was recorded, or cannot be loaded.
-            UntrustedModelError: imgsearch did not export it.
-            ModelError: A worker cannot start, or a GPU cannot have the model.
+            DamagedError: If the ONNX file is not the recorded one, or cannot be loaded.
+            UntrustedModelError: If imgsearch did not export it.
+            ModelError: If a worker cannot start, or the model cannot be loaded onto a GPU.
         """
         record = model.record
         if self._device != "cpu" and self._gpus is None:
@@ -119,7 +119,7 @@ class LocalEngine:
         )
 
     def committed(self) -> None:
-        """Do nothing: all that is kept of a file is its outcome."""
+        """Do nothing: this engine keeps nothing of a file except its outcome."""
 
     def assign(
         self, index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]

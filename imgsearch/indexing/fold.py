@@ -1,15 +1,15 @@
-"""Keep the index in step with the images: when to file, to merge, and to train again.
+"""Keep the index in step with the images: when to flush, to merge, and to train again.
 
-The rules (docs/index-upkeep.md says why, and what they cost):
+The rules (docs/index-upkeep.md explains them and their cost):
 
-- There are lists from `IVF_FROM` images on, or at any size if `nlist` was asked for; none any more
-  once half of the images are gone and fewer are left.
-- The centroids are trained again once the images have doubled or halved since, or once more than a
-  tenth of them lies beyond the last band of the promise, which is where a twentieth lay then.
+- There are lists from `IVF_FROM` images on, or at any size if `nlist` was given; they are dropped
+  once half of the images are gone and fewer than that are left.
+- The centroids are trained again once the number of images has doubled or halved since, or once
+  more than a tenth of them lies beyond the last band of the promise, where a twentieth lay then.
 - The tail becomes a segment once it has half as many images as a query compares in the lists,
-  between 256 and 5,000. It takes the last segments in that are at most four times as large
-  together; any, up to 1 GiB, once there are 16.
-- A segment a quarter of which is removed is written anew without that.
+  at least 256 and at most 5,000. It absorbs the last segments that are at most four times as large
+  together; once there are 16 segments, any of them, up to 1 GiB.
+- A segment is rewritten without its removed images once these are a quarter of it.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["IVF_FROM", "fold", "is_long", "is_outgrown", "remove_orphans"]
 
-IVF_FROM = 256  # images: fewer are too few for lists, and are compared in no time
-GROWTH = 2  # times the images that the centroids were trained for
-GROWTH_MEANWHILE = 8  # the same in the middle of a run, at the end of which they are trained again
-UNLIKE = 0.1  # share of all images that may lie beyond the last band
+IVF_FROM = 256  # images: fewer are too few for lists, and quick to compare
+GROWTH = 2  # factor on the number of images that the centroids were trained for
+GROWTH_MEANWHILE = 8  # the same during a run, at whose end they are trained again
+UNLIKE = 0.1  # share of all images allowed beyond the last band
 TAIL_LEAST, TAIL_MOST = 256, 5_000
-MERGE = 4  # times the tail that a fold may write again
+MERGE = 4  # how many times the tail's images a fold may rewrite
 SEGMENTS = 16
-DEAD = 0.25  # share of a segment
+DEAD = 0.25  # removed share of a segment
 
 
 def is_long(images: int) -> bool:
-    """Tell whether a tail of so many images is to be folded in while a run goes on."""
+    """Tell whether a tail of this many images should be folded in during a run."""
     return images >= TAIL_MOST
 
 
@@ -57,17 +57,17 @@ def fold(
     meanwhile: bool = False,
     assign: Assign = assign_here,
 ) -> None:
-    """Bring the index up to date by the rules above. Only the writer may call this.
+    """Bring the index up to date by the rules above. Only the writer may call this function.
 
     Args:
-        layout: of the collection.
-        catalog: of the collection.
-        device: where to train, and to fill what is made anew.
-        meanwhile: more images are coming in this run.
-        assign: finds the lists of all images, where they are trained again.
+        layout: the layout of the collection.
+        catalog: the catalog of the collection.
+        device: the device on which to train, and to fill the rebuilt index.
+        meanwhile: whether more images are coming in this run.
+        assign: the function that finds the lists of all images when they are trained again.
 
     Raises:
-        StorageError: there is not enough room on the disk.
+        StorageError: if there is not enough room on the disk.
     """
     remove_orphans(layout, catalog)
     view = open_view(layout, catalog)
@@ -88,10 +88,10 @@ def fold(
 
 
 def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
-    """Delete what the catalog does not name: left by a crash, or replaced some time ago.
+    """Delete files that the catalog does not name: left by a crash, or replaced some time ago.
 
-    What a run replaces is deleted when the next thing is replaced, so that a reader who is about to
-    open it still can.
+    A file that a run replaces is deleted only when the next one is replaced, so that a reader who
+    is about to open it still can.
     """
     if catalog.replaced():
         catalog.forget_replaced()
@@ -103,7 +103,7 @@ def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
 
 
 def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
-    """Tell whether the centroids no longer suit `count` images, nor what they promise."""
+    """Tell whether the centroids, or their promise, no longer suit `count` images."""
     ivf, asked = snapshot.ivf, snapshot.settings.nlist
     if ivf is None:
         return False
@@ -122,7 +122,7 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
 
 
 def _wanted_nlist(view: View) -> int | None:
-    """Return the number of centroids that the images call for; None where they call for none."""
+    """Return the number of centroids that suits the images; None if they need no lists."""
     asked = view.snapshot.settings.nlist
     if view.count == 0 or (asked is None and view.count < IVF_FROM):
         return None
@@ -130,7 +130,7 @@ def _wanted_nlist(view: View) -> int | None:
 
 
 def _tail_limit(view: View, ivf: IvfRecord) -> int:
-    """Return half as many images as a query compares in the lists, at least and at most a few."""
+    """Return half the number of images that a query compares in the lists, within bounds."""
     if view.promise is None:
         return TAIL_LEAST
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
@@ -140,7 +140,7 @@ def _tail_limit(view: View, ivf: IvfRecord) -> int:
 
 
 def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord) -> None:
-    """Make a segment of the tail, if it has grown long, and of what it is merged with."""
+    """Turn a tail that has grown long, and the segments it absorbs, into one segment."""
     if view.tail_count < _tail_limit(view, ivf):
         return
     segments = view.snapshot.segments
@@ -171,12 +171,12 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
 
 
 def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
-    """Return how many of the last segments the tail is merged with.
+    """Return how many of the last segments to merge with the tail.
 
     Args:
-        sizes: images of each segment.
-        tail: images of the tail.
-        cap: images of a segment at most.
+        sizes: the number of images in each segment.
+        tail: the number of images in the tail.
+        cap: the maximum number of images in a segment.
     """
     budget = MERGE * tail if len(sizes) < SEGMENTS else cap
     taken = total = 0
@@ -188,7 +188,7 @@ def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
 
 
 def _purge(layout: Layout, catalog: CatalogWriter) -> None:
-    """Write segments anew that hold much that is removed."""
+    """Rewrite segments that have many removed images."""
     view = open_view(layout, catalog)
     ivf = view.snapshot.ivf
     stale = np.array(view.snapshot.stale, np.int64)

@@ -1,4 +1,4 @@
-"""What is gone since the last run, and whether to believe it: an unplugged drive looks the same."""
+"""Find files missing since the last run, and tell deletions from an unplugged drive."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Absence", "may_be_unplugged"]
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
-    """What is gone of one folder: ids of images, and names of files that were no images.
+    """The missing files of one folder: ids of images, and names of files that were not images.
 
-    `there` of the images have a file yet: they are indexed by another path now.
+    `there` counts the images whose file still exists: it is indexed under another path now.
     """
 
     folder: bytes
@@ -34,13 +34,13 @@ class _Gone:
 
 
 class Absence:
-    """Collects what a run did not find, and drops it in the end."""
+    """The files that a run did not find, which are dropped at its end."""
 
     def __init__(self, catalog: CatalogWriter, tops: Tops, *, prune: bool) -> None:
         self._catalog = catalog
         self._prune = prune
         self._roots = Roots.of(catalog)
-        self._last = catalog.last_folder()  # those that come later come by this run
+        self._last = catalog.last_folder()  # folders with later ids are added by this run
         self._tops = frozenset(tops.folders)
         self._folders = self._tops.union(os.path.dirname(file) for file in tops.files)
         self._devices = {folder: device_of(folder) for folder in self._folders}
@@ -50,28 +50,28 @@ class Absence:
         self._gone: list[_Gone] = []
         self._left_out: list[_Gone] = []
         self.left_out = 0
-        self._lost: set[bytes] = set()  # places whose images are kept
+        self._lost: set[bytes] = set()  # locations whose images are kept
 
     def see(self, folder: bytes, id_: int, missing: dict[bytes, Known]) -> None:
-        """Note that a folder was listed, and which of its known files were not there."""
+        """Note that a folder was listed, and which of its known files were missing."""
         self._seen.add(id_)
         if missing:
             self._gone.append(_gone(folder, id_, missing))
 
     def leave_out(self, folder: bytes, id_: int, known: dict[bytes, Known]) -> None:
-        """Note files of a folder that patterns leave out now, whether they are there or not."""
+        """Note files of a folder that patterns leave out now, whether they exist or not."""
         if known:
             self._left_out.append(_gone(folder, id_, known))
 
     def cannot_see(self, path: bytes) -> None:
-        """Note that a folder, or what a link leads to, cannot be read: nothing below it is gone."""
+        """Note that a folder or link target cannot be read: nothing below it counts as missing."""
         self._unreadable.add(path)
 
     def gone_away(self, failed: Iterable[bytes]) -> list[bytes]:
-        """Return the drives that were there when the run began, and are not any more.
+        """Return the drives that were present when the run began and are no longer.
 
         Args:
-            failed: files and folders that could not be read.
+            failed: the files and folders that could not be read.
         """
         away = {folder for folder, device in self._devices.items() if device != device_of(folder)}
         now = Mounts()
@@ -83,15 +83,15 @@ class Absence:
         return sorted(path for path in away if away.isdisjoint(upwards(os.path.dirname(path))))
 
     def settle(self, moved: set[int]) -> tuple[int, list[str]]:
-        """Drop what is gone, after the whole run; return how many images, and why others are kept.
+        """Drop missing images after the run; return their number, and the reasons to keep others.
 
         Args:
-            moved: ids of images that were found elsewhere.
+            moved: the ids of images that were found elsewhere.
         """
         gone = [
             replace(part, ids=tuple(id_ for id_ in part.ids if id_ not in moved))
             for part in [*self._gone, *self._unseen()]
-            if self._lost.isdisjoint(upwards(part.folder))  # it was there a moment ago
+            if self._lost.isdisjoint(upwards(part.folder))  # it existed a moment ago
         ]
         self._forget(self._left_out)
         self.left_out = sum(len(part.ids) for part in self._left_out)
@@ -112,7 +112,7 @@ class Absence:
             self._catalog.forget(ids, files, [part.id for part in parts])
 
     def _unseen(self) -> Iterator[_Gone]:
-        """Yield all that is known of the folders that were not come across."""
+        """Yield all known files of the folders that the run did not reach."""
         for root, below in self._scope():
             for id_, path in self._catalog.folders_below(root.id, below):
                 if id_ > self._last or id_ in self._seen:
@@ -127,7 +127,7 @@ class Absence:
                     yield _gone(folder, id_, known, there=_count_there(folder, known))
 
     def _scope(self) -> Iterator[tuple[Root, bytes]]:
-        """Yield the parts of roots that were looked through: a root, and a folder in it."""
+        """Yield the scanned parts of roots: a root, and a folder in it."""
         for root in self._roots.all:
             if not self._tops.isdisjoint(upwards(root.path)):
                 yield root, b""
@@ -140,14 +140,14 @@ class Absence:
         return root.path in self._folders or not self._tops.isdisjoint(upwards(root.path))
 
     def _drop(self, root: Root) -> None:
-        """Forget a root that is gone, unless something is known of it that could not be seen."""
+        """Forget a missing root, unless it has known files that could not be checked."""
         for id_, _ in self._catalog.folders_below(root.id, b""):
             if not all(file.excluded for file in self._catalog.known(id_).values()):
                 return
         self._catalog.drop_root(root.id)
 
     def _believed(self, gone: list[_Gone], reasons: list[str]) -> list[_Gone]:
-        """Leave out what may be on an unplugged drive, and say so in `reasons`."""
+        """Leave out files that may be on an unplugged drive, and say so in `reasons`."""
         places: dict[bytes, str] = {}
         for path, how in self._lost_places(gone):
             places.setdefault(path, how)
@@ -205,7 +205,7 @@ class Absence:
             top = os.path.join(root.path, below) if below else root.path
             before = {path for path in self._catalog.mounts(root.id) if is_at(path, top)}
             mounted = mounts.among(self._known_folders(root, below), top)
-            # What may be unplugged is not forgotten: the next run is to keep its images, too.
+            # A drive that may be unplugged stays known: the next run must keep its images, too.
             mounted |= {
                 path
                 for path in before | self._mounts.at(top)
@@ -234,7 +234,7 @@ def _gone(folder: bytes, id_: int, known: dict[bytes, Known], there: int = 0) ->
 
 
 def may_be_unplugged(path: bytes, roots: Roots, catalog: Catalog) -> bool:
-    """Tell whether a file may be missing because the drive of its root, or one in it, is."""
+    """Tell whether a file may be missing because a drive, its root's or one in it, is unplugged."""
     if empty_link(os.path.dirname(path)) is not None:
         return True
     above = list(roots.above(os.path.dirname(path)))

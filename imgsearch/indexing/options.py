@@ -1,4 +1,4 @@
-"""The options of a run: declared here, once; see CONTRIBUTING.md on how to add one."""
+"""The options of a run, declared only here; CONTRIBUTING.md explains how to add one."""
 
 from __future__ import annotations
 
@@ -47,33 +47,32 @@ class IndexKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexOptions:
-    """How to index, and what to keep in mind from then on.
+    """How to index, and which settings to keep from then on.
 
     Attributes:
-        nlist: Number of centroids from now on. None for what was given before, or else for a
-            number that follows from the number of images.
-        recall: recall@10 that queries keep from now on unless they ask for another. None for what
-            was given before, which is 0.95 at first.
-        storage: What the index holds from now on: "flat", the embeddings, or "compact", one byte
-            for each value that PCA leaves of them. None for what was given before, which is "flat"
-            at first.
-        pca: Number of values that PCA leaves from now on. None for what was given before, which is
-            256 at first.
-        prune: Drop images whose files are gone even if a drive may be unplugged.
-        moved: Where a root was, and where it is now.
-        exclude: One pattern or several to leave out from now on; see
+        nlist: Number of centroids from now on. None for the previous setting, or else for a
+            number that depends on the number of images.
+        recall: recall@10 that queries keep from now on unless they ask for another. None for the
+            previous setting, 0.95 at first.
+        storage: Content of the index from now on: "flat", the embeddings, or "compact", one byte
+            for each value that PCA keeps of them. None for the previous setting, "flat" at first.
+        pca: Number of values that PCA keeps from now on. None for the previous setting, 256 at
+            first.
+        prune: Whether to drop images whose files are missing even if a drive may be unplugged.
+        moved: Old and new location of a root.
+        exclude: One or more patterns to leave out from now on; see
             `imgsearch.files.exclusions`.
-        include: Patterns, of these or of the default ones, that are no longer in force.
-        rehash: Read every file again, even if its size, times and inode have not changed.
+        include: Patterns, of these or of the default ones, to drop from now on.
+        rehash: Whether to read every file again, even if its size, times and inode are unchanged.
         workers: Number of processes on this machine; None for one per core.
         time_limit: Maximum seconds to spend on one file.
         max_pixels: Maximum number of pixels of an image; it also limits the memory of a worker.
-        engine: Machines that work instead of this one, like an `imgsearch.RayEngine`.
-        progress: Called from time to time with what has been done so far.
+        engine: Machines that do the work instead of this one, like an `imgsearch.RayEngine`.
+        progress: Function called from time to time with the progress so far.
 
     Raises:
-        SettingError: a value makes no sense.
-        InputError: `exclude`, `include` or `moved` are not paths or patterns.
+        SettingError: if a value makes no sense.
+        InputError: if `exclude`, `include` or `moved` are not paths or patterns.
     """
 
     nlist: int | None = None
@@ -111,18 +110,18 @@ class IndexOptions:
 
     @classmethod
     def of(cls, **options: Unpack[IndexKeywords]) -> IndexOptions:
-        """Return the options that the keywords stand for; raise `SettingError` for others."""
+        """Return the options that the keywords stand for; raise `SettingError` for unknown ones."""
         check_names(options, IndexKeywords.__annotations__)
         return cls(**options)
 
     def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # it is frozen, and made just now
+        object.__setattr__(self, name, value)  # frozen, but still being made
 
     @property
     def limits(self) -> Limits:
-        """What one file may take."""
+        """The limits for one file."""
         return Limits(self.max_pixels, self.time_limit)
 
     def engine_on(self, device: str) -> Engine:
-        """Return the engine that was given, or this machine, with the model on a device."""
+        """Return the given engine, or else this machine with the model on a device."""
         return self.engine or LocalEngine(workers=self.workers, device=device)

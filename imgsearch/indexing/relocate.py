@@ -1,4 +1,4 @@
-"""Point the collection to where a folder of images has moved to."""
+"""Point the collection to the new location of a folder of images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["move_roots"]
 
-SAMPLE = 30  # images a root that are compared by their digest
-ENOUGH = 0.5  # share of them that has to be there: others may have been changed or deleted since
+SAMPLE = 30  # images per root that are compared by their digest
+ENOUGH = 0.5  # share that must be there: others may have been changed or deleted since
 
 
 def move_roots(
     catalog: CatalogWriter, old: str | os.PathLike[str], new: str | os.PathLike[str]
 ) -> set[int]:
-    """Give the root at `old`, and those below it, paths at `new`; return their ids.
+    """Move the root at `old`, and those below it, to `new`; return their ids.
 
     Raises:
-        InputError: there is no such root, there is something else at `new`, or it is a root.
+        InputError: if there is no such root, or `new` holds something else or is a root.
     """
     before = plain_path(old)
     resolved = resolved_path(old)
@@ -56,7 +56,7 @@ def move_roots(
 
 
 def _make_way(catalog: CatalogWriter, staying: Roots, paths: list[tuple[int, bytes]]) -> None:
-    """Forget what another root knows of the folders that roots move to: a path is in one only."""
+    """Forget other roots' records of the destination folders: a path belongs to one root only."""
     folders: list[int] = []
     for _, path in paths:
         place = staying.find(path)
@@ -68,7 +68,7 @@ def _make_way(catalog: CatalogWriter, staying: Roots, paths: list[tuple[int, byt
 
 
 def _compare(catalog: CatalogWriter, root: Root, path: bytes) -> None:
-    """Check on a sample of a root's images that they are below `path`."""
+    """Check that a sample of a root's images exists below `path`."""
     sample = list(catalog.digests(root.id, SAMPLE))
     same = sum(
         _digest(os.path.join(path, spot.folder, spot.name)) == digest for spot, digest in sample

@@ -1,4 +1,4 @@
-"""Take images out of a collection, and keep them out until they are named again."""
+"""Remove images from a collection, and keep them out until they are named again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["remove"]
 
 @dataclass(slots=True)
 class _Chosen:
-    """What is to be taken out: files, folders with all below them, and whole roots."""
+    """What to remove: files, folders with everything below them, and whole roots."""
 
     spots: list[Spot] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
@@ -28,17 +28,17 @@ class _Chosen:
 
 
 def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> int:
-    """Take out the images at `paths`; return how many. All or nothing.
+    """Remove the images at `paths`, all or nothing; return how many.
 
     Args:
-        layout: of the collection.
-        catalog: of the collection.
-        paths: each a file, a folder with all that is in it, now or later, or a pattern as of
-            `fnmatch`, whose `*` stands for any characters, `/` among them.
+        layout: the layout of the collection.
+        catalog: the catalog of the collection.
+        paths: files, folders (with everything in them, now or later), or `fnmatch` patterns, whose
+            `*` stands for any characters, including `/`.
 
     Raises:
-        InputError: the collection has nothing at one of them.
-        BusyError: another process is writing to the collection.
+        InputError: if the collection has nothing at one of them.
+        BusyError: if another process is writing to the collection.
     """
     with writing(layout):
         chosen = _Chosen()
@@ -57,7 +57,7 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
 def _choose(
     catalog: CatalogWriter, roots: Roots, path: str | os.PathLike[str], chosen: _Chosen
 ) -> bool:
-    """Add what is at `path` to what is chosen; tell whether there is anything."""
+    """Add the files at `path` to the selection; tell whether there are any."""
     for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
         folder, name = os.path.split(absolute)
         place = roots.find(folder)
@@ -65,7 +65,7 @@ def _choose(
             chosen.spots.append(place.spot(name))
             return True
         dropped = [root for root in roots.all if is_at(root.path, absolute)]
-        # A root above these would have the folder looked through again: it has to leave it out.
+        # A root above would have the folder scanned again, so it has to exclude it.
         above = (root for root in roots.above(folder) if root.recursive)
         place = next((Place(root.id, relative(absolute, root.path)) for root in above), None)
         is_known = place is not None and catalog.folders_below(place.root, place.folder)

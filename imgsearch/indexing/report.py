@@ -1,4 +1,4 @@
-"""What an indexing run did, and how far it is."""
+"""The report of an indexing run, and its progress."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an indexing run did.
+    """The report of an indexing run.
 
     `found = indexed + copied + moved + unchanged + failed + skipped + excluded`.
 
     Attributes:
         found: files listed.
         indexed: images embedded in this run.
-        copied: images whose content had been embedded before, at another path.
+        copied: images whose content had already been embedded, at another path.
         moved: images that were at another path before, where there is no file any more.
-        unchanged: images that were there already, with the same content.
+        unchanged: images that were already there, with the same content.
         failed: files that are or should be images and could not be used; see `failures`.
-        skipped: files that are plainly no images, and those that a pattern leaves out.
-        skipped_kinds: of what kinds these are, and how many of each, most first.
-        excluded: files that were taken out, and are kept out.
-        removed: images that left the collection because their files are gone.
+        skipped: files that are plainly not images, and those that a pattern leaves out.
+        skipped_kinds: the kinds of the skipped files and the number of each, most first.
+        excluded: files that were removed from the collection and are kept out.
+        removed: images that left the collection because their files are missing.
         left_out: images that left the collection because a pattern leaves them out now.
-        failures: the failed files, those of earlier runs that have not changed included.
+        failures: the failed files, including those of earlier runs that have not changed.
         unreadable: folders that could not be listed.
-        seconds: the run took.
+        seconds: the duration of the run.
     """
 
     found: int
@@ -67,9 +67,9 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: files `done` of `total`, which is None while they are being counted.
+    """The progress of a run: `done` files of `total`, which is None while they are counted.
 
-    `training` once all are done and the index is made.
+    `training` is set once all files are done and the index is being built.
     """
 
     done: int
@@ -79,7 +79,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the files of a run so far; see `imgsearch.indexing.report.IndexReport`."""
+    """The counts of a run so far; see `imgsearch.indexing.report.IndexReport`."""
 
     found: int = 0
     indexed: int = 0
@@ -93,7 +93,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """The number of files that are accounted for."""
+        """The number of files accounted for."""
         images = self.indexed + self.copied + self.moved + self.unchanged
         return images + self.skipped.total() + self.excluded + len(self.failures)
 
@@ -102,7 +102,7 @@ class Tally:
         return [os.fsencode(each.path) for each in [*self.failures, *self.unreadable]]
 
     def leave_out(self, places: Iterable[bytes]) -> None:
-        """Account no more for what could not be read in folders that are not there any more."""
+        """Drop the failures in folders that are no longer there."""
         gone = frozenset(places)
 
         def kept(rows: list[Failure]) -> list[Failure]:
@@ -113,7 +113,7 @@ class Tally:
         self.unreadable = kept(self.unreadable)
 
     def report(self, *, removed: int, left_out: int, seconds: float) -> IndexReport:
-        """Return what the run did."""
+        """Return the report of the run."""
         return IndexReport(
             found=self.found,
             indexed=self.indexed,
@@ -133,16 +133,16 @@ class Tally:
 
 
 class Reporter:
-    """Tells how far a run is; a context manager, which ends its counting of files.
+    """The progress of a run, reported to a callback; a context manager that ends the counting.
 
-    `tally` is what became of the files so far. How many there are is counted in a thread of its
-    own, once there is something to embed: a run without is over before it is counted.
+    `tally` holds the counts so far. The total is counted in a thread of its own, once there is
+    something to embed: a run with nothing to embed ends before it is counted.
     """
 
     def __init__(
         self, tops: Tops, collection: Path, progress: Callable[[Progress], None] | None
     ) -> None:
-        """Count nothing yet; `progress` is told from time to time."""
+        """Prepare to call `progress` from time to time, without counting yet."""
         self.tally = Tally()
         self._progress = progress
         self._total: int | None = None
@@ -163,17 +163,17 @@ class Reporter:
         self._over.set()
 
     def tell(self) -> None:
-        """Tell how many files are done."""
+        """Report how many files are done."""
         if self._progress:
             self._progress(Progress(self.tally.done, self._total))
 
     def tell_training(self) -> None:
-        """Tell that all files are done, and the index is made."""
+        """Report that all files are done and the index is being built."""
         if self._progress:
             self._progress(Progress(self.tally.done, self.tally.done, training=True))
 
     def count_ahead(self) -> None:
-        """Begin to count the files, unless that has been begun or nobody is told."""
+        """Start counting the files, unless counting has begun or there is no callback."""
         if self._progress and not self._started:
             self._started = True
             threading.Thread(target=self._count, daemon=True).start()  # it may hang on a slow drive

@@ -1,4 +1,4 @@
-"""Which files need no embedding, because their contents have one: unchanged, moved, copied ones."""
+"""Find files that need no embedding: unchanged, moved or copied, their content has one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from imgsearch.storage.shards import open_ids, open_shard
 
 __all__ = ["Changes", "Contents"]
 
-MANY = 8  # files of a folder with other inode numbers, for the file system to have changed them
-FEW = 8  # copies of a content whose files are looked for; with more, one of them is as good
+MANY = 8  # files in a folder with new inode numbers that suggest a renumbering
+FEW = 8  # copies of a content whose files are checked; with more, any is as good
 
 
 class Changes:
-    """Which of the files of a folder may have changed since they were indexed."""
+    """The files of a folder that may have changed since they were indexed."""
 
     def __init__(
         self, files: Sequence[File], known: Mapping[bytes, Known], *, rehash: bool
     ) -> None:
-        """Compare files with what is known of them; with `rehash`, all may have changed."""
+        """Compare files with the catalog's records; with `rehash`, all may have changed."""
         self._files, self._known, self._rehash = files, dict(known), rehash
-        self._has_inodes: bool | None = None  # whether the file system's numbers stay, once asked
+        self._has_inodes: bool | None = None  # whether inode numbers persist, once checked
 
     def are_possible(self, file: File, old: Known) -> bool:
         """Tell whether a file may have changed."""
@@ -46,8 +46,8 @@ class Changes:
         return self._has_inodes
 
     def _are_kept(self) -> bool:
-        # exFAT, FAT and many a network drive number their files at each mount. Where times are kept
-        # and most numbers are not, it was that: nobody replaces files without a trace in the ctime.
+        # exFAT, FAT and many network drives renumber their files at each mount. If times are kept
+        # and most numbers are not, that is why: replacing a file always shows in its ctime.
         pairs = [
             (file.inode, old.inode)
             for file in self._files
@@ -77,11 +77,11 @@ class Contents:
         self._dim = dim
         self._roots = Roots.of(catalog)
         self._lock = threading.Lock()
-        self._claimed: dict[bytes, str] = {}  # digest: the path by which it is embedded
-        self._fresh: dict[bytes, Embeddings] = {}  # embedded, and not committed yet
+        self._claimed: dict[bytes, str] = {}  # digest: the path under which it is embedded
+        self._fresh: dict[bytes, Embeddings] = {}  # embedded, but not committed yet
 
     def wanted(self, path: str, digest: bytes) -> bool:
-        """Tell whether a content is to be embedded for `path`. Called from several threads."""
+        """Tell whether to embed a content for `path`. Called from several threads."""
         with self._lock:
             if digest in self._claimed:
                 return self._claimed[digest] == path
@@ -103,7 +103,7 @@ class Contents:
         return digests[0] if digests else None
 
     def commit(self) -> None:
-        """Note that all that was embedded is in the catalog now."""
+        """Note that all embeddings are in the catalog now."""
         with self._lock:
             for digest in self._fresh:
                 self._claimed.pop(digest, None)
@@ -123,11 +123,11 @@ class Contents:
         return embedding
 
     def moved_from(self, digest: bytes, settled: set[int]) -> int | None:
-        """Return the id of an image with this content whose file is gone; None if there is none.
+        """Return the id of an image with this content whose file is missing, or None.
 
         Args:
-            digest: of the content.
-            settled: ids that have been found elsewhere already, or are to be removed.
+            digest: the digest of the content.
+            settled: the ids of images already found elsewhere or to be removed.
         """
         for holder in self._catalog.holders(digest, FEW):
             if holder.id not in settled and self._has_left(holder):
@@ -135,7 +135,7 @@ class Contents:
         return None
 
     def _has_left(self, holder: Holder) -> bool:
-        """Tell whether an image's file is gone, and its folder's drive is not."""
+        """Tell whether an image's file is missing although the drive of its folder is there."""
         if holder.path is None or not is_gone(holder.path):
             return False
         return not may_be_unplugged(holder.path, self._roots, self._catalog)

@@ -1,4 +1,4 @@
-"""Compare what is listed with the catalog: what is new or may have changed, and what is not."""
+"""Compare listed files with the catalog, to find those that are new or may have changed."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Candidate:
 
     @property
     def spot(self) -> Spot:
-        """Where the file is, as the catalog has it."""
+        """The location of the file, as the catalog records it."""
         return self.place.spot(self.file.name)
 
 
 class Scan:
-    """Lists the files of a run, and accounts for all that need no other look."""
+    """The listing of a run, which accounts for all files that need no further work."""
 
     def __init__(
         self,
@@ -58,15 +58,15 @@ class Scan:
         *,
         rehash: bool,
     ) -> None:
-        """List nothing yet.
+        """Prepare a scan, without listing anything yet.
 
         Args:
-            layout: Where the collection is, whose own folder is not listed.
-            catalog: What the files are compared with.
-            tops: Where to look.
-            absence: Is told what is not there.
-            batch: Is told what was not known of files that have not changed.
-            reporter: Is told what became of each file.
+            layout: Location of the collection, whose own folder is not listed.
+            catalog: Catalog to compare the files with.
+            tops: Scope of the scan.
+            absence: Receiver of missing files.
+            batch: Receiver of newly learnt facts about unchanged files.
+            reporter: Receiver of the outcome of each file.
             rehash: Whether every file counts as one that may have changed.
         """
         self._layout = layout
@@ -80,7 +80,7 @@ class Scan:
         self._roots = Roots.of(catalog)
 
     def candidates(self) -> Iterator[Candidate]:
-        """Yield what is new or may have changed; account for all other files."""
+        """Yield files that are new or may have changed; account for all other files."""
         for listing in list_tops(self._tops, self._layout.directory):
             if isinstance(listing, Unreadable):
                 self._note_unreadable(listing)
@@ -90,7 +90,7 @@ class Scan:
 
     def _compare(self, listing: Listing) -> Iterator[Candidate]:
         place = self._roots.find(listing.folder)
-        if place is None:  # a root was made of every path given: see find_tops
+        if place is None:  # every given path was made a root: see find_tops
             raise AssertionError(listing.folder)
         folder = self._catalog.folder(place.root, place.folder)
         known = {}
@@ -117,7 +117,7 @@ class Scan:
             self._absence.leave_out(listing.folder, folder, out)
 
     def _account_for(self, folder: bytes, file: File, old: Known) -> None:
-        """Account for a file that is as it was."""
+        """Account for an unchanged file."""
         if old.id is not None:
             self._tally.unchanged += 1
             if old.ctime_ns is None and file.ctime_ns is not None:
@@ -131,7 +131,7 @@ class Scan:
             self._tally.skipped[old.kind or kind_of(file.name)] += 1
 
     def _account_for_special(self, folder: bytes, file: File) -> bool:
-        """Account for what is no file, or cannot be looked at; tell whether a file is gone."""
+        """Account for a special or unreadable entry; tell whether a file is missing."""
         if file.kind is not Kind.BROKEN:
             self._tally.skipped[SPECIAL] += 1
             return True

@@ -1,4 +1,4 @@
-"""Where an indexing run looks: the paths that it was given, or all roots."""
+"""The scope of an indexing run: the given paths, or all roots."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Tops", "change_exclusions", "count_tops", "find_tops", "list_tops", 
 
 @dataclass(frozen=True, slots=True)
 class Tops:
-    """Where to look: in folders, with all that is below them, and at single files.
+    """The scope of a run: folders, with everything below them, and single files.
 
-    `skipped` are folders that were taken out: they are passed over where they are come across, and
-    so is what `exclusions` leave out.
+    `skipped` holds folders that were removed from the collection: the scan passes over them, and
+    over everything that `exclusions` leave out.
     """
 
     folders: Sequence[bytes]
@@ -41,12 +41,12 @@ def change_exclusions(
     """Change which files a collection leaves out; return how many images that removes.
 
     Args:
-        catalog: of the collection, which is being written to.
-        exclude: patterns to leave out from now on.
-        include: patterns to drop.
+        catalog: the catalog of the collection, which is locked for writing.
+        exclude: the patterns to leave out from now on.
+        include: the patterns to drop.
 
     Raises:
-        SettingError: a pattern is empty, or one to drop is not in force.
+        SettingError: if a pattern is empty, or one to drop is not in force.
     """
     settings = catalog.snapshot().settings
     kept = settings.exclude, settings.include
@@ -75,13 +75,13 @@ def change_exclusions(
 
 
 def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Tops:
-    """Return the files and folders to look at, and make roots of those that belong to none.
+    """Return the files and folders to scan, and make roots of those that belong to none.
 
-    What was taken out and is named now is let in again.
+    Removed files and folders that are named now are admitted again.
 
     Raises:
-        InputError: a path does not exist.
-        SettingError: no path is given, and there is no root.
+        InputError: if a path does not exist.
+        SettingError: if no path is given and there is no root.
     """
     folders, files = _given(catalog, paths)
     if paths:
@@ -90,7 +90,7 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
     roots = Roots.of(catalog)
     if not roots.all:
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
-    # A root below a folder that is looked through may be in a part of it that was taken out.
+    # A root below a scanned folder may be in a removed part of it.
     given = frozenset(folders)
     below = {
         root.id
@@ -117,7 +117,7 @@ def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
 
 
 def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
-    """Yield the files at and below `tops`, each once, but for those of the collection itself."""
+    """Yield the files at and below `tops`, each once, except those of the collection itself."""
     seen = _own(collection)
     yield from list_files(tops.folders, seen, tops.skipped, tops.exclusions)
     for file in tops.files:
@@ -126,7 +126,7 @@ def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
 
 
 def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
-    """Yield how many files `list_tops` lists in each folder, at less expense."""
+    """Yield the number of files that `list_tops` lists in each folder, at less expense."""
     seen = _own(collection)
     out = tops.skipped, tops.exclusions
     for found in walk([top for top in tops.folders if not is_url(top)], seen, *out):
@@ -156,14 +156,14 @@ def _is_one_of(folder: bytes, seen: set[tuple[int, int]]) -> bool:
 def _given(
     catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]
 ) -> tuple[list[bytes], list[bytes]]:
-    """Return the folders and the files given, by the paths under which they are indexed."""
+    """Return the given folders and files, by the paths under which they are indexed."""
     before = Roots.of(catalog)
     tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
     for path in paths:
         plain = plain_path(path)
         if not os.path.lexists(plain):
             again = fnmatch.filter(catalog.excluded_files(), plain)
-            if again:  # the pattern by which they were taken out
+            if again:  # the pattern by which they were removed
                 tops[False] |= dict.fromkeys(again)
                 continue
         top = existing(path)
@@ -182,7 +182,7 @@ def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) ->
         if place is not None:
             catalog.include(place.spot(name))
     for path in folders:
-        for root in roots.above(path):  # it may have been taken out before it was a root itself
+        for root in roots.above(path):  # it may have been removed before it was a root itself
             if root.recursive or root.path == path:
                 catalog.include(Spot(root.id, relative(path, root.path), b""))
 

@@ -1,4 +1,4 @@
-"""Train centroids, file every image under its nearest, and measure what that keeps."""
+"""Train centroids, assign every image to its nearest, and measure the resulting recall."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "train_anew"]
 
-HELD_OUT = 1_000  # images that recall is measured with
-ENOUGH = 5_000  # images from which on so many can be spared from training; else cross-validation
-OUTER_FROM = 50_000  # images: to compare fewer with all of them takes a few milliseconds
-TIMED = 10  # queries whose median is the time that a query takes
+HELD_OUT = 1_000  # images held out to measure recall
+ENOUGH = 5_000  # images from which that many can be spared from training; else cross-validation
+OUTER_FROM = 50_000  # images: comparing a query with all of fewer takes milliseconds
+TIMED = 10  # queries whose median time is taken
 TIMED_SECONDS = 0.05
 _SEED = 1234
 
-#: Finds the list of each vector: see `imgsearch.indexing.engine.Engine.assign`.
+#: A function that finds the list of each vector: see `imgsearch.indexing.engine.Engine.assign`.
 Assign: TypeAlias = Callable[
     [InvertedFile, Iterable[tuple[Ids, Vectors]]], Iterator[tuple[Ids, Vectors, Ids]]
 ]
 
 
 def most_lists(count: int) -> int:
-    """Return how many centroids `count` images can have: one each, but for those held out."""
+    """Return the maximum number of centroids for `count` images: one each, except held-out ones."""
     return count if count < ENOUGH else count - HELD_OUT
 
 
 def pca_of(snapshot: Snapshot) -> int | None:
-    """Return how many values PCA is to leave of an embedding; None for a flat index."""
+    """Return how many values PCA should keep of an embedding; None for a flat index."""
     settings = snapshot.settings
     return min(settings.pca, snapshot.model.dim) if settings.storage == "compact" else None
 
@@ -65,12 +65,12 @@ def train_anew(
     device: str,
     assign: Assign = assign_here,
 ) -> None:
-    """Train `nlist` centroids on the images of `view`, and put new segments in place of the old.
+    """Train `nlist` centroids on the images of `view`, and replace the old segments by new ones.
 
-    They are trained on a sample, here; `assign` says in which lists all images belong.
+    They are trained on a sample, in this process; `assign` finds the lists of all images.
 
     Raises:
-        StorageError: there is not enough room on the disk.
+        StorageError: if there is not enough room on the disk.
     """
     pca = pca_of(view.snapshot)
     held_ids, held, index = _train(view, nlist, pca, device)
@@ -111,9 +111,9 @@ def train_anew(
 def _train(
     view: View, nlist: int, pca: int | None, device: str
 ) -> tuple[Ids, Vectors, InvertedFile]:
-    """Return ids and vectors of the images held out, none of a small collection, and an index.
+    """Return ids and vectors of the held-out images, none if there are few, and an empty index.
 
-    The index was trained on others, and is empty.
+    The index was trained on other images.
     """
     spare = HELD_OUT if view.count >= ENOUGH else 0
     size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
@@ -126,7 +126,7 @@ def _train(
 
 
 def fetch(view: View, rows: Ids) -> tuple[Ids, Vectors]:
-    """Return ids and vectors of images, given by their sorted places in the order of ids."""
+    """Return ids and vectors of images, given by their sorted positions in id order."""
     ids = np.empty(len(rows), np.int64)
     vectors = np.empty((len(rows), view.snapshot.model.dim), np.float32)
     start = 0
@@ -148,7 +148,7 @@ def build(
     first: int,
     assign: Assign = assign_here,
 ) -> Iterator[Segment]:
-    """Write segments of at most about `SEGMENT_BYTES` that are trained as `index`; yield each."""
+    """Write segments of up to about `SEGMENT_BYTES`, trained like `index`; yield each."""
     rows = SEGMENT_BYTES // index.width
     number, first_id, last_id = first, 1, 0
     blocks = assign(index, view.live_blocks())
@@ -166,7 +166,7 @@ def build(
 def _milliseconds(
     view: View, indexes: Sequence[InvertedFile], queries: Vectors, nprobe: int
 ) -> float:
-    """Return how long one query takes: the median of a few, after one to warm up."""
+    """Return the duration of one query: the median of a few, after one to warm up."""
     seconds: list[float] = []
     for number in range(TIMED + 1):
         query = queries[number % len(queries)][None]

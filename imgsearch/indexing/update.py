@@ -27,7 +27,7 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["update"]
 
-NAMED = 5  # places, in the one line of an error
+NAMED = 5  # locations named in the one line of an error
 
 
 def update(
@@ -39,24 +39,24 @@ def update(
     device: str,
     trust_model: bool,
 ) -> IndexReport:
-    """Bring a collection up to date with the files under `paths` (all its roots if empty).
+    """Update a collection with the files under `paths`, or under all its roots if empty.
 
     Args:
-        layout: Where the collection is.
-        catalog: The catalog of the collection.
+        layout: Location of the collection.
+        catalog: Catalog of the collection.
         paths: Files, folders or URLs; none for all roots.
-        options: How to index.
-        device: Where centroids are trained, and where this machine runs the model.
+        options: Options of the run.
+        device: Device that trains centroids and, on this machine, runs the model.
         trust_model: Whether to run even a model that imgsearch did not export.
 
     Raises:
-        InputError: a path does not exist; what was to have moved is not there.
-        GoneError: files are missing that an unplugged drive may hold; all else is done.
-        SettingError: there is nothing to update.
-        DamagedError: a file of the collection is missing or damaged.
-        BusyError: another process is writing to the collection.
-        StorageError: the disk is full, or cannot be written.
-        ModelError: a worker cannot start.
+        InputError: if a path does not exist, or a root that was said to have moved is not there.
+        GoneError: if files are missing that an unplugged drive may hold; everything else is done.
+        SettingError: if there is nothing to update.
+        DamagedError: if a file of the collection is missing or damaged.
+        BusyError: if another process is writing to the collection.
+        StorageError: if the disk is full, or cannot be written.
+        ModelError: if a worker cannot start.
     """
     started = time.monotonic()
     with writing(layout):
@@ -96,7 +96,7 @@ def update(
 
 
 class _Run:
-    """What a run is made of, and its loop."""
+    """The parts of a run, and its main loop."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class _Run:
         self.applier = Applier(catalog, self._contents, self._batch, self.tally)
 
     def embed(self) -> None:
-        """Embed and commit all that is new or changed."""
+        """Embed and commit all new and changed files."""
         with self._reporter:
             try:
                 self._embed(self._scan.candidates(), self._contents.wanted)
@@ -161,7 +161,7 @@ class _Run:
         fold(self._layout, self._catalog, device=self._device, assign=self._engine.assign)
 
     def _queued(self, candidates: Iterator[Candidate], waiting: deque[Candidate]) -> Iterator[str]:
-        """Yield the paths of candidates, which wait for their outcomes."""
+        """Yield the paths of candidates, and queue the candidates for their outcomes."""
         for candidate in candidates:
             self._reporter.count_ahead()
             waiting.append(candidate)
@@ -176,7 +176,7 @@ class _Run:
         self._engine.committed()
 
     def _fold_tail(self) -> None:
-        """Fold the tail in while the run goes on, so that it stays short."""
+        """Fold the tail in during the run, so that it stays short."""
         if is_long(self._tail):
             fold(
                 *(self._layout, self._catalog),
