@@ -1,8 +1,8 @@
-"""Files that are set aside under a private name for a moment, and get their own name back.
+"""Set files aside under a private name for a moment, and give them their own name back.
 
-One process of a user discards at a time, whatever the collection: two could otherwise each keep
-what the other deletes. What is set aside is noted in the user's state directory, so that the next
-run puts back what a killed one left.
+Only one process of a user discards at a time, whatever the collection: two could otherwise each
+keep what the other deletes. A file that is set aside is noted in the user's state directory, so
+that the next run can restore it if this one is killed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _PRIVATE = re.compile(r"\.imgsearch-[0-9a-f]{32}~", re.ASCII)
 
 
 def _state() -> Path:
-    """Return the directory of this user's state; `XDG_STATE_HOME` moves it."""
+    """Return the state directory of this user; `XDG_STATE_HOME` moves it."""
     above = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(above) / "imgsearch"
 
 
 @contextmanager
 def discarding_lock() -> Iterator[None]:
-    """Wait until no other process of this user discards files, and keep them from it.
+    """Wait until no other process of this user discards files, and lock others out.
 
     Raises:
-        StorageError: The state directory cannot be written.
+        StorageError: If the state directory cannot be written.
     """
-    import filelock  # here, for what only looks for copies
+    import filelock  # imported here, as merely finding copies does not need it
 
     state = _state()
     try:
@@ -58,10 +58,10 @@ def discarding_lock() -> Iterator[None]:
 
 @contextmanager
 def remembered(folder: str, name: str, private: str) -> Iterator[None]:
-    """Note that a file is set aside, for the next run to find it should this one be killed.
+    """Note that a file is set aside, so that the next run finds it if this one is killed.
 
     Raises:
-        OSError: It cannot be noted.
+        OSError: If the note cannot be written.
     """
     note = _state() / _NOTE
     fields = {"folder": os.path.abspath(folder), "name": name, "private": private}
@@ -86,9 +86,9 @@ def _write(note: Path, text: str) -> None:
 
 
 def put_back() -> list[Failure]:
-    """Give the file that a killed run set aside its name back; return it if that fails.
+    """Restore the name of the file that a killed run set aside; return failures.
 
-    Call it under `discarding_lock`.
+    Call this function under `discarding_lock`.
     """
     note = _state() / _NOTE
     try:
@@ -104,7 +104,7 @@ def put_back() -> list[Failure]:
     path = os.path.join(folder, name)
     try:
         there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:  # a drive that is not plugged in: the next run may find it
+    except OSError as error:  # perhaps an unplugged drive: the next run may find it
         return [Failure(path, f"was set aside as {private}, and {reason_of(error)}")]
     try:
         if stat.S_ISREG(os.stat(private, dir_fd=there, follow_symlinks=False).st_mode):
@@ -124,16 +124,16 @@ def _is_name(name: str) -> bool:
 
 
 def rename_back(folder: int, private: str, name: str) -> None:
-    """Give a file its name back, without replacing what may have that name by now.
+    """Restore the name of a file, without replacing anything that has taken that name.
 
     Args:
         folder: Descriptor of the folder.
         private: The name that the file has.
-        name: The name that it had.
+        name: The name to restore.
 
     Raises:
-        FileExistsError: Something else has that name.
-        OSError: It cannot be renamed.
+        FileExistsError: If something else has that name.
+        OSError: If the file cannot be renamed.
     """
     try:
         os.link(private, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)

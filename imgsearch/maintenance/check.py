@@ -38,13 +38,13 @@ ALTERED = "is not what was written: its SHA-256 differs"
 
 
 def is_older(layout: Layout) -> bool:
-    """Tell whether a collection is of an older format version, or on the way from it to this.
+    """Tell whether a collection has an older format version, or is being migrated from one.
 
-    Its catalog says so; one that is sealed has arrived, and its manifest is damaged.
+    Its catalog says so; if that is sealed, migration is complete, and the manifest is damaged.
 
     Raises:
-        NoCollectionError: there is no collection.
-        StorageError: it cannot be read.
+        NoCollectionError: if there is no collection.
+        StorageError: if it cannot be read.
     """
     try:
         if layout.version() == FORMAT_VERSION:
@@ -55,17 +55,17 @@ def is_older(layout: Layout) -> bool:
 
 
 def check_parts(layout: Layout) -> list[Damage]:
-    """Check that the folders and the lock are what they should be: else nothing can be read."""
+    """Check that the folders and the lock are sound: otherwise nothing can be read."""
     own = layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model
     return [
         Damage(Part.FOREIGN, str(path.relative_to(layout.directory)), _reason(error, path))
         for path, error in layout.wrong_parts()
-        if path not in own  # which have checks of their own
+        if path not in own  # these have checks of their own
     ]
 
 
 def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
-    """Return what is in a collection and not of it: what may do harm, and what does none."""
+    """Return foreign entries of a collection: those that may do harm, and harmless ones."""
     damages, oddities = [], []
     known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
     known |= {layout.model.name, layout.lock.name}
@@ -85,9 +85,9 @@ def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
     """Check the manifest, which may be of an older format.
 
     Raises:
-        NoCollectionError: there is no collection.
-        DamagedError: it is of a format that this imgsearch cannot read.
-        StorageError: it cannot be read.
+        NoCollectionError: if there is no collection.
+        DamagedError: if this imgsearch cannot read its format.
+        StorageError: if it cannot be read.
     """
     try:
         version = layout.version()
@@ -97,15 +97,15 @@ def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
         reason = "is not what was written"
     except DamagedError as error:
         if not (_is_of_this_format(layout.catalog) or _is_of_this_format(layout.copy)):
-            raise  # its version may be what it says
+            raise  # its version may be right
         reason = _reason(error, layout.manifest)
     return [Damage(Part.MANIFEST, layout.manifest.name, reason)]
 
 
 def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage], bool]:
-    """Check the catalog, its seal and its copy; tell, too, whether it is sealed as it is.
+    """Check the catalog, its seal and its copy; also tell whether its present state is sealed.
 
-    One of an `older` format need not have a seal.
+    A catalog of an `older` format need not have a seal.
     """
     damages: list[Damage] = []
     sealed = False
@@ -138,9 +138,9 @@ def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage],
 
 @dataclass(slots=True)
 class Checker:
-    """Checks what a sound catalog names; counts files, bytes, and leftovers.
+    """A check of everything that a sound catalog names; counts files, bytes and leftovers.
 
-    `progress` is called with the number of bytes that were read.
+    `progress` is called with the number of bytes read.
     """
 
     layout: Layout
@@ -153,7 +153,7 @@ class Checker:
     sound: list[InvertedFile] = field(default_factory=list)
 
     def check(self) -> Iterator[Damage]:
-        """Yield all damage; afterwards, `sound` are the segments that are as they should be."""
+        """Yield all damage; afterwards, `sound` holds the undamaged segments."""
         sha256 = bytes.fromhex(self.snapshot.model.onnx_sha256)
         if reason := self._read(self.layout.model, sha256, MOST_MODEL):
             yield Damage(Part.MODEL, self.layout.model.name, reason)
@@ -165,7 +165,7 @@ class Checker:
         yield from self._check_replaced()
 
     def _read(self, path: Path, sha256: bytes, most: int | None = None) -> str | None:
-        """Return what is wrong with a file, None if nothing is."""
+        """Return the fault of a file, or None if it is sound."""
         reason = _altered(path, sha256, most)
         if reason is None:
             self.files += 1
@@ -192,7 +192,7 @@ class Checker:
             yield Damage(Part.SHARD, name, reason, shard)
 
     def _check_images(self) -> Iterator[Damage]:
-        """Check that every id, of an image or a removed one, is in the range of a shard."""
+        """Check that every id, of a present or removed image, is in the range of a shard."""
         ids = np.sort(np.array([*self.catalog.image_ids(), *self.snapshot.removed], np.int64))
         covered = np.zeros(ids.shape, np.bool_)
         for shard in self.snapshot.shards:
@@ -219,7 +219,7 @@ class Checker:
             following = segment.last_id + 1
 
     def _misfit(self, segment: Segment, removed: Ids) -> str | None:
-        """Return how a segment does not fit its row and the others, None if it is sound."""
+        """Return how a segment contradicts its row or other segments, None if it is sound."""
         ivf, dim = self.snapshot.ivf, self.snapshot.model.dim
         other = "is not the index that the catalog names"
         if ivf is None:
@@ -238,7 +238,7 @@ class Checker:
         return None
 
     def _uncovered(self, segment: Segment, index: InvertedFile, removed: Ids) -> str | None:
-        """Return how a segment differs from the images it should cover; None if it does not."""
+        """Return how a segment differs from the images it should cover, None if it does not."""
         ids = np.sort(np.concatenate([np.empty(0, np.int64), *index.list_ids()]))
         images = np.array(self.catalog.image_ids(segment.first_id, segment.last_id), np.int64)
         if (np.diff(ids) == 0).any():
@@ -254,7 +254,7 @@ class Checker:
         shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
         segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
         for folder in (self.layout.vectors, self.layout.segments):
-            for path in sorted(folder.glob("*")):  # none where the folder itself is gone
+            for path in sorted(folder.glob("*")):  # none if the folder itself is missing
                 if path.name in shards | segments:
                     continue
                 if path.is_symlink():
@@ -267,14 +267,14 @@ class Checker:
 
 
 def owners_of(catalog: Catalog, shard: Shard, removed: Ids) -> Ids:
-    """Return the ids that have rows in a shard, sorted: of images, and of removed ones."""
+    """Return the sorted ids that have rows in a shard: of present and of removed images."""
     images = np.array(catalog.image_ids(shard.first_id, shard.last_id), np.int64)
     start, end = np.searchsorted(removed, (shard.first_id, shard.last_id + 1))
     return np.sort(np.concatenate([images, removed[start:end]]))
 
 
 def _altered(path: Path, sha256: bytes, most: int | None) -> str | None:
-    """Return what is wrong with a file, None if it has this SHA-256."""
+    """Return the fault of a file, or None if it has this SHA-256."""
     try:
         return None if sha256_of(path, most) == sha256 else ALTERED
     except FileNotFoundError:
@@ -283,19 +283,19 @@ def _altered(path: Path, sha256: bytes, most: int | None) -> str | None:
         return _reason(error, path)
     except StorageError as error:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno == errno.EIO:  # a bad block of the disk
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:  # a bad block on the disk
             return f"cannot be read: {reason_of(cause)}"
         raise
 
 
 def _reason(error: DamagedError, path: Path) -> str:
-    """Return what an error says of a file, without its path and the remedy."""
+    """Return the reason in an error about a file, without its path and the remedy."""
     text = str(error).removesuffix(f"; {REPAIR_IT}").removeprefix(f"{path} ")
     return text.removeprefix(f"{path.parent}{os.sep}")
 
 
 def _is_of_this_format(path: Path) -> bool:
-    """Tell whether a catalog, or its copy, says that its format is the present one."""
+    """Tell whether a catalog, or its copy, declares the present format."""
     try:
         with closing(Catalog(path)) as catalog:
             return catalog.format_version() == FORMAT_VERSION

@@ -1,4 +1,4 @@
-"""What `imgsearch.find_duplicates` returns: groups of images that are copies of one another."""
+"""The result of `imgsearch.find_duplicates`: groups of images that are copies of one another."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Copy:
     """An image of a group.
 
     Attributes:
-        id: of the image in its collection.
-        path: absolute; decoded with `os.fsdecode`.
-        width: of the upright image, in pixels.
-        height: of the upright image, in pixels.
-        size: of the file, in bytes.
-        mtime: of the file, in seconds since 1970; None if it is gone.
-        digest: SHA-256 of the file.
-        exact: whether the file has the same content as the one to be kept.
-        similarity: cosine of its embedding and that of the one to be kept.
-        frames: pictures or pages in the file.
-        bits: of a sample.
+        id: the id of the image in its collection.
+        path: the absolute path, decoded with `os.fsdecode`.
+        width: the width of the upright image, in pixels.
+        height: the height of the upright image, in pixels.
+        size: the size of the file, in bytes.
+        mtime: the modification time of the file, in seconds since 1970; None if it is missing.
+        digest: the SHA-256 of the file.
+        exact: whether the file has the same content as the image to keep.
+        similarity: the cosine similarity of its embedding to that of the image to keep.
+        frames: the number of pictures or pages in the file.
+        bits: the number of bits per sample.
         raw: whether it is a camera's raw file.
-        lossless: whether the format keeps every pixel as it was.
-        scale: the share of its width that its true resolution is: below 1 if it was enlarged.
+        lossless: whether the format keeps every pixel unchanged.
+        scale: its true resolution as a share of its width: below 1 if it was enlarged.
     """
 
     id: int
@@ -48,9 +48,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The image to be kept, by suggestion, and its copies: each agrees with that one itself.
+    """The image suggested to be kept, and its copies, each of which agrees with that image.
 
-    `reason` says what the image to be kept has more of than its copies.
+    `reason` says what the image to keep has more of than its copies.
     """
 
     keep: Copy
@@ -60,7 +60,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class RawPhoto:
-    """A camera's raw file and the images of the same name beside it: one photo, all to be kept."""
+    """A camera's raw file and the images of the same name beside it: one photo, all kept."""
 
     raw: str
     images: tuple[str, ...]
@@ -68,13 +68,13 @@ class RawPhoto:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What was found.
+    """The duplicates that were found.
 
     Attributes:
-        groups: the one with the most bytes to be had first.
-        images: that were looked at.
-        unreadable: images whose pixels could not be compared, and why.
-        photos: raws with their images, which are no copies of one another.
+        groups: the groups of copies, the one that would free most bytes first.
+        images: the number of images examined.
+        unreadable: the images whose pixels could not be compared, and why.
+        photos: the raw files with their images, which are not copies of one another.
     """
 
     groups: tuple[Group, ...]
@@ -84,24 +84,24 @@ class Duplicates:
 
     @property
     def count(self) -> int:
-        """The number of images that could go."""
+        """The number of images that could be discarded."""
         return sum(len(group.others) for group in self.groups)
 
     @property
     def size(self) -> int:
-        """The bytes that these take."""
+        """The size of these images, in bytes."""
         return sum(copy.size for group in self.groups for copy in group.others)
 
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """What was done to copies.
+    """The outcome of discarding copies.
 
     Attributes:
-        done: the paths of those that went.
-        size: the bytes that they took.
-        failures: of the others, and why.
-        interrupted: whether it ended before all copies were looked at.
+        done: the paths of the discarded copies.
+        size: their size, in bytes.
+        failures: the other copies, and why they were kept.
+        interrupted: whether the run ended before it had reached all copies.
     """
 
     done: tuple[str, ...]

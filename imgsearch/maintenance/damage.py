@@ -1,4 +1,4 @@
-"""What `verify` finds, and what it tells."""
+"""The findings and the report of `verify`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Damage", "Oddity", "Part", "Verification"]
 
 
 class Part(Enum):
-    """A part of a collection that may be damaged, and is repaired in a way of its own."""
+    """A part of a collection that may be damaged, and has a repair of its own."""
 
     MANIFEST = "manifest"
     CATALOG = "catalog"
@@ -19,23 +19,23 @@ class Part(Enum):
     COPY = "copy"
     MODEL = "model"
     SHARD = "shard"
-    IMAGES = "images"  # of which no shard has an embedding
+    IMAGES = "images"  # without an embedding in any shard
     INDEX = "index"
-    REPLACED = "replaced"  # a file that nobody will open any more
-    EMBEDDINGS = "embeddings"  # that are not what their images give
-    FOREIGN = "foreign"  # a link, say, where imgsearch makes none
+    REPLACED = "replaced"  # a file that no reader will open any more
+    EMBEDDINGS = "embeddings"  # that differ from those of their images
+    FOREIGN = "foreign"  # for example a link, which imgsearch never makes
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that is not as it should be.
+    """A fault in a collection.
 
     Attributes:
-        part: of the collection.
-        file: its name, relative to the collection.
-        reason: what is wrong with it.
-        shard: if it is one.
-        ids: of the images that it is about, where it is about some.
+        part: the damaged part of the collection.
+        file: the name of the file, relative to the collection.
+        reason: the nature of the fault.
+        shard: the damaged shard, if it is one.
+        ids: the ids of the images concerned, if there are any.
     """
 
     part: Part
@@ -47,11 +47,11 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """Something that imgsearch did not make, and that does no harm.
+    """A harmless file that imgsearch did not make.
 
     Attributes:
-        file: its name, relative to the collection.
-        reason: what is odd about it.
+        file: the name of the file, relative to the collection.
+        reason: the nature of the oddity.
     """
 
     file: str
@@ -60,23 +60,23 @@ class Oddity:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What `verify` did.
+    """The report of `verify`.
 
     Attributes:
-        images: of the collection, as far as its catalog tells.
-        files: that were read and compared with their checksums.
-        bytes: of those.
-        sampled: images that were searched for by their own embedding.
-        embedded: those of them that were embedded again and compared.
-        sealed: nothing was committed after the last seal: else a run was interrupted.
-        leftovers: files of an interrupted run, which the next one deletes.
-        damages: what was found.
-        changed: paths of images whose files are not what was indexed.
-        gone: images whose files are not there.
-        repairs: what was done about it, a line each.
-        left: what is damaged yet.
-        seconds: it took.
-        oddities: files that imgsearch does not know, and a lock that is not empty.
+        images: the number of images in the collection, as far as its catalog tells.
+        files: the number of files that were read and compared with their checksums.
+        bytes: the size of those files.
+        sampled: the number of images that were searched for by their own embedding.
+        embedded: the number of those that were embedded again and compared.
+        sealed: whether nothing was committed after the last seal; if not, a run was interrupted.
+        leftovers: the files of an interrupted run, which the next run deletes.
+        damages: the damage that was found.
+        changed: the paths of images whose files have changed since they were indexed.
+        gone: the number of images whose files are missing.
+        repairs: the repairs made, one line each.
+        left: the damage that remains.
+        seconds: the duration of the run.
+        oddities: the files that imgsearch does not know, and a lock that is not empty.
     """
 
     images: int

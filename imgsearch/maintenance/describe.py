@@ -1,4 +1,4 @@
-"""Tell what a collection holds."""
+"""Describe the content of a collection."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["describe"]
 
 
 def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
-    """Return what a collection holds.
+    """Return a description of a collection.
 
     Args:
-        layout: of the collection.
-        catalog: of the collection.
-        view: of its present state.
-        device: that it was opened for, "auto" for the best that is there.
+        layout: the layout of the collection.
+        catalog: the catalog of the collection.
+        view: a view of its present state.
+        device: the device that it was opened for, "auto" for the best one available.
 
     Raises:
-        ModelError: there is no such device.
+        ModelError: if there is no such device.
     """
     counts, settings = catalog.counts(), view.snapshot.settings
     sizes = [index.list_sizes() for index in view.segments]

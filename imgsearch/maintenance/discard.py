@@ -1,9 +1,9 @@
-"""Delete copies, or put links in their place, once somebody has confirmed it.
+"""Delete copies, or replace them by links, once somebody has confirmed it.
 
-Nothing is touched unless, at that moment, both files are what was compared and their pixels agree.
-A copy is first renamed within its folder to a name that nobody can guess, so that what is checked
-is what is removed; if anything is wrong, it gets its name back, unless something new has that name
-by then.
+Nothing is touched unless, at that moment, both files are those that were compared and their pixels
+agree. A copy is first renamed within its folder to a name that nobody can guess, so that the file
+checked is the file removed; if anything is wrong, it gets its name back, unless something new has
+that name by then.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ CHANGED = "has changed since it was indexed"
 
 
 class _RefusedError(Exception):
-    """A copy has to stay, and why."""
+    """The reason why a copy has to stay."""
 
 
 def delete_copies(duplicates: Duplicates) -> Discarded:
-    """Delete all images of all groups but the one to be kept of each.
+    """Delete all images of every group except the one to keep.
 
     Raises:
-        StorageError: What this user's processes discard cannot be locked.
+        StorageError: If the lock on discarding by this user's processes cannot be taken.
     """
     return _discard(duplicates, link=False)
 
 
 def link_copies(duplicates: Duplicates) -> Discarded:
-    """Replace all images of all groups but the one to be kept by hard links to that.
+    """Replace all images of every group except the one to keep by hard links to it.
 
     Raises:
-        StorageError: What this user's processes discard cannot be locked.
+        StorageError: If the lock on discarding by this user's processes cannot be taken.
     """
     return _discard(duplicates, link=True)
 
@@ -75,12 +75,12 @@ def _discard(duplicates: Duplicates, *, link: bool) -> Discarded:
                         failures.append(Failure(copy.path, error.reason))
                     except OSError as error:
                         failures.append(Failure(copy.path, reason_of(error)))
-                    except (ModelError, ValueError) as error:  # no worker, or a path with NUL
+                    except (ModelError, ValueError) as error:  # no worker, or a path with a NUL
                         failures.append(Failure(copy.path, f"cannot be compared: {error}"))
                     else:
                         done.append(copy)
     except KeyboardInterrupt:
-        interrupted = True  # the report of what was done is due all the same
+        interrupted = True  # still report what was done
     paths = tuple(copy.path for copy in done)
     return Discarded(paths, sum(copy.size for copy in done), tuple(failures), interrupted)
 
@@ -89,10 +89,10 @@ def _discard_one(keep: Copy, copy: Copy, check: _Check, *, link: bool) -> None:
     """Discard a copy.
 
     Raises:
-        _RefusedError: It is not what was compared, or the image to be kept is not.
-        ImageError: A picture cannot be decoded.
-        ModelError: No worker process can be started to decode it.
-        OSError: A file cannot be read, renamed or removed.
+        _RefusedError: If this copy or the image to keep is not the file that was compared.
+        ImageError: If a picture cannot be decoded.
+        ModelError: If no worker process can be started to decode it.
+        OSError: If a file cannot be read, renamed or removed.
     """
     for each in (keep, copy):
         if is_url(each.path):
@@ -119,7 +119,7 @@ def _discard_one(keep: Copy, copy: Copy, check: _Check, *, link: bool) -> None:
 
 @contextmanager
 def _aside(folder: int, copy: Copy) -> Iterator[str]:
-    """Rename a copy within its folder to a private name, and back if something is wrong."""
+    """Rename a copy within its folder to a private name; undo that if something is wrong."""
     above, name = os.path.split(copy.path)
     aside = f".imgsearch-{secrets.token_hex(16)}~{name}"
     aside = os.fsdecode(os.fsencode(aside)[:LONGEST_NAME])
@@ -139,7 +139,7 @@ def _aside(folder: int, copy: Copy) -> Iterator[str]:
 
 
 def _link(keep: Copy, kept: os.stat_result, folder: int, name: str) -> None:
-    """Make a hard link to the file that is kept, where the copy was."""
+    """Make a hard link to the kept file in the place of the copy."""
     os.link(keep.path, name, dst_dir_fd=folder, follow_symlinks=False)
     if not os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), kept):
         os.unlink(name, dir_fd=folder)
@@ -147,7 +147,7 @@ def _link(keep: Copy, kept: os.stat_result, folder: int, name: str) -> None:
 
 
 def _check_kept(keep: Copy) -> os.stat_result:
-    """Return the status of the file that is kept, once its name and its content are certain."""
+    """Return the status of the kept file, after verifying its name and its content."""
     try:
         with _opened(keep.path) as file:
             status = os.fstat(file.fileno())
@@ -164,7 +164,7 @@ def _check_kept(keep: Copy) -> os.stat_result:
 
 @contextmanager
 def _opened(path: str, folder: int | None = None) -> Iterator[BufferedReader]:
-    """Open a regular file that is no link."""
+    """Open a regular file that is not a link."""
     try:
         descriptor = os.open(path, _READ, dir_fd=folder)
     except OSError as error:
@@ -188,20 +188,20 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Check:
-    """Compares the pixels of two files, which a worker decodes; remembers the last one kept."""
+    """A comparison of the pixels of two files, decoded by a worker; caches the last kept file."""
 
     _lane: Lane
     _digest: bytes = b""
     _seen: Inspection | None = None
 
     def pixels(self, keep: Copy, copy: Copy) -> None:
-        """Refuse a copy unless both files are what they were, and their pixels agree.
+        """Refuse a copy unless both files are unchanged and their pixels agree.
 
         Raises:
-            _RefusedError: They are not, or do not.
-            ImageError: A picture cannot be decoded.
-            ModelError: No worker process can be started to decode it.
-            OSError: The copy cannot be read.
+            _RefusedError: If they have changed or do not agree.
+            ImageError: If a picture cannot be decoded.
+            ModelError: If no worker process can be started to decode it.
+            OSError: If the copy cannot be read.
         """
         _check_content(copy)
         if self._digest != keep.digest:

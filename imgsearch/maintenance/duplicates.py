@@ -1,8 +1,8 @@
 """Find the images of a collection that are copies of one another.
 
-Exact copies are known by their digest. Of all other images those with near embeddings are
-candidates, found by search in the index; what makes one a copy is that its pixels agree with those
-of the image that is kept, tile by tile.
+Exact copies are recognised by their digest. Of all other images, those with near embeddings are
+candidates, found by search in the index; an image is a copy if its pixels agree with those of the
+image that is kept, tile by tile.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from imgsearch.storage.layout import Layout
 
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
-MIN_SIMILARITY = 0.75  # of embeddings: a small copy of an image can be as far from it
-BLOCK = 1_024  # entries of the catalog
-SEARCHED = 64  # images at once, so that progress is seen
-NEIGHBOURS = 16  # of an image at first; four times as many while all are near enough
+MIN_SIMILARITY = 0.75  # of embeddings: a small copy can be this far from its image
+BLOCK = 1_024  # catalog entries
+SEARCHED = 64  # images per search, so that progress is visible
+NEIGHBOURS = 16  # per image at first; four times as many as long as all are near enough
 MOST_NEIGHBOURS = 1_024
 
 Progress = Callable[[int, int], None]
@@ -45,22 +45,22 @@ def find_duplicates(
     min_similarity: float = MIN_SIMILARITY,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """Return groups of copies, each with the image to be kept; change nothing.
+    """Return groups of copies, each with the image to keep; change nothing.
 
-    Files that were encoded again, resized, brightened, made grey or cropped by up to a tenth are
-    copies (see `imgsearch.images.agreement`). Each of them agrees with the image that is kept,
-    and holds nothing that this one lacks (see `imgsearch.images.holdings`).
+    Files that were re-encoded, resized, brightened, turned to grey or cropped by up to a tenth
+    are copies (see `imgsearch.images.agreement`). Each of them agrees with the image that is kept,
+    and holds nothing that this image lacks (see `imgsearch.images.holdings`).
 
     Args:
         directory: The collection itself.
-        min_similarity: The least similarity of embeddings from which on pixels are compared: a
+        min_similarity: The minimum similarity of embeddings for their pixels to be compared: a
             lower one finds more and takes longer.
-        progress: Called with the number of images compared and of all, from the beginning.
+        progress: Function called with the number of images compared and the total, from the start.
 
     Raises:
-        NoCollectionError: There is none.
-        SettingError: `min_similarity` makes no sense.
-        DamagedError: A file of the collection is missing or damaged.
+        NoCollectionError: If there is no collection.
+        SettingError: If `min_similarity` makes no sense.
+        DamagedError: If a file of the collection is missing or damaged.
     """
     min_similarity = number("min_similarity", min_similarity, -1, 1)
     progress = progress or _nothing
@@ -70,14 +70,14 @@ def find_duplicates(
         progress(0, view.count)
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
         same = _by_content(catalog, ids)
-        # The threads are ended last: they wait for the decoders.
+        # The threads end last: they wait for the decoders.
         with (
             ThreadPoolExecutor(cores()) as threads,
             decoders(cores()) as lane,
             ExitStack() as late,
         ):
             verdicts = Verdicts.load()
-            late.callback(verdicts.save)  # what an interrupted run found is good, too
+            late.callback(verdicts.save)  # the findings of an interrupted run are valid, too
             looks = Looks(catalog, threads, lane, verdicts)
             near: dict[int, set[int]] = defaultdict(set)
             compared = 0
@@ -96,11 +96,11 @@ def find_duplicates(
 
 
 def _nothing(done: int, total: int) -> None:
-    """Take note of nothing."""
+    """Ignore the progress."""
 
 
 def _by_content(catalog: Catalog, ids: Ids) -> dict[int, tuple[int, ...]]:
-    """Return the images of each content by the first of them."""
+    """Return the images of each content, keyed by the first of them."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for start in range(0, len(ids), BLOCK):
         for entry in catalog.entries_of(ids[start : start + BLOCK].tolist()):
@@ -111,7 +111,7 @@ def _by_content(catalog: Catalog, ids: Ids) -> dict[int, tuple[int, ...]]:
 def _near(
     view: View, same: dict[int, tuple[int, ...]], min_similarity: float, looks: Looks
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yield how many images were looked at, and the pairs of them that are worth a close look."""
+    """Yield how many images were examined, and their pairs that deserve a close look."""
     for ids, vectors in _firsts(view, same):
         pairs: list[tuple[int, int]] = []
         for id_, candidates in _candidates(view, ids, vectors, min_similarity):
@@ -122,7 +122,7 @@ def _near(
 
 
 def _alike(id_: int, others: list[int], looks: Looks) -> Iterator[int]:
-    """Yield those of some images that are worth a close look beside one."""
+    """Yield those of `others` that deserve a close look beside an image."""
     verdicts = looks.verdicts
     entries = {entry.id: entry for entry in looks.catalog.entries_of([id_, *others])}
     unchanged = {entry.id for entry in looks.unchanged(entries.values())}
@@ -146,7 +146,7 @@ def _alike(id_: int, others: list[int], looks: Looks) -> Iterator[int]:
 
 
 def _firsts(view: View, same: dict[int, tuple[int, ...]]) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield ids and embeddings of the first image of each content, some at a time."""
+    """Yield ids and embeddings of the first image of each content, block by block."""
     for ids, vectors in view.live_blocks():
         rows = np.flatnonzero([id_ in same for id_ in ids.tolist()])
         for start in range(0, len(rows), SEARCHED):
@@ -157,7 +157,7 @@ def _firsts(view: View, same: dict[int, tuple[int, ...]]) -> Iterator[tuple[Ids,
 def _candidates(
     view: View, ids: Ids, vectors: Vectors, min_similarity: float
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield each image with the ids of those that are near enough."""
+    """Yield each image with the ids of the images that are near enough."""
     k = NEIGHBOURS
     while len(ids):
         options = SearchOptions(k=k, min_similarity=min_similarity)

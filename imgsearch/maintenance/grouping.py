@@ -1,4 +1,4 @@
-"""Put images that are copies of one another into groups, around the one that is kept."""
+"""Group images that are copies of one another around the one to keep."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _Seen = TypeVar("_Seen")
 
 @dataclass(slots=True)
 class Looks:
-    """What was seen of images: the latest glances and close looks.
+    """A cache of the latest glances and close looks at images.
 
-    Worker processes decode them, with limits of time and memory. What earlier runs found of files
-    that are what they were is not looked for again.
+    Worker processes decode the images, with limits of time and memory. Findings of earlier runs are
+    reused for files that have not changed.
     """
 
     catalog: Catalog
@@ -55,18 +55,18 @@ class Looks:
     _unchanged: dict[int, bool] = field(default_factory=dict)
 
     def glances(self, ids: Iterable[int]) -> dict[int, Glance]:
-        """Return small pictures of images, of as many as can be read."""
+        """Return small pictures of those images that can be read."""
         kept = _Kept(self._glances, GLANCES, lambda glance: glance.pixels.nbytes)
         return self._of(list(dict.fromkeys(ids)), kept, self._glance)
 
     def closely(self, ids: Sequence[int]) -> Iterator[tuple[int, Inspection]]:
-        """Yield what a close look at images shows, of as many as can be read."""
+        """Yield the result of a close look at each image that can be read."""
         kept = _Kept(self._inspections, INSPECTIONS, lambda seen: 4 * seen.close.pixels.nbytes)
         for start in range(0, len(ids), AT_ONCE):
             yield from self._of(ids[start : start + AT_ONCE], kept, self._inspection).items()
 
     def held(self, ids: Sequence[int]) -> dict[int, Holdings]:
-        """Return what files hold, of as many as can be read."""
+        """Return the holdings of those files that can be read."""
         found: dict[int, Holdings] = {}
         for start in range(0, len(ids), AT_ONCE):
             entries = self.catalog.entries_of(ids[start : start + AT_ONCE])
@@ -81,7 +81,7 @@ class Looks:
         return found
 
     def unchanged(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return those whose file has the size and the time that it was indexed with."""
+        """Return the entries whose file has the size and the time of when it was indexed."""
         for entry in entries:
             if entry.id not in self._unchanged:
                 self._unchanged[entry.id] = _is_unchanged(entry)
@@ -112,7 +112,7 @@ class Looks:
         """Yield all frames of a file; see `imgsearch.images.inspection.all_frames`.
 
         Raises:
-            ImageError: It cannot be decoded.
+            ImageError: If it cannot be decoded.
         """
 
         def some(first: int) -> Frames:
@@ -124,14 +124,14 @@ class Looks:
 
 @dataclass(slots=True)
 class _Kept(Generic[_Seen]):
-    """What was seen latest, of so many bytes at most."""
+    """A least-recently-used cache of looks, bounded in bytes."""
 
     seen: dict[int, _Seen]
     most: int
     size_of: Callable[[_Seen], int]
 
     def latest(self, ids: Sequence[int]) -> dict[int, _Seen]:
-        """Return what is there of some images, and make room by what was not asked for longest."""
+        """Return the cached looks at some images, and evict the least recently used others."""
         found = {id_: self.seen.pop(id_) for id_ in ids if id_ in self.seen}
         self.seen |= found
         left = self.most - sum(map(self.size_of, self.seen.values()))
@@ -146,7 +146,7 @@ def _is_unchanged(entry: Entry) -> bool:
     try:
         stamp = status_of(entry.path)
     except (OSError, PackageError, SettingError):
-        return False  # a look at it tells why
+        return False  # looking at it will tell why
     return entry.mtime_ns is not None and (stamp.size, stamp.mtime_ns) == (
         entry.size,
         entry.mtime_ns,
@@ -161,18 +161,18 @@ def _seen(entry: Entry, decode: Callable[[Entry], _Seen]) -> _Seen | Failure:
 
 
 class Grouping:
-    """Groups of images, each around the one that is kept."""
+    """Groups of images, each around the one to keep."""
 
     def __init__(
         self, catalog: Catalog, view: View, looks: Looks, same: dict[int, tuple[int, ...]]
     ) -> None:
-        """Begin with images of one content.
+        """Start from the images that share a content.
 
         Args:
-            catalog: Of the collection.
-            view: Of the same.
-            looks: Sees images.
-            same: All images of each content by the first of them.
+            catalog: Catalog of the collection.
+            view: View of the collection.
+            looks: Cache that looks at the images.
+            same: All images of each content, keyed by the first of them.
         """
         self._catalog, self._view, self._looks, self._same = catalog, view, looks, same
         self._groups: list[Group] = []
@@ -180,10 +180,10 @@ class Grouping:
         self._held: dict[int, Holdings] = {}
 
     def group(self, near: dict[int, set[int]]) -> Iterator[int]:
-        """Find groups, and yield how many images each step was about.
+        """Find groups, and yield how many images each step dealt with.
 
         Args:
-            near: The images that are worth a close look beside each.
+            near: The images that deserve a close look beside each image.
         """
         for together in _components(near):
             self._held = self._looks.held(together)
@@ -199,7 +199,7 @@ class Grouping:
             self._add(id_, [])
 
     def found(self, images: int) -> Duplicates:
-        """Return all groups, the one with most to be had first."""
+        """Return all groups, the one that would free most bytes first."""
         groups = sorted(self._groups, key=lambda group: -sum(copy.size for copy in group.others))
         photos = (RawPhoto(raw, tuple(sorted(of))) for raw, of in sorted(self._photos.items()))
         failures = tuple(self._looks.failures.values())
@@ -208,7 +208,7 @@ class Grouping:
     def _split(
         self, order: list[int], entries: dict[int, Entry], near: dict[int, set[int]]
     ) -> Iterator[int]:
-        """Give each image, the one that holds most first, the copies that agree with it."""
+        """Assign each image, the one that holds most first, the copies that agree with it."""
         left = dict.fromkeys(order)
         for keep in order:
             if keep not in left:
@@ -217,7 +217,7 @@ class Grouping:
             del left[keep]
             copies: list[int] = []
             ahead, tried = near[keep], {keep}
-            while ahead:  # what is near to a copy may be one, too, though it is not near to this
+            while ahead:  # an image near a copy may be a copy, too, although not near this one
                 candidates = [id_ for id_ in left if id_ in ahead - tried]
                 tried |= ahead
                 candidates = [id_ for id_ in candidates if not self._is_one_photo(keep, id_)]
@@ -232,9 +232,9 @@ class Grouping:
     def _better(
         self, keep: int, left: Iterable[int], entries: dict[int, Entry], near: dict[int, set[int]]
     ) -> int:
-        """Return the image that may take the place of one that is to be kept, if there is one.
+        """Return the image that may replace the one to keep, or that one if there is none.
 
-        The order is by what weighs most; one further back may hold all of it, and more besides.
+        The order is by the weightiest property; an image further back may hold all of it and more.
         """
         held = self._held[keep]
         for id_ in [each for each in left if each in near[keep]]:
@@ -245,7 +245,7 @@ class Grouping:
         return keep
 
     def _copies(self, keep: Entry, candidates: list[Entry]) -> Iterator[int]:
-        """Yield those of some images that may go in favour of one."""
+        """Yield those of the candidates that may be discarded in favour of the image to keep."""
         verdicts = self._looks.verdicts
         held = self._held[keep.id]
         candidates = [each for each in candidates if not lacks(held, self._held[each.id])]
@@ -266,7 +266,7 @@ class Grouping:
                 sequences = self._looks.frames(keep), self._looks.frames(by_id[id_])
                 try:
                     return not why_not(kept, copy, sequences)
-                except ImageError:  # a later frame cannot be decoded, this time at least
+                except ImageError:  # a later frame cannot be decoded, at least this time
                     return None
 
             for (id_, _), may in zip(seen, self._looks.threads.map(judge, seen), strict=True):
@@ -276,7 +276,7 @@ class Grouping:
                     yield id_
 
     def _is_one_photo(self, one: int, other: int) -> bool:
-        """Tell whether two images are a camera's raw and its JPEG, by their names."""
+        """Tell by their names whether two images are a camera's raw file and its JPEG."""
         if self._held[one].raw == self._held[other].raw:
             return False
         raw, image = (one, other) if self._held[one].raw else (other, one)
@@ -291,7 +291,7 @@ class Grouping:
         return any(os.path.basename(_stem(path)) in names for path in images)
 
     def _add(self, keep: int, copies: list[int]) -> None:
-        """Add a group, unless nothing in it could go."""
+        """Add a group, unless nothing in it could be discarded."""
         ids = [id_ for copy in (keep, *copies) for id_ in self._same[copy]]
         entries = self._catalog.entries_of(ids)
         first = {id_: copy for copy in (keep, *copies) for id_ in self._same[copy]}
@@ -313,7 +313,7 @@ class Grouping:
 
 
 def _components(near: dict[int, set[int]]) -> Iterator[list[int]]:
-    """Yield sets of images that no pair leads out of."""
+    """Yield the connected components of the images, with near pairs as edges."""
     left = set(near)
     while left:
         found, ahead = [], [left.pop()]
@@ -359,7 +359,7 @@ def _stem(path: str) -> str:
 
 
 def _age(entry: Entry) -> tuple[float, float, int, str]:
-    """Return by what files that hold the same are sorted: the largest, then the oldest first."""
+    """Return the sort key of files with equal holdings: the largest, then the oldest first."""
     mtime = _mtime(entry)
     age = math.inf if mtime is None else mtime
     return -entry.size, age, len(entry.path), entry.path

@@ -1,4 +1,4 @@
-"""Which files of a collection are not what was indexed any more."""
+"""Find files that have changed since they were indexed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Originals"]
 
 
 class Originals:
-    """Compares the files of images with what the catalog says of them; counts those `gone`."""
+    """A comparison of image files with the catalog's records; counts files that are `gone`."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self.gone = 0
 
     def changed(self) -> Iterator[str]:
-        """Yield the paths of files whose content is another one; those at URLs are passed over.
+        """Yield the paths of files whose content has changed; skip those at URLs.
 
         Only files whose size, times or inode differ are read.
         """
@@ -52,4 +52,4 @@ class Originals:
             with ImageFile(path) as file:
                 return file.digest != self._catalog.digest_of(id_)
         except ImageError as error:
-            return not error.transient  # no image any more; or it cannot be read: nobody can tell
+            return not error.transient  # no longer an image; if it cannot be read, nobody can tell

@@ -1,4 +1,4 @@
-"""Repair a collection: what is sound is not touched, and no step leaves it worse than it was."""
+"""Repair a collection, without touching sound parts or ever leaving it worse than before."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["Mender", "mend_catalog"]
 
 
 def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
-    """Repair what the catalog needs before it can be opened, and the manifest; yield what was done.
+    """Repair the manifest, and whatever keeps the catalog from being opened; yield the repairs.
 
     Raises:
-        StorageError: the disk cannot be written.
+        StorageError: if the disk cannot be written.
     """
     parts = {damage.part for damage in damages}
     if Part.CATALOG in parts:
@@ -51,7 +51,7 @@ def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Mender:
-    """Repairs what a sound catalog names. `sound` are the segments that are as they should be."""
+    """The repair of everything that a sound catalog names; `sound` holds the undamaged segments."""
 
     layout: Layout
     catalog: CatalogMender
@@ -60,15 +60,15 @@ class Mender:
     trust_model: bool = False
 
     def mend(self, damages: Sequence[Damage]) -> Iterator[str]:
-        """Repair what can be repaired; yield what was done.
+        """Repair whatever can be repaired; yield the repairs.
 
         Raises:
-            StorageError: the disk cannot be written.
-            UntrustedModelError: imgsearch did not export the model that is to embed again.
+            StorageError: if the disk cannot be written.
+            UntrustedModelError: if imgsearch did not export the model needed to embed again.
         """
         parts = {damage.part for damage in damages}
         if Part.MODEL in parts:
-            with suppress(ModelError, SettingError):  # the weights are not to be had, or changed
+            with suppress(ModelError, SettingError):  # the weights are unavailable, or have changed
                 yield self._mend_model()
         for shard in dict.fromkeys(each.shard for each in damages if each.shard):
             yield self._mend_shard(shard)
@@ -98,7 +98,7 @@ class Mender:
         return f"{self.layout.model.name}: exported again"
 
     def _mend_shard(self, shard: Shard) -> str:
-        """Write a shard anew, of what can be had of its embeddings."""
+        """Rewrite a shard with the embeddings that can be recovered."""
         ids = self.catalog.image_ids(shard.first_id, shard.last_id)
         filed = self._filed(ids)
         embedded = self._embed([id_ for id_ in ids if id_ not in filed])
@@ -122,7 +122,7 @@ class Mender:
         return f"{self.layout.vectors.name}/{shard.number:08d}.npy: {told or 'dropped'}"
 
     def _filed(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """Return the embeddings that the sound segments have; compact ones have none."""
+        """Return the embeddings that the sound segments hold; compact segments hold none."""
         wanted = np.array(ids, np.int64)
         found: dict[int, Vectors] = {}
         for index in self.sound:
@@ -135,7 +135,7 @@ class Mender:
         return found
 
     def _embed(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """Return the embeddings of images whose files are there, and unchanged."""
+        """Return the embeddings of images whose files exist and are unchanged."""
         record = self.catalog.snapshot().model
         model = ModelFile.of(self.layout, record, trusted=self.trust_model)
         places = self.catalog.paths(ids)
@@ -147,7 +147,7 @@ class Mender:
                 model=model,
                 limits=LIMITS,
             )
-        except DamagedError:  # the model may embed all the same, and wrongly
+        except DamagedError:  # a damaged model may still embed, and wrongly
             return {}
         found: dict[int, Vectors] = {}
         with closing(outcomes):
@@ -155,17 +155,17 @@ class Mender:
                 for id_, outcome in zip(places, outcomes, strict=True):
                     if isinstance(outcome, Embedded):
                         found[id_] = outcome.embedding
-            except UntrustedModelError:  # rather than drop images that a word could save
+            except UntrustedModelError:  # else images that trust could save are dropped
                 raise
             except ModelError:  # no worker can start
                 pass
         return found
 
     def _salvage(self, shard: Shard, ids: Sequence[int]) -> dict[int, Vectors]:
-        """Return the rows of a damaged shard that are L2-normalised yet."""
+        """Return the rows of a damaged shard that are still L2-normalised."""
         snapshot = self.catalog.snapshot()
         owners = owners_of(self.catalog, shard, np.array(snapshot.removed, np.int64))
-        if len(owners) != shard.count:  # nobody knows whose rows they are
+        if len(owners) != shard.count:  # the owners of the rows are unknown
             return {}
         vectors = salvage(self.layout.vectors, shard, snapshot.model.dim)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Check a sample of images: embedded again, each gives what is stored, and finds itself."""
+"""Check that a sample of images gives the stored embeddings again and finds itself."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from imgsearch.storage.layout import Layout
 __all__ = ["Sample"]
 
 K = 10
-SAME = 1e-3  # distance: a vector and itself, in float32
-CLOSE = 0.05  # distance: vectors that a compact index may take for one another
-ALIKE = 0.99  # cosine: another release of a decoder or a runtime, or half precision, gives more
+SAME = 1e-3  # distance between a vector and itself, in float32
+CLOSE = 0.05  # distance between vectors that a compact index may confuse
+ALIKE = 0.99  # cosine: other releases of a decoder or runtime, or half precision, stay above
 _SEED = 1234
 
 
 @dataclass(slots=True)
 class Sample:
-    """Checks `count` images, drawn at random.
+    """A check of `count` images, drawn at random.
 
-    `embedded` counts those whose files are still as they were, `changed` has the paths of others.
+    `embedded` counts those whose files are unchanged; `changed` holds the paths of the others.
     """
 
     layout: Layout
@@ -48,7 +48,7 @@ class Sample:
     _wrong: list[str] = field(default_factory=list)
 
     def check(self) -> Iterator[Damage]:
-        """Yield what is wrong with the index, and with the embeddings."""
+        """Yield the damage of the index and of the embeddings."""
         ids, vectors = self._draw()
         self.sampled = len(ids)
         if not self.sampled:
@@ -102,15 +102,15 @@ class Sample:
                     self.embedded += 1
                     alike = float(runtime.embed(pixels[None])[0] @ vector) >= ALIKE
                     if not alike and self.view.snapshot.model.decoder == DECODER:
-                        self._wrong.append(paths[id_])  # another may have seen other pixels
+                        self._wrong.append(paths[id_])  # another decoder may give other pixels
 
     def _pixels(self, lane: Lane, id_: int, path: str) -> Pixels | None:
-        """Return the pixels of an image, None if its file is not what was indexed, or is gone."""
+        """Return the pixels of an image, None if its file has changed or is missing."""
         digest = self.catalog.digest_of(id_)
         try:
             with lane.decoder() as decoder:
                 return decoder.pixels(Stored(path, digest), self.view.snapshot.model.input_size)
-        except ImageError as error:  # or it is out of reach, or no decoder for it is installed
+        except ImageError as error:  # else it is out of reach, or has no decoder installed
             if error.reason == CHANGED:
                 self.changed.append(path)
             return None

@@ -1,7 +1,8 @@
-"""Remember from one run to the next which files were compared, and what came of it.
+"""Remember from run to run which files were compared, and with what result.
 
-It lies in the user's cache, as what only reads a collection writes nothing into it. Nothing is
-deleted by it: before a copy goes, both files and their pixels are compared again.
+The record is in the user's cache, because a command that only reads a collection writes nothing
+into it. Nothing is deleted on its word: before a copy is discarded, both files and their pixels
+are compared again.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ _NEAR, _MAY, _HELD = b"near", b"may", b"held"
 
 
 class Verdicts:
-    """What is known of files and of pairs of them, by their digests."""
+    """Findings about files and pairs of files, by their digests."""
 
     def __init__(self) -> None:
-        """Begin with nothing; `load` is for what earlier runs found."""
+        """Start empty; `load` returns the findings of earlier runs."""
         self._pairs: dict[int, bool] = {}
         self._files: dict[int, Holdings] = {}
         self._old_pairs: dict[int, bool] = {}
@@ -54,16 +55,16 @@ class Verdicts:
 
     @classmethod
     def load(cls) -> Verdicts:
-        """Return what earlier runs found; nothing if that is damaged, foreign or out of date."""
+        """Return the findings of earlier runs, or none if damaged, foreign or out of date."""
         found = cls()
         with suppress(OSError, ValueError, struct.error):
             found._old_pairs, found._old_files = _parsed(_content_of(_path()))
         return found
 
     def save(self) -> None:
-        """Keep what was found for later runs, if it can be kept.
+        """Keep the findings for later runs, if possible.
 
-        What this run used is kept first, then as much else as there is room for.
+        Findings that this run used are kept first, then as many others as there is room for.
         """
         if not self._changed:
             return
@@ -72,36 +73,36 @@ class Verdicts:
         rows = [(key, *_fields(held)) for key, held in files.items()]
         body = np.array(list(pairs.items()), _PAIR).tobytes() + np.array(rows, _FILE).tobytes()
         path = _path()
-        with suppress(OSError, StorageError):  # it spares work, no more
+        with suppress(OSError, StorageError):  # it only saves work
             head = _HEAD.pack(_version(), hashlib.sha256(body).digest(), len(pairs), len(files))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda sink: sink.write(MAGIC + head + body), mode=0o600)
 
     def near(self, one: bytes, other: bytes) -> bool | None:
-        """Tell whether a close look at two files is worth it; None if that is not known."""
+        """Tell whether two files deserve a close look; None if unknown."""
         return self._known(_key(_NEAR, one, other))
 
     def note_near(self, one: bytes, other: bytes, *, so: bool) -> None:
-        """Take note of `near`."""
+        """Record the answer of `near`."""
         self._note(_key(_NEAR, one, other), so=so)
 
     def may(self, keep: bytes, copy: bytes) -> bool | None:
-        """Tell whether a copy may go in favour of a file; None if that is not known."""
+        """Tell whether a copy may be discarded in favour of a file; None if unknown."""
         return self._known(_key(_MAY, keep, copy))
 
     def note_may(self, keep: bytes, copy: bytes, *, so: bool) -> None:
-        """Take note of `may`."""
+        """Record the answer of `may`."""
         self._note(_key(_MAY, keep, copy), so=so)
 
     def held(self, digest: bytes) -> Holdings | None:
-        """Return what a file holds, None if that is not known."""
+        """Return the holdings of a file, None if unknown."""
         key = _key(_HELD, digest)
         if key in self._old_files:
             self._files[key] = self._old_files.pop(key)
         return self._files.get(key)
 
     def note_held(self, digest: bytes, held: Holdings) -> None:
-        """Take note of `held`."""
+        """Record the answer of `held`."""
         self._files[_key(_HELD, digest)] = held
         self._changed = True
 
@@ -125,7 +126,7 @@ def _key(kind: bytes, *digests: bytes) -> int:
 
 @cache
 def _version() -> bytes:
-    """Return what tells one comparison from another: its code, and what decodes."""
+    """Return the version of the comparison: of its code, and of the decoders."""
     told = hashlib.sha256(f"{PIL.__version__} {DECODER}".encode())
     for module in (agreement, compare, holdings, inspection, overlay):
         told.update(Path(str(module.__file__)).read_bytes())
@@ -133,11 +134,11 @@ def _version() -> bytes:
 
 
 def _content_of(path: Path) -> bytes:
-    """Return the content of the file of this user.
+    """Return the content of this user's file.
 
     Raises:
-        OSError: There is none that can be read.
-        ValueError: It is somebody else's, no regular file, or too large.
+        OSError: If there is no readable file.
+        ValueError: If it is another user's, not a regular file, or too large.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
@@ -150,11 +151,11 @@ def _content_of(path: Path) -> bytes:
 
 
 def _parsed(content: bytes) -> tuple[dict[int, bool], dict[int, Holdings]]:
-    """Return pairs and files.
+    """Return the findings about pairs and files.
 
     Raises:
-        ValueError: It is damaged, or of another comparison.
-        struct.error: It is too short.
+        ValueError: If it is damaged, or belongs to another comparison.
+        struct.error: If it is too short.
     """
     version, digest, pairs, files = _HEAD.unpack_from(content, len(MAGIC))
     body = content[len(MAGIC) + _HEAD.size :]

@@ -1,4 +1,4 @@
-"""Verify that a collection is as it was written, and repair it."""
+"""Verify that a collection is intact, and repair it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = ["SAMPLE", "verify"]
 
 SAMPLE = 20  # images
 
-#: What keeps the catalog from being used, or the images from being searched.
+#: Parts whose damage keeps the catalog from being used, or the images from being searched.
 _FIRST = {Part.CATALOG}
 _SEARCHED = {Part.MODEL, Part.SHARD, Part.IMAGES, Part.INDEX}
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What one look at a collection has found."""
+    """The findings of one look at a collection."""
 
     report: Verification
     sound: list[InvertedFile]
@@ -51,7 +51,7 @@ class _Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """How many images to sample, and by how many processes and which models to embed."""
+    """How many images to sample, and with how many processes and which models to embed them."""
 
     sample: int
     workers: int
@@ -67,28 +67,28 @@ def verify(
     trust_model: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Check every file of a collection, and its index; repair it if told to.
+    """Check every file of a collection, and its index; repair it if asked to.
 
     Every file is compared with its checksum, the catalog with its seal, the index with the images
-    that it is to cover. A sample of images is embedded again, and searched for. Files that are not
-    what was indexed any more are named; they are no damage, and the next run takes them in.
+    it should cover. A sample of images is embedded again, and searched for. Files that have changed
+    since they were indexed are named; they are not damage, and the next run indexes them again.
 
     Args:
         directory: the collection itself.
-        repair: put the catalog back as it was sealed, export the model again, take the embeddings
-            of a damaged shard from the index, from their images, or from what is sound of it, and
-            make the index anew. An image that none of these has is dropped.
-        sample: images that are embedded again.
-        workers: processes that embed what was lost; None for one a core.
-        trust_model: Run the collection's model even if imgsearch did not export it.
-        progress: called with the bytes that were read, and those that there are.
+        repair: whether to restore the catalog to its sealed state, export the model again, recover
+            the embeddings of a damaged shard from the index, from their images, or from its sound
+            rows, and rebuild the index. An image that none of these can recover is dropped.
+        sample: the number of images to embed again.
+        workers: the number of processes that embed lost images; None for one per core.
+        trust_model: whether to run the collection's model even if imgsearch did not export it.
+        progress: a function called with the number of bytes read, and the total.
 
     Raises:
-        NoCollectionError: there is none.
-        DamagedError: it is of another format version.
-        BusyError: another process is writing to it.
-        StorageError: the disk cannot be read, or written.
-        UntrustedModelError: imgsearch did not export the model.
+        NoCollectionError: if there is no collection.
+        DamagedError: if it has another format version.
+        BusyError: if another process is writing to it.
+        StorageError: if the disk cannot be read or written.
+        UntrustedModelError: if imgsearch did not export the model.
     """
     started = time.monotonic()
     sample = whole("sample", sample, 0)
@@ -113,11 +113,11 @@ def verify(
 def _held(layout: Layout, *, repair: bool) -> Iterator[None]:
     if not repair:
         with ExitStack() as held:
-            with suppress(DamagedError):  # of the lock, which is told below
+            with suppress(DamagedError):  # of the lock, which is reported below
                 held.enter_context(undisturbed(layout.directory))
             yield
         return
-    check_manifest(layout)  # there may be nothing to be locked
+    check_manifest(layout)  # there may be nothing to lock
     with exclusive(layout.directory):
         yield
 
@@ -170,7 +170,7 @@ def _look(layout: Layout, asked: _Asked, progress: Callable[[int, int], None] | 
 
 def _repair(layout: Layout, found: _Findings, asked: _Asked) -> Iterator[str]:
     if check_parts(layout):
-        return  # somebody has to look at that
+        return  # this needs a person to look at it
     layout.make_folders()
     remove_unfinished(layout.directory)
     yield from mend_catalog(layout, found.report.damages)
