@@ -1,1 +1,1 @@
-"""Evaluation: how good the answers are, by labels and against exact search."""
+"""Evaluation: the quality of answers, by labels and against exact search."""

@@ -33,9 +33,9 @@ __all__ = [
     "judge",
 ]
 
-WORST = 10  # queries that are told of
-_CELLS = 1 << 22  # of the matrix of queries and images at a time, some 35 bytes each
-_MEASURES = 4  # of each way of searching: see imgsearch.ann.metrics.measure
+WORST = 10  # queries that are reported
+_CELLS = 1 << 22  # cells of the query-image matrix at a time, some 35 bytes each
+_MEASURES = 4  # measures per way of searching: see imgsearch.ann.metrics.measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Measures:
         precision_at_1: share of queries whose first hit is of their class.
         precision_at_k: share of the first k hits that are of the query's class.
         recall_at_k: share of the other images of the class that are among the first k hits.
-        mean_average_precision: see `imgsearch.ann.metrics.measure`.
+        mean_average_precision: the mAP, see `imgsearch.ann.metrics.measure`.
     """
 
     precision_at_1: Estimate
@@ -66,13 +66,13 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """How many queries the index answered, and how; see `imgsearch.querying.hits.Search`.
+    """How many queries the index answered in each way; see `imgsearch.querying.hits.Search`.
 
     Attributes:
-        ivf: by probing lists.
-        wide: by probing all, as those probed first held fewer than k images.
-        exact: by exact search.
-        nprobe: the least and the most lists that were probed by `ivf`; 0 and 0 for none.
+        ivf: queries answered by probing lists.
+        wide: queries answered by probing all lists, as the first ones held fewer than k images.
+        exact: queries answered by exact search.
+        nprobe: the fewest and the most lists probed for `ivf` queries; 0 and 0 if there were none.
     """
 
     ivf: int
@@ -83,7 +83,7 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class WorstHit:
-    """A labelled image among the hits of a query; `right` where it is of the query's class."""
+    """A labelled image among the hits of a query; `right` if it is of the query's class."""
 
     rank: int
     path: str
@@ -109,21 +109,22 @@ class Evaluation:
     `labelled = images + len(missing)`, and `images = queries + alone`.
 
     Attributes:
-        labelled: paths that have a label; two of one image are one.
-        images: those of them in the collection: only they are queries and hits.
-        missing: the labelled paths that the collection does not have.
-        unlabelled: images of the collection without a label, which take no rank.
-        classes: labels of `images`.
-        queries: images that were asked with.
-        alone: images that are the only one of their class: hits for others, and no queries.
-        k: of precision at k and recall at k.
-        exact: measured with exact search.
-        index: measured with the index; None where there is none.
-        searched: how the index answered.
-        worst: up to ten queries, the lowest average precision by exact search first; only such that
-            it is less than 1.
-        seconds: it took.
-        warnings: about labels that are nearly the same, and paths that nearly are those of images.
+        labelled: the number of labelled paths; two paths of one image count as one.
+        images: the number of labelled images in the collection: only they are queries and hits.
+        missing: the labelled paths that are not in the collection.
+        unlabelled: the number of images in the collection without a label, which take no rank.
+        classes: the number of different labels of `images`.
+        queries: the number of images used as queries.
+        alone: the number of images that are the only one of their class: hits, but not queries.
+        k: the rank limit of precision at k and recall at k.
+        exact: the measures of exact search.
+        index: the measures of the index; None if there is no index.
+        searched: the ways in which the index answered.
+        worst: up to ten queries with an average precision by exact search below 1, the lowest
+            first.
+        seconds: the duration of the evaluation.
+        warnings: warnings about labels that are nearly the same, and about paths that nearly match
+            those of images.
     """
 
     labelled: int
@@ -153,28 +154,29 @@ def evaluate(
 ) -> Evaluation:
     """Measure P@1, P@k, recall@k and mAP on the labelled images of a collection.
 
-    Each is a query by its stored embedding, itself left out. Only labelled images are hits and take
-    ranks: whether another one would be right, nobody has said. All is measured twice, with exact
-    search and with the index. The ranking of the index is that of the lists that a query for k
-    images scans: what they do not hold is not retrieved, and adds 0 to the average precision.
+    Each image is a query by its stored embedding, and is left out of its own hits. Only labelled
+    images are hits and take ranks: nobody has said whether any other would be right. Everything is
+    measured twice, with exact search and with the index. The ranking of the index is that of the
+    lists that a query for k images scans: images outside them are not retrieved, and add 0 to the
+    average precision.
 
-    Time is quadratic in the number of labelled images; memory is not: queries are asked in blocks.
+    Time is quadratic in the number of labelled images; memory is not: queries are made in blocks.
 
     Args:
         directory: the collection itself.
-        labels: see `imgsearch.evaluation.labels.read_labels`.
-        k: ranks that P@k and recall@k look at.
-        recall: recall@10 that the index is to keep; what the collection promises unless given.
-        nprobe: inverted lists that the index scans instead, whatever recall that has.
-        progress: called with the number of queries that were asked, and of all.
+        labels: the labels, see `imgsearch.evaluation.labels.read_labels`.
+        k: the number of ranks that P@k and recall@k consider.
+        recall: the recall@10 that the index should keep; by default, what the collection promises.
+        nprobe: the number of inverted lists to scan instead, whatever the resulting recall.
+        progress: a function called with the number of queries made, and the total.
 
     Raises:
-        NoCollectionError: there is no collection.
-        InputError: the labels cannot be read, contradict each other, or no class of them has two
-            images in the collection.
-        SettingError: a number makes no sense, or both recall and nprobe are given.
-        DamagedError: a file of the collection is missing or damaged.
-        BusyError: the collection was changed so much meanwhile that its files are gone.
+        NoCollectionError: if there is no collection.
+        InputError: if the labels cannot be read or contradict each other, or if none of their
+            classes has two images in the collection.
+        SettingError: if a number makes no sense, or both recall and nprobe are given.
+        DamagedError: if a file of the collection is missing or damaged.
+        BusyError: if the collection changed so much meanwhile that its files are gone.
     """
     started = time.monotonic()
     options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
@@ -206,7 +208,7 @@ def judge(
     progress: Callable[[int, int], None] | None,
     started: float,
 ) -> Evaluation:
-    """Measure as `evaluate` does; it began at `started`, by `time.monotonic`."""
+    """Measure as `evaluate` does, counting time from `started`, by `time.monotonic`."""
     asked = truth.ids[truth.totals > 0]
     values = np.empty((len(asked), 2 * _MEASURES))
     ways: list[Search] = []
@@ -240,7 +242,7 @@ def judge(
 
 
 def _search(view: Searchable, vectors: Vectors, options: SearchOptions) -> list[Search]:
-    """Search as `query --exclude-self` does, and return how that went."""
+    """Search as `query --exclude-self` does, and return the way of each search."""
     k = min(options.k, view.count) + 1
     return view.search(
         vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False

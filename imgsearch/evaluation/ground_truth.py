@@ -1,4 +1,4 @@
-"""The ground truth: which images of a view have a label, and what of them a search can reach."""
+"""The ground truth: the labelled images of a view, and which of them a search can reach."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from imgsearch.querying.view import View
 
 __all__ = ["GroundTruth", "Lists", "Reach", "ground_truth"]
 
-#: Tells, of queries' vectors and how each was searched, which images they came across.
+#: Given the vectors of queries and the way of each search, tells which images these reached.
 Reach: TypeAlias = Callable[[Vectors, Sequence[Search]], Flags]
 
-_ROWS = 4_096  # embeddings that are read at a time
+_ROWS = 4_096  # embeddings read at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,15 +33,15 @@ class GroundTruth:
     """The labelled images of a view.
 
     Attributes:
-        view: of the collection.
-        ids: of the images, ascending, int64 `[m]`.
-        paths: theirs.
-        names: of the classes.
-        classes: numbers of the images' names, int64 `[m]`.
-        totals: other images of the class, int64 `[m]`.
-        reach: tells which of them each search has come across.
-        missing: labelled paths that are not in the view.
-        warnings: about labels and paths that are nearly the same.
+        view: the view of the collection.
+        ids: the ids of the images, ascending, int64 `[m]`.
+        paths: the paths of the images.
+        names: the names of the classes.
+        classes: the index in `names` of each image's class, int64 `[m]`.
+        totals: the number of other images in each image's class, int64 `[m]`.
+        reach: a function that tells which of the images each search reached.
+        missing: the labelled paths that are not in the view.
+        warnings: warnings about labels and paths that are nearly the same.
     """
 
     view: Searchable
@@ -63,12 +63,12 @@ class GroundTruth:
                 yield Block(block_ids[part], block[part])
 
     def rank(self, ids: Ids, vectors: Vectors) -> tuple[Ids, Ids, Values]:
-        """Return own columns `[n]`, all columns as they are ranked, and distances `[n, m]`."""
+        """Return each query's own column `[n]`, all columns by rank, and distances `[n, m]`."""
         distances = squared_distances(vectors, self.ids, self.blocks(self.ids))
         return np.searchsorted(self.ids, ids), ranking(distances), distances
 
     def scanned(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
-        """Tell which images each search has come across, bool `[n, m]`."""
+        """Tell which images each search reached, bool `[n, m]`."""
         if not any(each.nprobe for each in searches):
             return np.ones((len(searches), len(self.ids)), np.bool_)
         return self.reach(vectors, searches)
@@ -76,21 +76,21 @@ class GroundTruth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lists:
-    """The inverted lists of a view that hold some images, -1 for none; `lists` int64 `[m]`."""
+    """The inverted lists that hold some images of a view, -1 for none; `lists` is int64 `[m]`."""
 
     view: View
     lists: Ids
 
     @classmethod
     def of(cls, view: View, ids: Ids) -> Lists:
-        """Look the lists of images up."""
+        """Look up the lists of images."""
         if view.promise is None:
             return cls(view, np.full(len(ids), -1))
         filed = Filed.of(view.segments)
         return cls(view, np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1))
 
     def __call__(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
-        """Tell which images are in lists that a search has scanned, or in none; bool `[n, m]`."""
+        """Tell which images are in lists that a search scanned, or in none; bool `[n, m]`."""
         index = self.view.segments[0]
         nearest = index.assign(vectors, max(each.nprobe for each in searches)).lists
         scanned = np.zeros((len(searches), index.nlist + 1), np.bool_)
@@ -112,19 +112,19 @@ def ground_truth(
     """Find the labelled images in a collection.
 
     Args:
-        paths: of all its images, by their ids.
-        view: returns, for some of the ids, what is searched, and which of them it comes across.
-        labelled: as from `imgsearch.evaluation.labels.read_labels`.
-        given: what they were read from, for messages.
+        paths: the paths of all its images, by their ids.
+        view: a function that, for some of the ids, returns the view to search and its `Reach`.
+        labelled: the labelled paths, as from `imgsearch.evaluation.labels.read_labels`.
+        given: the source of the labels, for messages.
 
     Raises:
-        InputError: none of them is there, an image has two labels, or no class has two images.
+        InputError: if none of them is there, an image has two labels, or no class has two images.
     """
     at = {path: id_ for id_, path in paths.items()}
     found: dict[int, Labelled] = {}
     unknown: list[str] = []
     for row in labelled:
-        # As it is written, for it may lead through a linked folder, and as it is.
+        # First as written, as it may lead through a linked folder, then resolved.
         id_ = at.get(row.path, at.get(os.fsdecode(real_path(row.path))))
         if id_ is None:
             unknown.append(row.path)
@@ -156,7 +156,7 @@ def ground_truth(
 
 
 def _near_paths(unknown: Sequence[str], known: Iterable[str]) -> list[str]:
-    """Say which unknown paths are nearly those of images: one example for each difference."""
+    """Say which unknown paths nearly match those of images: one example per difference."""
     if not unknown:
         return []
     near = {near_miss(path): path for path in known}

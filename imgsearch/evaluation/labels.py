@@ -1,4 +1,4 @@
-"""Read which image belongs to which class: from a CSV file, or from a folder a class."""
+"""Read the class of each image from a CSV file, or from a folder per class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imgsearch.files.walk import Unreadable, walk
 
 __all__ = ["Labelled", "difference", "near_labels", "near_miss", "read_labels"]
 
-MOST = 256 << 20  # bytes of a file: some three million lines
+MOST = 256 << 20  # bytes per file: some three million lines
 COLUMNS = ("path", "label")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
@@ -27,9 +27,9 @@ class Labelled:
     """An image and its class.
 
     Attributes:
-        path: absolute, decoded with `os.fsdecode`.
-        label: of its class.
-        where: that was read, for messages.
+        path: the absolute path, decoded with `os.fsdecode`.
+        label: the label of its class.
+        where: the origin of this label, for messages.
     """
 
     path: str
@@ -41,13 +41,13 @@ def read_labels(labels: str | os.PathLike[str]) -> list[Labelled]:
     """Return the labelled images, each path once.
 
     Args:
-        labels: a CSV file (RFC 4180, UTF-8) whose first line names its columns, `path` and `label`
-            among them; a relative path is looked for from the folder of the file, `~` is the home
-            directory, and a URL may be given. Or a folder with a sub-folder for each class, whose
-            name is the label of all files below it; what is hidden is left out.
+        labels: a CSV file (RFC 4180, UTF-8) whose first line names its columns, including `path`
+            and `label`; relative paths start from the folder of the file, `~` is the home
+            directory, and URLs are allowed. Or a folder with a sub-folder for each class, whose
+            name is the label of all files below it, except hidden ones.
 
     Raises:
-        InputError: it cannot be read, is neither, labels nothing, or gives a path two labels.
+        InputError: if it cannot be read, is neither, labels nothing, or gives a path two labels.
     """
     path = Path(os.path.abspath(os.fsdecode(located(labels))))
     found = _distinct(_of_folder(path) if path.is_dir() else _of_file(path))
@@ -57,14 +57,14 @@ def read_labels(labels: str | os.PathLike[str]) -> list[Labelled]:
 
 
 def near_miss(text: str) -> str:
-    """Return what two texts have in common that people take for the same path or label."""
+    """Return a key that is equal for texts that people take for the same path or label."""
     plain = unicodedata.normalize("NFKC", text).replace("\\", "/").casefold()
     parts = (part.strip(_QUOTES + " \t\r\n\ufeff") for part in plain.split("/"))
     return os.path.normpath("/".join(" ".join(part.split()) for part in parts))
 
 
 def difference(one: str, other: str) -> str:
-    """Say by what two texts differ whose `near_miss` is the same."""
+    """Describe the difference between two texts with the same `near_miss`."""
     unify = unicodedata.normalize
     if unify("NFC", one) == unify("NFC", other):
         return "the Unicode form of its letters (NFC or NFD)"
@@ -84,7 +84,7 @@ def _without(signs: str, text: str) -> str:
 
 
 def near_labels(labels: Iterable[str]) -> list[str]:
-    """Return a warning for each two labels that are nearly the same, and so two classes."""
+    """Return a warning for each pair of labels that differ slightly, and so are two classes."""
     first: dict[str, str] = {}
     warnings = []
     for label in sorted(set(labels)):
@@ -148,7 +148,7 @@ def _header_hint(header: list[str], name: str) -> str:
 
 
 def _separator_hint(line: str) -> str:
-    """Say which sign separates the columns, if it is no comma."""
+    """Say which character separates the columns, if it is not a comma."""
     if "," not in line:
         for sign, name in _SEPARATORS.items():
             if sign in line:
@@ -159,7 +159,7 @@ def _separator_hint(line: str) -> str:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST + 1)  # a device may have no end
+            content = file.read(MOST + 1)  # a device may be endless
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read: {reason_of(error)}; give a CSV file, or a folder"
@@ -174,7 +174,7 @@ def _text(path: Path) -> str:
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty, and the lines where they end."""
+    """Yield the rows that are not empty, with the numbers of the lines where they end."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader if row)

@@ -1,4 +1,4 @@
-"""Sweep `nlist` and `nprobe`: build an index with each `nlist`, and measure what it gives."""
+"""Sweep `nlist` and `nprobe`: build an index with each `nlist`, and measure it."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["QUERIES", "Choice", "Point", "Sweep", "Trial", "apply", "tune"]
 QUERIES = 1_000
-ENOUGH = 0.999  # recall from which on more lists tell nothing
-TIMED_SECONDS = 0.1  # a point is timed for at least, in rounds of all queries
-ROUNDS = 3  # at least, the fastest of which counts; fewer where they take long
+ENOUGH = 0.999  # recall above which more lists are not worth measuring
+TIMED_SECONDS = 0.1  # minimum time to measure a point, in rounds of all queries
+ROUNDS = 3  # minimum, of which the fastest counts; fewer if they take long
 LONG = 2.0  # seconds
 _SEED = 4321
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one `nprobe` gives and costs.
+    """The quality and the cost of one `nprobe`.
 
     Attributes:
-        nprobe: lists scanned.
-        recall: mean recall@10 against exact search, of the queries held out.
-        bound: its one-sided lower 95 % confidence bound.
-        distance: mean L2 distance of the 10 hits, 0 to 2.
-        milliseconds: of a query, many at once on all cores.
+        nprobe: the number of lists scanned.
+        recall: the mean recall@10 of the held-out queries, against exact search.
+        bound: the one-sided lower 95 % confidence bound of the recall.
+        distance: the mean L2 distance of the 10 hits, 0 to 2.
+        milliseconds: the time per query, with many at once on all cores.
     """
 
     nprobe: int
@@ -60,7 +60,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One `nlist`; `build_seconds` is to train, to file all images, and to write the index."""
+    """One `nlist`; `build_seconds` covers training, assigning all images and writing the index."""
 
     nlist: int
     build_seconds: float
@@ -69,7 +69,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The fastest that keeps a recall."""
+    """The fastest setting that keeps a recall."""
 
     nlist: int
     point: Point
@@ -80,13 +80,14 @@ class Sweep:
     """A sweep over `nlist` and `nprobe`.
 
     Attributes:
-        images: of the collection.
-        queries: images that no centroid was trained on, and that are no hits themselves.
-        recall: recall@10 that a choice is to keep.
-        exact_distance: mean L2 distance of the 10 true neighbours.
-        exact_milliseconds: of a query by exact search, many at once on all cores.
-        trials: one a `nlist`, in ascending order.
-        complete: False where it was interrupted; the trials are those that were done by then.
+        images: the number of images in the collection.
+        queries: the number of images used as queries, left out of training and of the hits.
+        recall: the recall@10 that a choice should keep.
+        exact_distance: the mean L2 distance of the 10 true neighbours.
+        exact_milliseconds: the time per query of exact search, with many at once on all cores.
+        trials: one trial per `nlist`, in ascending order.
+        complete: whether all trials were made; if not, the sweep was interrupted, and `trials` are
+            those that were finished.
     """
 
     images: int
@@ -99,7 +100,7 @@ class Sweep:
 
     @property
     def choice(self) -> Choice | None:
-        """The fastest point whose bound is `recall` or more; of equals, that of fewer lists."""
+        """The fastest point whose bound is at least `recall`; of equals, that with fewer lists."""
         kept = list(self._kept())
         return min(kept, key=lambda each: each.point.milliseconds) if kept else None
 
@@ -112,7 +113,7 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
-    """See `tune`."""
+    """The options of `tune`."""
 
     nlist: Sequence[int]
     nprobe: Sequence[int]
@@ -124,9 +125,9 @@ class _Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    """The queries, by ascending ids, the rows to train on, and what exact search finds.
+    """The queries, by ascending ids, the rows to train on, and the result of exact search.
 
-    That is D and ids `[n, K]`, in so many milliseconds a query.
+    The result is D and ids `[n, K]`, with the milliseconds per query.
     """
 
     ids: Ids
@@ -149,24 +150,25 @@ def tune(
 ) -> Sweep:
     """Build an index with each `nlist`, measure it at each `nprobe`, and delete it again.
 
-    The collection stays as it is. Ctrl-C ends it early, and what was measured is returned: see
-    `Sweep.complete`.
+    The collection is not changed. Ctrl-C ends the sweep early, and the measurements so far are
+    returned: see `Sweep.complete`.
 
     Args:
-        directory: of the collection.
-        nlist: numbers of centroids; a quarter of the usual number to four times it if empty.
-        nprobe: lists to scan; from 1, each about √2 times the last, if empty.
-        recall: recall@10 for which to recommend; what the collection promises if None.
-        queries: images held out of training, at most a fifth of all.
-        device: where to train and to file: "cpu", "cuda", "mps", or "auto" for the best there is.
-        progress: called with the steps that are done, and all.
+        directory: the directory of the collection.
+        nlist: the numbers of centroids; if empty, from a quarter of the usual number to four times
+            that.
+        nprobe: the numbers of lists to scan; if empty, from 1, each about √2 times the last.
+        recall: the recall@10 for which to recommend; None for what the collection promises.
+        queries: the number of images to hold out of training, at most a fifth of all.
+        device: the device that trains and assigns: "cpu", "cuda", "mps", or "auto" for the best.
+        progress: a function called with the number of steps done, and the total.
 
     Raises:
-        NoCollectionError: there is none.
-        DamagedError: it is damaged, or of an older format.
-        SettingError: there are too few images, or a number makes no sense.
-        BusyError: another process is writing to the collection.
-        StorageError: the disk has no room for one more index.
+        NoCollectionError: if there is no collection.
+        DamagedError: if it is damaged, or has an older format.
+        SettingError: if there are too few images, or a number makes no sense.
+        BusyError: if another process is writing to the collection.
+        StorageError: if the disk has no room for one more index.
     """
     options = _Options(
         nlist=[whole("nlist", count, 1) for count in items("nlist", nlist)],
@@ -183,13 +185,13 @@ def tune(
 
 
 def apply(directory: str | os.PathLike[str], found: Sweep, *, device: str = "auto") -> None:
-    """Make the index anew as a sweep recommends, and keep it so.
+    """Rebuild the index as a sweep recommends, and keep these settings.
 
     Raises:
-        NoCollectionError: there is none.
-        SettingError: nothing that was tried keeps the recall.
-        BusyError: another process is writing to the collection.
-        StorageError: the disk is full, or cannot be written.
+        NoCollectionError: if there is no collection.
+        SettingError: if no trial keeps the recall.
+        BusyError: if another process is writing to the collection.
+        StorageError: if the disk is full, or cannot be written.
     """
     if found.choice is None:
         raise SettingError(f"nothing that was tried keeps recall@10 {found.recall:g}")
@@ -293,7 +295,7 @@ def _trials(
 def _index(
     layout: Layout, catalog: CatalogWriter, view: View, held: _Held, nlist: int, device: str
 ) -> list[InvertedFile]:
-    """Write an index that no catalog names, and open it."""
+    """Write an index that the catalog does not name, and open it."""
     dim = view.snapshot.model.dim
     size = training_size(len(held.rows), nlist, dim)
     chosen = np.random.default_rng(_SEED).choice(held.rows, size, replace=False)
@@ -331,6 +333,6 @@ def _measure(view: View, indexes: Sequence[InvertedFile], held: _Held, nprobe: i
 
 
 def _mean_distance(squared: Vectors) -> float:
-    """Return the mean L2 distance of the hits there are."""
+    """Return the mean L2 distance of the existing hits."""
     there = squared[np.isfinite(squared)]
     return float(np.sqrt(np.maximum(there, 0)).mean()) if there.size else 0.0
