@@ -26,7 +26,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
     """Create an empty collection; replace whatever an interrupted attempt left.
 
     Args:
-        layout: the location of the collection.
+        layout: the layout of the new collection.
         model: a name in `imgsearch.embedding.models.MODELS`.
         weights: the weights, see `imgsearch.embedding.weights`; None for the model's default.
         progress: whether to show the progress of downloading weights on stderr.

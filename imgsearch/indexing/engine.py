@@ -84,7 +84,7 @@ class LocalEngine:
     """This machine: worker processes that decode the files and, on a CPU, run the network."""
 
     def __init__(self, *, workers: int | None = None, device: str = "cpu") -> None:
-        """Start nothing yet.
+        """Prepare the engine, without starting any worker.
 
         Args:
             workers: Number of processes; None for one per core.

@@ -48,7 +48,7 @@ class MilvusCollection(Collection):
     def __init__(
         self, store: Store, device: str, threads: int = 0, *, trust_model: bool = False
     ) -> None:
-        """Open what is there, or raise `NoCollectionError`."""
+        """Open an existing collection, or raise `NoCollectionError`."""
         model = read_state(store).model
         super().__init__(model, device, trust_model=trust_model)
         self.store = store
@@ -58,7 +58,7 @@ class MilvusCollection(Collection):
         self.entries = MilvusEntries(store)
 
     def close(self) -> None:
-        """Close it; no other method may be called then."""
+        """Close the collection; no other method may be called afterwards."""
         self._embedder.close()
         self.store.close()
 
@@ -80,7 +80,7 @@ class MilvusCollection(Collection):
         return MilvusView(self.store, read_state(self.store), self.store.count())
 
     def info(self) -> Info:
-        """Return what the collection holds; sizes are those of the embeddings, worked out."""
+        """Return a description of the collection, with the computed size of its embeddings."""
         view = self.view()
         state, size = view.state, view.count * (4 * self._model.dim + 8)
         return Info(
@@ -109,7 +109,7 @@ class MilvusCollection(Collection):
     def _create(
         cls, location: Location, *, model: str, weights: str | None, progress: bool
     ) -> None:
-        """Make an empty collection; what an interrupted attempt left is used."""
+        """Create an empty collection; complete whatever an interrupted attempt left."""
         with closing(Store(Address.of(location))) as store:
             record, onnx = make_model(model, weights, progress=progress)
             store.create(record.dim)
@@ -185,7 +185,7 @@ class MilvusCollection(Collection):
             found, searches = search(self.view(), embeddings, options, without)
             ids = np.unique(found.ids[found.ids >= 0]).tolist()
             paths = self.store.paths(ids)
-            if len(paths) == len(ids):  # else an image was deleted meanwhile
+            if len(paths) == len(ids):  # else an image has been deleted meanwhile
                 return answers_of(found, searches, {i: os.fsdecode(p) for i, p in paths.items()})
 
     def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:

@@ -1,4 +1,4 @@
-"""What Milvus knows of each image."""
+"""The entries of images in Milvus."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["MilvusEntries"]
 
 
 class MilvusEntries:
-    """The images of a collection in Milvus; its methods are those of `Entries`."""
+    """The images of a collection in Milvus, with the methods of `Entries`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, id_: int) -> Entry:
-        """Return what is known of an image, or raise `NoImageError`."""
+        """Return the entry of an image, or raise `NoImageError`."""
         for row in self._store.rows_of([id_]):
             return _entry(row)
         raise NoImageError(id_)
 
     def find(self, ids: Sequence[int]) -> dict[int, Entry]:
-        """Return what is known of those images that are there."""
+        """Return the entries of those images that exist."""
         return {row.id: _entry(row) for row in self._store.rows_of(ids)}
 
     def after(self, id_: int, limit: int) -> list[Entry]:
-        """Return up to `limit` images, ordered by id, which says nothing of when they came."""
+        """Return up to `limit` images in the order of ids, which is not the order of arrival."""
         return [_entry(row) for row in self._store.rows_after(id_, limit)]
 
     def embeddings(self, ids: Sequence[int]) -> Vectors:
@@ -45,7 +45,7 @@ class MilvusEntries:
         return np.stack([found[id_] for id_ in ids]) if ids else np.empty((0, 0), np.float32)
 
     def are_changing(self) -> bool:
-        """Say no: Milvus has no writers that keep others off."""
+        """Return False: in Milvus, no writer locks others out."""
         return False
 
 

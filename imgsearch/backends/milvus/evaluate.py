@@ -31,8 +31,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure as `imgsearch.evaluation.evaluate` does, with the labelled embeddings in memory.
 
-    Which images a search has come across, Milvus does not tell: it is asked for as many hits as it
-    returns. In a larger collection, what is farther adds nothing to the mAP of the index.
+    Milvus does not tell which images a search reached: it is asked for as many hits as it can
+    return. In a larger collection, images beyond those add nothing to the mAP of the index.
     """
     started = time.monotonic()
     labelled = read_labels(labels)
@@ -73,7 +73,7 @@ class _Fetched:
         return self.view.search(queries, k, recall=recall, nprobe=nprobe, exact=exact)
 
     def reach(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
-        """Tell which labelled images each search has come across, bool `[n, m]`."""
+        """Tell which labelled images each search reached, bool `[n, m]`."""
         k = min(self.count, MOST)
         reached = np.ones((len(searches), len(self.ids)), np.bool_)
         for row, search in enumerate(searches):

@@ -28,23 +28,23 @@ from imgsearch.storage.records import Entry, ModelRecord
 __all__ = ["Transfer", "export"]
 
 BLOCK = 1_000
-SAMPLE = 1_000  # embeddings that are compared
+SAMPLE = 1_000  # embeddings to compare
 SAME = 1e-6
 _SEED = 1234
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What a copy of a collection has in common with it.
+    """The result of copying a collection or comparing it with its copy.
 
     Attributes:
-        images: of the collection that is copied.
-        there: of them that the copy had already.
-        sent: that were added to the copy.
-        removed: images of the copy that the collection had, and has no more.
-        others: images of the copy that are none of the collection's.
-        compared: embeddings that were compared, value by value, with those of the copy.
-        different: of them that are not the same.
+        images: the number of images in the copied collection.
+        there: the number of those that the copy already had.
+        sent: the number of images added to the copy.
+        removed: the number of images removed from the copy, as the collection no longer has them.
+        others: the number of images in the copy that are not the collection's.
+        compared: the number of embeddings compared, value by value, with those of the copy.
+        different: the number of those that differ.
     """
 
     images: int
@@ -63,19 +63,19 @@ def export(
     verify: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Transfer:
-    """Make Milvus hold what the collection in a directory does.
+    """Copy the collection in a directory to Milvus.
 
-    Resumes: what is there is not sent again. What is there of the collection's folders and not in
-    it is deleted; other images stay.
+    The copy can be resumed: images already in Milvus are not sent again. Images in Milvus that lie
+    in the collection's folders but are not in the collection are deleted; other images stay.
 
     Args:
         directory: The collection to copy.
-        location: Where to, as `milvus://HOST:PORT/NAME` or `milvus:FILE.db`.
-        verify: Only compare the two.
-        progress: Called with the number of images that are done, and of all.
+        location: The destination, as `milvus://HOST:PORT/NAME` or `milvus:FILE.db`.
+        verify: Whether to compare the two instead of copying.
+        progress: Function called with the number of images done, and the total.
 
     Raises:
-        SettingError: `location` is not in Milvus, or what is there was made with another model.
+        SettingError: If `location` is not in Milvus, or holds a collection made with another model.
     """
     layout = Layout.at(directory)
     with (
@@ -99,7 +99,7 @@ def export(
 
 
 def _begin(store: Store, layout: Layout, model: ModelRecord) -> None:
-    """Make the collection if it is not there; the state that declares it comes last."""
+    """Create the collection if it does not exist; the state that declares it is written last."""
     store.create(model.dim)
     if store.get("collection") is None:
         layout.check_model(model.onnx_sha256)
@@ -158,7 +158,7 @@ class _Transfer:
         return Transfer(len(own), there, sent, len(gone), others, 0, 0)
 
     def _merged(self, state: State) -> State:
-        """Take over settings, roots and what was taken out."""
+        """Return the state with the settings, roots and exclusions of the collection added."""
         settings = self._view.snapshot.settings
         catalog = self._catalog
         folders = [root.path for root in catalog.roots() if root.recursive]

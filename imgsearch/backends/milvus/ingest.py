@@ -1,4 +1,4 @@
-"""One indexing run into Milvus: list, compare with the rows, embed, send, drop what is gone."""
+"""One indexing run into Milvus: list, compare with the rows, embed, send, drop missing images."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def index(
     embed: Embed,
     own: Path,
 ) -> IndexReport:
-    """Bring a collection up to date with the files under `paths`, or under all that it had.
+    """Update a collection with the files under `paths`, or under all its known paths if empty.
 
     Args:
-        store: Where the collection is.
-        state: What is to be its state, with its new settings.
-        paths: Files, folders or URLs; none for all that it had.
-        options: How to index.
-        embed: Embeds the files.
-        own: A folder that is not indexed.
+        store: Store of the collection.
+        state: State to write, with its new settings.
+        paths: Files, folders or URLs; none for all paths that the collection had.
+        options: Options of the run.
+        embed: Function that embeds the files.
+        own: Folder that is not indexed.
 
     Raises:
-        InputError: a path does not exist.
-        GoneError: files are missing that an unplugged drive may hold; all else is done.
-        SettingError: there is nothing to index.
+        InputError: if a path does not exist.
+        GoneError: if files are missing that an unplugged drive may hold; everything else is done.
+        SettingError: if there is nothing to index.
     """
     started = time.monotonic()
     state = _named(state, paths)
@@ -80,7 +80,7 @@ def index(
 
 
 def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
-    """Note what is to be looked at from now on; what is named is let in again."""
+    """Add the paths to scan from now on; removed paths that are named are admitted again."""
     folders, files, excluded = list(state.folders), list(state.files), list(state.excluded)
     exclusions = Exclusions.of(state.settings.exclude, state.settings.include)
     for path in paths:
@@ -132,7 +132,7 @@ class _Run:
         self.left_out = 0
 
     def embed(self, embed: Embed) -> None:
-        """Embed and send what is new or changed."""
+        """Embed and send new and changed files."""
         try:
             with closing(embed(self._candidates(), self._wanted)) as outcomes:
                 for outcome in outcomes:
@@ -175,7 +175,7 @@ class _Run:
 
     def _is_as_it_was(self, path: bytes, size: int, mtime_ns: int | None) -> bool:
         rows = self._known.get(path, [])
-        # Several after a crash between adding one and deleting another: all but one go.
+        # There are several after a crash between adding one and deleting another: all but one go.
         if (
             self._options.rehash
             or mtime_ns is None
@@ -194,7 +194,7 @@ class _Run:
                 self.tally.failures.append(Failure(os.fsdecode(path), outcome.reason))
             else:
                 self.tally.skipped[kind_of(os.path.basename(path), outcome.reason)] += 1
-            if not outcome.transient:  # else the image is kept, and tried again
+            if not outcome.transient:  # else the image is kept, and the next run tries again
                 self._store.delete(row.id for row in old)
             return
         row = Row.of(path, outcome.digest, outcome.size, outcome.mtime_ns)
@@ -215,7 +215,7 @@ class _Run:
         self.sink.add(New(row, self._store.vectors([holder.id])[holder.id], replaces))
 
     def drop_gone(self) -> list[str]:
-        """Drop the images whose files are gone; return why others are kept."""
+        """Drop images whose files are missing; return the reasons to keep others."""
         folders, files = frozenset(self._tops.folders), frozenset(self._tops.files)
         unread = frozenset(os.fsencode(each.path) for each in self.tally.unreadable)
         out = frozenset(self.state.excluded)
@@ -229,7 +229,7 @@ class _Run:
                 self.left_out += 1
                 continue
             if not out.isdisjoint(above):
-                self._forget([path])  # taken out, by a run that was killed before it was done
+                self._forget([path])  # removed, by a run that was killed before it was done
             top = next((folder for folder in above if folder in folders or folder in files), None)
             lost = unread.intersection(above)
             if top is not None and all(is_gone(folder) for folder in lost) and is_gone(path):
@@ -243,7 +243,7 @@ class _Run:
         return reasons
 
     def _is_left_out(self, path: bytes, above: list[bytes]) -> bool:
-        """Tell whether patterns leave an image out, which was not named itself."""
+        """Tell whether patterns leave out an image that was not named itself."""
         folder, name = os.path.split(path)
         top = next((each for each in above if each in self.state.folders), None)
         if top is None or path in self.state.files:
@@ -252,7 +252,7 @@ class _Run:
         return exclusions.has_file(folder, name) or exclusions.covers(folder, top)
 
     def _reasons(self, gone: dict[bytes, list[bytes]]) -> Iterator[str]:
-        """Leave out what may be on an unplugged drive, and say so."""
+        """Leave out images that may be on an unplugged drive, and yield the reasons."""
         for top, paths in list(gone.items()):
             all_gone = not any(is_at(path, top) for path in self._seen)
             if is_lost(top) or (all_gone and top in self._tops.folders):
@@ -268,9 +268,9 @@ class _Run:
 
 
 def remove(store: Store, state: State, paths: Sequence[str | os.PathLike[str]]) -> int:
-    """Take out the images at `paths`, and keep them out; see `imgsearch.indexing.remove.remove`.
+    """Remove the images at `paths`, and keep them out; see `imgsearch.indexing.remove.remove`.
 
-    All rows are looked through: memory is that of what is removed.
+    All rows are scanned, but only the removed ones take memory.
     """
     given = {path: {plain_path(path), real_path(path), resolved_path(path)} for path in paths}
     found: dict[str | os.PathLike[str], list[bytes]] = {path: [] for path in given}

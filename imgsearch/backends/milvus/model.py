@@ -1,4 +1,4 @@
-"""The model of a collection in Milvus: kept there, and copied to this machine once."""
+"""The model of a collection in Milvus: stored there, and copied once to this machine."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _NAME = "model"
 
 
 def cache() -> Path:
-    """Return the folder of this machine's copies; `XDG_CACHE_HOME` moves it."""
+    """Return the folder of copies on this machine; `XDG_CACHE_HOME` moves it."""
     return user_cache("models")
 
 
 def write_model(store: Store, onnx: bytes) -> None:
-    """Keep the exported network beside the rows."""
+    """Store the exported network beside the rows."""
     store.put(_NAME, onnx)
 
 
 def local_model(store: Store, record: ModelRecord) -> Path:
-    """Return the path of the network on this machine, checked to be what was recorded.
+    """Return the path of the network on this machine, checked against the record.
 
     Raises:
-        DamagedError: Milvus does not have it, or has another.
-        StorageError: it cannot be written here.
+        DamagedError: if Milvus does not have it, or has another one.
+        StorageError: if it cannot be written on this machine.
     """
-    folder = Path(os.path.realpath(cache()))  # which people may have put on another disk
+    folder = Path(os.path.realpath(cache()))  # users may have moved it to another disk
     path = folder / f"{record.onnx_sha256}.onnx"
     if path.exists() and sha256_of(path).hex() == record.onnx_sha256:
         return path

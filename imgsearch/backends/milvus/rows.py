@@ -1,4 +1,4 @@
-"""What Milvus holds of an image, and where a collection is."""
+"""The row of an image in Milvus, and the address of a collection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LITE = "images"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a collection is: as it was given, the URI that pymilvus takes, and its name there."""
+    """The address of a collection: as given, as a URI for pymilvus, and its name there."""
 
     location: str
     uri: str
@@ -45,7 +45,7 @@ class Address:
 class Row:
     """An image: its absolute path, and the SHA-256, size and trusted time of its file.
 
-    The id follows from path and content, so that to add a row again changes nothing, and no id
+    The id is derived from path and content, so that adding a row again changes nothing, and no id
     ever stands for another content.
     """
 
@@ -57,13 +57,13 @@ class Row:
 
     @classmethod
     def of(cls, path: bytes, digest: bytes, size: int, mtime_ns: int | None) -> Row:
-        """Return the row of an image; its id are the first 63 bits of a SHA-256."""
+        """Return the row of an image; its id is the first 63 bits of a SHA-256."""
         sha256 = hashlib.sha256(path + b"\0" + digest).digest()
         return cls(int.from_bytes(sha256[:8], "big") >> 1, path, digest, size, mtime_ns)
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Row:
-        """Return the row that Milvus has."""
+        """Return the row from its fields in Milvus."""
         mtime_ns = fields["mtime_ns"]
         return cls(
             int(fields["id"]),
@@ -74,7 +74,7 @@ class Row:
         )
 
     def written(self) -> dict[str, Any]:
-        """Return the row as Milvus takes it, without the embedding."""
+        """Return the row in the form for Milvus, without the embedding."""
         return {
             "id": self.id,
             "path": quoted(self.path),
@@ -88,5 +88,5 @@ _UNTRUSTED = -(2**63)  # no file has this time
 
 
 def quoted(path: bytes) -> str:
-    """Return a path in ASCII, for names may be no UTF-8, and without what a filter would obey."""
+    """Return a path in ASCII, as it may not be UTF-8, without characters special in a filter."""
     return quote_from_bytes(path, safe="/")

@@ -1,4 +1,4 @@
-"""Gather new images and send them; some are held back, to measure the index with."""
+"""Gather new images and send them, but hold some back to measure the index with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgsearch.backends.milvus.store import Store
 
 __all__ = ["HELD", "New", "Sink"]
 
-HELD = 500  # images at most, drawn at random from those of the run
+HELD = 500  # maximum images, drawn at random from those of the run
 _ROWS = 500
 _SECONDS = 5.0
 _SEED = 1234
@@ -23,7 +23,7 @@ _SEED = 1234
 
 @dataclass(frozen=True, slots=True, eq=False)
 class New:
-    """An image to be added: its embedding, and the ids of rows that it takes the place of."""
+    """An image to add, its embedding, and the ids of the rows that it replaces."""
 
     row: Row
     embedding: Vectors
@@ -31,7 +31,7 @@ class New:
 
 
 class Sink:
-    """Sends rows now and then; what is held back is sent by `release`, or lost by a crash."""
+    """A sender of rows in batches; `release` sends held-back rows, which a crash would lose."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -43,11 +43,11 @@ class Sink:
 
     @property
     def held(self) -> int:
-        """The number of images that are held back."""
+        """The number of images held back."""
         return len(self._held)
 
     def add(self, new: New) -> None:
-        """Take an image; by reservoir sampling (Vitter's algorithm R), some are held back."""
+        """Add an image; reservoir sampling (Vitter's algorithm R) holds some back."""
         self._added += 1
         if len(self._held) < HELD:
             self._held.append(new)
@@ -60,7 +60,7 @@ class Sink:
             self.send()
 
     def send(self) -> None:
-        """Send what is waiting; only then is deleted what it replaces."""
+        """Send waiting rows; only then delete the rows that they replace."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             vectors = np.stack([new.embedding for new in waiting])
@@ -70,7 +70,7 @@ class Sink:
         self._sent = time.monotonic()
 
     def release(self, keep: int = 0) -> Vectors:
-        """Send all but `keep` of what is held back; return the embeddings of those."""
+        """Send the held-back rows except `keep` of them; return the embeddings of those."""
         self._random.shuffle(self._held)
         self._waiting += self._held[keep:]
         self._held = self._held[:keep]

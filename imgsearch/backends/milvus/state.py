@@ -1,4 +1,4 @@
-"""What is kept beside the rows: the model, the settings, where to look, and the promise."""
+"""The state kept beside the rows: the model, the settings, the scope, and the promise."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class State:
     """The state of a collection in Milvus.
 
     Attributes:
-        model: that makes its embeddings.
-        settings: nlist, and the recall that is promised.
-        folders: that are looked through; absolute paths.
-        files: that were given by themselves.
-        excluded: files and folders that were taken out.
+        model: the model that makes its embeddings.
+        settings: the values of `nlist` and of the promised recall.
+        folders: the absolute paths of the folders to scan.
+        files: the files that were given individually.
+        excluded: the files and folders that were removed.
         ivf: the index and its promise; one band, whose `up_to` is the squared distance of the
-            nearest hit beyond which a query is answered exactly. None where search is exact.
+            nearest hit beyond which a query is answered exactly. None if search is exact.
     """
 
     model: ModelRecord
@@ -41,7 +41,7 @@ class State:
 
 
 def write_state(store: Store, state: State) -> None:
-    """Keep the state; where there is one, there is a collection."""
+    """Store the state, whose existence declares a collection."""
     fields = {
         "version": VERSION,
         "model": asdict(state.model),
@@ -58,8 +58,8 @@ def read_state(store: Store) -> State:
     """Return the state.
 
     Raises:
-        NoCollectionError: there is no collection.
-        DamagedError: it is of another version, or makes no sense.
+        NoCollectionError: if there is no collection.
+        DamagedError: if it has another version, or makes no sense.
     """
     where = store.address.location
     written = store.get(_NAME) if store.exists() else None

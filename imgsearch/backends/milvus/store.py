@@ -1,4 +1,4 @@
-"""Speak to Milvus: the one module that does. `D` are squared L2 distances, -1 is no id."""
+"""Talk to Milvus; no other module does. `D` are squared L2 distances, -1 stands for no id."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from imgsearch.errors import DamagedError, InputError, PackageError, StorageErro
 
 __all__ = ["MOST", "MOST_LISTS", "Store"]
 
-MOST = 16_384  # rows that Milvus returns at a time
+MOST = 16_384  # maximum rows that Milvus returns at a time
 MOST_LISTS = 65_536
-_IDS = 2**63  # there are so many
-_RANGE = 4_096  # rows that are read at a time, about
-_ROWS = 500  # that are sent at a time: 2.5 MB of 1280 values; Milvus takes 64 MB
+_IDS = 2**63  # number of possible ids
+_RANGE = 4_096  # approximate rows to read at a time
+_ROWS = 500  # rows to send at a time: 2.5 MB of 1280 values; Milvus accepts 64 MB
 _QUERIES = 500
-_TEXT = 48_000  # bytes that are kept in one field, which holds 65,535 characters
-_SECONDS = 120.0  # for an answer
+_TEXT = 48_000  # bytes to store in one field, which holds 65,535 characters
+_SECONDS = 120.0  # timeout of a request
 _FIELDS = ["id", "path", "digest", "size", "mtime_ns"]
 
 
@@ -36,15 +36,15 @@ class Store:
         """Connect.
 
         Raises:
-            PackageError: pymilvus is not installed.
-            StorageError: there is no server.
+            PackageError: if pymilvus is not installed.
+            StorageError: if there is no server.
         """
         try:
             from pymilvus import MilvusClient, MilvusException
         except ImportError as error:
             what = f"{address.location} needs pymilvus, which is not installed"
             raise PackageError(what, "milvus") from error
-        # Each error is logged before it is raised, with its traceback.
+        # pymilvus logs each error, with its traceback, before raising it.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self.address = address
         self._error: type[Exception] = MilvusException
@@ -58,7 +58,7 @@ class Store:
         self._closed = False
 
     def close(self) -> None:
-        """Disconnect; other methods raise `InputError` then."""
+        """Disconnect; other methods raise `InputError` afterwards."""
         if not self._closed:
             self._closed = True
             self._client.close()
@@ -70,11 +70,11 @@ class Store:
     # The collection
 
     def exists(self) -> bool:
-        """Tell whether there is a collection, wholly made or not."""
+        """Tell whether there is a collection, complete or not."""
         return bool(self._ask("has_collection", self._meta))
 
     def create(self, dim: int) -> None:
-        """Make what is not there yet of an empty collection."""
+        """Create the missing parts of an empty collection."""
         from pymilvus import DataType
 
         if not self._ask("has_collection", self._name):
@@ -90,16 +90,16 @@ class Store:
             schema = self._kind.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("name", DataType.VARCHAR, is_primary=True, max_length=512)
             schema.add_field("value", DataType.VARCHAR, max_length=65_535)
-            schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # one is obligatory
+            schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # a vector field is mandatory
             self._make(self._meta, schema)
 
     def drop(self) -> None:
-        """Remove the collection; without its state there is none, so that goes first."""
+        """Remove the collection, its state first: without that, there is no collection."""
         for name in (self._meta, self._name):
             self._ask("drop_collection", name)
 
     def load(self) -> None:
-        """Have the collection in memory; an index that a crash took away is made first."""
+        """Load the collection into memory, after rebuilding an index that a crash has removed."""
         for name, field in ((self._name, "embedding"), (self._meta, "nothing")):
             if self._ask("list_indexes", name):
                 self._ask("load_collection", name)
@@ -108,7 +108,7 @@ class Store:
         self._loaded = True
 
     def make_index(self, nlist: int | None) -> None:
-        """Make the index anew: `IVF_FLAT`, or `FLAT` where `nlist` is None. No query meanwhile."""
+        """Rebuild the index: `IVF_FLAT`, or `FLAT` if `nlist` is None. No queries meanwhile."""
         if self._ask("list_indexes", self._name):
             self._ask("release_collection", self._name)
             self._ask("drop_index", self._name, "embedding")
@@ -118,7 +118,7 @@ class Store:
             self._index(self._name, "embedding", "IVF_FLAT", {"nlist": nlist})
 
     def flush(self) -> None:
-        """Seal what was written."""
+        """Seal the rows written so far."""
         for name in (self._name, self._meta):
             self._ask("flush", name)
 
@@ -130,7 +130,7 @@ class Store:
         return int(found[0]["count(*)"])
 
     def upsert(self, rows: Sequence[Row], vectors: Vectors) -> None:
-        """Add rows, or write them again; `vectors` float32 `[n, dim]`."""
+        """Add rows, or write them again; `vectors` is float32 `[n, dim]`."""
         for part in _parts(zip(rows, vectors, strict=True), _ROWS):
             data = [{**row.written(), "embedding": vector} for row, vector in part]
             self._ask("upsert", self._name, data)
@@ -141,9 +141,9 @@ class Store:
             self._ask("delete", self._name, ids=list(part))
 
     def rows(self) -> Iterator[Row]:
-        """Yield all rows, as they are when each block is read.
+        """Yield all rows, each block in the state at the time of reading it.
 
-        Ids are as good as drawn at random, so that each of some equal ranges holds about as many.
+        Ids are effectively random, so that equal ranges hold about equally many.
         """
         ranges = 1 + self.count() // _RANGE
         edges = [number * _IDS // ranges for number in range(ranges + 1)]
@@ -156,13 +156,13 @@ class Store:
             yield from map(Row.read, found)
 
     def rows_of(self, ids: Iterable[int]) -> list[Row]:
-        """Return the rows with these ids, as many as are there."""
+        """Return the rows with these ids, as far as they exist."""
         found = (self._get(part, _FIELDS) for part in _parts(ids, MOST))
         return [Row.read(row) for part in found for row in part]
 
     def rows_after(self, id_: int, limit: int) -> list[Row]:
-        """Return up to `limit` rows with higher ids than one, ascending."""
-        width = max(1, _IDS * limit // max(self.count(), 1))  # has about as many as are wanted
+        """Return up to `limit` rows with higher ids than `id_`, ascending."""
+        width = max(1, _IDS * limit // max(self.count(), 1))  # holds about `limit` ids
         found: list[Row] = []
         first = id_ + 1
         while first < _IDS and len(found) < limit:
@@ -175,7 +175,7 @@ class Store:
         return found[:limit]
 
     def there(self, ids: Iterable[int]) -> set[int]:
-        """Return those of some ids that have a row."""
+        """Return the ids that have a row."""
         found = (self._get(part, ["id"]) for part in _parts(ids, MOST))
         return {int(row["id"]) for part in found for row in part}
 
@@ -185,19 +185,19 @@ class Store:
         return [int(row["id"]) for row in found]
 
     def paths(self, ids: Sequence[int]) -> dict[int, bytes]:
-        """Return the absolute paths of ids, of as many as are there yet."""
+        """Return the absolute paths of those ids that still exist."""
         found = (self._get(part, ["id", "path"]) for part in _parts(ids, MOST))
         return {int(row["id"]): unquote_to_bytes(row["path"]) for part in found for row in part}
 
     def vectors(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """Return the embeddings of ids, float32 `[dim]` each, of as many as are there yet."""
+        """Return the embeddings of those ids that still exist, float32 `[dim]` each."""
         found = (self._get(part, ["id", "embedding"]) for part in _parts(ids, _ROWS))
         return {
             int(row["id"]): np.array(row["embedding"], np.float32) for part in found for row in part
         }
 
     def sample(self, count: int) -> tuple[Ids, Vectors]:
-        """Return ids and embeddings of about so many images: ids are as good as drawn at random."""
+        """Return ids and embeddings of about `count` images, as ids are effectively random."""
         last = min(_IDS, _IDS * count // max(self.count(), 1)) - 1
         found = self._query(
             filter=f"id <= {last}",
@@ -211,12 +211,12 @@ class Store:
         """Return the `k` images nearest to each query.
 
         Args:
-            queries: float32 `[n, dim]`.
-            k: hits a query.
-            nprobe: lists to scan, in each segment of Milvus's; unless given, all.
+            queries: the vectors of the queries, float32 `[n, dim]`.
+            k: the number of hits per query.
+            nprobe: the number of lists to scan in each of Milvus's segments; by default, all.
 
         Raises:
-            InputError: Milvus does not return so many hits.
+            InputError: if Milvus does not return that many hits.
         """
         if k > MOST:
             raise InputError(f"Milvus returns {MOST:,} hits at most, not {k:,}; ask for fewer")
@@ -241,7 +241,7 @@ class Store:
     # Named values
 
     def put(self, name: str, value: bytes) -> None:
-        """Keep a value under a name. The row that names its parts is written last."""
+        """Store a value under a name. The row that names its parts is written last."""
         sha256 = hashlib.sha256(value).hexdigest()
         parts = [value[start : start + _TEXT] for start in range(0, len(value), _TEXT)]
         before = self._value(name)
@@ -260,10 +260,10 @@ class Store:
             self._ask("delete", self._meta, ids=[f"{old}:{number}" for number in range(int(count))])
 
     def get(self, name: str) -> bytes | None:
-        """Return a value, None if there is none.
+        """Return a value, or None if there is none.
 
         Raises:
-            DamagedError: parts of it are missing.
+            DamagedError: if parts of it are missing.
         """
         while (found := self._value(name)) is not None:
             sha256, count = found.split()
@@ -275,12 +275,12 @@ class Store:
             value = b"".join(base64.b64decode(rows.get(key, "")) for key in keys)
             if hashlib.sha256(value).hexdigest() == sha256:
                 return value
-            if self._value(name) == found:  # else it was replaced meanwhile
+            if self._value(name) == found:  # else it has been replaced meanwhile
                 raise DamagedError(f"{self.address.location}: parts of its {name!r} are missing")
         return None
 
     def _value(self, name: str) -> str | None:
-        if not self._loaded:  # Milvus Lite forgets it when its process ends
+        if not self._loaded:  # Milvus Lite unloads it when its process ends
             self.load()
         found = self._ask("get", self._meta, ids=[name], output_fields=["value"])
         return str(found[0]["value"]) if found else None
@@ -297,7 +297,7 @@ class Store:
             index_name=field,
             index_type=kind,
             metric_type="L2",
-            params={"params": params},  # nested, or Milvus Lite takes an nlist of its own
+            params={"params": params},  # nested, or Milvus Lite uses its own nlist
         )
         self._ask("create_index", name, index)
         self._ask("load_collection", name)
@@ -323,7 +323,7 @@ class Store:
 
 
 def _parts(values: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    """Yield values, so many at a time."""
+    """Yield values, `size` at a time."""
     rest = iter(values)
     while part := tuple(islice(rest, size)):
         yield part

@@ -1,4 +1,4 @@
-"""Rebuild the index when the images call for another, and measure what recall it keeps."""
+"""Rebuild the index when the images need another, and measure the recall it keeps."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from imgsearch.storage.records import CurveStep, IvfRecord
 __all__ = ["finish", "is_outgrown", "measure"]
 
 
-FEWEST = 100  # held-out images; with fewer, stored ones are asked with, and left out of the hits
-SHARE = 5  # of all images, one in so many is held out at most
+FEWEST = 100  # held-out images; with fewer, the queries are stored ones, left out of their hits
+SHARE = 5  # at most one in this many images is held out
 K = 10
-TIMED = 5  # queries whose median is the time that a query takes
-ENOUGH = 0.999  # recall from which on more lists are not tried
-_TIE = 1e-5  # squared distance: what is as near as the last true neighbour is as good
+TIMED = 5  # queries whose median time is taken
+ENOUGH = 0.999  # recall above which more lists are not tried
+_TIE = 1e-5  # squared distance: a hit as near as the last true neighbour counts as one
 
 
 def finish(store: Store, state: State, sink: Sink) -> State:
-    """Send what is left, and bring index, promise and state up to date; return the state.
+    """Send the remaining images, and update index, promise and state; return the state.
 
-    The index is made without the images that are held back: those are its queries, and are added
-    once the promise is measured.
+    The index is built without the held-back images: these are the queries that measure the promise,
+    and are added afterwards.
     """
     sink.send()
     count = store.count() + sink.held
@@ -59,7 +59,7 @@ def finish(store: Store, state: State, sink: Sink) -> State:
 
 
 def is_outgrown(state: State, count: int) -> bool:
-    """Tell whether `count` images call for another index than there is."""
+    """Tell whether `count` images need another index than the present one."""
     wanted, ivf = _wanted_nlist(state, count), state.ivf
     if wanted is None or ivf is None:
         return (wanted is None) != (ivf is None)
@@ -76,16 +76,16 @@ def _wanted_nlist(state: State, count: int) -> int | None:
 
 
 def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[CurveStep, ...]:
-    """Return recall@10 against exact search (all lists) by `nprobe`, in one band.
+    """Measure recall@10 against exact search (all lists) by `nprobe`, in one band.
 
-    Milvus divides its rows into segments, and each has centroids of its own that cannot be had: so
-    each `nprobe` is tried.
+    Milvus divides its rows into segments, each with centroids of its own, which it does not reveal:
+    so each `nprobe` is tried.
 
     Args:
-        store: of the collection.
-        own: ids of the queries that are in the index, which are left out; int64 `[n]`, -1 for none.
-        queries: float32 `[n, dim]`.
-        nlist: lists of each segment.
+        store: the store of the collection.
+        own: the ids of the queries that are in the index, to be left out; int64 `[n]`, -1 for none.
+        queries: the vectors of the queries, float32 `[n, dim]`.
+        nlist: the number of lists in each segment.
     """
     true = _nearest(store, own, queries, MOST_LISTS)
     sizes = np.maximum(np.isfinite(true).sum(axis=1), 1)
@@ -111,7 +111,7 @@ def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[Curve
 
 
 def _nearest(store: Store, own: Ids, queries: Vectors, nprobe: int) -> Vectors:
-    """Return the squared distances `[n, 10]` of the nearest but the queries themselves."""
+    """Return the squared distances `[n, 10]` of the nearest, except the queries themselves."""
     distances, ids = store.search(queries, K + 1, nprobe)
     distances = np.where(ids == own[:, None], np.inf, distances)
     return np.sort(distances, axis=1)[:, :K]

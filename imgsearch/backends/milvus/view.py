@@ -1,4 +1,4 @@
-"""A collection in Milvus as it is searched."""
+"""The searchable view of a collection in Milvus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["MilvusView"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MilvusView:
-    """A state, and how many images there were. Safe for concurrent searches."""
+    """A state and the number of images at the time. Safe for concurrent searches."""
 
     store: Store
     state: State
@@ -27,17 +27,17 @@ class MilvusView:
 
     @property
     def has_index(self) -> bool:
-        """Whether there are inverted lists; else every search is exact."""
+        """Whether there are inverted lists; otherwise, every search is exact."""
         return self.state.ivf is not None
 
     @property
     def nprobe(self) -> int | None:
-        """The lists that a query probes to keep the promise, 0 for exact search; None: no lists."""
+        """The number of lists that keep the promise, 0 for exact search; None without lists."""
         promise = self.promise()
         return None if promise is None else int(promise.keep(self.state.settings.recall).nprobe[0])
 
     def promise(self) -> Promise | None:
-        """Return what was measured of the index."""
+        """Return the measured promise of the index."""
         ivf = self.state.ivf
         return Promise([Step(*astuple(step)) for step in ivf.curve]) if ivf else None
 
@@ -53,8 +53,9 @@ class MilvusView:
     ) -> Found:
         """Return the `k` images nearest to each query; see `View.search`.
 
-        To scan all lists is to search exactly. So is answered what is farther from its nearest hit
-        than nearly all of the queries that the promise was measured with, and what finds too few.
+        Scanning all lists is exact search. It also answers queries that are farther from their
+        nearest hit than nearly all queries that the promise was measured with, and those with too
+        few hits.
         """
         ivf, promise = self.state.ivf, self.promise()
         recall = recall or self.state.settings.recall

@@ -1,4 +1,4 @@
-"""Beyond one machine: a run's embedding and filing on Ray. Needs the extra `ray`."""
+"""Beyond one machine: a run's embedding and assignment on Ray. Needs the extra `ray`."""
 
 from imgsearch.backends.ray.engine import RayEngine
 

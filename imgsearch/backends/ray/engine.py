@@ -1,4 +1,4 @@
-"""`RayEngine`: the machines of a Ray cluster, as what a run needs of them."""
+"""`RayEngine`: the machines of a Ray cluster as the engine of a run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = ["LOCAL", "RayEngine"]
 
 LOCAL = "local"
 AUTO = "auto"
-OBJECTS = 512 << 20  # bytes of the object store of a cluster of our own: vectors to be assigned
+OBJECTS = 512 << 20  # bytes of our own cluster's object store, for vectors to assign
 REACH = 10.0  # seconds
-BLOCKS = 2  # of vectors, that are being assigned for each worker
+BLOCKS = 2  # of vectors being assigned, per worker
 
 
 class RayEngine:
-    """A Ray cluster, on which a run embeds files and assigns vectors. A context manager.
+    """A Ray cluster on which a run embeds files and assigns vectors. A context manager.
 
-    Ray is started, or connected to, when there is something for it to do. A Ray that this process
-    has started or connected to already is used as it is.
+    Ray is started, or connected to, once there is work for it. If this process has already
+    started or connected to Ray, that Ray is used unchanged.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class RayEngine:
         workers: int | None = None,
         gpus: float = 0.0,
     ) -> None:
-        """Connect to nothing yet.
+        """Prepare an engine, without connecting yet.
 
         Args:
-            address: "local" for a cluster of this machine alone, which ends with this engine;
-                "auto" for one that this machine belongs to, or `HOST:PORT` of its head.
+            address: the cluster: "local" for one of this machine alone, which ends with this
+                engine; "auto" for one that this machine belongs to, or `HOST:PORT` of its head.
             staging: a folder for this collection alone, which all machines reach by this path or
-                URL (`s3://...`): what is embedded waits there for the collection to take it.
-            workers: that embed side by side; None for one a core of the cluster, or for as many as
-                there is room for on its GPUs.
-            gpus: how many GPUs each worker has, or what share of one; 0 runs models on CPUs.
+                URL (`s3://...`): embeddings wait there for the collection to take them.
+            workers: the number of parallel workers; None for one per core of the cluster, or for as
+                many as its GPUs have room for.
+            gpus: the number of GPUs per worker, or the share of one; 0 runs models on CPUs.
 
         Raises:
-            PackageError: Ray is not installed.
-            SettingError: an argument makes no sense.
+            PackageError: if Ray is not installed.
+            SettingError: if an argument makes no sense.
         """
         if find_spec("ray") is None or find_spec("pyarrow") is None:
             raise PackageError("--ray needs Ray, which is not installed", "ray")
@@ -94,7 +94,7 @@ class RayEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Disconnect; after a run that was not cut short, nothing is left in the staging."""
+        """Disconnect, and after a completed run leave nothing in the staging folder."""
         try:
             if kind is None:
                 self._staging.clear()
@@ -114,11 +114,11 @@ class RayEngine:
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `imgsearch.indexing.engine.Engine`.
 
-        What a run before has staged, and the collection does not have, is not embedded again.
+        Files that an earlier run staged, but the collection does not have, are not embedded again.
 
         Raises:
-            ModelError: there is no such cluster, Ray failed, or a worker cannot have the model.
-            StorageError: the staging cannot be read or written.
+            ModelError: if there is no such cluster, Ray failed, or a worker cannot load the model.
+            StorageError: if the staging folder cannot be read or written.
         """
         record = model.record
         recipe = Recipe(
@@ -141,7 +141,7 @@ class RayEngine:
             yield from outcomes
 
     def committed(self) -> None:
-        """Note that all that was yielded is in the collection."""
+        """Note that all outcomes yielded so far are in the collection."""
         if self._extraction is not None:
             self._extraction.committed()
 
@@ -151,7 +151,7 @@ class RayEngine:
         """Yield each block with the list of each vector: see `imgsearch.indexing.engine.Engine`.
 
         Raises:
-            ModelError: there is no such cluster, or Ray failed.
+            ModelError: if there is no such cluster, or Ray failed.
         """
         self._connect()
         import ray
@@ -171,8 +171,9 @@ class RayEngine:
                 yield _done(under_way)
 
     def _connect(self) -> None:
-        # Before Ray is imported: it asks for them then. Reports go to nobody, whatever the user's
-        # environment says: that nothing leaves these machines is a promise, not a default.
+        # Set before Ray is imported, which is when it reads them. Usage reports are off, whatever
+        # the user's environment says: that nothing leaves these machines is a promise, not a
+        # default.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         if self._address == LOCAL:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1 only
@@ -183,7 +184,7 @@ class RayEngine:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module=r"ray\.")  # advice on how to write its jobs
+        warnings.filterwarnings("ignore", module=r"ray\.")  # advice on how to write jobs
         try:
             if self._address == LOCAL:
                 here = {"num_cpus": self._asked or cores(), "object_store_memory": OBJECTS}
@@ -200,10 +201,10 @@ class RayEngine:
         self._ours = True
 
     def _workers(self) -> int:
-        """Return how many workers there are to be.
+        """Return the number of workers to start.
 
         Raises:
-            ModelError: the cluster has no GPU, or not so many.
+            ModelError: if the cluster has no GPU, or too few.
         """
         import ray
 
@@ -225,7 +226,7 @@ def _is_host_and_port(address: str) -> bool:
 
 
 def _reach(address: str) -> None:
-    """Raise an OSError if nothing listens at HOST:PORT: Ray would try for many minutes."""
+    """Raise an OSError if nothing listens at HOST:PORT: Ray would retry for many minutes."""
     host, _, port = address.rpartition(":")
     if address != AUTO:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()

@@ -1,6 +1,6 @@
 """Embed files part by part on a cluster: paths in, outcomes out, in the same order.
 
-What was staged is kept until the collection has it, so that a run that is killed can go on from it.
+Staged outcomes are kept until the collection has them, so that a killed run can be resumed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from imgsearch.files.sources import status_of
 
 __all__ = ["AHEAD", "PART", "Extraction", "Job"]
 
-PART = 128  # files: what is lost with a worker; a staged shard of 655 KB of MobileNetV2's
-AHEAD = 4  # parts a worker that are under way, or done but waiting for an earlier one
+PART = 128  # files, which a lost worker costs; a staged shard of 655 KB for MobileNetV2
+AHEAD = 4  # parts per worker under way, or done but waiting for an earlier one
 
 
 class Job(Protocol):
-    """What embeds parts: `imgsearch.backends.ray.job.RayJob`."""
+    """A job that embeds parts: `imgsearch.backends.ray.job.RayJob`."""
 
     workers: int
 
     def put(self, paths: Sequence[str], done: int | None) -> int:
-        """Add a part; return its number, one more than before. Those below `done` are done."""
+        """Add a part; return its number, one more than the last. Those below `done` are done."""
         ...
 
     def finish(self) -> None:
-        """Say that no more parts will come."""
+        """Declare that no more parts will come."""
         ...
 
     def take(self) -> tuple[int, str]:
@@ -41,13 +41,13 @@ class Job(Protocol):
         ...
 
     def close(self) -> None:
-        """End it, whatever it is at."""
+        """End the job, whatever its state."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some files, and what a run before had staged of them; the number of the rest in the job."""
+    """Some files, outcomes staged by an earlier run, and the job's part number for the rest."""
 
     paths: list[str]
     staged: dict[str, Embedded]
@@ -55,26 +55,26 @@ class _Part:
 
 
 class Extraction:
-    """Embeds files by a job, which is started when there is something for it to do."""
+    """The embedding of files by a job, which is started once there is work for it."""
 
     def __init__(self, staging: Staging, model: str, start: Callable[[], Job]) -> None:
-        """Look up what a run before has staged.
+        """Look up what an earlier run staged.
 
         Args:
-            staging: where the shards are.
+            staging: the folder of the shards.
             model: the SHA-256 (hex) of the ONNX file.
-            start: starts a job that stages shards there.
+            start: a function that starts a job that stages shards there.
 
         Raises:
-            StorageError: the staging cannot be read.
+            StorageError: if the staging folder cannot be read.
         """
         self._staging = staging
         self._start = start
         self._job: Job | None = None
-        self._shards: dict[int, str] = {}  # that are done, by the number of their parts
+        self._shards: dict[int, str] = {}  # finished ones, by part number
         self._spent: list[str] = []
         self._found = staging.find(model)
-        self._read = lru_cache(maxsize=2)(staging.read)  # files come in the order they came in then
+        self._read = lru_cache(maxsize=2)(staging.read)  # files come in the same order as then
 
     def embed(
         self, paths: Iterable[str], wanted: Callable[[str, bytes], bool]
@@ -99,7 +99,7 @@ class Extraction:
                 self._job.close()
 
     def committed(self) -> None:
-        """Remove the shards of which all was yielded, as the collection has them."""
+        """Remove the shards that were yielded in full, as the collection has them."""
         spent, self._spent = self._spent, []
         self._staging.discard(spent)
 
@@ -107,7 +107,7 @@ class Extraction:
         return 1 if self._job is None else AHEAD * self._job.workers
 
     def _begin(self, paths: list[str], before: Iterable[_Part]) -> _Part:
-        """Have the job embed what is not staged."""
+        """Have the job embed the files that are not staged."""
         staged = {path: found for path in paths if (found := self._staged(path)) is not None}
         missing = [path for path in paths if path not in staged]
         if not missing:
@@ -117,13 +117,13 @@ class Extraction:
         return _Part(paths, staged, self._job.put(missing, next(under_way, None)))
 
     def _staged(self, path: str) -> Embedded | None:
-        """Return what a run before had staged of a file, unless the file has changed."""
+        """Return the outcome that an earlier run staged, unless the file has changed."""
         found = self._found.pop(path, None)
         if found is None or not _is_unchanged(path, found):
             return None
         try:
             outcome = self._read(found.shard)[found.place]
-        except StorageError:  # damaged, or gone: it is embedded again
+        except StorageError:  # damaged, or missing: the file is embedded again
             return None
         return outcome if isinstance(outcome, Embedded) else None
 
@@ -140,7 +140,7 @@ class Extraction:
             self._spent.append(shard)
 
     def _shard(self, number: int) -> str:
-        """Wait for the shard of a part; others may be done before."""
+        """Wait for the shard of a part; others may be done earlier."""
         assert self._job is not None  # noqa: S101 - for the type checker
         while number not in self._shards:
             other, shard = self._job.take()

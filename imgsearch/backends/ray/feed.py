@@ -1,4 +1,4 @@
-"""How parts of a listing that is still going on get into a Ray Data job. Imports Ray."""
+"""Feed parts of a listing that is still growing to a Ray Data job. Imports Ray."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Feed", "PartSource"]
 class Feed:
     """An actor between the run and its workers: parts go in, names of their shards come out.
 
-    The names do not come by the rows of the job: of those, Ray 2.60 may lose some that a machine
-    had worked on when it was lost, although it does the work again.
+    The names do not come as rows of the job: Ray 2.60 may lose some rows that a machine had worked
+    on when it was lost, although it repeats the work.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Feed:
         self._changed = asyncio.Condition()
 
     async def put(self, number: int, paths: list[bytes], done: int) -> None:
-        """Add a part; those below `done` are needed no more."""
+        """Add a part; those below `done` are no longer needed."""
         async with self._changed:
             self._parts[number] = paths
             for old in range(self._done, done):
@@ -38,13 +38,13 @@ class Feed:
             self._changed.notify_all()
 
     async def finish(self, number: int) -> None:
-        """Say that the parts end before `number`."""
+        """Declare that the parts end before `number`."""
         async with self._changed:
             self._end = number
             self._changed.notify_all()
 
     async def get(self, number: int) -> list[bytes] | None:
-        """Return a part as soon as it is there: empty if it is done, None after the last."""
+        """Return a part once it is available: empty if it is done, None after the last."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: number in self._parts or number < self._done or number == self._end
@@ -58,7 +58,7 @@ class Feed:
             self._changed.notify_all()
 
     async def reports(self) -> list[tuple[int, str]]:
-        """Return what was reported since it was last asked, as soon as there is something."""
+        """Return the reports since the last call, as soon as there are any."""
         async with self._changed:
             await self._changed.wait_for(lambda: bool(self._reports))
             reports, self._reports = self._reports, []
@@ -66,10 +66,10 @@ class Feed:
 
 
 class PartSource(Datasource):
-    """Reads the parts of a `Feed`, each a row of its own, in one task that waits for them.
+    """A source of the parts of a `Feed`, one row each, read by a single task that waits for them.
 
-    Should the task have to be done again, Ray asks for the rows from the first one on, and passes
-    over those that it has: then they may as well be empty.
+    If the task has to be repeated, Ray asks for the rows from the first one on, and skips those
+    that it has: these may therefore be empty.
     """
 
     def __init__(self, feed: Any) -> None:
@@ -81,7 +81,7 @@ class PartSource(Datasource):
         return False
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return None, for nobody knows."""
+        """Return None, as the size is unknown."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:

@@ -20,14 +20,14 @@ from imgsearch.errors import ImgsearchError, ModelError, reason_of
 
 __all__ = ["CPUS", "RayJob", "speaking_plainly"]
 
-#: Of a worker, which keeps a whole core busy: so that the workers of a machine that is lost find
-#: room on the others. Without that, Ray would wait for another machine.
+#: CPUs reserved per worker, although it keeps a whole core busy: so the workers of a lost machine
+#: find room on the others. Otherwise, Ray would wait for another machine.
 CPUS = 0.5
 
-ASK = 1.0  # seconds after which to look whether the job has failed
+ASK = 1.0  # seconds between checks whether the job has failed
 
-#: Parts that may wait for a worker: more than are ever there for it, as those whose rows Ray has
-#: lost (see `Feed`) count as waiting for ever.
+#: Parts that may wait for a worker: more than ever really wait, as parts whose rows Ray has lost
+#: (see `Feed`) count as waiting for ever.
 QUEUE = 8
 
 
@@ -35,12 +35,12 @@ class RayJob:
     """A job that takes parts while it runs: see `imgsearch.backends.ray.extraction.Job`."""
 
     def __init__(self, recipe: Recipe, *, workers: int, gpus: float) -> None:
-        """Start it.
+        """Start the job.
 
         Args:
-            recipe: for the workers.
-            workers: actors that embed side by side.
-            gpus: how many GPUs each has, or what share of one.
+            recipe: the recipe for the workers.
+            workers: the number of actors that embed in parallel.
+            gpus: the number of GPUs per actor, or the share of one.
         """
         self.workers = workers
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -64,7 +64,7 @@ class RayJob:
         return number
 
     def finish(self) -> None:
-        """Say that no more parts will come."""
+        """Declare that no more parts will come."""
         with speaking_plainly():
             ray.get(self._feed.finish.remote(self._put))
 
@@ -83,20 +83,20 @@ class RayJob:
         return self._reported.popleft()
 
     def close(self) -> None:
-        """End it: without the feed, the job has no parts any more."""
+        """End the job: without the feed, it has no parts any more."""
         ray.kill(self._feed)
 
     def _drive(self, rows: Iterable[Any]) -> None:
-        """Ask for the rows, which is what makes Ray Data work; they say nothing new."""
+        """Consume the rows, which makes Ray Data work; their content is of no use."""
         try:
             for _ in rows:
                 pass
-        except Exception as error:  # whatever it is, it belongs to who waits for a part
+        except Exception as error:  # whatever it is, the caller waiting for a part gets it
             self._error = error
 
 
 class _Reporter(PartEmbedder):
-    """Embeds parts, and tells the feed."""
+    """An embedder of parts that reports to the feed."""
 
     def __init__(self, recipe: Recipe, feed: Any) -> None:
         super().__init__(recipe)
@@ -129,11 +129,11 @@ def _make(recipe: Recipe, feed: Any, workers: int, gpus: float) -> Any:
 
 @contextmanager
 def speaking_plainly() -> Iterator[None]:
-    """Raise what a worker raised, or else that Ray failed.
+    """Raise the error of a worker, or else report that Ray failed.
 
     Raises:
-        ImgsearchError: a worker raised it.
-        ModelError: anything else made the cluster fail.
+        ImgsearchError: if a worker raised it.
+        ModelError: if anything else made the cluster fail.
     """
     try:
         yield

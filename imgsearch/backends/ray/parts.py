@@ -1,6 +1,6 @@
-"""What each worker of a cluster does: embed one part of the files after another, and stage it.
+"""The work of each worker in a cluster: embed one part of the files after another, and stage it.
 
-Nothing here knows Ray.
+This module does not depend on Ray.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Batch: TypeAlias = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a worker has to know.
+    """Everything that a worker needs to know.
 
-    `staging` is the URL of the staged shards, `gpu` tells to run the model by torch on the GPU that
-    the worker sees, the others are as of `imgsearch.embedding.pipeline.embed_files`.
+    `staging` is the URL of the staged shards, `gpu` tells whether to run the model by torch on the
+    GPU that the worker sees; the others are as in `imgsearch.embedding.pipeline.embed_files`.
     """
 
     staging: str
@@ -48,17 +48,17 @@ class Recipe:
 
 
 class PartEmbedder:
-    """Embeds and stages parts, with one process that decodes and, on a CPU, runs the model.
+    """An embedder and stager of parts, with one process that decodes and, on a CPU, runs the model.
 
-    Made where it works: what travels there is this class and its recipe.
+    It is created on the worker's machine: only this class and its recipe are sent there.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        """Get the model.
+        """Fetch the model.
 
         Raises:
-            ModelError: it cannot be had on this machine.
-            StorageError: the staging cannot be read, or the temporary folder not be written.
+            ModelError: if it cannot be loaded on this machine.
+            StorageError: if the staging folder cannot be read, or the temporary folder written.
         """
         model = recipe.model
         self._staging = Staging(recipe.staging)
@@ -76,14 +76,14 @@ class PartEmbedder:
             trust_model=recipe.trust_model,
             beside=cores() - 1,
         )
-        self._extractor.__enter__()  # for as long as this process is there
+        self._extractor.__enter__()  # for as long as this process lives
 
     def __call__(self, batch: Batch) -> Batch:
         """Map numbers and paths (bytes) of parts to their numbers and the names of their shards.
 
         Raises:
-            ModelError: a worker process cannot start.
-            StorageError: a shard cannot be written.
+            ModelError: if a worker process cannot start.
+            StorageError: if a shard cannot be written.
         """
         names = [self._stage([os.fsdecode(path) for path in part]) for part in batch["paths"]]
         return {"part": batch["part"], "shard": np.array(names)}
@@ -91,7 +91,7 @@ class PartEmbedder:
     def _stage(self, paths: list[str]) -> str:
         if (
             not paths
-        ):  # asked for again, although it is done: see `imgsearch.backends.ray.feed.Feed.get`
+        ):  # requested again although it is done: see `imgsearch.backends.ray.feed.Feed.get`
             return ""
         ctimes = {path: _ctime_of(path) for path in paths}
         outcomes = list(self._extractor.embed(paths, _everything))
@@ -101,7 +101,7 @@ class PartEmbedder:
 def _ctime_of(path: str) -> int | None:
     try:
         return None if is_url(path) else status_of(path).ctime_ns
-    except OSError:  # which will be said of it when it is read
+    except OSError:  # reported when the file is read
         return None
 
 
@@ -110,7 +110,7 @@ def _everything(_: str, __: bytes) -> bool:
 
 
 def _fetch_model(staging: Staging, sha256: str) -> Path:
-    """Return a copy of the model on this machine, one for all workers of this user."""
+    """Return a copy of the model on this machine, shared by all workers of this user."""
     folder = Path(tempfile.gettempdir(), f"imgsearch-{os.getuid()}")
     path = folder / f"{sha256}.onnx"
     try:

@@ -1,10 +1,10 @@
-"""Staged shards: what a cluster has embedded and the collection has not committed yet.
+"""Staged shards: outcomes of a cluster that the collection has not committed yet.
 
 A staged shard is two objects in a folder that all machines can reach, a path or any URL that fsspec
-knows: `NAME.npy`, float32 `[n, dim]`, and then `NAME.json`, its manifest, which makes it count. It
-says what came of each file and has the SHA-256 of the `.npy`. Names are never used twice and
-nothing is renamed or changed, which not every storage can do; an upload that was cut off has no
-manifest, or one that is not JSON.
+knows: `NAME.npy`, float32 `[n, dim]`, and then `NAME.json`, its manifest, which makes it valid. It
+holds the outcome of each file and the SHA-256 of the `.npy`. Names are never reused and nothing is
+renamed or changed, which not every storage supports; an upload that was cut off has no manifest,
+or one that is not JSON.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """Where the outcome of a file is: its shard, and its place there.
+    """The position of a file's outcome: its shard, and its place in that.
 
-    `size` and `mtime_ns` are those of the file when it was embedded, as of `Embedded`; `ctime_ns`
-    is that of just before, None at URLs.
+    `size` and `mtime_ns` are those of the file when it was embedded, as in `Embedded`; `ctime_ns`
+    is from just before, None at URLs.
     """
 
     shard: str
@@ -51,14 +51,14 @@ class Staging:
     """The folder of staged shards of one collection."""
 
     def __init__(self, url: str) -> None:
-        """Name a folder, which need not be there.
+        """Name a folder, which need not exist.
 
         Args:
             url: a path, or a URL such as `s3://bucket/folder`.
 
         Raises:
-            PackageError: the package for this kind of URL is not installed.
-            SettingError: there is no such kind of URL.
+            PackageError: if the package for this kind of URL is not installed.
+            SettingError: if there is no such kind of URL.
         """
         try:
             from fsspec.core import url_to_fs
@@ -80,11 +80,11 @@ class Staging:
 
         Args:
             model: the SHA-256 (hex) of the ONNX file that embedded them.
-            outcomes: of each path, either `Embedded` or `Refused`.
-            ctimes: of each path, as of `StagedFile`.
+            outcomes: the paths with their outcomes, either `Embedded` or `Refused`.
+            ctimes: the ctime of each path, as in `StagedFile`.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: if it cannot be written.
         """
         name = uuid.uuid4().hex
         rows = [each.embedding for _, each in outcomes if isinstance(each, Embedded)]
@@ -101,10 +101,10 @@ class Staging:
         return name
 
     def read(self, name: str) -> list[Outcome]:
-        """Return what came of each file of a shard, in the order in which it was given.
+        """Return the outcome of each file of a shard, in their original order.
 
         Raises:
-            StorageError: it is gone, cut off, damaged or cannot be read.
+            StorageError: if it is missing, cut off, damaged or unreadable.
         """
         manifest, data = self._manifest(name), self._read(f"{name}.npy")
         if manifest is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
@@ -113,10 +113,10 @@ class Staging:
         return [_outcome(entry, rows) for entry in manifest["files"]]
 
     def find(self, model: str) -> dict[str, StagedFile]:
-        """Return the files that a run before has embedded with `model`; drop all other shards.
+        """Return the files that an earlier run embedded with `model`; drop all other shards.
 
         Raises:
-            StorageError: the folder cannot be read.
+            StorageError: if the folder cannot be read.
         """
         found: dict[str, StagedFile] = {}
         names = self._names()
@@ -142,7 +142,7 @@ class Staging:
         """Return the model.
 
         Raises:
-            StorageError: it is not there, damaged, or cannot be read.
+            StorageError: if it is missing, damaged or unreadable.
         """
         onnx = self._read(f"{sha256}.onnx")
         if hashlib.sha256(onnx).hexdigest() != sha256:
@@ -154,13 +154,13 @@ class Staging:
         self._drop(f"{name}.{kind}" for name in shards for kind in ("json", "npy"))
 
     def clear(self) -> None:
-        """Remove all that this class writes, and the folder if nothing else is in it."""
+        """Remove everything that this class writes, and the folder if nothing else is in it."""
         self._drop(self._names())
         if self._try(lambda: self._files.exists(self._root) and not self._files.ls(self._root)):
             self._try(lambda: self._files.rmdir(self._root))
 
     def _manifest(self, name: str) -> dict[str, Any] | None:
-        """Return a manifest; None if it was cut off or is of another version."""
+        """Return a manifest; None if it was cut off or has another version."""
         try:
             manifest: dict[str, Any] = json.loads(self._read(f"{name}.json"))
         except ValueError:
@@ -168,7 +168,7 @@ class Staging:
         return manifest if manifest.items() >= _FORMAT.items() else None
 
     def _names(self) -> list[str]:
-        """Return the names in the folder that are ours, manifests first."""
+        """Return our names in the folder, manifests first."""
         if not self._try(lambda: self._files.exists(self._root)):
             return []
         paths = self._try(lambda: self._files.ls(self._root, detail=False))
@@ -188,14 +188,14 @@ class Staging:
             self._try(lambda name=name: self._files.rm_file(f"{self._root}/{name}"))  # type: ignore[misc]
 
     def _try(self, work: Callable[[], T]) -> T:
-        """Do something with the storage.
+        """Run an operation on the storage.
 
         Raises:
-            StorageError: it failed.
+            StorageError: if it fails.
         """
         try:
             return work()
-        except Exception as error:  # each kind of storage raises what its own library does
+        except Exception as error:  # each kind of storage raises its own library's errors
             reason = reason_of(error)
             raise StorageError(f"cannot use {self.url} for staging: {reason}") from error
 
