@@ -22,7 +22,7 @@ from imgsearch.storage.writer import CatalogWriter
 __all__ = ["compact"]
 
 SMALL = 2_000
-DEAD = 0.5  # share of a shard
+DEAD = 0.5  # removed share of a shard
 
 
 def compact(layout: Layout, catalog: CatalogWriter) -> None:

@@ -57,8 +57,9 @@ class Engine(Protocol):
 
         Args:
             paths: Files that the machines can read.
-            wanted: Tells whether to embed a content, see there. `LocalEngine` calls it from several
-                threads at once, other engines in the order of the paths and in the caller's thread.
+            wanted: Function that tells whether to embed a content. `LocalEngine` calls it from
+                several threads at once, other engines in the order of the paths and in the caller's
+                thread.
             model: The network to embed with.
             limits: The limits for one file.
         """

@@ -3,9 +3,10 @@
 The rules (docs/index-upkeep.md explains them and their cost):
 
 - There are lists from `IVF_FROM` images on, or at any size if `nlist` was given; they are dropped
-  once half of the images are gone and fewer than that are left.
-- The centroids are trained again once the number of images has doubled or halved since, or once
-  more than a tenth of them lies beyond the last band of the promise, where a twentieth lay then.
+  once half of the images are gone and fewer than `IVF_FROM` are left.
+- The centroids are trained again once the number of images has doubled or halved since the last
+  training, or once more than a tenth of them lies beyond the last band of the promise, where a
+  twentieth lay then.
 - The tail becomes a segment once it has half as many images as a query compares in the lists,
   at least 256 and at most 5,000. It absorbs the last segments that are at most four times as large
   together; once there are 16 segments, any of them, up to 1 GiB.
@@ -64,7 +65,7 @@ def fold(
         catalog: the catalog of the collection.
         device: the device on which to train, and to fill the rebuilt index.
         meanwhile: whether more images are coming in this run.
-        assign: the function that finds the lists of all images when they are trained again.
+        assign: the function that finds the lists of all images after centroids are trained.
 
     Raises:
         StorageError: if there is not enough room on the disk.
