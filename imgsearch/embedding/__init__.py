@@ -1,1 +1,1 @@
-"""Embedding: find, decode and embed images. NumPy arrays and dataclasses come out."""
+"""Embedding: find, decode and embed images, and return NumPy arrays and dataclasses."""

@@ -1,8 +1,8 @@
-"""Run a foreign model in a process of its own, which has limits and can be killed.
+"""Run a foreign model in its own process, which has limits and can be killed.
 
-``python -m imgsearch.embedding.confined SIZE DIM THREADS MODEL`` serves one parent by the messages
-of `imgsearch.embedding.wire`: to `{"images": n}` and n images it answers `{}` and n embeddings, or
-an error.
+``python -m imgsearch.embedding.confined SIZE DIM THREADS MODEL`` serves one parent with the
+messages of `imgsearch.embedding.wire`: it answers `{"images": n}` followed by n images with `{}`
+followed by n embeddings, or with an error.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from imgsearch.images.limits import limit_log
 
 __all__ = ["ConfinedRuntime"]
 
-TIME_LIMIT = 60.0  # seconds for one run
+TIME_LIMIT = 60.0  # Seconds for one run.
 
 _Messages: TypeAlias = "queue.SimpleQueue[tuple[dict[str, Any], bytes]]"
 
 
 class ConfinedRuntime(Runtime):
-    """A foreign model on the CPU. Threads that call `embed` wait for one another."""
+    """A foreign model on the CPU; concurrent calls of `embed` run one after another."""
 
     devices = 1
 
     def __init__(
         self, model: Path, shapes: Shapes, *, threads: int = 0, time_limit: float = TIME_LIMIT
     ) -> None:
-        """Start nothing yet: the process starts with the first run.
+        """Set up the runtime; the process starts with the first run.
 
         Args:
             model: The ONNX file.
-            shapes: What the catalog says of it.
-            threads: Threads that run one call; 0 for one per core.
-            time_limit: Seconds that loading the model may take, and each run.
+            shapes: Shapes of the model according to the catalog.
+            threads: Number of threads for one call; 0 for one per core.
+            time_limit: Maximum seconds to load the model, and to run it once.
         """
         self._model = model
         self._dim = shapes.dim
@@ -63,8 +63,9 @@ class ConfinedRuntime(Runtime):
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised.
 
         Raises:
-            DamagedError: The model cannot be loaded.
-            ModelError: It takes too long or too much memory, fails, or gives something else.
+            DamagedError: If the model cannot be loaded.
+            ModelError: If the model takes too much time or memory, fails, or returns anything other
+                than such embeddings.
         """
         with self._lock:
             try:
@@ -82,7 +83,7 @@ class ConfinedRuntime(Runtime):
         return np.frombuffer(data, np.float32).reshape(len(pixels), self._dim)
 
     def close(self) -> None:
-        """End the process, whatever it is at; a run in another thread fails."""
+        """End the process, even if it is busy; a run in another thread fails."""
         self._closed = True
         worker = self._worker
         if worker is not None:
@@ -123,9 +124,9 @@ class ConfinedRuntime(Runtime):
 
 def main() -> None:
     """Serve requests from stdin until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C and stops us.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not end up among the answers
+    os.dup2(2, 1)  # Keep libraries' output out of the answers.
     messages: _Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
     size, dim, threads = map(int, sys.argv[1:4])
@@ -149,7 +150,7 @@ def main() -> None:
 
 
 def _listen(requests: BinaryIO, messages: _Messages) -> None:
-    """Pass messages on; when the parent is gone, leave at once, even in the middle of a run."""
+    """Pass messages on; exit at once when the parent ends, even in the middle of a run."""
     try:
         while True:
             messages.put(receive(requests))

@@ -1,4 +1,4 @@
-"""A worker process that looks at single images for somebody who waits, and lives no longer."""
+"""A worker process that examines single images while a caller waits for the result."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ __all__ = [
     "Stored",
 ]
 
-ATTEMPTS = 2  # at an image whose worker was killed by somebody else
+ATTEMPTS = 2  # Per image, if something else kills its worker.
 
 
-CHANGED = "has changed since it was indexed"  # says `ImageError.reason`
+CHANGED = "has changed since it was indexed"  # The text of `ImageError.reason`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What looking at one image may take.
+    """The resources that examining one image may use.
 
     Attributes:
-        bytes: of memory for its pixels.
-        seconds: of computing.
-        patience: seconds that may pass altogether.
+        bytes: maximum memory for its pixels, in bytes.
+        seconds: maximum computing time.
+        patience: maximum elapsed time, in seconds.
     """
 
     bytes: int
@@ -54,7 +54,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An image file of `size` bytes that somebody sent; `name` is for people."""
+    """An uploaded image file of `size` bytes; `name` is the name shown to people."""
 
     file: BinaryIO
     size: int
@@ -63,14 +63,14 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image file at a path; it is refused if its SHA-256 is not the one that is given."""
+    """An image file at a path, refused if `digest` is given and is not its SHA-256."""
 
     path: str
     digest: bytes | None = None
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name shown to people."""
         return self.path
 
 
@@ -78,10 +78,10 @@ Origin: TypeAlias = Content | Stored
 
 
 class BeyondError(PicklableError):
-    """An image takes more than was allowed.
+    """An image takes more than its allowance.
 
     Attributes:
-        needs: bytes that decoding it takes, None if it is time that it takes.
+        needs: bytes needed to decode the image, or None if it takes too long.
     """
 
     def __init__(self, needs: int | None) -> None:
@@ -90,24 +90,24 @@ class BeyondError(PicklableError):
 
 
 class GivenUpError(ImageError):
-    """Report that the worker was killed, or that what it looked at was given up."""
+    """The worker was killed, or the image that it was examining was given up."""
 
 
 class Decoder:
-    """A worker process, started when it is needed, and replaced when it dies.
+    """A worker process that is started when needed and replaced when it dies.
 
-    It is used by one thread at a time; `cancel` and `close` may be called by any.
+    Only one thread may use it at a time, but any thread may call `cancel` and `close`.
 
     Attributes:
-        allowance: what an image may take.
+        allowance: resources that one image may use.
     """
 
     def __init__(self, allowance: Allowance, nice: int = 0) -> None:
-        """Start nothing yet.
+        """Set up the decoder without starting a process.
 
         Args:
-            allowance: what an image may take.
-            nice: by how much the process gives way to others.
+            allowance: resources that one image may use.
+            nice: increment of the niceness of the process.
         """
         self.allowance = allowance
         self._command = command("worker", str(nice))
@@ -123,13 +123,13 @@ class Decoder:
         crop: Side | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Pixels:
-        """Return the pixels of an image for a network: uint8 `[input_size, input_size, 3]`.
+        """Return the network's input for an image: uint8 `[input_size, input_size, 3]`.
 
         Raises:
-            BeyondError: it takes more than is allowed.
-            ImageError: as `imgsearch.images.render.pixels_from`; or its worker crashed, or was
-                killed (`GivenUpError`).
-            ModelError: no worker can be started.
+            BeyondError: If the image takes more than its allowance.
+            ImageError: As for `imgsearch.images.render.pixels_from`, or if the worker crashed or
+                was killed (`GivenUpError`).
+            ModelError: If no worker can be started.
         """
         _, data = self._look("pixels", origin, input_size, crop, max_pixels)
         return np.frombuffer(data, np.uint8).reshape(input_size, input_size, 3)
@@ -138,7 +138,7 @@ class Decoder:
         """Return a small upright JPEG, as `imgsearch.images.render.render` does.
 
         Raises:
-            BeyondError, ImageError, ModelError: as `pixels`.
+            BeyondError, ImageError, ModelError: As for `pixels`.
         """
         facts, data = self._look("thumbnail", origin, longest)
         return Thumbnail(data, facts["width"], facts["height"])
@@ -147,7 +147,7 @@ class Decoder:
         """Return an image squashed to a square, as `imgsearch.images.render.glance` does.
 
         Raises:
-            BeyondError, ImageError, ModelError: as `pixels`.
+            BeyondError, ImageError, ModelError: As for `pixels`.
         """
         facts, data = self._look("glance", origin, edge)
         pixels = np.frombuffer(data, np.uint8).reshape(edge, edge, 3)
@@ -157,16 +157,16 @@ class Decoder:
         """Return the upright width and height of an image.
 
         Raises:
-            BeyondError, ImageError, ModelError: as `pixels`.
+            BeyondError, ImageError, ModelError: As for `pixels`.
         """
         facts, _ = self._look("size", origin, 1)
         return facts["width"], facts["height"]
 
     def inspection(self, origin: Origin) -> Inspection:
-        """Look at a file closely, as `imgsearch.images.inspection.inspect` does.
+        """Examine a file closely, as `imgsearch.images.inspection.inspect` does.
 
         Raises:
-            BeyondError, ImageError, ModelError: as `pixels`.
+            BeyondError, ImageError, ModelError: As for `pixels`.
         """
         return inspection_of(*self._look("inspection", origin, 1))
 
@@ -174,35 +174,35 @@ class Decoder:
         """Return some frames of a file, as `imgsearch.images.inspection.frames` does.
 
         Raises:
-            BeyondError, ImageError, ModelError: as `pixels`.
+            BeyondError, ImageError, ModelError: As for `pixels`.
         """
         return frames_of(*self._look("frames", origin, 1, first=first))
 
     def begin(self, allowance: Allowance) -> None:
-        """Take up a new image, with a new allowance."""
+        """Prepare for a new image with a new allowance."""
         self.allowance = allowance
         self._cancelled = self._closed
 
     def warm_up(self) -> None:
-        """Start the process, if it is not there, and do not wait until it is ready."""
+        """Start the process unless there is one, without waiting until it is ready."""
         if self._worker is None and not self._closed:
-            with suppress(ModelError):  # whoever needs it sees to it
+            with suppress(ModelError):  # The call that needs it reports the error.
                 self._worker = WorkerProcess(self._command, self.allowance.patience)
 
     def cancel(self) -> None:
-        """Give up what is being looked at: whoever waits for it gets an `ImageError`."""
+        """Give up the current image: the thread that waits for it gets an `ImageError`."""
         self._cancelled = True
         worker = self._worker
         if worker is not None:
             worker.kill()
 
     def close(self) -> None:
-        """End the process, whatever it is at; no other is started."""
+        """End the process, even if it is busy; no other is started."""
         self._closed = True
         self.cancel()
 
     def drop(self) -> None:
-        """End the process while nothing is looked at."""
+        """End the process while it is idle."""
         worker, self._worker, self._ready = self._worker, None, False
         if worker is not None:
             worker.kill()
@@ -240,13 +240,13 @@ class Decoder:
         return facts, data
 
     def _try(self, wanted: Look, origin: Origin) -> tuple[dict[str, Any], bytes]:
-        """Ask the worker; once more if somebody else killed it."""
+        """Ask the worker, and ask again if something else killed it."""
         for attempt in count(1):
             try:
                 return self._ask(wanted, origin)
             except (WorkerDiedError, _CancelledError) as death:
                 self.drop()
-                self.warm_up()  # it loads while nobody waits for it
+                self.warm_up()  # It loads while nobody is waiting.
                 if self._cancelled or isinstance(death, _CancelledError):
                     raise GivenUpError(origin.name, "was given up", transient=True) from None
                 if death.late:
@@ -256,12 +256,12 @@ class Decoder:
                 if attempt == ATTEMPTS:
                     raise GivenUpError(origin.name, death.reason, transient=True) from None
             except BaseException:
-                self.drop()  # it may have been sent a part of its question
+                self.drop()  # It may have received part of the question.
                 raise
-        raise AssertionError  # the last attempt has an end
+        raise AssertionError  # The last attempt returns or raises.
 
     def _ask(self, wanted: Look, origin: Origin) -> tuple[dict[str, Any], bytes]:
-        """Return the facts and the bytes that the worker finds."""
+        """Return the facts and the bytes that the worker found."""
         with ExitStack() as timers:
             worker = self._started(timers)
             timers.enter_context(_clock.running(worker, self.allowance.patience))
@@ -277,11 +277,11 @@ class Decoder:
         return facts, data
 
     def _started(self, timers: ExitStack) -> WorkerProcess:
-        """Return the worker, once it is ready."""
+        """Return the worker once it is ready."""
 
         def note(worker: WorkerProcess) -> None:
             self._worker = worker
-            if self._cancelled:  # set before a worker is killed: none is missed
+            if self._cancelled:  # Set before a worker is killed, so none is missed.
                 worker.kill()
                 raise _CancelledError
             timers.enter_context(_clock.running(worker, worker.start_limit))
@@ -297,21 +297,21 @@ class Decoder:
 
 
 class _CancelledError(Exception):
-    """What was looked at is of interest no more."""
+    """The image that was examined is no longer wanted."""
 
 
 class _Clock:
-    """Stops workers whose time is up: one thread for all of them, which mostly sleeps."""
+    """A single thread, mostly asleep, that stops all workers whose time is up."""
 
     def __init__(self) -> None:
         self._due: dict[object, tuple[float, WorkerProcess]] = {}
-        self._wakes = float("inf")  # the time until which the thread sleeps
+        self._wakes = float("inf")  # The time until which the thread sleeps.
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def running(self, worker: WorkerProcess, seconds: float) -> Iterator[None]:
-        """Stop a worker unless the context ends within so many seconds."""
+        """Stop a worker unless the context ends within this many seconds."""
         entry, due = object(), time.monotonic() + seconds
         with self._changed:
             self._due[entry] = due, worker

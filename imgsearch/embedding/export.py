@@ -1,4 +1,4 @@
-"""Export a network in a process of its own, which gives torch's 800 MB back when it ends.
+"""Export a network in its own process, which gives back torch's 800 MB when it ends.
 
 ``python -m imgsearch.embedding.export MODEL PROGRESS [WEIGHTS]`` answers on stdout with one
 message of `imgsearch.embedding.wire`.
@@ -25,7 +25,7 @@ __all__ = ["Exported", "export"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exported:
-    """A network as ONNX; the name and the SHA-256 (hex) of the weights that it was built of."""
+    """A network as ONNX, with the name and the SHA-256 (hex) of its weights."""
 
     onnx: bytes
     weights: str
@@ -33,15 +33,16 @@ class Exported:
 
 
 def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
-    """Find weights, build the network with them and export it.
+    """Find the weights of a network, build it with them and export it.
 
     Args:
-        network: of the registry.
-        weights: see `imgsearch.embedding.weights`; None for the network's default.
-        progress: show a download on stderr.
+        network: row of the registry.
+        weights: source of the weights (see `imgsearch.embedding.weights`); None for the
+            network's default.
+        progress: whether to show a download on stderr.
 
     Raises:
-        ModelError: they cannot be had, or they do not fit.
+        ModelError: If the weights are unavailable or do not fit the network.
     """
     arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]
     done = subprocess.run(
@@ -62,10 +63,10 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
 
 
 def main() -> None:
-    """Do what `export` asks for."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C, the parent says what there is to say
+    """Carry out the export that `export` requests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # The parent reports Ctrl-C.
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not end up in the answer
+    os.dup2(2, 1)  # Keep libraries' output out of the answer.
     network = find_network(sys.argv[1])
     try:
         progress = sys.argv[2] == "progress"
@@ -75,7 +76,7 @@ def main() -> None:
     except ImgsearchError as error:
         send_error(answers, error)
     else:
-        with suppress(BrokenPipeError):  # the parent was killed
+        with suppress(BrokenPipeError):  # The parent was killed.
             send(answers, {"weights": found.name, "sha256": found.sha256}, onnx)
 
 

@@ -1,7 +1,7 @@
-"""Decoders that many share: a quick lane for most images, and a slow one for what takes more.
+"""Shared decoders: a quick lane for most images and a slow lane for demanding ones.
 
-Every image is tried in the quick lane, where it may take little memory and little time. What is
-beyond that goes to the slow lane, so that nobody with an ordinary image waits for it.
+Every image is tried in the quick lane first, where it may take little memory and little time.
+Images that need more go to the slow lane, so that ordinary images never wait for them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a lane allows.
+    """The limits of a lane.
 
     Attributes:
-        places: images that are looked at at once.
-        bytes: of memory for the pixels of all of them.
-        most: of these bytes for one image.
-        seconds: of computing for one image.
-        patience: seconds that may pass while it is looked at.
-        waiting: images that may wait.
-        nice: by how much the workers give way to others.
+        places: number of images that are examined at once.
+        bytes: maximum memory for the pixels of all of them together, in bytes.
+        most: maximum memory for the pixels of one image, in bytes.
+        seconds: maximum computing time for one image.
+        patience: maximum elapsed time for one image, in seconds.
+        waiting: number of images that may wait.
+        nice: increment of the niceness of the workers.
     """
 
     places: int
@@ -47,12 +47,12 @@ class Rules:
 
 
 class FullError(PicklableError):
-    """Too many are waiting already."""
+    """Too many images are waiting already."""
 
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A place in a lane, or in the queue for one; `decoder` is there once it is its turn."""
+    """A place in a lane, or in the queue for one; `decoder` resolves when its turn comes."""
 
     bytes: int
     peer: str
@@ -61,14 +61,14 @@ class Turn:
 
 
 class Lane:
-    """Decoders for as many images at once as there are places; a context manager.
+    """A context manager with decoders for as many images at once as there are places.
 
-    Who waits gets the next one in turns: first one image of each peer, then the next of each.
-    Its methods may be called from any thread.
+    Waiting images are served in turns: first one image of each peer, then the next of each.
+    Any thread may call the methods.
     """
 
     def __init__(self, rules: Rules) -> None:
-        """Start nothing yet."""
+        """Set up the lane without starting a worker."""
         self.rules = rules
         self._free = [self._decoder() for _ in range(rules.places)]
         self._all = list(self._free)
@@ -85,19 +85,19 @@ class Lane:
         self.close()
 
     def warm_up(self) -> None:
-        """Start the workers, and do not wait until they are ready."""
+        """Start the workers without waiting until they are ready."""
         for decoder in self._all:
             decoder.warm_up()
 
     def enter(self, bytes_: int, peer: str = "") -> Turn:
-        """Queue up for a place; `leave` it in any case.
+        """Join the queue for a place, which must be given back with `leave` in any case.
 
         Args:
-            bytes_: that the image may take, at most `rules.most`.
-            peer: who asks.
+            bytes_: maximum memory for the image in bytes, capped at `rules.most`.
+            peer: name of the client that sends the image.
 
         Raises:
-            FullError: too many are waiting.
+            FullError: If too many images are waiting.
         """
         turn = Turn(min(bytes_, self.rules.most), peer)
         with self._lock:
@@ -109,7 +109,7 @@ class Lane:
         return turn
 
     def leave(self, turn: Turn) -> None:
-        """Give a place back, or leave the queue; harmless if that was done."""
+        """Give a place back or leave the queue; a second call is harmless."""
         with self._lock:
             held, turn.held = turn.held, None
             if held is not None:
@@ -122,13 +122,13 @@ class Lane:
             self._hand_out()
 
     def cancel(self, turn: Turn) -> None:
-        """Give up what is looked at: its worker is killed. The place is to be left all the same."""
+        """Give up the current image and kill its worker; the place must still be left."""
         with self._lock:
             if turn.held is not None:
                 turn.held.cancel()
 
     def close(self) -> None:
-        """End all workers, whatever they are at, and take on nothing more."""
+        """End all workers, even busy ones, and accept no more images."""
         with self._lock:
             self._closed = True
             for decoder in self._all:
@@ -143,10 +143,10 @@ class Lane:
 
     @contextmanager
     def decoder(self, peer: str = "") -> Iterator[Decoder]:
-        """Wait for a place with all that the lane allows for one image, and keep it for a while.
+        """Hold a place, once one is free, with all that the lane allows for one image.
 
         Raises:
-            ImageError: an image takes more than that (`limited`).
+            ImageError: If an image takes more than that (`limited`).
         """
         turn = self.enter(self.rules.most, peer)
         try:
@@ -171,7 +171,7 @@ class Lane:
                 del self._waiting[turn.peer]
 
     def _hand_out(self) -> None:
-        """Give free places to those who are next, as long as there is memory for them."""
+        """Give free places to the next in the queue, as long as there is memory for them."""
         while self._free and self._waiting and not self._closed:
             peer, turns = next(iter(self._waiting.items()))
             turn = turns[0]
@@ -189,7 +189,7 @@ class Lane:
 
 
 def too_much(name: str, beyond: BeyondError, rules: Rules) -> ImageError:
-    """Return what is to be said of an image that takes more than a lane allows."""
+    """Return the error to report for an image that takes more than a lane allows."""
     if beyond.needs is None:
         return ImageError(name, f"takes longer than {rules.seconds:g} s to decode", limited=True)
     needs, most = beyond.needs / MEGABYTE, rules.most / MEGABYTE
@@ -198,14 +198,14 @@ def too_much(name: str, beyond: BeyondError, rules: Rules) -> ImageError:
 
 
 def decoders(count: int, limits: Limits = LIMITS) -> Lane:
-    """Return decoders for a run over the images of a collection, with the limits of `index`.
+    """Return a lane of decoders for a run over a collection, with the limits of `index`.
 
     Args:
-        count: images at once.
-        limits: of each of them; what a worker may use of the memory follows.
+        count: number of images that are decoded at once.
+        limits: limits of each image, from which the memory of a worker follows.
     """
     most = limits.memory(count)
-    waiting = 1_000_000  # they are asked for by a few threads
+    waiting = 1_000_000  # Only a few threads ask for decoders.
     return Lane(
         Rules(
             places=count,

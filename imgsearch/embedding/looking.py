@@ -1,7 +1,7 @@
-"""What a worker process does with a single image that somebody waits for.
+"""The work of a worker process on a single image whose result a caller waits for.
 
-Its header is read first, with little memory; only if the image can be decoded within what it was
-given is it decoded, with exactly that much.
+The header is read first, which takes little memory. The image is decoded only if the memory that
+it was given is enough, and with no more than that memory.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ __all__ = ["Look", "frames_of", "inspection_of", "look", "look_of"]
 Side: TypeAlias = tuple[float, float, float, float]
 Found: TypeAlias = tuple[dict[str, Any], bytes]
 
-HEADER = 32 << 20  # bytes that a file takes besides
-WHOLE = ("inspection", "frames")  # kinds for which an image is decoded at its full scale
+HEADER = 32 << 20  # Bytes that a file takes in addition to its content.
+WHOLE = ("inspection", "frames")  # Kinds that need the image at full scale.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is wanted of an image.
+    """A request for information about one image.
 
     Attributes:
-        kind: "pixels" for a network, a "thumbnail", a "glance" to compare it, or its "size"; an
-            "inspection", a close look at all of the file, or some of its "frames".
-        edge: in pixels, of what is made of the image.
-        limits: Maximum pixels of the image, and seconds of computing.
-        bytes: that decoding it may take.
-        crop: the part of the image that is meant; None for all of it.
-        path: of the file; None if the content is sent.
-        digest: in hexadecimal: a file of another content is refused; None for any.
-        first: number of the first frame that is wanted.
+        kind: "pixels" for a network, a "thumbnail", a "glance" for comparing it, or its "size";
+            an "inspection", which is a close look at the whole file, or some of its "frames".
+        edge: edge of the result in pixels.
+        limits: Maximum pixels of the image, and maximum seconds of computing.
+        bytes: maximum memory for decoding, in bytes.
+        crop: the part of the image to use; None for all of it.
+        path: path of the file; None if the content is sent.
+        digest: SHA-256 in hexadecimal that the file must have; None to accept any content.
+        first: number of the first frame to return.
     """
 
     kind: str
@@ -61,21 +61,21 @@ class Look:
     first: int = 0
 
     def fields(self) -> dict[str, Any]:
-        """Return it for a message."""
+        """Return the fields of the request for a message."""
         return asdict(self)
 
 
 def look_of(fields: dict[str, Any]) -> Look:
-    """Return what a message asks for."""
+    """Return the request that a message carries."""
     return Look(**{**fields, "limits": Limits(**fields["limits"])})
 
 
 class _ChangedError(Exception):
-    """The file at a path is not what is wanted."""
+    """The file at a path does not have the expected content."""
 
 
 class _BeyondError(Exception):
-    """Decoding takes more memory than was given."""
+    """Decoding takes more memory than was granted."""
 
     def __init__(self, needs: int) -> None:
         super().__init__(needs)
@@ -83,11 +83,11 @@ class _BeyondError(Exception):
 
 
 def look(wanted: Look, content: bytes) -> Found:
-    """Return the facts of an image, and the bytes that were asked for; or why there are none.
+    """Return the facts of an image and the requested bytes, or the reason for a refusal.
 
     Args:
-        wanted: what is asked.
-        content: of the image file, unless there is a path.
+        wanted: the request.
+        content: content of the image file; ignored if the request has a path.
     """
     try:
         with pillow_allows(wanted.limits.max_pixels), seconds_limited(wanted.limits.time_limit):
@@ -106,7 +106,7 @@ def look(wanted: Look, content: bytes) -> Found:
 
 
 def _content_of(wanted: Look) -> bytes:
-    """Return the content of the file at a path, if it is what is wanted."""
+    """Return the content of the file at the requested path, if its digest is right."""
     path = wanted.path or ""
     try:
         with open_source(path) as file:
@@ -131,15 +131,15 @@ def _look(wanted: Look, content: bytes) -> Found:
 
 
 def _bytes_for(wanted: Look, content: bytes) -> int:
-    """Return about how many bytes it takes to decode an image, by its header: nothing is opened."""
+    """Estimate the bytes needed to decode an image from its header, without opening it."""
     if wanted.kind == "size" and content.startswith(b"\xff\xd8"):
-        return 0  # its header tells it
+        return 0  # The header states it.
     whole = wanted.crop is not None or wanted.kind in WHOLE
     return bytes_needed(content, None if whole else wanted.edge, wanted.limits)
 
 
 def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
-    if crop is None:  # as the index was made
+    if crop is None:  # The same way as for the index.
         return {}, decode(BytesIO(content), wanted.edge, limits=wanted.limits).tobytes()
     return {}, pixels_from(content, wanted.edge, crop, wanted.limits).tobytes()
 
@@ -183,7 +183,7 @@ def frames_of(facts: dict[str, Any], data: bytes) -> Frames:
 
 
 def _packed(pictures: Sequence[CloseUp]) -> tuple[list[tuple[int, int, bool]], bytes]:
-    """Return height and width of pictures and whether they have transparency, and their bytes."""
+    """Return the bytes of pictures, and the height, width and transparency of each."""
     shapes = [(*each.pixels.shape[:2], each.alpha is not None) for each in pictures]
     arrays = [array for each in pictures for array in (each.pixels, each.alpha)]
     return shapes, b"".join(array.tobytes() for array in arrays if array is not None)

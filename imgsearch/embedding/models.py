@@ -1,6 +1,6 @@
-"""The networks: one row each, preprocessing included, so that the two cannot drift apart.
+"""The networks: one row each that includes the preprocessing, so the two cannot drift apart.
 
-torch is imported inside functions only: searching needs neither torch nor torchvision.
+torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ class Network:
     """A row of the registry.
 
     Attributes:
-        name: of the builder in `torchvision.models`, and of the model here.
+        name: name of the builder in `torchvision.models`, and of the model here.
         input_size: edge in pixels of the square that an image is squashed to.
-        mean, std: normalisation of RGB values in 0..1 that its weights were trained with.
+        mean, std: normalisation of RGB values in 0..1 that the weights were trained with.
         dim: length of an embedding.
-        head: the child that is replaced by the identity, so that the pooled features come out.
+        head: child module that is replaced by the identity, so that the output is the pooled
+            features.
         unused: prefixes of state-dict keys that an embedding does not need.
-        options: for the builder.
-        weights: what is used unless the user says otherwise (see `imgsearch.embedding.weights`).
+        options: keyword arguments for the builder.
+        weights: default source of the weights (see `imgsearch.embedding.weights`).
     """
 
     name: str
@@ -94,17 +95,17 @@ def find_network(name: str) -> Network:
 
 
 def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:
-    """Build torchvision's network with the weights `state` and without its head.
+    """Build torchvision's network with the weights `state` but without its head.
 
-    Keys of the head (and of Inception's auxiliary classifier) may be there or not.
+    Keys of the head (and of Inception's auxiliary classifier) are optional.
 
     Args:
         network: the registry row.
         state: a torchvision state dict.
-        source: where `state` came from, for messages.
+        source: origin of `state`, for messages.
 
     Raises:
-        ModelError: tensors are missing, unknown or of another shape.
+        ModelError: If tensors are missing, unknown or of the wrong shape.
     """
     import torch
     import torchvision
@@ -115,7 +116,7 @@ def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str)
     setattr(module, network.head, torch.nn.Identity())
     wanted = module.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(network.unused)}
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # training only
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # Only for training.
     wrong = [
         *(f"lacks {key}" for key in sorted(wanted.keys() - given.keys() - counters)),
         *(f"has an unknown {key}" for key in sorted(given.keys() - wanted.keys())),
@@ -138,11 +139,12 @@ def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str)
 def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:
     """Build the whole embedding function as one torch module.
 
-    It maps uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`: normalisation, network,
-    global average pooling (part of torchvision's networks) and L2-normalisation.
+    The module maps uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`: it consists of
+    normalisation, network, global average pooling (part of torchvision's networks) and
+    L2-normalisation.
 
     Raises:
-        ModelError: see `load_state`.
+        ModelError: As for `load_state`.
     """
     import torch
 
@@ -165,12 +167,14 @@ def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> t
 
 
 def fold_normalisation(module: torch.nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it, which then does both at once.
+    """Fold each batch normalisation into the convolution before it, which then does both.
 
-    In place, and to within rounding: ONNX Runtime does the same when it loads a model.
+    This happens in place, and the output changes only by rounding. ONNX Runtime does the same when
+    it loads a model.
 
     Args:
-        module: In evaluation mode; a convolution and its normalisation are neighbours in it.
+        module: Module in evaluation mode, in which each normalisation directly follows its
+            convolution.
     """
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -185,17 +189,17 @@ def fold_normalisation(module: torch.nn.Module) -> None:
 
 
 def export_onnx(module: torch.nn.Module, network: Network) -> bytes:
-    """Return what `build` made as an ONNX model with a dynamic batch.
+    """Return a module made by `build` as an ONNX model with a dynamic batch size.
 
-    Its input is `pixels`, its output `embedding`; shapes and dtypes are those of `build`.
+    The input is called `pixels` and the output `embedding`; shapes and dtypes are those of `build`.
     """
     import torch
 
     example = torch.zeros(1, network.input_size, network.input_size, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The TorchScript exporter is deprecated, and still the one that needs no further package
-        # and writes no paths of this machine into the file: docs/decisions/0002.
+        # The TorchScript exporter is deprecated, but it is the only one that needs no further
+        # package and writes no paths of this machine into the file: docs/decisions/0002.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
         torch.onnx.export(

@@ -1,7 +1,7 @@
-"""Embed many files: paths in, one outcome a path out, in the same order, in bounded memory.
+"""Embed many files: one outcome for each path, in the same order and in bounded memory.
 
-A worker process a core hashes each file and asks whether its content is wanted; if so, it decodes
-the file and, on a CPU, runs the model.
+There is one worker process per core. It hashes each file and asks whether its content is wanted; if
+so, it decodes the file and, on a CPU, runs the model.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
 
-WINDOW = 512  # requests under way or done but waiting for an earlier one
-PIXEL_BATCH = 16  # files a request whose answer is pixels: fewer keep a worker waiting for us
-PIXEL_WINDOW = 64  # such requests for each GPU, 150 to 270 KB an image
-GPU_BATCH = 256  # images for each GPU
+WINDOW = 512  # Requests in progress, or done but waiting for an earlier one.
+PIXEL_BATCH = 16  # Files per request for pixels; with fewer, workers would wait for this process.
+PIXEL_WINDOW = 64  # Such requests per GPU, at 150 to 270 KB per image.
+GPU_BATCH = 256  # Images per GPU.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """A file that was embedded.
+    """A file that has been embedded.
 
-    `embedding` is float32 `[dim]`, L2-normalised; `digest` the SHA-256 of the file; `size` and
-    `mtime_ns` are as they were when it was read, `mtime_ns` None if it was too recent to tell a
-    later change (`imgsearch.files.listing.trusted_time`).
+    `embedding` is float32 `[dim]`, L2-normalised; `digest` is the SHA-256 of the file. `size` and
+    `mtime_ns` are those of the file when it was read; `mtime_ns` is None if it was too recent to
+    reveal a later change (`imgsearch.files.listing.trusted_time`).
     """
 
     embedding: Embeddings
@@ -64,23 +64,24 @@ def embed_files(
     """Yield the outcome of each path, in order.
 
     Args:
-        paths: consumed lazily, a bounded distance ahead of the outcomes, in the caller's thread.
-        wanted: tells, of a path and the SHA-256 of its content, whether it is to be embedded; if
-            not, it is not even decoded, and its outcome is `Known`. Called by several threads at
-            once, and again with the same path if a worker dies: it must answer the same. What it
-            raises is raised here.
-        model: the ONNX file that the workers run; None if there is a `gpu`.
-        shapes: of the model's input and output.
+        paths: files to embed, consumed lazily in the caller's thread, a bounded distance ahead of
+            the outcomes.
+        wanted: function that tells, given a path and the SHA-256 of its content, whether to embed
+            the file; if not, the file is not even decoded, and its outcome is `Known`. Several
+            threads call it at once, and call it again with the same path if a worker dies: it must
+            then give the same answer. Its exceptions are raised here.
+        model: ONNX file that the workers run; None if there is a `gpu`.
+        shapes: shapes of the model's input and output.
         workers: number of processes.
-        limits: of each file, to hash it, and to decode it; what a worker may use of the memory
+        limits: limits for hashing and for decoding each file, from which the memory of a worker
             follows.
-        gpu: runs the model in this process instead; the workers only decode.
+        gpu: runtime that runs the model in this process instead; the workers then only decode.
         trust_model: Whether a model that imgsearch did not export may be run.
 
     Raises:
-        DamagedError: `model` cannot be loaded.
-        UntrustedModelError: imgsearch did not export it.
-        ModelError: a worker cannot start.
+        DamagedError: If `model` cannot be loaded.
+        UntrustedModelError: If imgsearch did not export `model`, and it is not trusted.
+        ModelError: If a worker cannot start.
     """
     extractor = Extractor(
         model=model,
@@ -95,10 +96,10 @@ def embed_files(
 
 
 class Extractor:
-    """Worker processes that embed one batch of files after another. A context manager.
+    """A context manager with worker processes that embed one batch of files after another.
 
-    This is all that a machine does, alone or as one of many: `embed_files` gives it all files as
-    one batch, a worker of a cluster one part of them after another.
+    This is the whole work of one machine, alone or as one of many: `embed_files` passes all files
+    as one batch, and a worker of a cluster passes one part of them after another.
     """
 
     def __init__(
@@ -112,16 +113,16 @@ class Extractor:
         trust_model: bool = False,
         beside: int = 0,
     ) -> None:
-        """Start nothing yet.
+        """Set up the extractor without starting a worker.
 
         Args:
-            model: as all up to `trust_model`: see `embed_files`.
-            shapes: of its input and output.
+            model: ONNX file that the workers run; None if there is a `gpu`.
+            shapes: shapes of the model's input and output.
             workers: number of processes.
-            limits: of each file.
-            gpu: runs the model in this process.
-            trust_model: whether it may be a foreign one.
-            beside: processes of others on this machine that need memory for the same work.
+            limits: limits for each file.
+            gpu: runtime that runs the model in this process.
+            trust_model: whether a foreign model may be run.
+            beside: number of other processes on this machine that need memory for the same work.
         """
         size = shapes.input_size
         memory = limits.memory(workers + beside)
@@ -149,7 +150,7 @@ class Extractor:
     def embed(
         self, paths: Iterable[str], wanted: Callable[[str, bytes], bool]
     ) -> Generator[Outcome, None, None]:
-        """Yield the outcome of each path, in order, as `embed_files` does; one call at a time."""
+        """Yield outcomes in order, as `embed_files` does; calls must not overlap."""
         if self._gpu is None:
             with closing(self._pool.run(paths, WINDOW, wanted)) as replies:
                 for reply in replies:
@@ -168,7 +169,7 @@ def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:
 
 
 def _embed_on_gpu(replies: Iterator[Reply], gpu: Runtime) -> Iterator[Outcome]:
-    """Embed batches in threads, while the workers decode what comes next."""
+    """Embed batches in threads while the workers decode the next ones."""
     running: deque[tuple[list[Reply], Future[Iterator[Embeddings]]]] = deque()
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for block in iter(lambda: list(islice(replies, gpu.devices * GPU_BATCH)), []):
@@ -191,6 +192,6 @@ def _outcomes(block: list[Reply], embedded: Future[Iterator[Embeddings]]) -> Ite
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    """Return the number of cores available to this process."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Missing on macOS.
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""Worker processes side by side: paths in, a reply a path out, in the same order.
+"""Parallel worker processes that give one reply for each path, in the same order.
 
-A file at which a worker hangs or dies is blamed and passed over; the worker is replaced.
+A file on which a worker hangs or dies is blamed and skipped; the worker is replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["BATCH", "Decoded", "Known", "Pool", "Refused", "Reply"]
 
-BATCH = 4  # files a request
+BATCH = 4  # Files per request.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file that was hashed only, as its content was not wanted; attributes as of `Embedded`."""
+    """A file that was only hashed, as its content is not wanted; see `Embedded` for attributes."""
 
     digest: bytes
     size: int
@@ -45,7 +45,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A file that was read; `array` is its embedding, or its pixels where a GPU is to embed it."""
+    """A file that was read; `array` is its embedding, or its pixels if a GPU will embed it."""
 
     array: npt.NDArray[Any]
     digest: bytes
@@ -57,7 +57,7 @@ Reply: TypeAlias = Decoded | Known | Refused
 
 
 class Pool:
-    """Worker processes, each with a thread here that talks to it. A context manager."""
+    """A context manager with worker processes, each served by a thread of this process."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class Pool:
         *,
         batch: int = BATCH,
     ) -> None:
-        """Start nothing yet.
+        """Set up the pool without starting anything.
 
         Args:
-            command: starts a worker.
+            command: command that starts a worker.
             size: number of workers.
-            time_limit: seconds that a worker may be at a file.
-            row: of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
-            batch: files a request.
+            time_limit: maximum seconds that a worker may spend on one file.
+            row: dtype of a row of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
+            batch: number of files per request.
         """
         self._command = command
         self._size = size
@@ -93,10 +93,10 @@ class Pool:
         )
 
     def __enter__(self) -> Self:
-        """Start the threads; a worker process starts with the first request to it.
+        """Start the threads; each worker process starts with its first request.
 
         Raises:
-            ModelError: too many threads are running.
+            ModelError: If too many threads are running.
         """
         threads = [threading.Thread(target=self._watch, daemon=True)]
         threads += [
@@ -120,11 +120,11 @@ class Pool:
     ) -> Generator[Reply, None, None]:
         """Yield the reply to each path, in order, at most `window` requests ahead.
 
-        One run at a time; after one that was not finished, the pool can only be closed.
+        Only one run at a time is possible; after an unfinished run, the pool can only be closed.
 
         Args:
-            paths: of files.
-            window: requests.
+            paths: paths of the files.
+            window: maximum number of requests ahead.
             wanted: see `imgsearch.embedding.pipeline.embed_files`.
         """
         self._wanted = wanted
@@ -133,10 +133,10 @@ class Pool:
         self._finished = True
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
+        """End the workers, even busy ones."""
         self._stopping.set()
         for worker in self._workers:
-            if worker is not None and not self._finished:  # it may be at a file for long yet
+            if worker is not None and not self._finished:  # It may still be busy for long.
                 worker.stop()
         for _ in range(self._size):
             self._requests.put((-1, []))
@@ -155,7 +155,7 @@ class Pool:
                     self._requests.put((asked, request))
                     asked += 1
                 if not self._answers.empty():
-                    break  # a slow listing must not hold back what is ready
+                    break  # A slow listing must not hold back ready replies.
             if given == asked and exhausted:
                 return
             number, answer = self._answers.get()
@@ -178,7 +178,7 @@ class Pool:
                 number, paths = self._requests.get()
                 if paths:
                     self._answers.put((number, self._replies(slot, paths)))
-        except BaseException as error:  # whatever it is, it belongs to who waits for the answer
+        except BaseException as error:  # Pass any error to the waiting thread.
             self._answers.put((-1, error))
         finally:
             self._close(slot)
@@ -189,10 +189,10 @@ class Pool:
             worker.close()
 
     def _replies(self, slot: int, paths: list[str]) -> list[Reply]:
-        """Ask for `paths`; when the worker dies, blame the file it was at and ask for the others.
+        """Request `paths`; if the worker dies, blame its current file and request the others.
 
-        A worker that dies while it runs the model was at no file in particular: then each file is
-        asked for alone.
+        A worker that dies while it runs the model has no current file: then each file is requested
+        on its own.
         """
         replies: dict[int, Reply] = {}
         groups = [list(range(len(paths)))]
@@ -225,13 +225,13 @@ class Pool:
 
     def _note(self, slot: int, worker: WorkerProcess) -> None:
         self._workers[slot] = worker
-        if self._stopping.is_set():  # set before the workers were stopped: none is missed
+        if self._stopping.is_set():  # Set before workers are stopped, so none is missed.
             worker.stop()
             raise _StoppedError
 
 
 class _StoppedError(PicklableError):
-    """The pool was closed while a worker started."""
+    """The pool was closed while a worker was starting."""
 
 
 def _everything(_: str, __: bytes) -> bool:
@@ -241,7 +241,7 @@ def _everything(_: str, __: bytes) -> bool:
 def _start(thread: threading.Thread) -> None:
     try:
         thread.start()
-    except RuntimeError as error:  # too many processes, or too little memory
+    except RuntimeError as error:  # Too many processes, or too little memory.
         raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""A process of imgsearch's own as its parent sees it: started, asked, watched, replaced."""
+"""The parent's side of a worker process: starting, asking, watching and replacing it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from imgsearch.errors import ModelError, PicklableError, reason_of
 
 __all__ = ["WorkerDiedError", "WorkerProcess", "command", "environment", "started"]
 
-PIPE = 1 << 20  # bytes
-START_LIMITS = (15.0, 30.0, 75.0)  # seconds to load the model, at each attempt
+PIPE = 1 << 20  # Bytes.
+START_LIMITS = (15.0, 30.0, 75.0)  # Seconds to load the model in each attempt.
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of imgsearch in a process of its own."""
-    # -P: a file numpy.py among someone's photos must not be imported.
+    """Return the command that runs a module of imgsearch in its own process."""
+    # -P: a file called numpy.py among someone's photos must not be imported.
     return [sys.executable, "-P", "-m", f"imgsearch.embedding.{module}", *arguments]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for `command`: what is imported here can be imported there."""
+    """Return an environment for `command` in which the same modules can be imported as here."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 class WorkerDiedError(PicklableError):
-    """A worker is gone.
+    """A worker has ended unexpectedly.
 
     Attributes:
-        reason: how it ended.
-        index: of the file of its request that it was at, None if at none of them.
-        transient: whether the file may have had no part in it.
+        reason: description of how it ended.
+        index: index in the request of the file that it was working on; None if there is none.
+        transient: whether the cause may be something other than the file.
         late: whether its time was up.
     """
 
@@ -55,20 +55,20 @@ class WorkerDiedError(PicklableError):
 
 
 class WorkerProcess:
-    """A worker process and the clock of the file that it is at."""
+    """A worker process and the clock of its current file."""
 
     def __init__(
         self, command: list[str], time_limit: float, start_limit: float = START_LIMITS[0]
     ) -> None:
-        """Start it; `start` waits until it is ready.
+        """Start the process; `start` waits until it is ready.
 
         Args:
-            command: starts it.
-            time_limit: Seconds that it may spend on one file.
-            start_limit: Seconds within which it has to be ready.
+            command: Command that starts the process.
+            time_limit: Maximum seconds to spend on one file.
+            start_limit: Maximum seconds until the process must be ready.
 
         Raises:
-            ModelError: there is no such program, or no process or temporary file to be had.
+            ModelError: If there is no such program, or no process or temporary file can be created.
         """
         self._time_limit = time_limit
         self.start_limit = start_limit
@@ -88,12 +88,13 @@ class WorkerProcess:
         _widen(self._process.stdin)
 
     def start(self) -> None:
-        """Wait until it is ready.
+        """Wait until the process is ready.
 
         Raises:
-            DamagedError: it cannot load its model.
-            ModelError: it cannot start for another reason.
-            WorkerDiedError: it was killed, or was not ready in time: the next one may be.
+            DamagedError: If the process cannot load its model.
+            ModelError: If the process cannot start for another reason.
+            WorkerDiedError: If the process was killed or was not ready in time, which may not
+                happen to the next one.
         """
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         self._deadline = time.monotonic() + self.start_limit
@@ -118,12 +119,12 @@ class WorkerProcess:
         """Return the replies to `paths` and the bytes of their arrays.
 
         Args:
-            paths: of files.
-            wanted: tells, of a path and its digest, whether it is to be embedded. It may take its
-                time, and raise what it likes: then this worker can only be closed.
+            paths: paths of the files.
+            wanted: function that tells, given a path and its digest, whether to embed the file. It
+                may be slow and may raise any exception, after which this worker can only be closed.
 
         Raises:
-            WorkerDiedError: it died, or was stopped because a file took too long.
+            WorkerDiedError: If the worker died, or was stopped because a file took too long.
         """
         self._forget_words()
         message, data = self._ask({"paths": paths})
@@ -138,24 +139,24 @@ class WorkerProcess:
     def look(
         self, wanted: dict[str, Any], content: BinaryIO | None, size: int
     ) -> tuple[dict[str, Any], bytes]:
-        """Return the answer about one image, and its bytes; see `imgsearch.embedding.wire`.
+        """Return the answer about one image and its bytes; see `imgsearch.embedding.wire`.
 
         Args:
-            wanted: the fields of a `Look`.
-            content: of the image file, unless there is a path.
-            size: of the content in bytes.
+            wanted: fields of a `Look`.
+            content: content of the image file; None if there is a path.
+            size: size of the content in bytes.
 
         Raises:
-            WorkerDiedError: it died, or was stopped because it took too long.
+            WorkerDiedError: If the worker died, or was stopped because it took too long.
         """
         self._forget_words()
         return self._ask({"look": wanted}, content, size)
 
     def compute(self, images: int, pixels: bytes) -> tuple[dict[str, Any], bytes]:
-        """Return the answer about some images, and its bytes; see `imgsearch.embedding.confined`.
+        """Return the answer about some images and its bytes; see `imgsearch.embedding.confined`.
 
         Raises:
-            WorkerDiedError: it died, or was stopped because it took too long.
+            WorkerDiedError: If the worker died, or was stopped because it took too long.
         """
         self._forget_words()
         return self._ask({"images": images}, io.BytesIO(pixels), len(pixels))
@@ -163,7 +164,7 @@ class WorkerProcess:
     def _ask(
         self, question: dict[str, Any], content: BinaryIO | None = None, size: int = 0
     ) -> tuple[dict[str, Any], bytes]:
-        """Return the next message that does not merely tell where it is."""
+        """Send a question and return the next message that is more than a progress note."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         index: int | None = None
@@ -186,31 +187,34 @@ class WorkerProcess:
             self._deadline = float("inf")
 
     def is_alive(self) -> bool:
-        """Tell whether the process is there: an idle one may have been killed from outside."""
+        """Tell whether the process exists: an idle one may have been killed from outside."""
         return self._process.poll() is None
 
     def check_clock(self) -> None:
-        """Kill it if its file takes too long: the thread that waits for it then sees its end."""
+        """Kill the process if its file takes too long; the thread waiting for it then notices."""
         if time.monotonic() > self._deadline:
             self.expire()
 
     def expire(self) -> None:
-        """Kill it, as its time is up."""
+        """Kill the process because its time is up."""
         self._overdue = True
         self._process.kill()
 
     def kill(self) -> None:
-        """Kill it, whatever it is at; harmless if it is gone. The thread that asks it sees it."""
+        """Kill the process, even if it is busy; the thread that waits for an answer notices.
+
+        This is harmless if the process has already ended.
+        """
         self._process.kill()
 
     def stop(self) -> None:
-        """Kill it, and wait for its end."""
+        """Kill the process and wait until it has ended."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Let it end, now that it has nothing to do, and close its pipes."""
-        with suppress(OSError):  # an unsent request, to a process that is gone
+        """Let the idle process end, and close its pipes."""
+        with suppress(OSError):  # An unsent request to a process that has ended.
             if self._process.stdin is not None:
                 self._process.stdin.close()
         self._await_end()
@@ -219,7 +223,7 @@ class WorkerProcess:
         self._log.close()
 
     def _await_end(self) -> None:
-        """Let it end by itself: killed, it could not tell why it did."""
+        """Let the process end by itself, as killing it would hide the reason for its end."""
         try:
             self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -230,17 +234,17 @@ class WorkerProcess:
             reason = f"took longer than {self._time_limit:g} s"
             return WorkerDiedError(reason, index, transient=False, late=True)
         status = self._process.returncode
-        if status == -signal.SIGPROF:  # see imgsearch.images.limits.seconds_limited
+        if status == -signal.SIGPROF:  # See imgsearch.images.limits.seconds_limited.
             return WorkerDiedError("took too long", index, transient=False, late=True)
-        if status == -signal.SIGKILL:  # no decoder crashes like that: somebody did it
+        if status == -signal.SIGKILL:  # No decoder crashes with this signal.
             reason = "its worker was killed; memory may have run out"
             return WorkerDiedError(reason, index, transient=True)
         how = f"signal {-status}" if status < 0 else self._last_words() or f"exit status {status}"
         return WorkerDiedError(f"made its worker crash ({how})", index, transient=False)
 
     def _forget_words(self) -> None:
-        """Drop what was said of files that are done: it is of no more interest."""
-        # The worker writes where this is: it is one open file to both.
+        """Drop the log of files that are done, which is no longer needed."""
+        # The worker shares this open file, and so writes at the same position.
         if os.lseek(self._log.fileno(), 0, os.SEEK_CUR):
             os.lseek(self._log.fileno(), 0, os.SEEK_SET)
             os.ftruncate(self._log.fileno(), 0)
@@ -257,18 +261,18 @@ def started(
     note: Callable[[WorkerProcess], object],
     begun: WorkerProcess | None = None,
 ) -> WorkerProcess:
-    """Start a worker process and wait until it is ready; try again if it is killed, or hangs.
+    """Start a worker process and wait until it is ready; try again if it is killed or hangs.
 
     Args:
         command: starts it.
         time_limit: Seconds that it may spend on one file.
-        note: is given each process before it is waited for, so that its clock is checked; what it
-            raises ends the attempts.
-        begun: the process of the first attempt, if there is one already.
+        note: Function that receives each process before the wait for it begins, so that its clock
+            is checked; an exception that it raises ends the attempts.
+        begun: Process to use for the first attempt, if one has been started already.
 
     Raises:
-        DamagedError: it cannot load its model.
-        ModelError: it cannot start, however often it was tried.
+        DamagedError: If the process cannot load its model.
+        ModelError: If no attempt to start the process succeeds.
     """
     reasons: list[str] = []
     for limit in START_LIMITS:
@@ -289,9 +293,9 @@ def started(
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
-    """Let a pipe hold an ordinary image file: else writer and reader wait for each other in turns.
+    """Enlarge a pipe to hold an ordinary image file, so its two ends wait less for each other.
 
-    Only Linux can do that, and only as long as this user has not much in pipes already.
+    Only Linux supports this, and only while the user's other pipes do not hold too much already.
     """
     resize = getattr(fcntl, "F_SETPIPE_SZ", None)
     if resize is not None and pipe is not None:

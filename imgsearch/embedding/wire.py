@@ -1,22 +1,22 @@
 """The messages between the pipeline and its worker processes.
 
-A message is a line of JSON, followed by as many raw bytes as its `bytes` says. A request is
-`{"paths": [...]}`. The worker says `{"ready": true}` once it has loaded its model; then, to each
-request,
+A message is a line of JSON followed by raw bytes, whose number is its field `bytes`. A request is
+`{"paths": [...]}`. The worker sends `{"ready": true}` once it has loaded its model, and then, for
+each request:
 
 - `{"begin": i}` before it opens and hashes file i;
-- `{"digests": [...]}`, in hexadecimal, null for files that it refuses; the pipeline answers with
-  `{"wanted": [...]}`, true where the content is to be embedded. Left out if it refuses them all;
-- `{"begin": i}` again before it decodes file i, `{"begin": null}` before it runs the model;
-- `{"replies": [...]}` with one reply a path, in order, and the arrays of those that succeeded.
+- `{"digests": [...]}`, in hexadecimal, or null for files that it refuses; the pipeline answers
+  `{"wanted": [...]}`, true for each file to embed. Both are omitted if it refuses all files;
+- `{"begin": i}` again before it decodes file i, and `{"begin": null}` before it runs the model;
+- `{"replies": [...]}` with one reply per path, in order, and the arrays of those that succeeded.
 
-A reply holds `reason`, `recognised`, `transient` and `limited` of a refusal; or `digest`, `size`,
-`mtime_ns` (null if it is not to be trusted) and `wanted`, which tells whether there is an array for
-it.
+A reply holds either `reason`, `recognised`, `transient` and `limited` of a refusal, or `digest`,
+`size`, `mtime_ns` (null if it cannot be trusted) and `wanted`, which tells whether the reply has an
+array.
 
-A worker that is started to look at single images is sent `{"look": {...}}` instead, with the fields
-of `imgsearch.embedding.looking.Look`, and the content of the image as bytes unless there is a path.
-It says `{"looked": {...}}`, with the bytes of what was asked for or with a refusal.
+A worker that examines single images is sent `{"look": {...}}` instead, with the fields of
+`imgsearch.embedding.looking.Look`, and with the content of the image as bytes unless there is a
+path. It answers `{"looked": {...}}`, with the requested bytes or with a refusal.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["raise_error", "receive", "send", "send_error", "send_file"]
 
 
 def send(stream: IO[bytes], message: dict[str, Any], data: bytes | memoryview = b"") -> None:
-    """Write one message. File names that are not UTF-8 travel as `os.fsdecode` made them."""
+    """Write one message; file names that are not UTF-8 are sent as `os.fsdecode` decoded them."""
     stream.write(json.dumps({**message, "bytes": len(data)}).encode("ascii") + b"\n")
     stream.write(data)
     stream.flush()
 
 
 def send_file(stream: IO[bytes], message: dict[str, Any], file: BinaryIO, size: int) -> None:
-    """Write one message whose bytes are those of an open file, from its beginning to its end."""
+    """Write one message whose bytes are the whole content of an open file."""
     file.seek(0)
     stream.write(json.dumps({**message, "bytes": size}).encode("ascii") + b"\n")
     shutil.copyfileobj(file, stream, 1 << 18)
@@ -49,7 +49,7 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     """Read one message and its bytes.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: If the other side has ended.
     """
     line = stream.readline()
     if not line.endswith(b"\n"):
@@ -67,6 +67,6 @@ def send_error(stream: IO[bytes], error: errors.ImgsearchError) -> None:
 
 
 def raise_error(message: dict[str, Any]) -> None:
-    """Raise the exception that a message carries, if it carries one."""
+    """Raise the exception that a message carries, if any."""
     if "error" in message:
         raise getattr(errors, message["error"])(message["text"])

@@ -1,12 +1,12 @@
-"""A worker process: hash a few images, decode and embed those that are wanted, answer, repeat.
+"""A worker process that hashes images, and decodes and embeds those that are wanted.
 
-Started by `imgsearch.embedding.pipeline` as
-``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL DIM TRUST]``: the edge of the
-network's input, the pixels that an image may have, and the bytes that its decoding may take; the
-network, the length of an embedding, and which networks the user trusts: "any", or only our "own".
-Without MODEL it answers with pixels instead of embeddings, for a pipeline that runs a GPU. With
-nothing but a number it looks at single images, at a priority lower by that (`nice`): see
-`imgsearch.embedding.decoder`.
+`imgsearch.embedding.pipeline` starts it as
+``python -m imgsearch.embedding.worker SIZE PIXELS MEMORY [MODEL DIM TRUST]``. The arguments are the
+edge of the network's input, the maximum pixels of an image, and the maximum bytes for decoding it;
+then the network, the length of an embedding, and the networks that the user trusts: "any", or only
+our "own". Without MODEL it answers with pixels instead of embeddings, for a pipeline that runs a
+GPU. With a single number as its argument, it examines single images instead, with its niceness
+raised by that number: see `imgsearch.embedding.decoder`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-PR_SET_PDEATHSIG = 1  # of Linux: sys/prctl.h
+PR_SET_PDEATHSIG = 1  # From Linux's sys/prctl.h.
 
-KEPT = 96 << 20  # bytes that a process that looks at single images may keep
+KEPT = 96 << 20  # Bytes that a process that examines single images may retain.
 
-RUN = 2  # images a run of the model: more was slower on one thread (docs/performance.md)
+RUN = 2  # Images per run of the model; more was slower on one thread (docs/performance.md).
 
 Messages: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 
@@ -50,10 +50,10 @@ Messages: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 def main() -> None:
     """Serve requests from stdin until it closes."""
     _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
-    warnings.simplefilter("ignore")  # decoders warn about odd files, which are accepted or refused
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C and stops us.
+    warnings.simplefilter("ignore")  # Decoders warn about odd files, which we accept or refuse.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not end up among the answers
+    os.dup2(2, 1)  # Keep libraries' output out of the answers.
     if len(sys.argv) == 2:
         os.nice(int(sys.argv[1]))
         _look_on(requests, answers)
@@ -75,16 +75,16 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process once the thread that started it is gone; only on Linux.
+    """Have the kernel kill this process when the thread that started it ends; only on Linux.
 
-    A decoder that holds Python's lock, or a process that is stopped, would not notice by itself.
+    A decoder that holds the GIL, or a stopped process, would not notice by itself.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _look_on(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Look at one image after another; leave once a decoder has kept much memory for itself."""
+    """Examine one image after another, and exit once decoders have retained much memory."""
     messages = _messages_of(requests)
     send(answers, {"ready": True})
     limit_log()
@@ -98,14 +98,14 @@ def _look_on(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _messages_of(requests: BinaryIO) -> Messages:
-    """Return a queue of what is sent from now on, with what is sent as bytes as `data`."""
+    """Return a queue of the messages sent from now on, whose bytes are in the field `data`."""
     messages: Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, messages), daemon=True).start()
     return messages
 
 
 def _open_model(arguments: list[str], input_size: int, memory: int) -> OnnxRuntime:
-    # Here, as what looks at single images needs none of it, and is to start soon.
+    # Imported here, as a process that examines single images does not need it and must start fast.
     from imgsearch.embedding.onnx.check import Shapes
     from imgsearch.embedding.runtime import MODEL_MEMORY, open_limited
 
@@ -116,7 +116,7 @@ def _open_model(arguments: list[str], input_size: int, memory: int) -> OnnxRunti
 
 
 def _listen(requests: BinaryIO, messages: Messages) -> None:
-    """Pass messages on; when the parent is gone, leave at once, even in the middle of a file."""
+    """Pass messages on; exit at once when the parent ends, even in the middle of a file."""
     try:
         while True:
             message, data = receive(requests)
@@ -168,7 +168,7 @@ def _open(paths: list[str], opened: ExitStack, answers: BinaryIO) -> list[ImageF
 
 
 def _ask(files: list[ImageFile | ImageError], messages: Messages, answers: BinaryIO) -> list[bool]:
-    """Return for each file whether the pipeline wants it to be embedded."""
+    """Ask the pipeline which files it wants embedded, and return one boolean per file."""
     digests = [file.digest.hex() if isinstance(file, ImageFile) else None for file in files]
     if not any(digests):
         return [False] * len(files)

@@ -1,1 +1,1 @@
-"""ONNX models: read, checked and run without trusting the file."""
+"""Reading, checking and running ONNX models without trusting the file."""

@@ -1,12 +1,13 @@
-"""Tell a model that imgsearch exported from a foreign one, by what it is made of.
+"""Tell models that imgsearch exported from foreign ones, by the operations they consist of.
 
-A model is run in this process, without limits, if nothing that it does can take long, take much
-memory, or touch a file. So it is gone through as ONNX Runtime would run it, with shapes in place of
-values: each operation has to be one that the exporter writes (`imgsearch.embedding.models`), on
-tensors whose shapes follow from what the file says alone, and what they cost together is bounded.
+A model is run in this process, without limits, only if none of its operations can take long, use
+much memory or touch a file. To check this, the model is traversed as ONNX Runtime would run it,
+with shapes in place of values: each operation must be one that the exporter writes
+(`imgsearch.embedding.models`), on tensors whose shapes follow from the file alone, and the total
+cost is bounded.
 
-Every query waits for this: its values are named tuples, as a dataclass takes six times as long to
-define.
+Every query waits for this check, so its values are named tuples: a dataclass takes six times as
+long to define.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from imgsearch.embedding.onnx.protobuf import ForeignError
 
 __all__ = ["BATCH", "MOST_BYTES", "Shapes", "check_model"]
 
-MOST_BYTES = 256 << 20  # of a file: Inception v3 has 87 MB
+MOST_BYTES = 256 << 20  # Maximum size of a file; Inception v3 has 87 MB.
 
-BATCH = 2  # images: what a worker runs at once; one image costs less
+BATCH = 2  # Images that a worker runs at once; one image costs less.
 
 OPSETS = (17,)
-NODES = 1_000  # Inception v3 has 333
+NODES = 1_000  # Inception v3 has 333.
 
 
 class Shapes(NamedTuple):
-    """What a model takes and gives: the edge of its input in pixels, the length of an embedding."""
+    """The edge of a model's input in pixels, and the length of an embedding."""
 
     input_size: int
     dim: int
 
 
 def check_model(serialised: bytes) -> Shapes:
-    """Check that a model is as imgsearch exports them.
+    """Check that a model is one that imgsearch could have exported.
 
     Raises:
-        MalformedError: it is no ONNX model.
-        ForeignError: it is another one, or costs more to run than ours do.
+        MalformedError: If the bytes are not an ONNX model.
+        ForeignError: If the model is a foreign one, or costs more to run than ours do.
     """
     graph = read_graph(serialised)
     if graph.opset not in OPSETS:

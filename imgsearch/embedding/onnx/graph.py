@@ -1,8 +1,8 @@
-"""Read an ONNX file into plain values, as far as a model of our own goes and no farther.
+"""Read an ONNX file into plain values, accepting only what imgsearch's own models contain.
 
-ONNX is a protocol buffer. Of it, this reads the few messages and fields that torch's exporter
-writes. Whatever else a file holds, and ONNX Runtime may well act on, makes it a foreign one, which
-is refused before any other code sees it: graphs inside of nodes, functions, sparse tensors, tensors
+ONNX is a protocol buffer. This module reads the few messages and fields that torch's exporter
+writes. Anything else in a file, which ONNX Runtime may well act on, makes it a foreign one, which
+is refused before any other code sees it: graphs inside nodes, functions, sparse tensors, tensors
 whose data is in another file.
 """
 
@@ -33,18 +33,18 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-FLOAT, UINT8, INT64 = 1, 2, 7  # element types, as of onnx.TensorProto
+FLOAT, UINT8, INT64 = 1, 2, 7  # Element types of onnx.TensorProto.
 
 _EXTERNAL = "a tensor whose data is in another file"
 
-KNOWN = 64  # integers of a tensor that are looked at: a shape, or indices
-LONGEST = 1 << 40  # edge of a tensor
+KNOWN = 64  # Maximum integers to read of a tensor: a shape, or indices.
+LONGEST = 1 << 40  # Maximum edge of a tensor.
 
-_ITEM = {FLOAT: 4, INT64: 8}  # bytes of an element of a stored tensor
+_ITEM = {FLOAT: 4, INT64: 8}  # Bytes per element of a stored tensor.
 
 
 class Tensor(NamedTuple):
-    """A stored tensor: its element type, its shape, and its values if they are a few integers."""
+    """A stored tensor: its element type, its shape, and its values if they are few integers."""
 
     kind: int
     shape: tuple[int, ...]
@@ -55,7 +55,7 @@ Attribute: TypeAlias = int | tuple[int, ...] | Tensor
 
 
 class Node(NamedTuple):
-    """An operation; an input that is left out has the name ""."""
+    """An operation; an omitted input has the name ""."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -64,7 +64,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """An input or output of the graph; its shape has None for any length."""
+    """An input or output of the graph, whose shape has None for an axis of any length."""
 
     name: str
     kind: int
@@ -72,7 +72,7 @@ class Edge(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """What a model computes, with the version of ONNX's operators that it uses."""
+    """The computation of a model, with the version of ONNX's operators that it uses."""
 
     opset: int
     inputs: list[Edge]
@@ -85,8 +85,8 @@ def read_graph(serialised: bytes) -> Graph:
     """Read a serialised `onnx.ModelProto`.
 
     Raises:
-        MalformedError: it is none.
-        ForeignError: it holds what no model of ours does.
+        MalformedError: If the bytes are not a model.
+        ForeignError: If the model contains something that our own models never contain.
     """
     model = read(_MODEL, serialised)
     if "graph" not in model:
@@ -178,7 +178,7 @@ _TENSOR = Message(
     Field(8, "name", "text"),
     Field(9, "raw", "bytes"),
     Field(14, "elsewhere", "int"),
-    *passed_over(12, 16),  # notes
+    *passed_over(12, 16),  # Notes.
     called={13: _EXTERNAL},
 )
 _ATTRIBUTE = Message(
@@ -187,7 +187,7 @@ _ATTRIBUTE = Message(
     Field(3, "int", "int"),
     Field(5, "tensor", _TENSOR),
     Field(8, "ints", "ints", many=True),
-    *passed_over(13, 20),  # a note; the type, which the value shows
+    *passed_over(13, 20),  # A note, and the type, which the value shows.
     called={6: "a graph inside of a node", 11: "graphs inside of a node"},
 )
 _NODE = Message(
@@ -197,9 +197,9 @@ _NODE = Message(
     Field(4, "operator", "text"),
     Field(5, "attribute", _ATTRIBUTE, many=True),
     Field(7, "domain", "text"),
-    *passed_over(3, 6, 9),  # a name, notes
+    *passed_over(3, 6, 9),  # A name and notes.
 )
-_LENGTH = Message("shape", Field(1, "length", "int"), *passed_over(2, 3))  # names
+_LENGTH = Message("shape", Field(1, "length", "int"), *passed_over(2, 3))  # Names.
 _SHAPE = Message("shape", Field(1, "lengths", _LENGTH, many=True))
 _TENSOR_TYPE = Message("type", Field(1, "kind", "int"), Field(2, "shape", _SHAPE))
 _TYPE = Message("type", Field(1, "tensor", _TENSOR_TYPE), *passed_over(6))
@@ -210,7 +210,7 @@ _GRAPH = Message(
     Field(5, "tensor", _TENSOR, many=True),
     Field(11, "input", _EDGE, many=True),
     Field(12, "output", _EDGE, many=True),
-    *passed_over(2, 10, 13, 16),  # a name, notes, shapes that ONNX Runtime infers as well
+    *passed_over(2, 10, 13, 16),  # A name, notes, and shapes that ONNX Runtime infers as well.
     called={15: "sparse tensors"},
 )
 _OPSET = Message("opset", Field(1, "domain", "text"), Field(2, "version", "int"))
@@ -218,6 +218,6 @@ _MODEL = Message(
     "model",
     Field(7, "graph", _GRAPH),
     Field(8, "opset", _OPSET, many=True),
-    *passed_over(1, 2, 3, 4, 5, 6, 14),  # the version of the format, who made it, notes
+    *passed_over(1, 2, 3, 4, 5, 6, 14),  # The version of the format, its producer, and notes.
     called={20: "training", 25: "functions"},
 )

@@ -1,9 +1,9 @@
-"""Go through a graph as ONNX Runtime would run it, with shapes in place of values.
+"""Traverse a graph as ONNX Runtime would run it, with shapes in place of values.
 
-The operations that there may be are what torch's exporter writes of the networks of
-`imgsearch.embedding.models`, on the inputs and with the attributes that it gives them, and `Sub`,
-`Reshape` and `LpNormalization`, which can do as little harm. Of each it is known which shape it
-gives, and what it costs.
+The accepted operations are those that torch's exporter writes for the networks of
+`imgsearch.embedding.models`, with the same inputs and attributes, and `Sub`, `Reshape` and
+`LpNormalization`, which are just as harmless. For each operation, this module knows the shape of
+the output and the cost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imgsearch.embedding.onnx.protobuf import ForeignError
 
 __all__ = ["Shape", "output_shape"]
 
-#: What one run of a batch may cost: of Inception v3, it takes 52 million values in between, 11,500
+#: Maximum cost of one run of a batch. Inception v3 takes 52 million intermediate values, 11,500
 #: million multiplications, and 12 million values in the windows of a convolution.
 VALUES = 250_000_000
 PRODUCTS = 50_000_000_000
@@ -27,7 +27,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class _Value(NamedTuple):
-    """A tensor while the model runs; `known` are its values where they follow from the file."""
+    """A tensor while the model runs; `known` holds its values if they follow from the file."""
 
     kind: int
     shape: Shape
@@ -35,27 +35,27 @@ class _Value(NamedTuple):
 
 
 class _Cost:
-    """What the nodes cost so far; more than is allowed raises `ForeignError`."""
+    """The cost of the nodes so far; exceeding a limit raises `ForeignError`."""
 
     def __init__(self) -> None:
         self._values = 0
         self._products = 0
 
     def add_values(self, shape: Shape) -> None:
-        """Add a tensor of a shape."""
+        """Add the values of a tensor of this shape."""
         self._values += prod(shape)
         if self._values > VALUES:
             raise ForeignError(f"more than {VALUES:,} values in between")
 
     def add_products(self, products: int) -> None:
-        """Add multiplications."""
+        """Add this many multiplications."""
         self._products += products
         if self._products > PRODUCTS:
             raise ForeignError(f"more than {PRODUCTS:,} multiplications")
 
 
 class _Call(NamedTuple):
-    """A node with what it is given."""
+    """A node with its inputs."""
 
     node: Node
     given: list[_Value | None]
@@ -87,13 +87,13 @@ class _Call(NamedTuple):
         return value
 
     def axis(self, number: int, rank: int) -> int:
-        """Return the axis that a number stands for, counted from the end if it is negative."""
+        """Return the axis of a number, which counts from the end if it is negative."""
         if not -rank <= number < rank:
             raise self.foreign()
         return number % rank
 
     def known(self, value: _Value) -> tuple[int, ...]:
-        """Return the numbers of an input that is a list of them, or one, if the file has them."""
+        """Return the numbers of an input that is one number or a list, if they are in the file."""
         if value.known is None or len(value.shape) > 1:
             raise self.foreign()
         return value.known
@@ -105,16 +105,16 @@ def _stored(tensor: Tensor) -> _Value:
 
 
 def output_shape(graph: Graph, pixels: Shape) -> Shape:
-    """Return the shape of the embeddings of a graph, for an input of one shape.
+    """Return the shape of the embeddings of a graph for an input of a given shape.
 
     Raises:
-        ForeignError: an operation is none of ours, or all of them together cost too much.
+        ForeignError: If an operation is not one of ours, or the total cost is too high.
     """
     return _Walk(graph, pixels).output()
 
 
 class _Walk:
-    """Goes through a graph once, for an input of one shape."""
+    """A single traversal of a graph for an input of a given shape."""
 
     def __init__(self, graph: Graph, pixels: Shape) -> None:
         self._graph = graph
@@ -149,15 +149,16 @@ class _Walk:
 
 
 def _compute(node: Node, given: list[_Value | None], cost: _Cost) -> _Value:
-    """Return the output of a node.
+    """Return the output of a node and add its cost.
 
     Args:
         node: the operation.
-        given: its inputs, None for one that is left out.
-        cost: what the node costs is added to it.
+        given: inputs of the node, None for an omitted one.
+        cost: total to which the cost of the node is added.
 
     Raises:
-        ForeignError: it is none of ours, not on these inputs, or it costs too much.
+        ForeignError: If the operation is not one of ours, or not with these inputs, or if the total
+            cost is too high.
     """
     if node.operator not in _OPERATORS:
         raise ForeignError(f"the operator {node.operator[:40]!r}")
@@ -263,7 +264,7 @@ def _pool(call: _Call) -> _Value:
 
 
 def _slid(call: _Call, shape: Shape) -> Shape:
-    """Return the height and width of what a window gives that slides over an image."""
+    """Return the height and width of the output of a window that slides over an image."""
     window = call.numbers("kernel_shape", 2)
     strides = call.numbers("strides", 2, (1, 1))
     steps = call.numbers("dilations", 2, (1, 1))
@@ -377,7 +378,7 @@ def _concat(call: _Call) -> _Value:
 
 _SLIDING = ("kernel_shape", "strides", "pads", "dilations")
 
-#: How the shape of each follows, and the attributes that it may have.
+#: For each operator, the function that computes the output, and the accepted attributes.
 _OPERATORS: dict[str, tuple[Callable[[_Call], _Value], tuple[str, ...]]] = {
     "Add": (_element_wise, ()),
     "AveragePool": (_pool, (*_SLIDING, "ceil_mode", "count_include_pad")),

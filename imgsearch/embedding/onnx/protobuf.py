@@ -1,9 +1,9 @@
-"""Read protocol buffers by a table of the fields that may be there, within bounds.
+"""Read protocol buffers by a table of the accepted fields, within bounds.
 
-A message is a sequence of fields, each with a number: a varint, four or eight bytes, or a length
-and so many bytes, which may be a message in turn. A field that no table names is refused, and so is
-one that comes twice where it may come once: readers differ in which of the two they take. What
-bounds time and memory is the number of fields that are read; long contents are not copied.
+A message is a sequence of numbered fields. Each holds a varint, four or eight bytes, or a length
+followed by that many bytes, which may in turn be a message. A field that is missing from the table
+is refused, and so is a repeated field where only one is allowed, as readers differ in which of the
+two they use. The number of fields read bounds time and memory; long contents are not copied.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 __all__ = ["Field", "ForeignError", "MalformedError", "Message", "passed_over", "read"]
 
-FIELDS = 50_000  # that are read of one file: MobileNetV2 has 3,547, Inception v3 5,690
+FIELDS = 50_000  # Maximum fields of one file; MobileNetV2 has 3,547 and Inception v3 5,690.
 
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # Wire types.
 
 
 class MalformedError(Exception):
-    """Report bytes that are not the message that was expected, or one that is cut off."""
+    """The bytes are not the expected message, or the message is truncated."""
 
 
 class ForeignError(Exception):
-    """Report something that may not be there, as a noun."""
+    """A file holds something that is not accepted, which the text names as a noun."""
 
 
 _Kind: TypeAlias = "Literal['int', 'ints', 'floats', 'text', 'bytes', 'skip'] | Message"
 
 
 class Message:
-    """What a kind of message may hold.
+    """The fields that a kind of message may hold.
 
     Attributes:
-        name: what people call it.
-        called: what they call some of the fields that are refused, by number.
-        fields: name and kind of each field by its tag (number and wire type), and whether it may
-            come several times.
+        name: name of the message for people.
+        called: names for people of some of the refused fields, by number.
+        fields: name and kind of each field, and whether it may be repeated, by its tag (number and
+            wire type).
     """
 
     def __init__(self, name: str, *fields: Field, called: dict[int, str] | None = None) -> None:
@@ -48,7 +48,7 @@ class Message:
 
 
 class Field(NamedTuple):
-    """A field of a message, which may come several times if it is `many`."""
+    """A field of a message, which may be repeated if it is `many`."""
 
     number: int
     name: str
@@ -57,11 +57,11 @@ class Field(NamedTuple):
 
     @property
     def wires(self) -> tuple[int, ...]:
-        """The wire types that it may have."""
+        """The wire types that the field may have."""
         match self.kind:
             case "int":
                 return (_VARINT,)
-            case "ints":  # packed into one field, or a field each
+            case "ints":  # Packed into one field, or one field per number.
                 return _BYTES, _VARINT
             case "floats":
                 return _BYTES, _FOUR
@@ -72,18 +72,18 @@ class Field(NamedTuple):
 
 
 def passed_over(*numbers: int) -> list[Field]:
-    """Return fields that change nothing of what a model computes, or reads."""
+    """Return fields that affect neither what a model computes nor which files it reads."""
     return [Field(number, "", "skip", many=True) for number in numbers]
 
 
 def read(message: Message, data: bytes) -> dict[str, Any]:
-    """Return the fields of a message by name, as lists where they may come several times.
+    """Return the fields of a message by name, as lists where they may be repeated.
 
-    Of floats there is the number only; bytes are views of `data`.
+    Floats are only counted; bytes are views of `data`.
 
     Raises:
-        MalformedError: the bytes are not such a message.
-        ForeignError: it holds a field that is not in the table, or too many of them.
+        MalformedError: If the bytes are not such a message.
+        ForeignError: If the message holds a field that is not in the table, or too many fields.
     """
     try:
         return _Reader(data).message(message, 0, len(data))
@@ -92,14 +92,14 @@ def read(message: Message, data: bytes) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads the messages of one file, and counts their fields."""
+    """A reader for the messages of one file, which counts their fields."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = FIELDS
 
     def message(self, message: Message, at: int, end: int) -> dict[str, Any]:
-        """Return the fields of a message by name, as lists where they may come several times."""
+        """Return the fields of a message by name, as lists where they may be repeated."""
         found: dict[str, Any] = {}
         data, fields = self._data, message.fields
         while at < end:
@@ -128,7 +128,7 @@ class _Reader:
         return found
 
     def _value(self, kind: _Kind, wire: int, at: int, end: int) -> tuple[Any, int]:
-        """Return what a field holds, and the place behind it."""
+        """Return the content of a field, and the position after it."""
         data = self._data
         if wire == _VARINT:
             number = data[at]
@@ -181,7 +181,7 @@ class _Reader:
             raise MalformedError from None
 
     def _varint(self, at: int) -> tuple[int, int]:
-        """Return the number at a place, signed as an int64 is, and the place behind it."""
+        """Return the number at a position, as a signed int64, and the position after it."""
         number = shift = 0
         while True:
             byte = self._data[at]

@@ -1,4 +1,4 @@
-"""What even a model that the user trusts may not do: read files other than its own."""
+"""Refuse models that read files other than their own, even if the user trusts them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
 
 __all__ = ["TRUSTED_BYTES", "check_no_files"]
 
-TRUSTED_BYTES = (2 << 30) - 1  # of a file: a protocol buffer cannot have more
+TRUSTED_BYTES = (2 << 30) - 1  # Maximum size of a protocol buffer.
 
 
 def check_no_files(serialised: bytes) -> None:
-    """Check that no tensor of a model, wherever it is, has its data in another file.
+    """Check that no tensor anywhere in a model has its data in another file.
 
     Raises:
-        MalformedError: it is no ONNX model.
-        ForeignError: one has.
+        MalformedError: If the bytes are not an ONNX model.
+        ForeignError: If a tensor has its data in another file.
     """
     import onnx
 
     try:
         model = onnx.load_model_from_string(serialised)
-    except Exception as error:  # protobuf's own, of which mypy knows no types
+    except Exception as error:  # One of protobuf's, for which mypy has no types.
         raise MalformedError from error
     _check(model)
 
 
 def _check(message: Any) -> None:
-    """Look at a message and at all that are in it, whatever their fields are called."""
+    """Check a message and all messages in it, regardless of the names of their fields."""
     for field, value in message.ListFields():
         if field.name in ("external_data", "data_location") and value:
             raise ForeignError("a tensor whose data is in another file")
