@@ -1,1 +1,1 @@
-"""What is where: files on disk, and how they are opened."""
+"""Finding and opening files, on disk or at URLs."""

@@ -1,11 +1,11 @@
-"""Which files and folders are left out wherever they are come across: by patterns of their paths.
+"""Exclude files and folders, wherever they are found, by patterns of their paths.
 
-A pattern is compared with as many of the last parts of a path as it has itself: `*.psd` with the
-name of each file and folder, `raw/*.jpg` with the files of every folder `raw`. One that begins with
-`/`, or is a URL, is compared with the whole path. `*`, `?` and `[...]` are those of `fnmatch`, but
-for `/`, which they never stand for; `**` stands for any number of folders. With `/` at its end it
-is for folders only. Upper and lower case are the same, and so are the forms of Unicode. Of a folder
-that matches, all that is below is left out.
+A pattern is compared with as many trailing parts of a path as it has parts itself: `*.psd` with the
+name of each file and folder, `raw/*.jpg` with the files of every folder `raw`. A pattern that
+begins with `/`, or is a URL, is compared with the whole path. `*`, `?` and `[...]` work as in
+`fnmatch`, except that they never match `/`; `**` matches any number of folders. A pattern that ends
+with `/` matches only folders. Matching ignores upper and lower case and the form of Unicode.
+Everything below a folder that matches is excluded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from imgsearch.errors import SettingError
 
 __all__ = ["BY_DEFAULT", "DEFAULTS", "Exclusions", "changed_patterns"]
 
-#: What is left out unless it is let in: what programs keep for themselves, and no photograph.
+#: Patterns excluded unless included explicitly: programs' own files, which are not photographs.
 DEFAULTS = (
-    "._*",  # AppleDouble: what macOS keeps of a file on drives that are not its own
+    "._*",  # AppleDouble: metadata of files that macOS writes to foreign drives
     ".*/",  # hidden folders
     ".AppleDouble/",
     "__MACOSX/",
@@ -35,16 +35,16 @@ DEFAULTS = (
     "$RECYCLE.BIN/",
     "@Recycle/",
     "#recycle/",
-    "#snapshot/",  # Synology: all that was there before
+    "#snapshot/",  # Synology: earlier states of everything
     "lost+found/",
 )
 
 
 class Exclusions:
-    """Patterns in force."""
+    """The exclusion patterns in force."""
 
     def __init__(self, patterns: Iterable[str] = DEFAULTS) -> None:
-        """Put these in force, and no others."""
+        """Use exactly these patterns."""
         self.patterns = tuple(patterns)
         plain = [pattern for pattern in self.patterns if not pattern.endswith("/")]
         self._files = _Matcher(plain)
@@ -52,24 +52,24 @@ class Exclusions:
 
     @classmethod
     def of(cls, exclude: Sequence[str], include: Sequence[str]) -> Exclusions:
-        """Return those of a collection: `exclude` besides the default ones, but for `include`."""
+        """Return those of a collection: the defaults except `include`, and `exclude`."""
         let_in = set(map(_key, include))
         return cls([*(each for each in DEFAULTS if _key(each) not in let_in), *exclude])
 
     def has_file(self, folder: bytes, name: bytes) -> bool:
-        """Tell whether a file is left out, given the path of its folder and its name."""
+        """Tell whether a file is excluded, given the path of its folder and its name."""
         return self._files.matches(folder, name)
 
     def files_of(self, folder: bytes, names: Iterable[bytes]) -> frozenset[bytes]:
-        """Return those of the names of a folder's files that are left out."""
+        """Return the excluded names among the names of a folder's files."""
         return frozenset(self._files.matching(folder, names))
 
     def has_folder(self, path: bytes) -> bool:
-        """Tell whether a folder is left out because of its own path."""
+        """Tell whether a folder is excluded because of its own path."""
         return self._folders.matches(*os.path.split(path))
 
     def covers(self, path: bytes, top: bytes) -> bool:
-        """Tell whether a folder at or below `top` is left out, or one between the two."""
+        """Tell whether a folder below `top`, or any folder between the two, is excluded."""
         while len(path) > len(top):
             if self.has_folder(path):
                 return True
@@ -78,7 +78,7 @@ class Exclusions:
 
 
 class _Matcher:
-    """Compares paths with patterns."""
+    """A matcher that compares paths with patterns."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         names: list[str] = []
@@ -88,7 +88,7 @@ class _Matcher:
         self._name = _name_pattern(names)
         self._paths = [_PathPattern(pattern) for pattern in paths]
 
-        # Most names are ASCII, and need not be decoded: there are a million of them.
+        # There are a million names; most are ASCII and need not be decoded.
         self._ascii: re.Pattern[bytes] | None = None
         if self._name is not None and self._name.pattern.isascii():
             self._ascii = re.compile(self._name.pattern.encode(), re.IGNORECASE)
@@ -104,7 +104,7 @@ class _Matcher:
                 yield name
 
     def matches(self, folder: bytes, name: bytes) -> bool:
-        """Tell whether a pattern matches what has a name in a folder."""
+        """Tell whether a pattern matches the file or folder of this name in a folder."""
         if self._name is not None and self._name.match(_plain(name)):
             return True
         if not self._paths:
@@ -116,15 +116,15 @@ class _Matcher:
 def changed_patterns(
     kept: tuple[Sequence[str], Sequence[str]], exclude: Iterable[str], include: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the patterns to keep from now on, as of `Exclusions.of`.
+    """Return the patterns to keep from now on, as the arguments of `Exclusions.of`.
 
     Args:
-        kept: those that were kept up to now.
+        kept: patterns that were kept until now.
         exclude: patterns to add; a default pattern that was dropped applies again.
-        include: patterns to drop, whether given before or default.
+        include: patterns to drop, whether they were given before or are default ones.
 
     Raises:
-        SettingError: a pattern is empty, or one to be let in is not in force.
+        SettingError: If a pattern is empty, or a pattern to drop is not in force.
     """
     own, off = ({_key(each): each for each in patterns} for patterns in kept)
     defaults = {_key(each): each for each in DEFAULTS}
@@ -156,7 +156,7 @@ def _checked(pattern: str) -> str:
 
 
 def _key(pattern: str) -> str:
-    """Return what is the same of patterns that people take for one."""
+    """Return a key that is the same for patterns that people consider the same."""
     return unicodedata.normalize("NFC", pattern).rstrip("/").casefold()
 
 
@@ -166,16 +166,16 @@ def _plain(path: bytes) -> str:
 
 
 def _name_pattern(patterns: Iterable[str]) -> re.Pattern[str] | None:
-    """Return what matches the name that any of some patterns of names does; None without any."""
+    """Return an expression for names that match any of the patterns; None if there are none."""
     translated = [fnmatch.translate(_plain(os.fsencode(pattern))) for pattern in patterns]
     return re.compile("|".join(translated), re.IGNORECASE) if translated else None
 
 
 class _PathPattern:
-    """A pattern of several parts."""
+    """A pattern with several parts."""
 
     def __init__(self, pattern: str) -> None:
-        """Read it; a path begins with what is before its first `/`, which is nothing, too."""
+        """Parse the pattern; the first part of an absolute path is the empty one before `/`."""
         self._whole = pattern.startswith("/") or "://" in pattern
         self._parts = [
             None if part == "**" else _name_pattern([part]) for part in pattern.split("/")
@@ -184,8 +184,8 @@ class _PathPattern:
             self._parts.insert(0, None)
 
     def matches(self, parts: Sequence[str]) -> bool:
-        """Tell whether it matches a path that was split at each `/`."""
-        ends = {0}  # how many of the parts may stand for what of the pattern was looked at
+        """Tell whether the pattern matches a path that was split at each `/`."""
+        ends = {0}  # How many parts of the path the pattern so far may match.
         for pattern in self._parts:
             if pattern is None:
                 ends = set(range(min(ends), len(parts) + 1))
@@ -196,5 +196,5 @@ class _PathPattern:
         return len(parts) in ends
 
 
-#: Those of a collection of which nothing else was said.
+#: The exclusions of a collection without patterns of its own.
 BY_DEFAULT = Exclusions()

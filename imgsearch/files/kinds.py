@@ -1,4 +1,4 @@
-"""What a skipped file is, in a word or two, for people to see what was passed over."""
+"""Describe a skipped file in a word or two, so that people see what was skipped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ __all__ = ["APPLE_DOUBLE", "LEFT_OUT", "NO_IMAGE", "OTHER", "SPECIAL", "kind_of"
 
 APPLE_DOUBLE = "AppleDouble"
 LEFT_OUT = "excluded"
-SPECIAL = "special"  # a pipe, a socket, a device
-NO_IMAGE = "is not an image of a supported format"  # says nothing that its name does not
+SPECIAL = "special"  # A pipe, a socket or a device.
+NO_IMAGE = "is not an image of a supported format"  # Says no more than the file's name.
 OTHER = "other"
 
 _FAMILIES = {
@@ -26,11 +26,11 @@ _EXTENSION = re.compile(r"[A-Za-z0-9]{1,5}")
 
 
 def kind_of(name: bytes, reason: str = NO_IMAGE) -> str:
-    """Return what a file is by its name, such as "text", "PSD" or "other", and why it is skipped.
+    """Return a file's kind by its name, such as "text", "PSD" or "other", and why it is skipped.
 
     Args:
-        name: of the file.
-        reason: why it is skipped; left out where it is `NO_IMAGE`.
+        name: name of the file.
+        reason: reason for skipping it, omitted from the result if it is `NO_IMAGE`.
     """
     if reason == APPLE_DOUBLE or name.startswith(b"._"):
         return APPLE_DOUBLE

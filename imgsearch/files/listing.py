@@ -1,4 +1,4 @@
-"""List the files under a folder, sorted, in blocks, in bounded memory."""
+"""List the files under a folder in sorted blocks and bounded memory."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ __all__ = [
     "look_at",
 ]
 
-BLOCK = 1_000  # files a listing at most: a folder of a million is not held as a million objects
+BLOCK = 1_000  # Maximum files per listing: a large folder must not become a million objects.
 
-# On a network drive the status of each file is a round trip, so that many are asked for at once; on
-# a local disk that would be slower than one after another.
-SLOW = 0.000_2  # seconds
-RECENT = 8  # statuses, all of which have to be slow: any one may have met with a hiccup
+# On a network drive, the status of each file takes a round trip, so many are requested at once; on
+# a local disk, that would be slower than one after another.
+SLOW = 0.000_2  # Seconds.
+RECENT = 8  # Statuses that must all be slow, as any single one may have met with a hiccup.
 AT_ONCE = 16
-PART = 8  # files that a thread asks for, one after another
-SAMPLED = 64  # of so many folders, one is asked for directly, to see whether it still is slow
+PART = 8  # Files that a thread requests one after another.
+SAMPLED = 64  # One in this many blocks is requested directly, to see if the drive is still slow.
 
 
 class Kind(Enum):
-    """What a directory entry leads to."""
+    """The kind of file that a directory entry leads to."""
 
     REGULAR = "regular"
-    SPECIAL = "special"  # a pipe, a socket, a device: never opened
-    LEFT_OUT = "left out"  # by a pattern: not looked at
-    BROKEN = "broken"  # a link that leads nowhere, or a file gone since it was listed
+    SPECIAL = "special"  # A pipe, a socket or a device: never opened.
+    LEFT_OUT = "left out"  # Excluded by a pattern: not examined.
+    BROKEN = "broken"  # A dangling link, or a file that vanished after being listed.
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a folder: its name, its size in bytes and its `trusted_time`.
 
-    `ctime_ns` is the time of its last change, of content or metadata, and `inode` its number on its
-    file system; both are None at URLs.
+    `ctime_ns` is the time of the last change of its content or metadata, and `inode` is its number
+    on its file system; both are None at URLs.
     """
 
     name: bytes
@@ -71,7 +71,8 @@ class File:
 class Listing:
     """Up to `BLOCK` files of one folder (its absolute path), sorted by name.
 
-    They are all that the folder has with names from `first` to `upto` (None: to the end).
+    They are all files of the folder whose names lie between `first` and `upto`, both included
+    (None: no upper bound).
     """
 
     folder: bytes
@@ -89,7 +90,7 @@ def list_one(path: bytes) -> Listing:
 
 
 def look_at(folder: bytes, names: Iterable[bytes]) -> list[File]:
-    """Return files of a folder, given by its absolute path and their names."""
+    """Return files of a folder, given its absolute path and their names."""
     above = os.path.join(folder, b"")
     return [_stat(above, name) for name in names]
 
@@ -100,9 +101,9 @@ def list_files(
     skipped: Container[bytes] = (),
     exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Listing | Unreadable]:
-    """Yield the files under the folders `tops`, in the order of `walk`, whose arguments these are.
+    """Yield the files under the folders `tops`, with the arguments and in the order of `walk`.
 
-    Folders are looked into up to `BLOCK` files ahead where the drive is slow. URLs come last.
+    On a slow drive, up to `BLOCK` files are examined ahead. URLs come last.
     """
     tops = list(tops)
     with _Statuses(exclusions) as statuses:
@@ -122,7 +123,7 @@ def list_urls(
     skipped: Container[bytes] = (),
     exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Listing | Unreadable]:
-    """Yield the files under the folders at URLs: see `walk_urls`, whose arguments these are."""
+    """Yield the files under folders at URLs, with the arguments of `walk_urls`."""
     for found in walk_urls(tops, skipped, exclusions):
         if isinstance(found, Unreadable):
             yield found
@@ -138,12 +139,12 @@ def list_urls(
 
 
 def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | None]]:
-    """Cut sorted names into blocks; yield each with `first` and `upto` of its listing."""
+    """Split sorted names into blocks; yield each with `first` and `upto` of its listing."""
     first = b""
     for start in range(0, len(names), BLOCK):
         block = names[start : start + BLOCK]
         yield block, first, block[-1] if start + BLOCK < len(names) else None
-        first = block[-1] + b"\0"  # the name that comes next, if there is one
+        first = block[-1] + b"\0"  # The smallest possible next name.
 
 
 def _remote(url: bytes, name: bytes) -> File:
@@ -162,7 +163,7 @@ def _as_file(file: RemoteFile, now: int) -> File:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A listing to be; its attributes."""
+    """The attributes of a future listing."""
 
     folder: bytes
     names: list[bytes]
@@ -171,14 +172,14 @@ class _Block:
 
 
 class _Statuses:
-    """Asks for the status of files, of several at once where that is slow. A context manager."""
+    """A context manager that requests the status of files, of several at once on slow drives."""
 
     def __init__(self, exclusions: Exclusions) -> None:
         self._exclusions = exclusions
         self._pool = ThreadPoolExecutor(AT_ONCE)
         self._waiting: deque[tuple[_Block, list[Future[list[File]]]]] = deque()
-        self._ahead = 0  # files of these
-        self._recent = deque([0.0], maxlen=RECENT)  # seconds
+        self._ahead = 0  # Number of files in these.
+        self._recent = deque([0.0], maxlen=RECENT)  # Seconds.
         self._asked = 0
 
     def __enter__(self) -> Self:
@@ -188,7 +189,7 @@ class _Statuses:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, block: _Block) -> Iterator[Listing]:
-        """Ask for the files of a block; yield, in the order asked for, what there is by now."""
+        """Request the files of a block; yield the listings ready so far, in order of request."""
         self._asked += 1
         if min(self._recent) <= SLOW or self._asked % SAMPLED == 0:
             if self._waiting:
@@ -203,7 +204,7 @@ class _Statuses:
         yield from self.take(BLOCK)
 
     def take(self, ahead: int = 0) -> Iterator[Listing]:
-        """Wait for what was asked for, and yield it, until no more than `ahead` files are left."""
+        """Wait for requested listings and yield them until at most `ahead` files are pending."""
         while self._ahead > ahead:
             block, asked = self._waiting.popleft()
             self._ahead -= len(block.names)
@@ -220,7 +221,7 @@ class _Statuses:
         out = self._exclusions.files_of(block.folder, block.names)
         files = []
         for name in block.names:
-            if name in out:  # which says nothing of how slow the drive is
+            if name in out:  # This says nothing about the speed of the drive.
                 files.append(_left_out(name))
                 continue
             started = time.perf_counter()
@@ -234,8 +235,8 @@ def _left_out(name: bytes) -> File:
 
 
 def _stat(above: bytes, name: bytes) -> File:
-    """Return a file; `above` is the path of its folder, with a slash at the end."""
-    now = time.time_ns()  # for each file: a block on a slow disk takes longer than a time is recent
+    """Return a file; `above` is the path of its folder with a trailing slash."""
+    now = time.time_ns()  # Per file, as a block on a slow disk takes too long for a common time.
     try:
         status = os.stat(above + name)
     except OSError:
@@ -243,7 +244,7 @@ def _stat(above: bytes, name: bytes) -> File:
     kind = Kind.REGULAR if stat.S_ISREG(status.st_mode) else Kind.SPECIAL
     mtime_ns = trusted_time(status.st_mtime_ns, now)
     size, ctime_ns, inode = status.st_size, status.st_ctime_ns, status.st_ino
-    # Else as they are: most time of a run that finds nothing changed is spent here.
+    # Otherwise unchanged: a run that finds no changes spends most of its time here.
     if not (0 <= size <= LARGEST and -LARGEST <= ctime_ns <= LARGEST and inode <= LARGEST):
         stamp = stamp_of(status)
         return File(name, stamp.size, mtime_ns, kind, stamp.ctime_ns, stamp.inode)

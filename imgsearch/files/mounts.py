@@ -1,4 +1,4 @@
-"""Whether a drive is there: what is mounted, and what is left where one was unplugged."""
+"""Tell whether a drive is present, by what is mounted and what an unplugged drive leaves."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from imgsearch.files.sources import is_folder, says
 __all__ = ["Mounts", "device_of", "empty_link", "is_gone", "is_lost", "unanswered"]
 
 
-MOUNTS = Path("/proc/self/mountinfo")  # Linux
+MOUNTS = Path("/proc/self/mountinfo")  # Only on Linux.
 
 
 class Mounts:
-    """Where file systems are mounted, as it was when this was made."""
+    """The mount points of file systems at the time when the instance was created."""
 
     def __init__(self) -> None:
         self._points = _mount_points()
 
     def has(self, path: bytes) -> bool:
-        """Tell whether one is mounted at an absolute path."""
+        """Tell whether a file system is mounted at an absolute path."""
         return os.path.ismount(path) if self._points is None else path in self._points
 
     def among(self, folders: Iterator[bytes], top: bytes) -> set[bytes]:
-        """Return where one is mounted of `folders` and those above them, at or below `top`."""
+        """Return the mount points among `folders` and their parents, at or below `top`."""
         if self._points is not None and not self.at(top):
             return set()
         looked_at: set[bytes] = set()
@@ -39,15 +39,15 @@ class Mounts:
         return {path for path in looked_at if self.has(path)}
 
     def at(self, top: bytes) -> set[bytes]:
-        """Return where one is mounted at or below a folder, as far as the system has a list."""
+        """Return the mount points at or below a folder, if the system has a list of them."""
         return {point for point in self._points or () if is_at(point, top)}
 
 
 def is_gone(path: bytes) -> bool:
-    """Tell whether there is no file at a path, as far as can be seen.
+    """Tell whether there is no file at a path, as far as can be determined.
 
-    One that may not be read is there; so is one behind a link, if the folder that it leads to may
-    be on an unplugged drive.
+    An unreadable file counts as present; so does one behind a link, if the folder that the link
+    leads to may be on an unplugged drive.
     """
     if is_url(path):
         return says(lambda url: not remote.exists(url), path)
@@ -61,7 +61,10 @@ def is_gone(path: bytes) -> bool:
 
 
 def empty_link(folder: bytes) -> bytes | None:
-    """Return the link above a folder, or the folder itself, that leads to nothing, if one does."""
+    """Return the nearest existing folder or link at or above a folder if it is a dead link.
+
+    A dead link leads nowhere or to an empty folder.
+    """
     if is_url(folder):
         return None
     there = next(path for path in upwards(folder) if os.path.lexists(path))
@@ -69,7 +72,7 @@ def empty_link(folder: bytes) -> bytes | None:
 
 
 def is_lost(folder: bytes) -> bool:
-    """Tell whether a folder is missing, or empty as where a drive is mounted."""
+    """Tell whether a folder is missing, or empty like the mount point of an unplugged drive."""
     if is_url(folder):
         return is_gone(folder) or says(remote.is_empty, folder)
     try:
@@ -82,16 +85,16 @@ def is_lost(folder: bytes) -> bool:
 
 
 def unanswered(tops: Iterable[bytes]) -> list[str]:
-    """Return what to say of folders to look at that could not be listed, and are at URLs.
+    """Return a message for each folder at a URL, among folders that could not be listed.
 
-    A server that does not answer is like a drive that is not there.
+    A server that does not answer is treated like a drive that is not present.
     """
     urls = sorted(top for top in tops if is_url(top))
     return [f"{os.fsdecode(url)} cannot be listed: its images are kept" for url in urls]
 
 
 def device_of(folder: bytes) -> int | None:
-    """Return a number that stands for the file system of a folder, None if it cannot be read."""
+    """Return a number that identifies a folder's file system; None if it cannot be read."""
     if is_url(folder):
         return 0 if is_folder(folder) else None
     try:
@@ -103,7 +106,7 @@ def device_of(folder: bytes) -> int | None:
 
 
 def _mount_points() -> frozenset[bytes] | None:
-    """Return where file systems are mounted; None where only `os.path.ismount` can tell."""
+    """Return the mount points of file systems; None where only `os.path.ismount` can tell."""
     try:
         lines = MOUNTS.read_bytes().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""Open the files of a collection, which somebody else may have made, without following it anywhere.
+"""Open the files of a collection, which may be hostile, without following links.
 
-A file is opened relative to its folder. Neither may be a link, the file has to be a regular one,
-and opening it never waits, as opening a FIFO does. A file of more than `SPARSE` bytes that is
-nearly all holes is refused, too: it takes no room on the disk, and hours to read.
+A file is opened relative to its folder. Neither may be a link, and the file must be a regular one.
+Opening never blocks, as opening a FIFO would. A file of more than `SPARSE` bytes that consists
+almost entirely of holes is refused, too: it takes no space on the disk, but hours to read.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
     "read_limited",
 ]
 
-SPARSE = 64 << 20  # bytes
-HOLES = 64  # times as many bytes as there are data
+SPARSE = 64 << 20  # Bytes.
+HOLES = 64  # Minimum ratio of the size to the bytes of data.
 
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # needs no permission to list the folder
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # Needs no permission to list the folder.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _KINDS = {
@@ -48,11 +48,13 @@ _KINDS = {
 
 @contextmanager
 def opened_folder(folder: Path, *, flags: int = _SEARCH) -> Iterator[int]:
-    """Open a folder, which may be no link, for `dir_fd`; `flags` O_RDONLY lets it be listed.
+    """Open a folder, which must not be a link, for `dir_fd`.
+
+    With O_RDONLY as `flags`, the folder can be listed as well.
 
     Raises:
-        DamagedError: it is a link.
-        OSError: it cannot be opened; the error has its full path.
+        DamagedError: If the folder is a link.
+        OSError: If it cannot be opened; the error has the full path.
     """
     try:
         descriptor = os.open(folder, flags | _FOLDER)
@@ -74,15 +76,15 @@ def open_regular(path: Path, most: int | None = None) -> BufferedReader:
         most: Maximum size in bytes; None for no limit.
 
     Raises:
-        DamagedError: it, or its folder, is a link; or it is no regular file, nearly all holes, or
-            larger than `most`.
-        OSError: it cannot be opened; the error has its full path.
+        DamagedError: If the file or its folder is a link, or if the file is not a regular one, is
+            nearly all holes, or is larger than `most`.
+        OSError: If it cannot be opened; the error has the full path.
     """
     with opened_folder(path.parent) as folder:
         try:
             descriptor = os.open(path.name, _FILE, dir_fd=folder)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # A link, or a socket.
                 check_regular(path)
             raise OSError(error.errno, error.strerror, str(path)) from error
     try:
@@ -97,7 +99,7 @@ def open_regular(path: Path, most: int | None = None) -> BufferedReader:
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most so many bytes; raises as `open_regular`."""
+    """Return the content of a regular file of at most `most` bytes; raise as `open_regular`."""
     with open_regular(path, most) as file:
         content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     _check_size(path, len(content), most)
@@ -105,11 +107,11 @@ def read_limited(path: Path, most: int) -> bytes:
 
 
 def check_regular(path: Path) -> os.stat_result | None:
-    """Check what is at a path without opening it; return its status, None if nothing is there.
+    """Check a path without opening it, and return its status, or None if nothing is there.
 
     Raises:
-        DamagedError: it, or its folder, is a link; or it is no regular file.
-        OSError: nobody can tell.
+        DamagedError: If the file or its folder is a link, or if it is not a regular file.
+        OSError: If this cannot be determined.
     """
     if path.parent.is_symlink():
         raise _damaged(path.parent, "is a link")
@@ -122,11 +124,11 @@ def check_regular(path: Path) -> os.stat_result | None:
 
 
 def check_folder(path: Path) -> None:
-    """Check that what is at a path is a folder, if anything is there.
+    """Check that a path is a folder, if anything is there.
 
     Raises:
-        DamagedError: it is something else, such as a link to one.
-        OSError: nobody can tell.
+        DamagedError: If it is anything else, such as a link to a folder.
+        OSError: If this cannot be determined.
     """
     try:
         status = path.lstat()
@@ -137,12 +139,12 @@ def check_folder(path: Path) -> None:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """Return what a status is of, as the end of a sentence: "is a link"."""
+    """Return the kind of file of a status as the end of a sentence, such as "is a link"."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "is no regular file")
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether anything is at a path, be it a link that leads nowhere."""
+    """Tell whether anything is at a path, even a link that leads nowhere."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -151,11 +153,11 @@ def is_there(path: Path) -> bool:
 
 
 def path_of(file: BufferedReader, path: Path) -> str:
-    """Return a path by which a library opens the very file that is open here, if there is one.
+    """Return a path by which a library can open exactly this open file, if possible.
 
     Args:
-        file: an open file, which stays open meanwhile.
-        path: of that file; what is there may have been replaced since.
+        file: an open file, which must stay open until then.
+        path: path of that file, used as a fallback; the file there may have been replaced since.
     """
     own = f"/proc/self/fd/{file.fileno()}"
     return own if os.path.exists(own) else str(path)
@@ -172,7 +174,7 @@ def _check_size(path: Path, size: int, most: int | None) -> None:
 
 
 def _check_holes(path: Path, descriptor: int) -> None:
-    """Refuse a large file that is nearly all holes."""
+    """Refuse a large file that consists almost entirely of holes."""
     size = os.fstat(descriptor).st_size
     if size <= SPARSE:
         return
@@ -183,7 +185,7 @@ def _check_holes(path: Path, descriptor: int) -> None:
             end = os.lseek(descriptor, start, os.SEEK_HOLE)
             data += end - start
     except OSError as error:
-        if error.errno == errno.ENXIO:  # there is no more data
+        if error.errno == errno.ENXIO:  # There is no more data.
             reason = f"has {size:,} bytes, of which only {data:,} were ever written"
             raise _damaged(path, reason) from error
     os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,4 +1,4 @@
-"""Paths and URLs: made absolute, compared, and shown as JSON. Nothing is looked at on a disk."""
+"""Make paths and URLs absolute, compare them and show them as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FILE = re.compile(rb"(?:file|local)://([^/]*)(.*)|file:(?=/)()(.*)", re.DOTALL 
 
 
 def upwards(path: bytes) -> Iterator[bytes]:
-    """Yield an absolute path and the folders above it, the nearest first."""
+    """Yield an absolute path and then the folders above it, the nearest first."""
     yield path
     while (above := os.path.dirname(path)) != path:
         yield above
@@ -42,50 +42,50 @@ def upwards(path: bytes) -> Iterator[bytes]:
 
 
 def relative(path: bytes, folder: bytes) -> bytes:
-    """Return an absolute path relative to a folder that it leads through; empty for that itself."""
+    """Return an absolute path relative to a folder above it; empty for the folder itself."""
     return path[len(folder.rstrip(b"/")) + 1 :]
 
 
 def is_at(path: bytes, folder: bytes) -> bool:
-    """Tell whether an absolute path is a folder, or leads through it."""
+    """Tell whether an absolute path is a given folder or lies below it."""
     return path == folder or is_below(path, folder)
 
 
 def is_below(path: bytes, folder: bytes) -> bool:
-    """Tell whether an absolute path leads through a folder, which it is not itself."""
+    """Tell whether an absolute path lies below a given folder."""
     return path.startswith(folder.rstrip(b"/") + b"/") and path != folder
 
 
 def real_path(path: str | os.PathLike[str]) -> bytes:
-    """Return an absolute path without links in its folders, `~` expanded; the last part stays."""
+    """Return an absolute path with `~` and links expanded, except a link in the last part."""
     plain = plain_path(path)
     folder, name = os.path.split(plain)
     return plain if is_url(plain) else os.path.join(os.path.realpath(folder), name)
 
 
 def resolved_path(path: str | os.PathLike[str]) -> bytes:
-    """Return an absolute path without any links, `~` expanded."""
+    """Return an absolute path with `~` and all links expanded."""
     plain = plain_path(path)
     return plain if is_url(plain) else os.path.realpath(plain)
 
 
 def plain_path(path: str | os.PathLike[str]) -> bytes:
-    """Return an absolute path as it is written, `~` expanded, or a URL; raises as `located`."""
+    """Return an absolute path with only `~` expanded, or a URL; raise as `located`."""
     there = located(path)
     return there if is_url(there) else os.path.abspath(there)
 
 
 def is_url(path: str | bytes | os.PathLike[str]) -> bool:
-    """Tell whether a path is a URL of something that is elsewhere."""
+    """Tell whether a path is a URL, other than one of a local file."""
     raw = os.fsencode(path)
     return _URL.match(raw) is not None and _FILE.match(raw) is None
 
 
 def located(path: str | bytes | os.PathLike[str]) -> bytes:
-    """Return a path as it can be opened, `~` expanded and a `file:` URL resolved, or a URL.
+    """Return a path that can be opened, with `~` expanded and a `file:` URL resolved, or a URL.
 
     Raises:
-        InputError: it is empty, holds a NUL, or is a URL that cannot be used.
+        InputError: If the path is empty, contains a NUL, or is a URL that cannot be used.
     """
     try:
         raw = os.fsencode(path)
@@ -100,13 +100,13 @@ def located(path: str | bytes | os.PathLike[str]) -> bytes:
 
 
 def local_path(path: bytes) -> bytes:
-    """Return the path that a `file:` URL stands for (RFC 8089), any other path or URL as it is.
+    """Return the path of a `file:` URL (RFC 8089), or any other path or URL unchanged.
 
-    `file:/a%20b`, `file:///a%20b` and `file://localhost/a%20b` are `/a b`; such a URL has no query
-    and no fragment: `?` and `#` are part of a name.
+    `file:/a%20b`, `file:///a%20b` and `file://localhost/a%20b` all stand for `/a b`. Such a URL has
+    no query and no fragment: `?` and `#` are part of a name.
 
     Raises:
-        InputError: it names a file of another machine, or none.
+        InputError: If the URL names a file of another machine, or no file.
     """
     found = _FILE.fullmatch(path)
     if found is None:
@@ -121,14 +121,14 @@ def local_path(path: bytes) -> bytes:
     name = unquote_to_bytes(found[2] or found[4] or b"")
     if not name or b"\0" in name:
         raise InputError(f"{text}: names no file; give one, as in file:///home/ana/cat.jpg")
-    return b"/" + name.lstrip(b"/")  # more slashes at the beginning may mean something else
+    return b"/" + name.lstrip(b"/")  # More leading slashes may have another meaning.
 
 
 def plain_url(url: bytes) -> bytes:
-    """Return a URL as it is indexed: its scheme in lower case, without slashes at its end.
+    """Return a URL as it is indexed: with its scheme in lower case and no trailing slashes.
 
     Raises:
-        InputError: it is several URLs in one, names nothing, or has a password.
+        InputError: If the URL is a chain of several URLs, names nothing, or has a password.
     """
     text = os.fsdecode(url)
     if "::" in text:
@@ -145,12 +145,12 @@ def plain_url(url: bytes) -> bytes:
 
 
 def dump(value: Any) -> str:
-    """Return one line of JSON."""
+    """Return a value as one line of JSON."""
     return json.dumps(value)
 
 
 def path_fields(path: str, name: str = "path") -> dict[str, str]:
-    """Return a path as a JSON field; its bytes, base64, beside it where it is not UTF-8."""
+    """Return a path as a JSON field, with a field of its base64 bytes if it is not UTF-8."""
     raw = os.fsencode(path)
     text = raw.decode("utf-8", "replace")
     if text.encode() == raw:

@@ -1,6 +1,6 @@
-"""What is at a path, wherever that is: in the file system, or at a URL.
+"""Examine and open files at paths, whether in the file system or at URLs.
 
-What looks at URLs is imported where there is one.
+The module for URLs is imported only when there is a URL.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TimedFile:
-    """An open file, its time in nanoseconds, None if it has none, and `time.time_ns()` before.
+    """An open file, its time in ns (None if it has none), and `time.time_ns()` just before.
 
-    The time is that of its content or earlier: what is written while it is read has a later one.
+    The time is that of the content or earlier: a write while the file is read gives it a later one.
     """
 
     file: BufferedReader
@@ -42,25 +42,25 @@ class TimedFile:
 
 
 def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -> BufferedReader:
-    """Open a file for reading; one at a URL is fetched.
+    """Open a file for reading, fetching it if it is at a URL.
 
     Args:
-        path: of the file.
-        accept: is shown the first bytes before the rest is fetched, if that takes long: what it
-            raises is raised.
+        path: path or URL of the file.
+        accept: function that checks the first bytes before the rest is fetched, if fetching is
+            slow; its exceptions are raised.
 
     Raises:
-        ImageError: it is no regular file (not `recognised`).
-        FileNotFoundError: it is not there.
-        OSError: it cannot be read.
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        ImageError: If it is not a regular file (not `recognised`).
+        FileNotFoundError: If there is no such file.
+        OSError: If the file cannot be read.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     return open_timed(path, accept).file
 
 
 def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) -> TimedFile:
-    """Open a file as `open_source` does, and return its time with it."""
+    """Open a file as `open_source` does, and return it with its time."""
     if is_url(path):
         from imgsearch.files import urls
 
@@ -77,13 +77,13 @@ def open_timed(path: str, accept: Callable[[BinaryIO], object] | None = None) ->
 
 
 def status_of(path: str) -> Stamp:
-    """Return size, times and inode of a file; at a URL there is no more than size and mtime.
+    """Return the size, times and inode of a file, or only the size and mtime at a URL.
 
     Raises:
-        FileNotFoundError: it is not there.
-        OSError: it cannot be looked at.
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        FileNotFoundError: If there is no such file.
+        OSError: If the status cannot be read.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     if is_url(path):
         from imgsearch.files import urls
@@ -94,7 +94,7 @@ def status_of(path: str) -> Stamp:
 
 
 def exists(path: bytes) -> bool:
-    """Tell whether something is there; not if that cannot be seen."""
+    """Tell whether something is at a path; false if this cannot be determined."""
     if is_url(path):
         from imgsearch.files import urls
 
@@ -103,7 +103,7 @@ def exists(path: bytes) -> bool:
 
 
 def is_folder(path: bytes) -> bool:
-    """Tell whether a folder is there; not if that cannot be seen."""
+    """Tell whether a folder is at a path; false if this cannot be determined."""
     if is_url(path):
         from imgsearch.files import urls
 
@@ -112,7 +112,7 @@ def is_folder(path: bytes) -> bool:
 
 
 def says(asked: Callable[[bytes], bool], url: bytes) -> bool:
-    """Ask about a URL; what cannot be told is not so."""
+    """Return the answer of `asked` about a URL, or false if it cannot be determined."""
     try:
         return asked(url)
     except OSError:
@@ -123,9 +123,9 @@ def existing(path: str | os.PathLike[str]) -> bytes:
     """Return the path under which a file or folder is indexed.
 
     Raises:
-        InputError: there is none, or it cannot be reached.
-        PackageError: it is a URL, and a package for its kind is not installed.
-        SettingError: it is a URL of no kind that is known.
+        InputError: If there is no such file or folder, or it cannot be reached.
+        PackageError: If it is a URL and a package for its kind is not installed.
+        SettingError: If it is a URL of an unknown kind.
     """
     real = real_path(path)
     if is_url(real):
@@ -149,4 +149,4 @@ def _at_url(url: bytes) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would wait for somebody to write to it
+    return os.open(path, flags | os.O_NONBLOCK)  # Otherwise a pipe waits for a writer.

@@ -1,7 +1,10 @@
-"""Files at URLs that fsspec knows, such as `s3://bucket/photos/a.jpg`. Needs the extra `fsspec`.
+"""Files at URLs that fsspec supports, such as `s3://bucket/photos/a.jpg`.
 
-To all else a URL is an absolute path: bytes in the catalog, with `/` between its parts. Whatever a
-kind of storage raises becomes an `OSError` here, and `FileNotFoundError` only where it has said so.
+This module needs the extra `fsspec`.
+
+To all other modules, a URL is an absolute path: bytes in the catalog, with `/` between its parts.
+Any exception of a storage becomes an `OSError` here, and a `FileNotFoundError` only if the storage
+has reported that the file does not exist.
 """
 
 from __future__ import annotations
@@ -34,14 +37,14 @@ __all__ = [
     "walk_urls",
 ]
 
-HEAD = 4_096  # bytes by which it is told whether the rest is worth fetching
+HEAD = 4_096  # Bytes that decide whether the rest is worth fetching.
 
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file: its name, its size in bytes (0 if unknown), its time in nanoseconds (None if so)."""
+    """A file: its name, its size in bytes (0 if unknown), its time in ns (None if unknown)."""
 
     name: bytes
     size: int
@@ -51,7 +54,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFolder:
-    """A folder, by its URL, its files, sorted by name, and `time.time_ns()` just before."""
+    """The URL of a folder, its files sorted by name, and `time.time_ns()` before the listing."""
 
     url: bytes
     files: list[RemoteFile]
@@ -59,13 +62,13 @@ class RemoteFolder:
 
 
 def status_of(url: str) -> RemoteFile:
-    """Return what is at a URL.
+    """Return the file at a URL.
 
     Raises:
-        FileNotFoundError: nothing.
-        OSError: that cannot be told.
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        FileNotFoundError: If nothing is there.
+        OSError: If this cannot be determined.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     files, path = _open(url)
     with _speaking_plainly():
@@ -73,7 +76,7 @@ def status_of(url: str) -> RemoteFile:
 
 
 def exists(url: bytes) -> bool:
-    """Tell whether there is anything at a URL; raises as `status_of`, but when there is nothing."""
+    """Tell whether anything is at a URL; raise as `status_of` except when nothing is there."""
     try:
         status_of(os.fsdecode(url))
     except FileNotFoundError:
@@ -85,18 +88,18 @@ def is_folder(url: bytes) -> bool:
     """Tell whether there is a folder at a URL.
 
     Raises:
-        OSError: that cannot be told.
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        OSError: If this cannot be determined.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     files, path = _open(os.fsdecode(url))
     with _speaking_plainly():
-        files.invalidate_cache(path)  # what an earlier run has listed
+        files.invalidate_cache(path)  # Drop listings of an earlier run.
         return bool(files.isdir(path))
 
 
 def is_empty(url: bytes) -> bool:
-    """Tell whether nothing is in a folder; raises as `status_of`."""
+    """Tell whether a folder is empty; raise as `status_of`."""
     return not any(_entries(url))
 
 
@@ -105,18 +108,18 @@ def walk_urls(
     skipped: Container[bytes] = (),
     exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[RemoteFolder | Unreadable]:
-    """Yield the folders at and under `tops`, as `imgsearch.files.walk.walk` does.
+    """Yield the folders at and below `tops`, as `imgsearch.files.walk.walk` does.
 
-    A folder is listed as a whole: memory is that of the largest.
+    Each folder is listed as a whole, so memory depends on the largest folder.
 
     Args:
-        tops: URLs.
-        skipped: URLs of folders that are passed over, unless they are of `tops`.
-        exclusions: leave folders out, unless they are of `tops`.
+        tops: URLs of folders.
+        skipped: URLs of folders to skip, unless they are among `tops`.
+        exclusions: patterns of folders to exclude, unless they are among `tops`.
 
     Raises:
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     folders = [*tops][::-1]
     fresh = frozenset(folders)
@@ -129,7 +132,7 @@ def walk_urls(
         now = time.time_ns()
         try:
             if folder in fresh:
-                _open(os.fsdecode(folder))[0].invalidate_cache()  # what an earlier run has listed
+                _open(os.fsdecode(folder))[0].invalidate_cache()  # Drop listings of an earlier run.
             entries = sorted(_entries(folder), key=lambda entry: entry[1].name)
         except OSError as error:
             yield Unreadable(folder, reason_of(error))
@@ -143,21 +146,22 @@ def walk_urls(
 def fetch(
     url: str, accept: Callable[[BinaryIO], object] | None = None
 ) -> tuple[RemoteFile, BufferedReader]:
-    """Return what is at a URL, as it was before, and its content, in a temporary file with no name.
+    """Return a file's status before reading, and its content in an unnamed temporary file.
 
     Args:
-        url: of the file.
-        accept: is shown the first bytes; what it raises is raised, and no more is fetched.
+        url: URL of the file.
+        accept: function that checks the first bytes; its exceptions are raised, and no more is
+            fetched.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        OSError: it cannot be read, or the temporary folder is full.
-        PackageError: a package for this kind of URL is not installed.
-        SettingError: there is no such kind of URL.
+        FileNotFoundError: If nothing is there.
+        OSError: If the file cannot be read, or the temporary folder is full.
+        PackageError: If a package for this kind of URL is not installed.
+        SettingError: If there is no such kind of URL.
     """
     files, path = _open(url)
     with _speaking_plainly(), files.open(path, "rb") as source:
-        # Most kinds of storage have asked for it to open the file.
+        # Most kinds of storage have already requested it in order to open the file.
         found = _file(getattr(source, "details", None) or files.info(path))
         head = source.read(HEAD)
         if accept:
@@ -170,7 +174,7 @@ def fetch(
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path in it."""
+    """Return the file system of a URL and the path in it."""
     try:
         from fsspec.core import url_to_fs
 
@@ -179,20 +183,20 @@ def _open(url: str) -> tuple[Any, str]:
         raise url_package_error(url, error) from error
     except ValueError as error:
         raise SettingError(f"cannot use {url}: {reason_of(error)}") from error
-    except Exception as error:  # some connect at once
+    except Exception as error:  # Some storages connect at once.
         raise OSError(reason_of(error)) from error
     return files, path
 
 
 def _entries(folder: bytes) -> Iterator[tuple[bool, RemoteFile]]:
-    """Yield what is in a folder, and whether that is a folder."""
+    """Yield, for each entry of a folder, whether it is a folder, and the entry."""
     files, path = _open(os.fsdecode(folder))
     with _speaking_plainly():
         infos = files.ls(path, detail=True)
     above = path.rstrip("/") + "/"
     for info in infos:
         name = info["name"].rstrip("/")
-        # An object store may list the folder itself, a web page may link to elsewhere.
+        # An object store may list the folder itself, and a web page may link to other places.
         if name.startswith(above) and "/" not in name[len(above) :]:
             yield info.get("type") == "directory", _file(info)
 
@@ -207,12 +211,12 @@ def _file(info: dict[str, Any]) -> RemoteFile:
 def _encoded(name: str) -> bytes:
     try:
         return os.fsencode(name)
-    except UnicodeEncodeError:  # half of a surrogate pair: nothing will be found there
+    except UnicodeEncodeError:  # Half of a surrogate pair: nothing can be there.
         return name.encode("utf-8", "surrogatepass")
 
 
 def _bytes(size: object) -> int:
-    """Return a size, 0 if it is none that a file can have."""
+    """Return a size, or 0 if a file cannot have it."""
     try:
         return bounded_size(int(size)) if isinstance(size, str | int | float) else 0
     except (ValueError, OverflowError):
@@ -220,26 +224,26 @@ def _bytes(size: object) -> int:
 
 
 def _nanoseconds(time: object) -> int | None:
-    """Return a time in nanoseconds since 1970, None if it is none; each storage has its own."""
+    """Return a time in nanoseconds since 1970, or None; each storage has its own format."""
     try:
         if isinstance(time, str):
             time = datetime.fromisoformat(time)
         if isinstance(time, datetime):
             time = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
         return bounded_time(round(time * 1e9)) if isinstance(time, int | float) else None
-    except (ValueError, OverflowError):  # not a number, or no end of it
+    except (ValueError, OverflowError):  # Not a number, or an infinite one.
         return None
 
 
 @contextmanager
 def _speaking_plainly() -> Iterator[None]:
-    """Raise an `OSError` whatever a storage raises; see the module's docstring."""
+    """Turn every exception of a storage into an `OSError`; see the module's docstring."""
     try:
         yield
     except ImgsearchError:
         raise
     except FileNotFoundError as error:
-        # Of a server that cannot be reached fsspec says the same; then there is another cause.
+        # fsspec raises this for an unreachable server as well, but then with another cause.
         if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
         raise OSError(reason_of(error.__cause__)) from error

@@ -1,4 +1,4 @@
-"""Walk through folders: the names of the files in each, and no more."""
+"""Walk through folders and list only the names of the files in each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A folder that could not be listed, and why."""
+    """A folder that could not be listed, and the reason."""
 
     folder: bytes
     reason: str
@@ -35,17 +35,17 @@ def walk(
     skipped: Container[bytes] = (),
     exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Names | Unreadable]:
-    """Yield the folders at and under `tops` one by one, depth first, sorted by name.
+    """Yield the folders at and below `tops` one by one, depth first, sorted by name.
 
-    Links to folders are followed after all
-    real folders, so that a folder that is reached twice is listed once, by its real path if it has
-    one; a loop of links ends for the same reason.
+    Links to folders are followed after all real folders. A folder that is reached twice is thus
+    listed only once, by its real path if there is one; a loop of links ends for the same reason.
 
     Args:
-        tops: absolute paths.
-        seen: device and inode of folders not to be entered; those entered are added.
-        skipped: absolute paths of folders that are passed over, unless they are of `tops`.
-        exclusions: leave folders out, unless they are of `tops`; by default hidden ones and others.
+        tops: absolute paths of folders.
+        seen: device and inode of folders not to enter; each entered folder is added.
+        skipped: absolute paths of folders to skip, unless they are among `tops`.
+        exclusions: patterns of folders to exclude, unless they are among `tops`; by default hidden
+            folders and some others.
     """
     folders: list[bytes] = [*tops][::-1]
     links: deque[bytes] = deque()
@@ -66,7 +66,7 @@ def walk(
 
 
 def _scan(folder: bytes, exclusions: Exclusions) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Return the sorted names of files, and the paths of real and of linked folders."""
+    """Return the sorted names of files, and the sorted paths of real and of linked folders."""
     names: list[bytes] = []
     real: list[bytes] = []
     linked: list[bytes] = []
@@ -82,5 +82,5 @@ def _scan(folder: bytes, exclusions: Exclusions) -> tuple[list[bytes], list[byte
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link into a folder that may not be read, or a loop of links
+    except OSError:  # A link into an unreadable folder, or a loop of links.
         return False

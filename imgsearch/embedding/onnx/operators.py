@@ -66,7 +66,7 @@ class _Call(NamedTuple):
         return ForeignError(f"the operator {self.node.operator} on inputs that ours never have")
 
     def take(self, *kinds: int) -> list[_Value]:
-        """Return the inputs, which have to be there, of these element types and no others."""
+        """Return the inputs, all of which must be present and have exactly these element types."""
         values = [value for value in self.given if value is not None]
         if tuple(value.kind for value in values) != kinds or len(values) != len(self.given):
             raise self.foreign()
@@ -80,7 +80,7 @@ class _Call(NamedTuple):
         return value
 
     def numbers(self, name: str, count: int, otherwise: Shape | None = None) -> Shape:
-        """Return an attribute that is so many numbers."""
+        """Return an attribute that consists of `count` numbers."""
         value = self.node.attributes.get(name, otherwise)
         if not isinstance(value, tuple) or isinstance(value, Tensor) or len(value) != count:
             raise self.foreign()
