@@ -1,1 +1,1 @@
-"""Images: one image file, from its bytes to pixels, thumbnails and comparisons."""
+"""Images: turning the bytes of an image file into pixels, thumbnails and comparisons."""

@@ -1,8 +1,8 @@
-"""Whether one picture shows what another does, wherever one looks: compared tile by tile.
+"""Compare pictures tile by tile, to tell whether one shows all that another does.
 
 A copy is laid over the part of the kept picture that it shows (see `overlay`), the tones of the
 kept picture are fitted to those of the copy, and the rest is measured in tiles of 8 x 8 and of
-16 x 16 pixels. The worst tile decides. `docs/decisions/0010-duplicates.md` has the figures.
+16 x 16 pixels. The worst tile decides. See `docs/decisions/0010-duplicates.md` for the figures.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from imgsearch.images.overlay import Box, Sheet, aligned, fitted, grid_of, quant
 
 __all__ = ["Agreement", "CloseUp", "agreement"]
 
-LEAST_EDGE = 32  # pixels of the longer edge: less shows too little to be compared
-TILE = 8  # pixels of the compared picture
-LEAST_ERROR = 80.0  # squared levels in a tile: what a good encoder leaves beside sharp edges
-MOST_ERROR = 650.0  # likewise, JPEG of quality 30 on a picture that was made smaller
-USUAL = 4.0  # times the error of the pair's other tiles with texture
-SHARE = 0.1  # of a tile's own variance that a smaller error never exceeds
-TEXTURE = 100.0  # variance from which on a tile has texture
-SHIFT, SHIFT_SHARE = 5.0, 0.12  # levels that a tile's mean may be off; and of its deviation
-COLOUR, FINE_COLOUR = 8.0, 15.0  # levels of chroma, in tiles of 16 and of 8 pixels
-GREY = 4.0  # levels of chroma up to which a picture is grey
-GAINS = (0.5, 1.7)  # of contrast between the two
-BLANK, MOSTLY = 1.0, 0.4  # variance of a blank tile; share of them in a drawing or a page
-SAMPLE = 10_000  # pixels from which tones are fitted
-LEGIBLE = 0.6  # of a page's size: text that was made smaller can no longer be compared
+LEAST_EDGE = 32  # Pixels of the longer edge; smaller pictures show too little to compare.
+TILE = 8  # Pixels of the compared picture.
+LEAST_ERROR = 80.0  # Squared levels in a tile that a good encoder leaves near sharp edges.
+MOST_ERROR = 650.0  # Squared levels that JPEG of quality 30 leaves in a reduced picture.
+USUAL = 4.0  # Multiple of the error of the pair's other textured tiles.
+SHARE = 0.1  # Share of a tile's own variance up to which errors are tolerated.
+TEXTURE = 100.0  # Variance above which a tile has texture.
+SHIFT, SHIFT_SHARE = 5.0, 0.12  # Levels that a tile's mean may be off, and a share of its deviation.
+COLOUR, FINE_COLOUR = 8.0, 15.0  # Levels of chroma, in tiles of 16 and of 8 pixels.
+GREY = 4.0  # Levels of chroma up to which a picture is grey.
+GAINS = (0.5, 1.7)  # Accepted range of the contrast ratio of the two.
+BLANK, MOSTLY = 1.0, 0.4  # Variance of a blank tile; share of them in a drawing or page.
+SAMPLE = 10_000  # Pixels to which tones are fitted.
+LEGIBLE = 0.6  # Share of a page's size; more reduced text cannot be compared.
 
 _Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)  # without slots: it keeps its sheet
+@dataclass(frozen=True, eq=False)  # Without slots, as it caches its sheet.
 class CloseUp:
-    """A picture to be compared: uint8 `[height, width, 3]`, upright, RGB, on white.
+    """A picture to compare: uint8 `[height, width, 3]`, upright, RGB, on white.
 
-    `alpha` is uint8 `[height, width]`; None where the picture is opaque.
+    `alpha` is uint8 `[height, width]`, or None if the picture is opaque.
     """
 
     pixels: Pixels
@@ -51,17 +51,17 @@ class CloseUp:
 
     @cached_property
     def sheet(self) -> Sheet:
-        """The colours, to be laid over others."""
+        """The colours, for laying over those of other pictures."""
         return Sheet(self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a copy agrees with the picture that is kept.
+    """The result of comparing a copy with the picture that is kept.
 
     Attributes:
         box: the part of the kept picture that the copy shows: left, top, right, bottom, 0 to 1.
-        reason: where they disagree; nothing if they agree.
+        reason: description of how they disagree; empty if they agree.
     """
 
     box: Box
@@ -72,10 +72,10 @@ class Agreement:
 
 
 def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
-    """Tell whether all that a picture shows is to be seen in the one that is kept, too.
+    """Tell whether everything that a copy shows is visible in the kept picture, too.
 
-    Encoding, size, brightness and contrast do not count, nor does what the kept picture shows
-    around the copy. A grey copy of a coloured picture agrees with it, not the other way round.
+    Encoding, size, brightness and contrast do not count, nor do the parts of the kept picture
+    outside the copy. A grey copy of a coloured picture agrees with it, but not vice versa.
     """
     box = (0.0, 0.0, 1.0, 1.0)
     if max(copy.pixels.shape) < LEAST_EDGE or max(keep.pixels.shape) < LEAST_EDGE:
@@ -91,7 +91,7 @@ def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
 
 
 def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
-    """Return in what two pictures differ, nothing if they agree."""
+    """Return how two pictures differ; empty if they agree."""
     size = grid_of(keep, copy, box)
     seen = np.asarray(resampled(copy, size), np.float32)
     expected = np.asarray(resampled(keep, size, box), np.float32)
@@ -135,7 +135,7 @@ def _differs_in_tone(error: _Floats, seen: _Floats) -> bool:
 
 
 def _differs_in_colour(seen: _Floats, expected: _Floats) -> bool:
-    """Compare red and blue without their luminance, `[height, width, 3]`."""
+    """Compare red and blue of pixels `[height, width, 3]` without their luminance."""
     for channel in (0, 2):
         error = 0.7 * (seen[..., channel] - expected[..., channel])
         for edge, limit in ((2 * TILE, COLOUR), (TILE, FINE_COLOUR)):
@@ -170,7 +170,7 @@ def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Box) -> bool:
 
 
 def _few(pixels: _Floats) -> _Floats:
-    """Return some pixels, with all of their channels, `[n, 3]`."""
+    """Return a sample of the pixels, with all of their channels, `[n, 3]`."""
     every = pixels.shape[0] * pixels.shape[1] // SAMPLE + 1
     return pixels.reshape(-1, 3)[::every]
 
@@ -189,7 +189,7 @@ def _laplacian(values: _Floats) -> _Floats:
 
 
 def _share_of(sharper: _Floats, error: _Floats) -> float:
-    """Return how much of the error is that one picture is sharper than the other all over."""
+    """Return the share of the error that comes from one picture being sharper overall."""
     weights = 1 / (1 + (error / (1.5 * quantile(np.abs(error), 0.5) + 1)) ** 2)
     weight = float((weights * sharper * sharper).sum())
     share = float((weights * sharper * error).sum()) / max(weight, 1e-3)
@@ -197,9 +197,9 @@ def _share_of(sharper: _Floats, error: _Floats) -> float:
 
 
 def _means(values: _Floats, edge: int) -> npt.NDArray[np.float64]:
-    """Return the means of tiles that overlap by half, the last of them at the very end."""
+    """Return the means of tiles that overlap by half; the last tile is aligned to the end."""
     height, width = values.shape
-    rows = _sums(values, edge).astype(np.float64)  # of few values: float32 is as good
+    rows = _sums(values, edge).astype(np.float64)  # Few terms: float32 is enough so far.
     total = _sums(rows.T, edge).T
     means: npt.NDArray[np.float64] = total / (min(edge, height) * min(edge, width))
     return means

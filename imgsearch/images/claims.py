@@ -1,8 +1,8 @@
-"""What an image file says of its size, read from its headers alone: nothing is decoded for it.
+"""Read the size that an image file claims from its headers, without decoding anything.
 
-A header of 46 bytes can ask for gigabytes, and so can what lies inside of a small image: a tile of
-a TIFF file, the PNG in an icon, the cells of a HEIC grid. What is claimed here is known before any
-plug-in of Pillow's sees the file, for some allocate as soon as they open it.
+A header of 46 bytes can require gigabytes, and so can the parts of a small image: a tile of a TIFF
+file, the PNG in an icon, the cells of a HEIC grid. The claim is read before any plug-in of Pillow
+sees the file, as some plug-ins allocate memory as soon as they open it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from imgsearch.images.jpeg import header_of
 
 __all__ = ["Claim", "claim_of", "decoding_bytes"]
 
-_STARTING = 16 << 20  # bytes that any image takes
+_STARTING = 16 << 20  # Bytes that any image takes.
 
-_MOST_META = 4 << 20  # bytes of the metadata box of a HEIC or AVIF file
+_MOST_META = 4 << 20  # Bytes of the metadata box of a HEIC or AVIF file.
 _MOST_BOXES = 64
 _MOST_ICONS = 256
-_MOST_HEADER = 1 << 16  # bytes of the header of a PPM file, with its comments
+_MOST_HEADER = 1 << 16  # Bytes of the header of a PPM file, with its comments.
 
 Size: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an image file says of itself.
+    """The claims of an image file about itself.
 
     Attributes:
-        width: of the largest picture in it, in pixels.
-        height: of that picture.
-        depth: bytes that a pixel takes while it is decoded (measured on 36 million pixels).
-        fixed: bytes that it takes besides.
+        width: width of the largest picture in the file, in pixels.
+        height: height of that picture, in pixels.
+        depth: bytes per pixel while decoding (measured on 36 million pixels).
+        fixed: bytes for decoding that do not depend on the scale.
         reduced: whether it may be decoded at a half, a quarter or an eighth of its scale.
     """
 
@@ -47,14 +47,14 @@ class Claim:
 
     @property
     def pixels(self) -> int:
-        """How many pixels that picture has."""
+        """The number of pixels of the largest picture."""
         return self.width * self.height
 
     def bytes(self, edge: int | None = None) -> int:
-        """Return how many bytes decoding it takes, about.
+        """Estimate the bytes needed to decode the file.
 
         Args:
-            edge: of the square that it is decoded for; None for all of its pixels.
+            edge: edge of the square for which it is decoded; None for all of its pixels.
         """
         scale = 1
         if self.reduced and edge:
@@ -64,10 +64,10 @@ class Claim:
 
 
 def claim_of(file: BinaryIO) -> Claim | None:
-    """Return what a file says of itself; None if its header cannot be read.
+    """Return the claims of a file about itself; None if its header cannot be read.
 
     Args:
-        file: is read from its beginning, and left anywhere.
+        file: open file, read from its beginning and left at any position.
     """
     file.seek(0)
     head = file.read(32)
@@ -79,7 +79,7 @@ def claim_of(file: BinaryIO) -> Claim | None:
                 struct.error,
                 IndexError,
                 ValueError,
-            ):  # cut short: it is for the decoder to say so
+            ):  # Truncated: the decoder will report it.
                 return None
     if head[4:8] == b"ftyp":
         return _isobmff(file)
@@ -87,11 +87,11 @@ def claim_of(file: BinaryIO) -> Claim | None:
 
 
 def decoding_bytes(file: BinaryIO, edge: int | None = None) -> int:
-    """Return how many bytes decoding an image file takes, about, by its header.
+    """Estimate from its header the bytes needed to decode an image file.
 
     Args:
-        file: is read from its beginning, and left anywhere; of a raw, that of its preview.
-        edge: of the square that it is decoded for; None for all of its pixels.
+        file: open file, read from its beginning and left at any position; for a raw, its preview.
+        edge: edge of the square for which it is decoded; None for all of its pixels.
     """
     claim = claim_of(file)
     return claim.bytes(edge) if claim else _STARTING
@@ -101,7 +101,7 @@ def _jpeg(file: BinaryIO, _: bytes) -> Claim | None:
     header = header_of(file)
     if header is None:
         return None
-    # The coefficients of a JPEG in scans are kept until the last one, at any scale.
+    # If a JPEG has several scans, all coefficients are kept until the last one, at any scale.
     pixels = header.width * header.height
     fixed = 2 * header.components * pixels if header.in_scans else 0
     return Claim(header.width, header.height, 4, fixed, reduced=True)
@@ -124,7 +124,7 @@ def _bmp(file: BinaryIO, _: bytes) -> Claim:
 def _dib_size(file: BinaryIO, offset: int) -> Size:
     file.seek(offset)
     header = file.read(16)
-    if header[:4] == b"\x0c\0\0\0":  # of OS/2
+    if header[:4] == b"\x0c\0\0\0":  # OS/2
         return struct.unpack_from("<HH", header, 4)
     width, height = struct.unpack_from("<ii", header, 4)
     return abs(width), abs(height)
@@ -146,7 +146,7 @@ def _webp(file: BinaryIO, head: bytes) -> Claim | None:
 
 
 def _ico(file: BinaryIO, head: bytes) -> Claim:
-    """Return the largest image of an icon by its own header; the directory may say anything."""
+    """Return the largest image of an icon by its own header, as the directory may be wrong."""
     count = min(struct.unpack_from("<H", head, 4)[0], _MOST_ICONS)
     file.seek(6)
     table = file.read(16 * count)
@@ -159,7 +159,7 @@ def _ico(file: BinaryIO, head: bytes) -> Claim:
             sizes.append(struct.unpack_from(">II", inner, 16))
         elif len(inner) >= 12:
             width, height = _dib_size(file, offset)
-            sizes.append((width, height // 2))  # its mask counts as half of the height
+            sizes.append((width, height // 2))  # The mask counts as half of the height.
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return Claim(width, height, 8)
 
@@ -170,7 +170,7 @@ def _ppm(file: BinaryIO, head: bytes) -> Claim | None:
     if len(words[0]) != 2:
         return None
     width, height = int(words[1]), int(words[2])
-    plain = head[1:2] in b"123"  # numbers as text, which Pillow gathers in a bytearray
+    plain = head[1:2] in b"123"  # Numbers as text, which Pillow collects in a bytearray.
     return Claim(width, height, 16 if plain else 8)
 
 
@@ -180,7 +180,7 @@ def _without_comments(header: bytes) -> Iterator[bytes]:
 
 
 def _tiff(file: BinaryIO, _: bytes) -> Claim | None:
-    """Return what the first page needs: of its picture, or of a tile of it if that is larger."""
+    """Return the claim of the first page: of its picture, or of a tile if that is larger."""
     chain = directories(file)
     return _page(chain[0]) if chain else None
 
@@ -196,7 +196,7 @@ def _page(page: Directory) -> Claim:
 
 
 def _isobmff(file: BinaryIO) -> Claim | None:
-    """Return the largest item of a HEIC or AVIF file: a cell of a grid, or the grid itself."""
+    """Return the claim of the largest item of a HEIC or AVIF file: a grid or a cell of one."""
     length = file.seek(0, 2)
     offset = 0
     for _ in range(_MOST_BOXES):
@@ -224,7 +224,7 @@ def _isobmff(file: BinaryIO) -> Claim | None:
 
 
 def _extents(meta: bytes) -> Iterator[Size]:
-    """Yield the size in each property of that kind (`ispe`, ISO/IEC 23008-12)."""
+    """Yield the size in each `ispe` property (ISO/IEC 23008-12)."""
     at = meta.find(b"ispe")
     while at >= 0 and at + 16 <= len(meta):
         yield struct.unpack_from(">II", meta, at + 8)

@@ -1,4 +1,4 @@
-"""Bring the colours of an image to sRGB, as its ICC profile means them."""
+"""Convert the colours of an image to sRGB by its ICC profile."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_PROFILE", "to_srgb"]
 
-#: Bytes of a profile that is looked at: those of printers have up to 3 million.
+#: Maximum bytes of a profile; those of printers have up to 3 million.
 MOST_PROFILE = 4 << 20
 
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
-# A profile that moves no colour farther than this is one of the many that are called sRGB.
+# A profile that moves no colour farther than this is one of the many variants of sRGB.
 _NEARLY = 2
-_STEPS = 9  # of each channel, when colours are tried out
+_STEPS = 9  # Steps per channel when colours are tried out.
 
 
 def to_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Return an image of mode "RGB", "L" or "CMYK", or with alpha, in the colours of sRGB.
+    """Convert an image of mode "RGB", "L", "CMYK", "RGBA" or "LA" to sRGB.
 
-    It is the same image if its profile is sRGB already, is none, is malformed, or is one for
+    The same image is returned if the profile is sRGB already, is missing or malformed, or is for
     another kind of image.
 
     Args:
-        image: of any mode; those that are not named above are not changed.
-        profile: an ICC profile as a file holds it.
+        image: image of any mode; other modes than those above are returned unchanged.
+        profile: ICC profile as stored in a file.
     """
     if not isinstance(profile, bytes) or not 128 <= len(profile) <= MOST_PROFILE:
         return image
@@ -51,8 +51,8 @@ def to_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
-    """Return what brings colours to sRGB; None if nothing does, or if they are there."""
-    from PIL import ImageCms  # not above: most files have no profile, and need no LittleCMS
+    """Return a transform to sRGB; None if there is none, or if the colours are sRGB already."""
+    from PIL import ImageCms  # Here, as most files have no profile and need no LittleCMS.
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

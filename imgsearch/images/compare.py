@@ -1,7 +1,7 @@
-"""How alike two small pictures are, once a part of one is laid over the other.
+"""Measure how alike two small pictures are when a part of one is laid over the other.
 
-That is quick, and tells which pairs are worth a close look (`imgsearch.images.agreement`): three
-different invoices on one form are as alike here as copies are.
+This is quick, and finds the pairs that are worth a close look (`imgsearch.images.agreement`):
+different invoices on the same form are as alike here as copies are.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from imgsearch.images.decode import Pixels
 
 __all__ = ["ALIKE", "EDGE", "LUMINANCE", "Overlay", "flattened"]
 
-EDGE = 64  # pixels of a picture, squashed to a square
-ALIKE = 0.8  # correlation from which on two pictures are worth a close look
-_SMALL = 32  # pixels of what is compared
-_NEAR = 0.6  # correlation from which on a finer overlay is worth a try
+EDGE = 64  # Pixels of the edge of a picture squashed to a square.
+ALIKE = 0.8  # Correlation from which two pictures are worth a close look.
+_SMALL = 32  # Edge in pixels of the compared parts.
+_NEAR = 0.6  # Correlation from which a finer overlay is worth a try.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-_STEP = 1.0  # pixels by which that moves each edge
+_STEP = 1.0  # Pixels by which a finer overlay moves each edge.
 
 _Floats = npt.NDArray[np.float32]
-_Window = tuple[float, float]  # where it begins and ends
+_Window = tuple[float, float]  # Start and end.
 
 
 def _sampler(window: _Window) -> _Floats:
@@ -36,7 +36,7 @@ def _sampler(window: _Window) -> _Floats:
 
 
 def _windows() -> list[_Window]:
-    """Return windows of 100, 95, 90 and 86 % of an edge, at places as far apart as can be seen."""
+    """Return windows of 100, 95, 90 and 86 % of an edge, at evenly spaced positions."""
     whole = [(0.0, float(EDGE))]
     for size, places in ((61, 3), (58, 4), (55, 4)):
         starts = np.linspace(0, EDGE - size, places)
@@ -54,26 +54,26 @@ _DOWN, _ACROSS = np.nonzero(np.abs(_SIZES[:, None] - _SIZES) <= 3)
 def flattened(pixels: Pixels) -> _Floats:
     """Return a whole picture for comparison: uint8 `[EDGE, EDGE, 3]` to float32 `[32 * 32]`.
 
-    That is its luminance, centred and of the length 1: brightness, contrast and colour do not
-    count.
+    The result is its luminance, centred and normalised to length 1: brightness, contrast and colour
+    do not count.
     """
     vector: _Floats = _sampled(pixels, _SAMPLERS[:1], _SAMPLERS[:1])[0, 0]
     return vector
 
 
 class Overlay:
-    """A picture, parts of which are laid over whole others."""
+    """A picture whose parts can be laid over whole other pictures."""
 
     def __init__(self, pixels: Pixels) -> None:
-        """Take a picture, uint8 `[EDGE, EDGE, 3]`."""
+        """Prepare a picture, uint8 `[EDGE, EDGE, 3]`."""
         self._pixels = pixels
         self._parts = _sampled(pixels, _SAMPLERS, _SAMPLERS)[_DOWN, _ACROSS]
 
     def likeness(self, others: _Floats) -> _Floats:
-        """Return the highest correlation of a part with each of others, -1 to 1, `[n]`.
+        """Return the highest correlation of any part with each other picture, -1 to 1, `[n]`.
 
         Args:
-            others: as from `flattened`, float32 `[n, 32 * 32]`.
+            others: pictures as returned by `flattened`, float32 `[n, 32 * 32]`.
         """
         found: _Floats = self._parts @ others.T
         best = found.argmax(axis=0)
@@ -88,9 +88,9 @@ class Overlay:
         return coarse
 
     def places(self, other: _Floats, count: int) -> list[tuple[float, float, float, float]]:
-        """Return the parts that are most like another picture, the best first.
+        """Return the parts that are most similar to another picture, the best first.
 
-        Each is left, top, right and bottom, from 0 to 1.
+        Each part is given as left, top, right and bottom, from 0 to 1.
         """
         order = np.argsort(-(self._parts @ other))[:count].tolist()
         return [
@@ -114,7 +114,7 @@ def _around(window: _Window) -> _Floats:
 
 
 def _sampled(pixels: Pixels, down: _Floats, across: _Floats) -> _Floats:
-    """Return what samplers make of a picture, as `flattened`: `[down, across, 32 * 32]`."""
+    """Return a picture as sampled, in the form of `flattened`: `[down, across, 32 * 32]`."""
     luminance = pixels @ LUMINANCE
     rows = down.reshape(-1, EDGE) @ luminance
     cells = (rows @ across.reshape(-1, EDGE).T).reshape(len(down), _SMALL, len(across), _SMALL)

@@ -1,4 +1,4 @@
-"""A box of an image: which part of it is meant, and where that lies in the stored pixels."""
+"""Boxes of an image: the part that a box covers, and its position in the stored pixels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Part: TypeAlias = tuple[float, float, float, float]
 
 WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 
-# EXIF 2.32, table "Orientation": what was done to the upright picture when it was stored.
-TURNED = {5, 6, 7, 8}  # width and height are exchanged
-_MIRRORED = {2, 3, 7, 8}  # then left and right
-_UPSIDE_DOWN = {3, 4, 6, 7}  # then top and bottom
+# EXIF 2.32, table "Orientation": the steps that turn the upright picture into the stored one.
+TURNED = {5, 6, 7, 8}  # First, width and height are swapped,
+_MIRRORED = {2, 3, 7, 8}  # then left and right,
+_UPSIDE_DOWN = {3, 4, 6, 7}  # then top and bottom.
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
     """A box of an image as people see it, upright by its EXIF orientation.
 
-    Its sides are pixels from the upper left corner, or, if none is more than 1, fractions of width
-    and height.
+    Its sides are pixels from the upper left corner or, if none exceeds 1, fractions of width and
+    height.
     """
 
     left: float
@@ -37,7 +37,7 @@ class Box:
 
     @classmethod
     def of(cls, sides: object) -> Box:
-        """Return the box of four numbers, or raise `SettingError`."""
+        """Return the box with these four sides, or raise `SettingError`."""
         try:
             left, top, right, bottom = map(float, cast("Iterable[float]", sides))
         except (TypeError, ValueError, OverflowError):
@@ -59,10 +59,10 @@ class Box:
         return ",".join(f"{side:.10g}" for side in (self.left, self.top, self.right, self.bottom))
 
     def part_of(self, width: int, height: int) -> Part:
-        """Return which part of an image of `width` x `height` pixels this is; what juts out is cut.
+        """Return the part of an image of `width` x `height` pixels that lies within the box.
 
         Raises:
-            InputError: nothing of it is inside.
+            InputError: If the box lies completely outside the image.
         """
         left, top, right, bottom = self.left, self.top, self.right, self.bottom
         if max(left, top, right, bottom) > 1:
@@ -75,11 +75,11 @@ class Box:
 
 
 def stored_part(part: Part, orientation: int) -> Part:
-    """Return where a part of the upright picture lies in the pixels as they are stored.
+    """Return the position of a part of the upright picture in the stored pixels.
 
     Args:
-        part: of the upright picture.
-        orientation: by which it was stored, the EXIF value.
+        part: part of the upright picture.
+        orientation: EXIF orientation of the stored picture.
     """
     left, top, right, bottom = part
     if orientation in TURNED:
@@ -92,13 +92,13 @@ def stored_part(part: Part, orientation: int) -> Part:
 
 
 def pixel_box(part: Part, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the pixels that a part of `width` x `height` pixels touches, at least one."""
+    """Return the box of pixels, at least one, that a part of `width` x `height` touches."""
     left, right = _touched(part[0] * width, part[2] * width, width)
     top, bottom = _touched(part[1] * height, part[3] * height, height)
     return left, top, right, bottom
 
 
 def _touched(start: float, end: float, length: int) -> tuple[int, int]:
-    slack = 1e-6  # of a pixel: what is lost by turning pixels into fractions and back
+    slack = 1e-6  # In pixels: the error of turning pixels into fractions and back.
     first = min(math.floor(start + slack), length - 1)
     return first, max(math.ceil(end - slack), first + 1)

@@ -38,14 +38,14 @@ __all__ = [
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-#: Version of what pixels an image file becomes; a collection records that of its embeddings.
+#: Version of the conversion from files to pixels; a collection records that of its embeddings.
 #:
-#: 1 (to 0.3): samples of 16 bits by their full range, colours as stored, the first frame.
-#: 2: samples by the range they use, colours as their ICC profile means them, the first frame that
-#: shows something, a raw's preview. Other files become the same pixels by both.
+#: 1 (to 0.3): 16-bit samples scaled by their full range, colours as stored, the first frame.
+#: 2: samples scaled by the range they use, colours converted by their ICC profile, the first frame
+#: that shows something, the preview of a raw. For other files, both give the same pixels.
 DECODER = 2
 
-# Orientation of EXIF 2.32, table "Orientation": what brings the stored pixels upright.
+# Per value of EXIF 2.32, table "Orientation": the operation that turns the pixels upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,7 +59,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A decoded file: its pixels (uint8 `[size, size, 3]`, RGB), and what identifies its content.
+    """The pixels of a decoded file (uint8 `[size, size, 3]`, RGB), and its identity.
 
     `digest`, `size` and `mtime_ns` are those of `ImageFile`.
     """
@@ -71,19 +71,20 @@ class Source:
 
 
 class ImageFile:
-    """An open image file whose content is known, but not decoded yet; a context manager.
+    """An open image file that is hashed but not decoded yet; a context manager.
 
     Attributes:
         digest: SHA-256 of the file, 32 bytes.
-        size: in bytes.
-        mtime_ns: its modification time, None where `trusted_time` does not trust it.
+        size: size of the file in bytes.
+        mtime_ns: modification time; None if `trusted_time` does not trust it.
     """
 
     def __init__(self, path: str) -> None:
-        """Open and hash the file at `path`, unless its first bytes are those of no image.
+        """Open and hash the file at `path`, unless its first bytes show that it is not an image.
 
         Raises:
-            ImageError: it cannot be read (`transient`), or it is no image (not `recognised`).
+            ImageError: If the file cannot be read (`transient`) or is not an image (not
+                `recognised`).
         """
         self._path = path
         with reading(path), ExitStack() as opened:
@@ -94,7 +95,7 @@ class ImageFile:
             self._file.seek(0)
             self.digest = hashlib.file_digest(self._file, "sha256").digest()
             self._check_unchanged()
-            opened.pop_all()  # it stays open, for decode
+            opened.pop_all()  # It stays open for decode().
         self.size = bounded_size(self._status.st_size)
         time_ns = found.mtime_ns
         self.mtime_ns = None if time_ns is None else trusted_time(time_ns, found.asked_ns)
@@ -106,11 +107,11 @@ class ImageFile:
         self._file.close()
 
     def decode(self, input_size: int, limits: Limits = LIMITS) -> Pixels:
-        """Decode it into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
+        """Decode the file into uint8 `[input_size, input_size, 3]`, as the function `decode` does.
 
         Raises:
-            ImageError: it cannot be read or has changed (`transient`), it is too large (`limited`),
-                it cannot be decoded, or it is no image (not `recognised`).
+            ImageError: If the file cannot be read or has changed (`transient`), is too large
+                (`limited`), cannot be decoded, or is not an image (not `recognised`).
         """
         with reading(self._path):
             self._file.seek(0)
@@ -126,11 +127,11 @@ class ImageFile:
 
 
 def read(path: str, input_size: int) -> Source:
-    """Read and decode the image file at `path` for a network of `input_size`.
+    """Read and decode the image file at `path` for a network with this input size.
 
     Raises:
-        ImageError: it cannot be read (`transient`), it is no image (not `recognised`), or it
-            cannot be decoded.
+        ImageError: If the file cannot be read (`transient`), is not an image (not `recognised`),
+            or cannot be decoded.
     """
     with ImageFile(path) as file:
         return Source(file.decode(input_size), file.digest, file.size, file.mtime_ns)
@@ -139,19 +140,20 @@ def read(path: str, input_size: int) -> Source:
 def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits = LIMITS) -> Pixels:
     """Decode an open image file into uint8 `[input_size, input_size, 3]`.
 
-    The first frame, upright by its EXIF orientation; a JPEG at reduced scale.
+    The result shows the first frame, turned upright by its EXIF orientation. A JPEG is decoded at
+    reduced scale.
 
     Raises:
-        ImageError: it is no image of one of `FORMATS`, it has more than `limits.max_pixels`, or it
-            cannot be decoded.
-        OSError: the operating system could not read it.
+        ImageError: If the file is not an image of one of `FORMATS`, has more than
+            `limits.max_pixels`, or cannot be decoded.
+        OSError: If the operating system cannot read the file.
     """
     reduced = False
     try:
         with opened(file, path, limits) as image:
             whole = image.size
-            # Twice the size, so that it is the resizing that filters: reduced to the size itself, a
-            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+            # Twice the size, so that resizing does the filtering: reduced to the size itself, a photo
+            # can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
             image.draft(None, (2 * input_size, 2 * input_size))
             reduced = image.size != whole
             return pixels_of(image, input_size)
@@ -159,7 +161,7 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
         if not reduced:
             raise
     file.seek(0)
-    with opened(file, path, limits) as image:  # a lossless JPEG cannot be decoded at reduced scale
+    with opened(file, path, limits) as image:  # Lossless JPEG has no reduced scale.
         return pixels_of(image, input_size)
 
 
@@ -171,21 +173,21 @@ def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels
 def picture_of(image: Image.Image, size: tuple[int, int], part: Part = WHOLE) -> Image.Image:
     """Squash an image, or part of it, to `size` (width, height): upright, sRGB, on white.
 
-    Bilinear with antialiasing (`PIL.Image.Image.resize`).
+    Resizing is bilinear with antialiasing (`PIL.Image.Image.resize`).
     """
     image.load()
     orientation, profile = orientation_of(image), image.info.get("icc_profile")
     if image.mode in DEEP:
-        image = to_8_bit(image, samples_of(image))  # all of it: a part has the tones of the whole
+        image = to_8_bit(image, samples_of(image))  # All of it: a part has the tones of the whole.
     if part != WHOLE:
         image = image.crop(pixel_box(stored_part(part, orientation), *image.size))
     if image.mode in ("1", "P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     elif "transparency" in image.info:
-        image = image.convert("RGBA")  # one colour of an RGB or grey PNG stands for transparent
+        image = image.convert("RGBA")  # One colour of an RGB or grey PNG means transparent.
     stored_size = size[::-1] if orientation in TURNED else size
     image = image.resize(stored_size, Image.Resampling.BILINEAR)
-    image = to_srgb(image, profile)  # here, where it has the fewest pixels
+    image = to_srgb(image, profile)  # Here, where it has the fewest pixels.
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

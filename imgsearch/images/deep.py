@@ -1,7 +1,7 @@
-"""What Pillow leaves out of files of more than 8 bits a sample, and of odd TIFF files.
+"""Read what Pillow omits from files with more than 8 bits per sample and unusual TIFF files.
 
-It keeps the higher half of the 16 bits of a colour, takes the lower half of none for a colour map,
-and knows black-is-zero in more byte orders than white-is-zero.
+Pillow keeps only the higher 8 of the 16 bits of a colour, ignores the lower halves of the values in
+a colour map, and supports black-is-zero in more byte orders than white-is-zero.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ __all__ = ["kind_of_tiff", "open_deep"]
 
 _PHOTOMETRIC, _COLOUR_MAP = 262, 320
 
-# How Pillow names two bytes a colour, without their order.
+# Pillow's names for two bytes per colour, without the byte order.
 _WIDE = {"RGB;16", "RGBX;16", "RGBA;16", "CMYK;16"}
-_ROWS = 256  # looked at at once
-_MOST_CHUNKS = 64  # of a PNG, in front of its pixels
+_ROWS = 256  # Rows processed at once.
+_MOST_CHUNKS = 64  # Maximum chunks of a PNG before its pixels.
 
-# High bytes below this leave two bits of 16 unused, and then the lower ones count.
+# If all high bytes are below this, two of the 16 bits are unused, and the low bytes matter.
 _LOW = 64
 
 
 def open_deep(formats: Sequence[str], file: BinaryIO) -> ImageFile:
-    """Open a file as `formats.open_as` does, and see to it that no sample is misread.
+    """Open a file as `formats.open_as` does, but ensure that no sample is misread.
 
     Raises:
-        UnidentifiedImageError: it is none of the formats; but plug-ins raise whatever they like.
+        UnidentifiedImageError: If the file has none of the formats; but plug-ins may raise any
+            exception.
     """
     try:
         image = open_as(formats, file)
@@ -64,7 +65,7 @@ def _tags(image: ImageFile) -> Any:
 
 
 def kind_of_tiff(file: BinaryIO) -> str | None:
-    """Return in words what a TIFF file holds, None if it is none."""
+    """Describe the content of a TIFF file in words; return None for other files."""
     chain = directories(file)
     if not chain or not (chain[0].integer(256) and chain[0].integer(257)):
         return None
@@ -82,7 +83,7 @@ def kind_of_tiff(file: BinaryIO) -> str | None:
 
 
 def _black_is_zero(file: BinaryIO) -> BinaryIO | None:
-    """Return a TIFF file where white was zero with black as zero; None if it was not."""
+    """Return a white-is-zero TIFF file as a black-is-zero one; None for any other file."""
     chain = directories(file)
     place = chain[0].position(_PHOTOMETRIC) if chain else None
     if place is None or chain[0].integer(_PHOTOMETRIC, 1) != 0:
@@ -95,7 +96,7 @@ def _black_is_zero(file: BinaryIO) -> BinaryIO | None:
 
 
 def _significant_bits(file: BinaryIO) -> int | None:
-    """Return how many bits of a sample a PNG uses, the most of all channels (sBIT)."""
+    """Return the bits per sample that a PNG uses (sBIT), the maximum over all channels."""
     offset = 8
     for _ in range(_MOST_CHUNKS):
         file.seek(offset)
@@ -111,14 +112,14 @@ def _significant_bits(file: BinaryIO) -> int | None:
 
 
 def _mend_colour_map(image: ImageFile) -> None:
-    """Take the values of a colour map as 8 bits if none of them needs more (as libtiff does)."""
+    """Read the values of a colour map as 8 bits if none needs more, as libtiff does."""
     values = _tags(image).get(_COLOUR_MAP)
     if isinstance(values, tuple) and values and max(values) < 256:
         image.palette = ImagePalette.raw("RGB;L", bytes(values))
 
 
 def _lower_halves(image: ImageFile) -> list[str] | None:
-    """Return how to read the lower bytes of an image of 16 bits a colour; None if it has none."""
+    """Return the modes that read the low bytes of a 16-bit image; None for other images."""
     found = []
     for tile in image.tile:
         mode = tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), None)
@@ -133,7 +134,7 @@ def _lower_halves(image: ImageFile) -> list[str] | None:
 
 
 def _deepen(image: ImageFile, again: Callable[[], ImageFile], modes: list[str]) -> None:
-    """Put all 16 bits of its colours into an image, if the higher 8 hold too little of them."""
+    """Compute an image's tones from all 16 bits of its colours if the higher 8 hold too little."""
     image.load()
     bands = len(image.getbands()) - image.mode.endswith(("A", "a"))
     higher = np.asarray(image)[:, :, :bands]

@@ -1,4 +1,4 @@
-"""Which files are images: by their content, of the formats that are ever opened."""
+"""Recognise image files by their content, among the formats that may be opened."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Format:
     extensions: tuple[str, ...]
 
 
-#: All that is ever opened. None of them starts another program, as EPS does.
+#: All formats that are ever opened. None of them starts another program, as EPS does.
 FORMATS = {
     "JPEG": Format("PIL.JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif")),
     "MPO": Format("PIL.MpoImagePlugin", (".mpo",)),
@@ -52,27 +52,27 @@ FORMATS = {
     "ICO": Format("PIL.IcoImagePlugin", (".ico",)),
 }
 
-#: Stands for the formats of camera raws, none of which is opened itself: see `raw`.
+#: Stands for the formats of camera raws, which are never opened themselves: see `raw`.
 RAW = "RAW"
 
 _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
 
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740, appendix B
 
-#: A signature of two letters, "BM" or "P" and another, is the beginning of many a text as well.
+#: Formats with a signature of two characters ("BM", or "P" and another), as many texts have, too.
 WEAKLY_SIGNED = {"BMP", "PPM"}
 
 
 def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
-    """Return the formats whose signature a file begins with; `RAW` alone for a camera raw.
+    """Return the formats whose signature a file begins with, or `RAW` alone for a camera raw.
 
-    A raw that begins as a TIFF file does is told by `raw.is_raw`.
+    `raw.is_raw` recognises a raw that begins like a TIFF file.
 
     Raises:
-        ImageError: there are none; not `recognised`, unless it is named like an image.
+        ImageError: If there are none; not `recognised`, unless the file is named like an image.
     """
     prefix = file.read(16)
-    if prefix.startswith(_APPLE_DOUBLE):  # whatever it is named like
+    if prefix.startswith(_APPLE_DOUBLE):  # Whatever its name.
         raise ImageError(path, APPLE_DOUBLE, recognised=False)
     if signed_raw(prefix):
         return (RAW,)
@@ -83,29 +83,30 @@ def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
 
 
 def media_type(formats: Sequence[str]) -> str:
-    """Return the media type (RFC 6838) of files of the first of some formats."""
+    """Return the media type (RFC 6838) of the first of the formats."""
     return Image.MIME.get(formats[0], "application/octet-stream")
 
 
 def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:
-    """Open a file as the first of `formats` that it can be.
+    """Open a file as the first of `formats` that fits.
 
-    As `PIL.Image.open` does, but without its limit of pixels, which holds for a whole process.
+    This works like `PIL.Image.open`, but without its limit of pixels, which applies to the whole
+    process.
 
     Raises:
-        UnidentifiedImageError: it is none of them; but plug-ins raise whatever they like.
+        UnidentifiedImageError: If no format fits; but plug-ins may raise any exception.
     """
     for name in formats:
         file.seek(0)
         try:
             return Image.OPEN[name][0](file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # a plug-in's "it is not mine"
+        except (SyntaxError, IndexError, TypeError, struct.error):  # The plug-in rejects it.
             continue
     raise UnidentifiedImageError
 
 
 def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:
-    """Return what is to be said of a file with the signature of `formats` that failed."""
+    """Return the error for a file with the signature of `formats` that cannot be decoded."""
     if WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
         return _unrecognised(path)
     malformed = isinstance(error, UnidentifiedImageError)
@@ -133,10 +134,10 @@ def _formats_of(prefix: bytes) -> tuple[str, ...]:
 
 @cache
 def _load_plugins(*, heif: bool) -> None:
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong is in the exception
-    # One by one, because Pillow's own way loads every plug-in that it has.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # The exceptions say what is wrong.
+    # One by one, because Pillow's own functions load every plug-in.
     for row in FORMATS.values():
         if row.module.startswith("PIL."):
             import_module(row.module)
-    if heif:  # a HEIC decoder is 26 MB of libraries: only for who has such files
+    if heif:  # The HEIC decoder has 26 MB of libraries: load it only for such files.
         import_module("pillow_heif").register_heif_opener(thumbnails=False)

@@ -1,7 +1,7 @@
-"""What a file holds beside the picture that it shows: more frames, finer tones, real detail.
+"""The contents of a file besides the picture it shows: more frames, finer tones, real detail.
 
-What is kept of two copies is what holds more (`worth`), and a copy may only go if it holds nothing
-that the kept file lacks (`lacks`).
+Of two copies, the one that holds more is kept (`worth`), and the other may be removed only if it
+holds nothing that the kept file lacks (`lacks`).
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from PIL import ExifTags, Image
 
 __all__ = ["Holdings", "advantage", "holdings_of", "lacks", "true_scale", "worth"]
 
-LARGER = 2.0  # times the edge from which on a lossy picture holds all of a lossless one
-BETTER = 1.5  # times the edge from which on quality does not matter
-ROUNDING = 0.96  # of an edge
-MUCH_BETTER = 15  # of JPEG's quality, 1 to 100
+LARGER = 2.0  # Ratio of edges from which a lossy picture holds all of a lossless one.
+BETTER = 1.5  # Ratio of edges from which quality does not matter.
+ROUNDING = 0.96  # Ratio of edges that rounding may explain.
+MUCH_BETTER = 15  # Difference in JPEG quality, 1 to 100.
 
-SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7)  # at which a picture may have been before it was enlarged
-DETAIL = 0.15  # of the next octave's energy: less is no detail but what an encoder left
-LEAST_ENERGY = 4.0  # squared levels: with less there is no detail to go by
-REGION = 384  # pixels: the edge of the part that is looked at, the busiest
+SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7)  # Possible scales of a picture before enlargement.
+DETAIL = 0.15  # Share of the next octave's energy; less is not detail but encoder noise.
+LEAST_ENERGY = 4.0  # Squared levels; with less, there is no detail to judge by.
+REGION = 384  # Edge in pixels of the busiest part, which is examined.
 
 _LOSSLESS = {"PNG", "BMP", "PPM", "GIF", "ICO"}
 _LOSSY_TIFF = {6, 7, 34892, 50001, 50002, 52546}  # JPEG, WebP, JPEG XL
 _LOSSY_TIFF_NAMES = {"jpeg", "tiff_jpeg", "webp"}
 _WIDE = {"I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16, "I": 16, "F": 32, "1": 1}
-_USUAL_LUMINANCE = 57.6  # mean of JPEG's table at quality 50 (ITU T.81, table K.1)
+_USUAL_LUMINANCE = 57.6  # Mean of JPEG's table at quality 50 (ITU T.81, table K.1).
 _ADVANTAGES = (
     *("raw file", "more frames", "more parts", "finer tones", "colour", "transparency"),
     *("resolution", "more pixels", "date or place"),
-)  # in the order of `worth`
+)  # In the order of `worth`.
 _DATE, _GPS = ExifTags.Base.DateTimeOriginal, ExifTags.IFD.GPSInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-        width: of the upright picture, in pixels.
-        height: of the upright picture, in pixels.
-        frames: pictures or pages in the file.
-        extras: parts that are not compared, such as layers, depth or other sizes of an icon.
-        bits: of a sample.
-        raw: whether it is a camera's raw file.
-        lossless: whether it holds all that was put into it.
-        colour: whether it is more than shades of grey.
-        alpha: whether part of it is transparent.
-        quality: of a JPEG, estimated from its tables, 1 to 100; None for all else.
-        scale: the share of the width that the true resolution is: less than 1 for a picture that
-            was enlarged.
-        dated: whether it tells when or where it was taken.
+        width: width of the upright picture, in pixels.
+        height: height of the upright picture, in pixels.
+        frames: number of pictures or pages in the file.
+        extras: number of parts that are not compared, such as layers, depth or other sizes of an
+            icon.
+        bits: bits per sample.
+        raw: whether the file is a camera raw.
+        lossless: whether its compression, if any, is lossless.
+        colour: whether the picture has more than shades of grey.
+        alpha: whether part of the picture is transparent.
+        quality: quality of a JPEG, estimated from its tables, 1 to 100; None for other files.
+        scale: true resolution as a share of the width: less than 1 for an enlarged picture.
+        dated: whether the file states when or where the picture was taken.
     """
 
     width: int
@@ -78,7 +78,7 @@ class Holdings:
 
 
 def worth(held: Holdings) -> tuple[float, ...]:
-    """Return by what files are sorted: the one that holds most first."""
+    """Return the sort key of a file, by which the file that holds most comes first."""
     edge = held.edge * (LARGER if held.lossless else 1)
     return (
         -held.raw, -held.frames, -held.extras, -held.bits, -held.colour, -held.alpha, -edge,
@@ -87,7 +87,7 @@ def worth(held: Holdings) -> tuple[float, ...]:
 
 
 def advantage(keep: Holdings, copy: Holdings) -> str:
-    """Return what a file has more of than another, by what `worth` looks at first."""
+    """Return the first advantage, in the order of `worth`, of a file over its copy."""
     for name, one, other in zip(_ADVANTAGES, worth(keep), worth(copy), strict=True):
         if one < other:
             lossless = name == "resolution" and keep.lossless and not copy.lossless
@@ -96,15 +96,15 @@ def advantage(keep: Holdings, copy: Holdings) -> str:
 
 
 def lacks(keep: Holdings, copy: Holdings, share: float = 1.0) -> str:
-    """Return what a file lacks that its copy holds; nothing if it holds all of that.
+    """Return what a file lacks that its copy holds; empty if it lacks nothing.
 
     Args:
-        keep: what the file that is to be kept holds.
-        copy: what the copy holds, whose pixels agree with it.
-        share: of the kept picture's edge that the copy shows.
+        keep: contents of the file to keep.
+        copy: contents of the copy, whose pixels agree with those of the file.
+        share: share of the kept picture's edge that the copy shows.
     """
     larger = keep.edge * share / max(copy.edge, 1)
-    if keep.scale < copy.scale:  # estimates: what an encoder leaves may look like detail
+    if keep.scale < copy.scale:  # Estimates: encoder noise may look like detail.
         lower = max((scale for scale in SCALES if scale < copy.scale), default=copy.scale)
         larger *= copy.scale / max(keep.scale, lower)
     reasons = {
@@ -127,15 +127,15 @@ def lacks(keep: Holdings, copy: Holdings, share: float = 1.0) -> str:
 def holdings_of(
     image: Image.Image, content: bytes, size: tuple[int, int], *, raw: bool, grey: bool, alpha: bool
 ) -> Holdings:
-    """Return what a file holds.
+    """Return the contents of a file.
 
     Args:
-        image: the file's picture, as `open_image` opens it, and decoded.
-        content: of the file.
-        size: of the upright picture, in pixels.
-        raw: whether it is a camera's raw file.
-        grey: whether its pixels are shades of grey.
-        alpha: whether some of its pixels are transparent.
+        image: picture of the file as opened by `open_image`, and decoded.
+        content: content of the file.
+        size: width and height of the upright picture, in pixels.
+        raw: whether the file is a camera raw.
+        grey: whether all pixels are shades of grey.
+        alpha: whether some pixels are transparent.
     """
     frames, extras = _parts_of(image)
     return Holdings(
@@ -154,7 +154,7 @@ def holdings_of(
 
 
 def true_scale(grey: Image.Image) -> float:
-    """Return at which scale a picture had the detail that it has; 1 unless it was enlarged."""
+    """Return the scale at which a picture had all of its detail; 1 unless it was enlarged."""
     grey = _busiest(grey)
     if min(grey.size) < 48:
         return 1.0
@@ -168,7 +168,7 @@ def true_scale(grey: Image.Image) -> float:
 
 
 def _busiest(grey: Image.Image) -> Image.Image:
-    """Return the part of a picture with most detail, or all of it if it is small."""
+    """Return the part of a picture with the most detail, or all of a small picture."""
     if max(grey.size) <= REGION:
         return grey
     step = 8
@@ -189,7 +189,7 @@ def _busiest(grey: Image.Image) -> Image.Image:
 def _without_detail(
     image: Image.Image, scale: float
 ) -> tuple[Image.Image, npt.NDArray[np.float32]]:
-    """Return an image at a scale, and what it has lost by that."""
+    """Return an image at a scale, and the detail that it has lost by scaling."""
     width, height = image.size
     small = max(4, round(width * scale)), max(4, round(height * scale))
     smaller = image.resize(small, Image.Resampling.LANCZOS)
@@ -198,7 +198,7 @@ def _without_detail(
 
 
 def _strongest(lost: npt.NDArray[np.float32]) -> float:
-    """Return the energy of the tenth of all tiles that has most."""
+    """Return the mean energy of the top tenth of all tiles."""
     edge = 8
     height, width = (length // edge * edge for length in lost.shape)
     tiles = (lost[:height, :width] ** 2).reshape(height // edge, edge, width // edge, edge)
@@ -207,7 +207,7 @@ def _strongest(lost: npt.NDArray[np.float32]) -> float:
 
 
 def _parts_of(image: Image.Image) -> tuple[int, int]:
-    """Return the frames or pages of a file, and its parts that are none."""
+    """Return the number of frames or pages of a file, and that of its other parts."""
     frames, extras = int(getattr(image, "n_frames", 1)), 0
     if image.format == "MPO":
         entries = getattr(image, "mpinfo", {}).get(0xB002, ())
@@ -218,7 +218,7 @@ def _parts_of(image: Image.Image) -> tuple[int, int]:
         extras = sum(tag in tags for tag in (330, 37724, 34377))  # SubIFDs, Photoshop's layers
     if image.format == "ICO":
         extras = len(image.info.get("sizes", ())) - 1
-    for name in ("depth_images", "aux"):  # of HEIF
+    for name in ("depth_images", "aux"):  # HEIF
         extras += len(image.info.get(name) or ())
     return max(frames, 1), extras
 
@@ -268,5 +268,5 @@ def _is_dated(image: Image.Image) -> bool:
     try:
         exif = image.getexif()
         return bool(exif.get_ifd(ExifTags.IFD.Exif).get(_DATE)) or bool(exif.get_ifd(_GPS))
-    except Exception:  # metadata that cannot be parsed says nothing
+    except Exception:  # Metadata that cannot be parsed says nothing.
         return False

@@ -1,6 +1,6 @@
 """Walk the directories of a TIFF file (IFDs) without decoding anything, within strict bounds.
 
-TIFF 6.0, section 2; BigTIFF. Camera raws are built on it, some with a magic number of their own.
+See TIFF 6.0, section 2, and BigTIFF. Camera raws are based on TIFF, some with their own magic number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeAlias
 
 __all__ = ["Directory", "directories"]
 
-# What a hostile file may make us read; cameras have some ten directories of up to a hundred tags.
+# Bounds for hostile files; those of cameras have some ten directories of up to a hundred tags.
 _MOST_DIRECTORIES = 64
 _MOST_TAGS = 1024
 _MOST_VALUES = 4096
@@ -20,26 +20,26 @@ _DEEPEST = 3
 
 _SUB_IFDS = 330
 
-# Of the types that hold whole numbers: their letter in struct's language.
+# Format characters of struct for the types of integers.
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_SIZES = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}  # of values of the other types
+_SIZES = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}  # Bytes per value of the other types.
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A tag's type, how many values it has, and where they lie in the file."""
+    """A tag's type, the number of its values, and their position in the file."""
 
     type: int
     count: int
     position: int
 
 
-_Layout: TypeAlias = tuple[str, bool, int]  # byte order, whether BigTIFF, where offsets count from
+_Layout: TypeAlias = tuple[str, bool, int]  # Byte order, whether BigTIFF, base of offsets.
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of a TIFF file, with those below it (`SubIFDs`)."""
+    """A directory of a TIFF file, with its subdirectories (`SubIFDs`)."""
 
     _file: BinaryIO
     _layout: _Layout
@@ -50,7 +50,7 @@ class Directory:
         return tag in self._entries
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """Return the values of a tag: none if it is missing, or is not of whole numbers."""
+        """Return the values of a tag; none if it is missing or does not hold integers."""
         return _integers(self._file, self._layout, self._entries.get(tag))
 
     def integer(self, tag: int, default: int = 0) -> int:
@@ -59,27 +59,27 @@ class Directory:
         return values[0] if values else default
 
     def block(self, tag: int) -> tuple[int, int] | None:
-        """Return where the bytes of a tag lie: offset in the file, and length."""
+        """Return the offset in the file and the length of the bytes of a tag."""
         entry = self._entries.get(tag)
         return (entry.position, entry.count) if entry and entry.type in (1, 2, 7) else None
 
     def position(self, tag: int) -> int | None:
-        """Return where in the file the first value of a tag lies."""
+        """Return the position in the file of the first value of a tag."""
         entry = self._entries.get(tag)
         return entry.position if entry else None
 
     @property
     def base(self) -> int:
-        """Where in the file the offsets that its tags hold are counted from."""
+        """The position in the file to which the offsets in its tags are relative."""
         return self._layout[2]
 
 
 def directories(file: BinaryIO, base: int = 0) -> list[Directory]:
-    """Return the directories of the main chain of a TIFF file; what is malformed is left out.
+    """Return the directories of the main chain of a TIFF file, without malformed ones.
 
     Args:
-        file: is read from anywhere.
-        base: where in it the TIFF header stands.
+        file: open file at any position.
+        base: position of the TIFF header in the file.
     """
     header = _read(file, base, 16)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
@@ -144,7 +144,7 @@ def _size_of(type_: int) -> int:
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    if offset >= 1 << 62:  # beyond what any file can have: seek would raise
+    if offset >= 1 << 62:  # Beyond the end of any possible file: seek would raise.
         return b""
     file.seek(offset)
     return file.read(size)

@@ -1,6 +1,6 @@
-"""Look at a file closely: its picture as large as it is compared, and what else the file holds.
+"""Examine a file closely: its picture at the size for comparing, and its other contents.
 
-To look is to decode: for files of others a worker does it (`imgsearch.embedding.looking`).
+This decodes the file, so a worker does it for untrusted files (`imgsearch.embedding.looking`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from imgsearch.images.raw import is_raw
 
 __all__ = ["Frames", "Inspection", "Sequences", "all_frames", "frames", "inspect", "why_not"]
 
-EDGE = 1_024  # pixels of the longer edge of what is compared
-MOST_FRAMES = 64  # that are compared; what has more is left alone
-AT_ONCE = 8  # frames, of up to 4 MB each
+EDGE = 1_024  # Pixels of the longer edge of compared pictures.
+MOST_FRAMES = 64  # Maximum frames that are compared; files with more are left alone.
+AT_ONCE = 8  # Frames, of up to 4 MB each.
 UPRIGHT = 1
 _LACKS = "it holds {} that the other lacks"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
-    """A file's picture, its first one, and what the file holds."""
+    """The first picture of a file, and the contents of the file."""
 
     close: CloseUp
     held: Holdings
@@ -46,20 +46,20 @@ class Frames:
     count: int
 
 
-#: All frames of two files, each ended by a None where it has more than are compared.
+#: All frames of two files, each followed by None if the file has more than are compared.
 Sequences: TypeAlias = tuple[Iterable[CloseUp | None], Iterable[CloseUp | None]]
 
 
 def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
-    """Decode a file and return its picture and what it holds.
+    """Decode a file and return its picture and its contents.
 
     Args:
-        content: of the file.
-        path: of the file; only its extension counts.
+        content: content of the file.
+        path: path of the file, of which only the extension matters.
         limits: Maximum pixels of the image.
 
     Raises:
-        ImageError: as for `pixels_from`.
+        ImageError: As for `pixels_from`.
     """
     raw = is_raw(io.BytesIO(content), path)
     with open_image(content, limits) as image:
@@ -70,18 +70,18 @@ def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
         grey = _is_grey(image, close)
         held = holdings_of(image, content, size, raw=raw, grey=grey, alpha=is_clear)
         if is_clear and orientation_of(image) != UPRIGHT:
-            held = replace(held, extras=held.extras + 1)  # its alpha is not turned with it
+            held = replace(held, extras=held.extras + 1)  # Its alpha is not turned with it.
     return Inspection(close, held)
 
 
 def why_not(keep: Inspection, copy: Inspection, sequences: Sequences | None = None) -> str:
-    """Return why a copy may not go in favour of a file; nothing if it may.
+    """Return why a copy may not be removed in favour of a file; empty if it may.
 
     Args:
-        keep: The file that is to be kept.
-        copy: The one that is to go.
+        keep: The file to keep.
+        copy: The copy to remove.
         sequences: All frames of both, as from `all_frames`; used only if the copy has several.
-            Without them such a copy may not go.
+            Without them, such a copy may not be removed.
     """
     if lacking := lacks(keep.held, copy.held):
         return _LACKS.format(lacking)
@@ -98,10 +98,10 @@ def why_not(keep: Inspection, copy: Inspection, sequences: Sequences | None = No
 
 
 def frames(content: bytes, first: int = 0, limits: Limits = LIMITS) -> Frames:
-    """Decode some frames of a file, from the first one that is wanted.
+    """Decode some frames of a file, starting with the frame `first`.
 
     Raises:
-        ImageError: as for `pixels_from`.
+        ImageError: As for `pixels_from`.
     """
     with open_image(content, limits) as image:
         count = int(getattr(image, "n_frames", 1))
@@ -113,10 +113,10 @@ def frames(content: bytes, first: int = 0, limits: Limits = LIMITS) -> Frames:
 
 
 def all_frames(some: Callable[[int], Frames]) -> Iterator[CloseUp | None]:
-    """Yield all frames of a file, or as many as are compared and then None.
+    """Yield all frames of a file, or the maximum that is compared followed by None.
 
     Args:
-        some: Returns a few, from a number on; see `frames`.
+        some: Function that returns a few frames from a given number on; see `frames`.
     """
     number = 0
     while True:
@@ -141,7 +141,7 @@ def _frames_agree(keep: Iterable[CloseUp | None], copy: Iterable[CloseUp | None]
 
 
 def _close_up(image: Image.Image) -> CloseUp:
-    """Return the picture that an image shows now, with its transparency."""
+    """Return the current picture of an image with its transparency."""
     image.load()
     width, height = image.size[::-1] if orientation_of(image) in TURNED else image.size
     scale = min(1.0, EDGE / max(width, height))

@@ -1,4 +1,4 @@
-"""Look at the segments of a JPEG (ISO/IEC 10918-1, annex B) without decoding it."""
+"""Examine the segments of a JPEG (ISO/IEC 10918-1, annex B) without decoding it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import BinaryIO
 
 __all__ = ["JpegHeader", "end_of", "ends_refined", "header_of"]
 
-_MOST_SEGMENTS = 1000  # in front of the frame header: an ICC profile takes up to 255
+_MOST_SEGMENTS = 1000  # Before the frame header; an ICC profile takes up to 255.
 
-# Bytes that hold the header of nearly every JPEG, of one with a thumbnail, of one with a profile
-# for print and much else.
+# Bytes that hold the headers of nearly every JPEG, of one with a thumbnail, and of one with a
+# profile for print and much else.
 _ENOUGH = (1 << 13, 1 << 17, 32 << 20)
-_MOST_MARKERS = 10_000  # of a whole file: a scan has a few
+_MOST_MARKERS = 10_000  # Maximum markers of a file; a scan has a few.
 
-# A stuffed byte, a restart or a fill byte is none.
+# Stuffed bytes, restarts and fill bytes are not markers.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 _SOS, _EOI = 0xDA, 0xD9
-_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # Markers without a length.
 _FRAMES = {each for each in range(0xC0, 0xD0) if each not in (0xC4, 0xC8, 0xCC)}
-#: Baseline, extended and progressive, by Huffman codes: what is decoded everywhere.
+#: Baseline, extended and progressive with Huffman codes, which all decoders support.
 _USUAL_FRAMES = {0xC0, 0xC1, 0xC2}
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What the frame header of a JPEG says.
+    """The content of the frame header of a JPEG.
 
     Attributes:
-        width: in pixels, as stored.
-        height: in pixels, as stored; 0 where a later segment tells it.
-        components: 1 for grey, 3 for colour, 4 for CMYK.
-        progressive: whether it is refined scan by scan.
-        usual: whether it is baseline, extended or progressive, of 8 bits: not one of the lossless
-            ones that cameras keep their sensor's values in.
-        scanned: where its first scan begins, None where that was not found.
-        in_scans: whether all scans have to be read before the first row is known.
+        width: stored width in pixels.
+        height: stored height in pixels; 0 if a later segment states it.
+        components: number of components: 1 for grey, 3 for colour, 4 for CMYK.
+        progressive: whether the picture is refined scan by scan.
+        usual: whether it is baseline, extended or progressive with 8 bits, unlike the lossless
+            JPEGs in which cameras store their sensor's values.
+        scanned: position of the first scan; None if it was not found.
+        in_scans: whether all scans must be read before the first row is known.
     """
 
     width: int
@@ -51,7 +51,7 @@ class JpegHeader:
 
 
 def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
-    """Return what the JPEG that begins at `start` of a file says of itself; None if it is none."""
+    """Return the header of the JPEG that begins at `start` of a file; None if there is none."""
     file.seek(start)
     head, header = b"", None
     for enough in _ENOUGH:
@@ -65,12 +65,12 @@ def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
 
 
 def _header_in(data: bytes) -> JpegHeader | None:
-    """Return what the beginning of a JPEG says, as far as it is there."""
+    """Return the header found in the possibly incomplete beginning of a JPEG."""
     if data[:2] != b"\xff\xd8":
         return None
     found, at = None, 2
     for _ in range(_MOST_SEGMENTS):
-        while data[at : at + 2] == b"\xff\xff":  # a fill byte
+        while data[at : at + 2] == b"\xff\xff":  # A fill byte.
             at += 1
         if len(data) < at + 4 or data[at] != 0xFF:
             return found
@@ -98,7 +98,7 @@ def _header_in(data: bytes) -> JpegHeader | None:
 
 
 def end_of(data: bytes) -> int | None:
-    """Return where the JPEG that `data` begins with ends, behind its EOI; None if it has none."""
+    """Return the end, after its EOI, of the JPEG at the start of `data`; None without EOI."""
     for marker, at in _segments(data):
         if marker == _EOI:
             return at + 2
@@ -106,9 +106,9 @@ def end_of(data: bytes) -> int | None:
 
 
 def ends_refined(data: bytes) -> bool:
-    """Tell whether a progressive JPEG has begun its last scans: those of the lowest bits.
+    """Tell whether a progressive JPEG has begun its last scans, those of the lowest bits.
 
-    Each component has one of its first coefficient, and some of the other 63.
+    Each component has one such scan for its first coefficient, and some for the other 63.
     """
     wanted: set[tuple[int, int]] = set()
     for marker, at in _segments(data):
@@ -125,7 +125,7 @@ def ends_refined(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield each marker and where it stands; entropy-coded data has none but restarts."""
+    """Yield each marker with its position; entropy-coded data has no markers except restarts."""
     found = _MARKER.search(data, 2)
     for _ in range(_MOST_MARKERS):
         if found is None:
