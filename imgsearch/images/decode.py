@@ -161,7 +161,7 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
         if not reduced:
             raise
     file.seek(0)
-    with opened(file, path, limits) as image:  # Lossless JPEG has no reduced scale.
+    with opened(file, path, limits) as image:  # A lossless JPEG has only its full scale.
         return pixels_of(image, input_size)
 
 

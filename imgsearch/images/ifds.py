@@ -1,6 +1,7 @@
 """Walk the directories of a TIFF file (IFDs) without decoding anything, within strict bounds.
 
-See TIFF 6.0, section 2, and BigTIFF. Camera raws are based on TIFF, some with their own magic number.
+See TIFF 6.0, section 2, and BigTIFF. Camera raws are based on TIFF, some with magic numbers of
+their own.
 """
 
 from __future__ import annotations

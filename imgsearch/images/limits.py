@@ -1,4 +1,4 @@
-"""How much one image may take: of pixels, of memory, and of the disk by what decoders say of it."""
+"""Limits of one image: its pixels, its memory and time, and the log output of decoders."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ __all__ = [
     "seconds_limited",
 ]
 
-#: Pixels beyond which an image is refused, unless told otherwise. The largest sensors of phones
-#: have 200 million, those of cameras 151 million.
+#: Default maximum pixels of an image. The largest sensors of phones have 200 million, those of
+#: cameras 151 million.
 MAX_PIXELS = 250_000_000
 
-#: Seconds after which a file is given up, unless told otherwise.
+#: Default maximum seconds for one file.
 TIME_LIMIT = 60.0
 
-#: Bytes that decoding a pixel may take: measured on 36 million of them, 4 for most images, 8 with
-#: transparency, 12 for AVIF, 17 for WebP; 25 for a TIFF of floats, which has to be smaller.
+#: Bytes for decoding one pixel. Measured on 36 million pixels: 4 for most images, 8 with
+#: transparency, 12 for AVIF, 17 for WebP; 25 for a TIFF of floats, which must thus be smaller.
 BYTES = 17
 
-#: Bytes for all else: running the model, the content of a file, a decoder's library.
+#: Bytes for everything else: running the model, the content of a file, a decoder's library.
 ELSE = 256 << 20
 
-LOG = 1 << 20  # bytes
+LOG = 1 << 20  # Bytes.
 
-# Bytes beyond those of the pixels that a process may use: its libraries, the stacks of threads.
+# Bytes that a process may use in addition to the pixels: for libraries, and for thread stacks.
 _SLACK = 48 << 20
 _THREADS = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one image may take before it is refused.
+    """The limits beyond which an image is refused.
 
     Attributes:
         max_pixels: Maximum number of pixels of an image.
@@ -58,34 +58,34 @@ class Limits:
     time_limit: float = TIME_LIMIT
 
     def memory(self, workers: int) -> int:
-        """Return how many bytes one of several workers may use on its files.
+        """Return the maximum bytes of memory that one of several workers may use for its files.
 
-        Enough to decode `max_pixels`, but all workers together take no more than half of the
-        machine's memory for that.
+        This is enough to decode `max_pixels`, except that all workers together may take no more than
+        half of the machine's memory for that.
         """
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return ELSE + min(BYTES * self.max_pixels, machine // (2 * workers))
 
 
-LIMITS = Limits()  # unless told otherwise
+LIMITS = Limits()  # The defaults.
 
 
 def limit_memory(more: int) -> None:
-    """Let this process use so many bytes more than now: beyond that it gets a `MemoryError`.
+    """Let this process use `more` bytes more than now; beyond that, it gets a `MemoryError`.
 
-    Only Linux can do that; a lower limit that somebody set before stays as it is.
+    Only Linux supports this; a lower limit that was set earlier remains.
     """
     if sys.platform == "linux":
-        # Not the limit of the address space (RLIMIT_AS): threads reserve much that they never use.
+        # Not RLIMIT_AS, the limit of the address space: threads reserve much that they never use.
         _lower(resource.RLIMIT_DATA, _data() + more)
 
 
 @contextmanager
 def memory_limited(more: int, *, threads: bool = False) -> Iterator[None]:
-    """Let this process use so many bytes more than now, until the context ends; only on Linux.
+    """Let this process use `more` bytes more than now within the context; only on Linux.
 
     Args:
-        more: for the pixels.
+        more: number of bytes for the pixels.
         threads: whether the decoder has threads, which reserve memory for their stacks.
     """
     if sys.platform != "linux":
@@ -101,9 +101,9 @@ def memory_limited(more: int, *, threads: bool = False) -> Iterator[None]:
 
 @contextmanager
 def seconds_limited(seconds: float) -> Iterator[None]:
-    """Let this process compute for so long until the context ends; then the kernel kills it.
+    """Have the kernel kill this process if it computes for longer than this in the context.
 
-    What it waits for does not count. The signal is SIGPROF, which no decoder catches.
+    Time spent waiting does not count. The signal is SIGPROF, which no decoder catches.
     """
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -114,14 +114,14 @@ def seconds_limited(seconds: float) -> Iterator[None]:
 
 
 def memory_in_use() -> int:
-    """Return the bytes of memory that this process has for itself; 0 where that is not told."""
+    """Return the bytes of this process's private memory; 0 if the system does not tell."""
     return _data() if sys.platform == "linux" else 0
 
 
 def limit_log() -> None:
-    """Let this process write only so much to any file: libtiff has a line for each odd tag.
+    """Limit the size of any file that this process writes, as libtiff logs each odd tag.
 
-    Beyond that writing fails, which Python reports and C libraries do not look at.
+    Beyond that, writing fails, which Python reports and C libraries ignore.
     """
     _lower(resource.RLIMIT_FSIZE, LOG)
 
@@ -133,19 +133,19 @@ def _lower(which: int, limit: int) -> None:
 
 
 def _data() -> int:
-    """Return about the bytes that the limit counts: this process's private, writable memory."""
-    pages = Path("/proc/self/statm").read_bytes().split()[5]  # that of its main stack included
+    """Estimate the bytes that the limit counts: this process's private, writable memory."""
+    pages = Path("/proc/self/statm").read_bytes().split()[5]  # Includes the main stack.
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
 def pillow_allows(max_pixels: int) -> Iterator[None]:
-    """Let Pillow itself allow as many pixels: in a process of our own, as it holds for all threads.
+    """Set Pillow's own limit of pixels; only for our own processes, as it is global.
 
-    It looks at what is inside of a file, too, such as the images of an icon, and refuses what has
-    twice as many.
+    Pillow also checks images inside a file, such as those of an icon, and refuses images with more
+    than twice as many pixels.
     """
-    from PIL import Image  # not above: `imgsearch --help` names the limit, and needs no Pillow
+    from PIL import Image  # Here, as `imgsearch --help` uses the limit but needs no Pillow.
 
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:

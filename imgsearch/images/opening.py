@@ -1,4 +1,4 @@
-"""Open an image file for decoding, so that it shows what a viewer of its format would show."""
+"""Open image files for decoding, so that they show what a viewer of the format would show."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from imgsearch.images.streams import prepared
 
 __all__ = ["bytes_needed", "check_raw", "open_image", "opened", "orientation_of", "reading"]
 
-_PREVIEWS = ("JPEG", "PPM")  # what a preview of a raw is
+_PREVIEWS = ("JPEG", "PPM")  # Formats of the previews of a raw.
 
-# Of these, later frames are as good as the first: an animation, or pages. The second picture of an
-# MPO file is another view or a map of depths, and a HEIC file says which is its main one.
+# In these formats, later frames are as good as the first: they form an animation, or are pages. The
+# second picture of an MPO file is another view or a depth map, and a HEIC file names its main one.
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF"}
-_MOST_FRAMES = 32  # that are looked at
-_EVEN = 8  # how far apart the values of a colour are, at most, in a frame that shows nothing
+_MOST_FRAMES = 32  # Maximum frames examined.
+_EVEN = 8  # Maximum range of a channel in a frame that shows nothing.
 
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn what the operating system says about a file into an `ImageError`."""
+    """Turn errors in reading a file into an `ImageError`."""
     try:
         yield
     except (OSError, PackageError, SettingError) as error:
@@ -42,11 +42,11 @@ def reading(path: str) -> Iterator[None]:
 
 @contextmanager
 def open_image(source: str | bytes, limits: Limits = LIMITS) -> Iterator[Image.Image]:
-    """Open an image file, given by its path or its content; as a rule nothing is decoded yet.
+    """Open an image file, given by its path or content; usually nothing is decoded yet.
 
     Raises:
-        ImageError: it cannot be read, it is no image, it or what is in it has more than
-            `limits.max_pixels` or takes too much memory, or what was done with it failed.
+        ImageError: If the file cannot be read, is not an image, has or contains more than
+            `limits.max_pixels`, takes too much memory, or fails while it is in use.
     """
     if isinstance(source, bytes):
         with opened(io.BytesIO(source), "image", limits) as image:
@@ -61,15 +61,15 @@ def open_image(source: str | bytes, limits: Limits = LIMITS) -> Iterator[Image.I
 
 
 def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> int:
-    """Return about how many bytes decoding an image file takes, by its header alone.
+    """Estimate the bytes needed to decode an image file from its header alone.
 
     Args:
-        content: of the file; of a raw, its largest preview counts.
-        edge: of the square that it is decoded for; None for all of its pixels.
+        content: content of the file; for a raw, the largest preview counts.
+        edge: edge of the square for which it is decoded; None for all of its pixels.
         limits: Maximum pixels of the image.
 
     Raises:
-        ImageError: it is no image, or it or what is in it has more than `limits.max_pixels`.
+        ImageError: If the file is not an image, or has or contains more than `limits.max_pixels`.
     """
     file = io.BytesIO(content)
     formats = recognise(file, "image")
@@ -80,7 +80,7 @@ def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> i
     if claim and claim.pixels > limits.max_pixels:
         if WEAKLY_SIGNED.issuperset(
             formats
-        ):  # perhaps a text, which is not to be taken at its word
+        ):  # It may be a text, whose claim is not reliable.
             return 0
         _check_size("image", claim.width, claim.height, limits)
     return len(content) + decoding_bytes(file, edge)
@@ -88,11 +88,11 @@ def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> i
 
 @contextmanager
 def opened(file: BinaryIO, path: str, limits: Limits) -> Iterator[Image.Image]:
-    """Open an image as `open_image` does; whatever fails while it is open is an `ImageError`.
+    """Open an image as `open_image` does, and turn failures in using it into `ImageError`.
 
     Raises:
-        ImageError: as for `open_image`.
-        OSError: the operating system could not read it.
+        ImageError: As for `open_image`.
+        OSError: If the operating system cannot read the file.
     """
     formats = recognise(file, path)
     try:
@@ -103,7 +103,7 @@ def opened(file: BinaryIO, path: str, limits: Limits) -> Iterator[Image.Image]:
             yield image
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:  # seen by a plug-in: see limits.pillow_allows
+    except Image.DecompressionBombError as error:  # Raised by a plug-in: see limits.pillow_allows.
         raise _too_large(path, "holds more pixels than is allowed") from error
     except MemoryError as error:
         raise _too_large(path, "takes more memory than there is, or than is allowed") from error
@@ -114,28 +114,28 @@ def opened(file: BinaryIO, path: str, limits: Limits) -> Iterator[Image.Image]:
         reason = f"cannot be decoded: this kind of TIFF is not supported: {kind}"
         raise ImageError(path, reason) from error
     except Exception as error:
-        # Plug-ins raise whatever a malformed file makes them stumble over: there is no common base.
+        # The exceptions of plug-ins for malformed files have no common base.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # EINVAL: the file itself pointed to an offset that no file can have
+            raise  # Except EINVAL: the file itself pointed to an impossible offset.
         raise cannot_decode(path, formats, error) from error
 
 
 def check_raw(file: BinaryIO, formats: Sequence[str], path: str) -> None:
-    """Refuse a raw without a preview, so that it need not be hashed at every run.
+    """Refuse a raw without a preview, so that it need not be hashed in every run.
 
     Raises:
-        ImageError: it is one; not `recognised`.
+        ImageError: If the file is such a raw; not `recognised`.
     """
     if formats[0] in (RAW, "TIFF") and is_raw(file, path) and next(previews(file), None) is None:
         raise ImageError(path, NO_PREVIEW, recognised=False)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the orientation of an image by EXIF, 1 where it has none.
+    """Return the EXIF orientation of an image; 1 if it has none.
 
-    It is taken from where viewers take it: the EXIF data of a JPEG (APP1), a WebP (EXIF) or a PNG
-    (eXIf). TIFF, AVIF and HEIC files are upright once they are decoded. Neither XMP, nor a comment,
-    nor the text that ImageMagick once put EXIF into, turns an image.
+    It is read from the same place as by viewers: the EXIF data of a JPEG (APP1), a WebP (EXIF) or a
+    PNG (eXIf). TIFF, AVIF and HEIC files are upright once they are decoded. XMP, comments, and the
+    text in which ImageMagick once stored EXIF do not turn an image.
     """
     exif = image.info.get("exif")
     if not exif or image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
@@ -151,10 +151,10 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _open(file: BinaryIO, path: str, formats: Sequence[str], limits: Limits) -> Image.Image:
-    """Open a file, or what stands for it, once its claims have been found to be bearable."""
+    """Open a file, or the preview of a raw, after checking its claims against the limits."""
     if formats[0] in (RAW, "TIFF") and is_raw(file, path):
         return _open_raw(file, path, limits)
-    if not WEAKLY_SIGNED.issuperset(formats):  # or a text is taken for a picture of billions
+    if not WEAKLY_SIGNED.issuperset(formats):  # A text could claim billions of pixels.
         _check_claim(file, path, limits)
     return open_deep(formats, prepared(file, formats, path))
 
@@ -179,13 +179,13 @@ def _can_be_decoded(preview: BinaryIO, path: str) -> bool:
         with open_as(_PREVIEWS, prepared(preview, _PREVIEWS, path)) as image:
             image.draft(None, (1, 1))
             image.load()
-    except Exception:  # plug-ins raise whatever a malformed file makes them stumble over
+    except Exception:  # Plug-ins' exceptions for malformed files have no common base.
         return False
     return True
 
 
 def _check_claim(file: BinaryIO, path: str, limits: Limits) -> None:
-    """Refuse a file that says that it, or what is in it, is too large."""
+    """Refuse a file that claims to be, or to contain, a picture that is too large."""
     claim = claim_of(file)
     if claim is None:
         return
@@ -206,7 +206,7 @@ def _too_large(path: str, reason: str) -> ImageError:
 
 
 def _seek_content(image: Image.Image, limits: Limits) -> None:
-    """Go to the first frame that is not of one colour; stay at the first if none is found."""
+    """Go to the first frame with more than one colour; stay at the first if there is none."""
     seen = 0
     for frame in range(_MOST_FRAMES):
         seen += image.width * image.height
@@ -216,7 +216,7 @@ def _seek_content(image: Image.Image, limits: Limits) -> None:
             image.seek(frame)
             if not _is_even(image):
                 return
-        except Exception:  # plug-ins raise whatever a malformed frame makes them stumble over
+        except Exception:  # Plug-ins' exceptions for malformed frames have no common base.
             if frame == 0:
                 raise
             break
@@ -224,12 +224,12 @@ def _seek_content(image: Image.Image, limits: Limits) -> None:
 
 
 def _is_even(image: Image.Image) -> bool:
-    """Tell whether a frame shows one colour, give or take what compression does to it."""
+    """Tell whether a frame shows a single colour, apart from compression artefacts."""
     image.load()
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     extrema = image.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     if image.mode in ("RGBA", "LA") and bands[-1] == (0, 0):
-        return True  # all of it is transparent
+        return True  # All of it is transparent.
     return all(high - low <= _EVEN for low, high in bands)

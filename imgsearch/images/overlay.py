@@ -1,7 +1,7 @@
-"""Lay a picture over the part of another that it shows: where that is, and in what tones.
+"""Lay a picture over the part of another that it shows, by finding the position and the tones.
 
-The place is looked for at 64 pixels (`imgsearch.images.compare`) and then made finer by
-Gauss and Newton's method: the four edges, contrast and brightness at once.
+The position is searched at 64 pixels (`imgsearch.images.compare`) and then refined by the
+Gauss-Newton method, for the four edges, contrast and brightness at once.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from imgsearch.images.decode import Pixels
 
 __all__ = ["Box", "Sheet", "Tones", "aligned", "fitted", "grid_of", "quantile", "resampled"]
 
-COARSE, FINER = (64, 6), ((160, 4), (400, 3))  # pixels of the longer edge, and steps
-REDUCED = 320  # pixels, or more: the longer edge of what is enough for all but the finest level
-STARTS = 3  # places to begin at
-FITS, MAY_FIT = 0.9, 0.6  # share of the copy's variance: it is there; it may be, but for details
-PROMISING, TRIED = 0.8, 3  # likewise at the coarsest level, where details hardly count; and steps
-LEAST_STEP = 0.02  # pixels
-LEAST_GAIN, LEAST_OFFSET = 1e-4, 0.01  # by which tones change while they are fitted
-FEW = 3_000  # pixels from which tones are fitted
-CUT_OFF = (2.0, 253.0)  # levels beyond which tones were clipped
+COARSE, FINER = (64, 6), ((160, 4), (400, 3))  # Pixels of the longer edge, and steps.
+REDUCED = 320  # Minimum longer edge of a reduced picture, for all but the finest level.
+STARTS = 3  # Starting positions.
+FITS, MAY_FIT = 0.9, 0.6  # Explained share of variance: a match; a match except for details.
+PROMISING, TRIED = 0.8, 3  # Share at the coarsest level, where details hardly count; steps.
+LEAST_STEP = 0.02  # Pixels.
+LEAST_GAIN, LEAST_OFFSET = 1e-4, 0.01  # Smallest changes of tones while fitting.
+FEW = 3_000  # Pixels to which tones are fitted.
+CUT_OFF = (2.0, 253.0)  # Levels beyond which tones were clipped.
 
-Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, 0 to 1
+Box: TypeAlias = tuple[float, float, float, float]  # Left, top, right, bottom, 0 to 1.
 _Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Tones:
-    """How light in one picture became light in another."""
+    """The mapping from the light of one picture to that of another."""
 
     gain: float
     offset: float
 
     def applied(self, values: _Floats) -> _Floats:
-        """Return what becomes of values, 0 to 255."""
+        """Return the mapped values, 0 to 255."""
         found: _Floats = np.clip(self.gain * values + self.offset, 0, 255)
         return found
 
 
 class Sheet:
-    """A picture that is laid over others, with what it takes to do so, made once."""
+    """A picture to lay over others, with cached forms of it that this requires."""
 
     def __init__(self, pixels: Pixels) -> None:
-        """Take a picture, uint8 `[height, width, 3]`."""
+        """Wrap a picture, uint8 `[height, width, 3]`."""
         self._pixels = pixels
 
     @cached_property
@@ -60,22 +60,22 @@ class Sheet:
 
     @cached_property
     def grey(self) -> Image.Image:
-        """Its luminance."""
+        """The luminance of the picture."""
         return self.image.convert("L")
 
     @cached_property
     def reduced(self) -> Image.Image:
-        """Its luminance at a smaller scale, if it is large."""
+        """The luminance, at a smaller scale if the picture is large."""
         return self.grey.reduce(max(1, max(self.grey.size) // REDUCED))
 
     @cached_property
     def overlay(self) -> Overlay:
-        """Its parts, as they are compared first."""
+        """The parts of the picture for the first comparison."""
         return Overlay(self._squashed())
 
     @cached_property
     def flattened(self) -> _Floats:
-        """All of it, as it is compared with parts of others."""
+        """The whole picture in the form for comparing it with parts of others."""
         return flattened(self._squashed())
 
     def _squashed(self) -> Pixels:
@@ -83,7 +83,7 @@ class Sheet:
 
 
 def aligned(keep: Sheet, copy: Sheet) -> Box | None:
-    """Return where in the kept picture the copy lies; None if it fits nowhere."""
+    """Return the position of the copy in the kept picture; None if it fits nowhere."""
     places = keep.overlay.places(copy.flattened, STARTS)
     best, fits = places[0], 0.0
     for place in places:
@@ -104,7 +104,7 @@ def aligned(keep: Sheet, copy: Sheet) -> Box | None:
 
 
 def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
-    """Return the size at which two pictures are compared: that of the copy, or what both have."""
+    """Return the size for comparing two pictures: that of the copy, or one that both have."""
     across = (box[2] - box[0]) * keep.width / copy.width
     down = (box[3] - box[1]) * keep.height / copy.height
     scale = min(1.0, across, down)
@@ -112,7 +112,7 @@ def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
 
 
 def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
-    """Return part of an image at a size, by one filter whether it becomes smaller or larger."""
+    """Return part of an image at a size, with the same filter for reducing and enlarging."""
     if box is None:
         same = image.size == size
         return image if same else image.resize(size, Image.Resampling.BILINEAR)
@@ -125,11 +125,11 @@ def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None)
 def fitted(expected: _Floats, seen: _Floats) -> Tones:
     """Return the contrast and brightness that most pixels have in common.
 
-    What was clipped in the picture that is seen tells only that it would have been beyond.
+    A clipped value in the seen picture only shows that the true value lies beyond the limit.
 
     Args:
-        expected: Values of the one, `[n]` of light, or `[n, 3]` of colour.
-        seen: Those of the other, likewise.
+        expected: Values of the expected picture, `[n]` of light, or `[n, 3]` of colour.
+        seen: Values of the seen picture, in the same shape.
     """
     before, most = _light(expected)
     after, most_seen = _light(seen)
@@ -147,7 +147,7 @@ def fitted(expected: _Floats, seen: _Floats) -> Tones:
         weighted = weights * off_centre
         spread, product = float(weighted @ off_centre), float(weighted @ (after - mean))
         last = gain, offset
-        gain = product / spread if spread > 4 * total else 1.0  # of one tone nothing is learnt
+        gain = product / spread if spread > 4 * total else 1.0  # A single tone tells nothing.
         offset = mean - gain * centre
         if abs(gain - last[0]) < LEAST_GAIN and abs(offset - last[1]) < LEAST_OFFSET:
             break
@@ -160,14 +160,14 @@ def fitted(expected: _Floats, seen: _Floats) -> Tones:
 
 
 def _light(values: _Floats) -> tuple[_Floats, _Floats]:
-    """Return the luminance of pixels, and the most of their channels: that is clipped first."""
+    """Return the luminance of pixels, and their highest channel, which is clipped first."""
     if values.ndim == 1:
         return values, values
     return values @ LUMINANCE, values.max(axis=1)
 
 
 def quantile(values: npt.NDArray[Any], share: float) -> float:
-    """Return the value below which a share of values are: an order statistic, no mean of two."""
+    """Return a quantile of values as an order statistic, without interpolation."""
     at = int(share * (values.size - 1))
     return float(np.partition(values, at, axis=None)[at])
 
@@ -175,10 +175,10 @@ def quantile(values: npt.NDArray[Any], share: float) -> float:
 def _refined(
     keep: Image.Image, copy: Image.Image, place: Box, longest: int, steps: int, least: float = 0.0
 ) -> tuple[Box, float]:
-    """Return a place after its edges were moved to where the copy fits best, and how well it does.
+    """Move the edges of a place until the copy fits best; return the place and the fit.
 
-    That is the share of the copy's variance that the kept picture explains. If it is less than
-    `least` after a few steps, it does not try any longer.
+    The fit is the share of the copy's variance that the kept picture explains. The search stops
+    early if the fit is less than `least` after a few steps.
     """
     box, fit = np.array(place), 0.0
     scale = min(1.0, longest / max(copy.size))
@@ -196,7 +196,7 @@ def _refined(
 
 
 def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tuple[_Floats, float]:
-    """Return by how much each edge of the box should move, and how well the copy fits before."""
+    """Return the distance to move each edge of the box, and the fit of the copy before that."""
     height, width = seen.shape
     left, top, right, bottom = box.tolist()
     part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
@@ -209,7 +209,7 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     down *= height / (bottom - top)
     x = ((np.arange(width) + 0.5) / width).astype(np.float32)[None]
     y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
-    # Most of a page is blank and fits anywhere: only what is far off is left out.
+    # Most of a page is blank and fits anywhere, so only large errors are left out.
     usual = 2 * quantile(np.abs(error), 0.95) + 5
     weights = 1 / (1 + (error / usual) ** 2)
     weights[(seen <= CUT_OFF[0]) | (seen >= CUT_OFF[1])] *= 0.3

@@ -1,6 +1,6 @@
-"""Camera raws: which files are, and the preview that the camera put into them.
+"""Recognise camera raws and find the preview that the camera stored in them.
 
-A raw is not developed here: its largest embedded preview stands for it (docs/decisions/0012).
+Raws are not developed: the largest embedded preview stands for a raw (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from imgsearch.images.jpeg import end_of, header_of
 
 __all__ = ["EXTENSIONS", "NO_PREVIEW", "Preview", "is_raw", "previews", "signed_raw"]
 
-#: Why a raw is skipped.
+#: The reason for skipping a raw.
 NO_PREVIEW = "raw file without a readable preview"
 
-#: Of raws that are plain TIFF files to look at: nothing but their names tells some of them.
+#: Extensions of raws that look like plain TIFF files; some are recognisable only by their names.
 EXTENSIONS = (
     *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25", ".kdc", ".mef"),
     *(".mos", ".nef", ".nrw", ".orf", ".pef", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
 )
 
-# Shorter edges are those of the thumbnails that file managers show (160 x 120).
-LEAST = 240  # pixels of the longer edge
+# Smaller previews are thumbnails for file managers (160 x 120).
+LEAST = 240  # Pixels of the longer edge.
 
-_MOST_BYTES = 64 << 20  # of a preview: a JPEG of 100 million pixels takes less
-_MOST_FOUND = 256  # beginnings of a JPEG in one file
-_BLOCK = 1 << 20  # bytes read at a time to find them
+_MOST_BYTES = 64 << 20  # Maximum bytes of a preview; a JPEG of 100 million pixels takes less.
+_MOST_FOUND = 256  # Maximum beginnings of a JPEG in one file.
+_BLOCK = 1 << 20  # Bytes read at a time to find them.
 
-# The makers' own magic numbers, of files that TIFF readers do not take.
+# Makers' own magic numbers, which TIFF readers do not accept.
 _SIGNATURES = (
     b"FUJIFILMCCD-RAW",  # RAF
     *(b"IIRO", b"IIRS", b"MMOR"),  # ORF
@@ -44,15 +44,15 @@ _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256
 _STRIPS, _ORIENTATION, _SAMPLES, _STRIP_BYTES, _PLANAR = 273, 274, 277, 279, 284
 _JPEG, _JPEG_BYTES, _DNG_VERSION, _PANASONIC_JPEG = 513, 514, 50706, 46
 
-_SENSOR = {32803, 34892}  # photometric: CFA, LinearRaw
+_SENSOR = {32803, 34892}  # Photometric interpretations CFA and LinearRaw.
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A picture that a camera put into a raw: an image file of its own (JPEG or PPM).
+    """A picture that a camera stored in a raw, as an image file of its own (JPEG or PPM).
 
-    `orientation` is the EXIF value by which it has to be brought upright, None where only the
-    preview itself can tell.
+    `orientation` is the EXIF value for turning it upright, or None if only the preview itself can
+    tell.
     """
 
     data: bytes
@@ -63,7 +63,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where a preview lies; `strips` is empty for a JPEG."""
+    """The size and position of a preview; `strips` is empty for a JPEG."""
 
     width: int
     height: int
@@ -73,18 +73,18 @@ class _Found:
 
 
 def signed_raw(prefix: bytes) -> bool:
-    """Tell whether the first 16 bytes of a file are those of a raw that is no TIFF file."""
+    """Tell whether a file's first 16 bytes are those of a raw that is not a TIFF file."""
     return prefix.startswith(_SIGNATURES) or prefix[4:12] == b"ftypcrx "
 
 
 def is_raw(file: BinaryIO, path: str) -> bool:
-    """Tell whether a file is a camera raw, by its content; a plain TIFF file, by its name too.
+    """Tell whether a file is a camera raw, by its content and, for a TIFF file, also its name.
 
-    A TIFF file that has smaller versions of its picture beside it is none.
+    A TIFF file that merely contains smaller versions of its picture is not a raw.
 
     Args:
-        file: is read from its beginning, and left anywhere.
-        path: only its extension counts.
+        file: open file, read from its beginning and left at any position.
+        path: path of the file, of which only the extension matters.
     """
     file.seek(0)
     prefix = file.read(16)
@@ -103,12 +103,12 @@ def is_raw(file: BinaryIO, path: str) -> bool:
 
 
 def previews(file: BinaryIO) -> Iterator[Preview]:
-    """Yield the previews in a raw, the largest first, none smaller than `LEAST`.
+    """Yield the previews in a raw that are at least `LEAST` large, the largest first.
 
-    They look like images by their headers; whether they can be decoded is for the caller to see.
+    Their headers are those of images; the caller must check whether they can be decoded.
 
     Args:
-        file: is read from anywhere, and left anywhere.
+        file: open file at any position, and left at any position.
     """
     file.seek(0)
     head = file.read(1 << 16)
@@ -119,7 +119,7 @@ def previews(file: BinaryIO) -> Iterator[Preview]:
     if head.startswith(b"FUJIFILMCCD-RAW"):
         offset, length = int.from_bytes(head[84:88], "big"), int.from_bytes(head[88:92], "big")
         found += _useful(_jpeg(file, offset, length))
-    if not found:  # in a maker's note, or in a container of another kind
+    if not found:  # In a maker's note, or in another kind of container.
         found = list(_useful(each for offset in _beginnings(file) for each in _jpeg(file, offset)))
     orientation = chain[0].integer(_ORIENTATION) if chain else 0
     upright = orientation if 1 <= orientation <= 8 else None
@@ -130,7 +130,7 @@ def previews(file: BinaryIO) -> Iterator[Preview]:
 
 
 def _stands_for_another(first: Directory) -> bool:
-    """Tell whether a directory is a thumbnail of what is below it, as in NEF and ARW."""
+    """Tell whether a directory is a thumbnail of one of its subdirectories (NEF, ARW)."""
     if not first.integer(_NEW_SUBFILE_TYPE) & 1:
         return False
     return any(not each.integer(_NEW_SUBFILE_TYPE) & 1 for each in first.below)
@@ -143,7 +143,7 @@ def _all(chain: list[Directory] | tuple[Directory, ...]) -> Iterator[Directory]:
 
 
 def _tiff_in(head: bytes) -> int:
-    """Return where in a raw its TIFF header stands: within a box of a CR3, a block of a MRW."""
+    """Return the position of the TIFF header: in a box of a CR3, or in a block of an MRW."""
     for magic, block, skipped in ((b"\0MRM", b"\0TTW", 8), (b"ftypcrx ", b"CMT1", 4)):
         if magic in head[:16]:
             return max(head.find(block), 0) + skipped
@@ -151,7 +151,7 @@ def _tiff_in(head: bytes) -> int:
 
 
 def _in_directory(file: BinaryIO, directory: Directory) -> Iterator[_Found]:
-    """Yield what may be a preview in one directory."""
+    """Yield the possible previews in one directory."""
     base = directory.base
     if (offset := directory.integer(_JPEG)) and (length := directory.integer(_JPEG_BYTES)):
         yield from _jpeg(file, base + offset, length)
@@ -173,7 +173,7 @@ def _in_directory(file: BinaryIO, directory: Directory) -> Iterator[_Found]:
 
 
 def _jpeg(file: BinaryIO, offset: int, length: int = _MOST_BYTES) -> Iterator[_Found]:
-    """Yield the JPEG at an offset, unless there is none, or one of a sensor's values."""
+    """Yield the JPEG at an offset, if there is one and it does not hold a sensor's values."""
     if 0 < offset < 1 << 62 and (header := header_of(file, offset)) and header.usual:
         yield _Found(header.width, header.height, offset, length)
 
@@ -185,7 +185,7 @@ def _useful(found: Iterator[_Found]) -> Iterator[_Found]:
 
 
 def _beginnings(file: BinaryIO) -> Iterator[int]:
-    """Yield where in a file a JPEG may begin."""
+    """Yield the positions in a file at which a JPEG may begin."""
     start, count, kept = 0, 0, b""
     while True:
         file.seek(start + len(kept))
@@ -205,7 +205,7 @@ def _beginnings(file: BinaryIO) -> Iterator[int]:
 
 
 def _content(file: BinaryIO, found: _Found) -> bytes:
-    """Return a preview as an image file; nothing if it is not all there."""
+    """Return a preview as an image file; empty if it is incomplete."""
     if found.strips:
         pieces = []
         for offset, length in found.strips:

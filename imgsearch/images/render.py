@@ -1,4 +1,4 @@
-"""Take from a picture that somebody shows, or part of it, what is needed: pixels or a thumbnail."""
+"""Turn an image file, or part of it, into pixels for a network or into a thumbnail."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
     "thumbnail",
 ]
 
-QUALITY = 80  # of a thumbnail: some 12 KB
+QUALITY = 80  # Quality of a thumbnail, which has some 12 KB.
 
-_JPEG = ("JPEG", "MPO")  # of Pillow's formats, those that can be decoded at reduced scale
+_JPEG = ("JPEG", "MPO")  # Pillow's formats that can be decoded at reduced scale.
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A small JPEG of an image that has `width` x `height` pixels when it is upright."""
+    """A small JPEG of an image that has `width` x `height` pixels when upright."""
 
     jpeg: bytes
     width: int
@@ -41,17 +41,17 @@ class Thumbnail:
 def pixels_from(
     source: str | bytes, input_size: int, crop: Box | None = None, limits: Limits = LIMITS
 ) -> Pixels:
-    """Return the pixels of an image file for a network: uint8 `[input_size, input_size, 3]`, RGB.
+    """Return an image file as a network's input: uint8 `[input_size, input_size, 3]`, RGB.
 
     Args:
-        source: the path of the file, or its content.
+        source: path of the file, or its content.
         input_size: edge of the network's input.
-        crop: the part of the image to be used; None for all of it.
+        crop: part of the image to use; None for all of it.
         limits: Maximum pixels of the image.
 
     Raises:
-        ImageError: it cannot be read, is no image, is too large, cannot be decoded, or has no such
-            part.
+        ImageError: If the file cannot be read, is not an image, is too large, cannot be decoded,
+            or has no such part.
     """
     with open_image(source, limits) as image:
         part = part_of(image, crop, _name(source))
@@ -65,13 +65,13 @@ def thumbnail(
     """Return a small upright JPEG of an image file, without its metadata.
 
     Args:
-        source: the path of the file, or its content.
-        longest: the longer edge in pixels; a smaller image is not enlarged.
-        crop: the part of the image to be shown; None for all of it.
+        source: path of the file, or its content.
+        longest: longer edge of the thumbnail in pixels; a smaller image is not enlarged.
+        crop: part of the image to show; None for all of it.
         limits: Maximum pixels of the image.
 
     Raises:
-        ImageError: as for `pixels_from`.
+        ImageError: As for `pixels_from`.
     """
     return render(source, longest, crop, limits).jpeg
 
@@ -79,7 +79,7 @@ def thumbnail(
 def render(
     source: str | bytes, longest: int, crop: Box | None = None, limits: Limits = LIMITS
 ) -> Thumbnail:
-    """Do as `thumbnail`, and tell the size of the image."""
+    """Return a thumbnail as `thumbnail` does, with the size of the image."""
     with open_image(source, limits) as image:
         part = part_of(image, crop, _name(source))
         whole = _upright_size(image)
@@ -88,7 +88,7 @@ def render(
         size = max(1, round(width * scale)), max(1, round(height * scale))
         _reduce(image, size, part)
         picture = picture_of(image, size, part)
-    picture.info.clear()  # a comment would be saved with it
+    picture.info.clear()  # A comment would be saved with it.
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=QUALITY)
     return Thumbnail(jpeg.getvalue(), *whole)
@@ -104,10 +104,10 @@ class Glance:
 
 
 def glance(source: str | bytes, edge: int, limits: Limits = LIMITS) -> Glance:
-    """Return an image squashed to `edge` x `edge` pixels, and its size.
+    """Return an image squashed to `edge` x `edge` pixels, with its size.
 
     Raises:
-        ImageError: as for `pixels_from`.
+        ImageError: As for `pixels_from`.
     """
     with open_image(source, limits) as image:
         size = _upright_size(image)
@@ -116,20 +116,20 @@ def glance(source: str | bytes, edge: int, limits: Limits = LIMITS) -> Glance:
 
 
 def size_of(source: str | bytes, limits: Limits = LIMITS) -> tuple[int, int]:
-    """Return the upright width and height of an image, which takes decoding it unless it is a JPEG.
+    """Return the upright width and height of an image, decoding it unless it is a JPEG.
 
     Raises:
-        ImageError: as for `pixels_from`.
+        ImageError: As for `pixels_from`.
     """
     with open_image(source, limits) as image:
         return _upright_size(image)
 
 
 def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
-    """Return which part of an image a box is, all of it if there is none.
+    """Return the part of an image that a box covers; all of it if there is no box.
 
     Raises:
-        ImageError: the box lies outside of the image.
+        ImageError: If the box lies outside the image.
     """
     if crop is None:
         return WHOLE
@@ -141,13 +141,13 @@ def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     if image.format not in _JPEG:
-        image.load()  # other plug-ins may turn the image while they load it
+        image.load()  # Other plug-ins may turn the image while loading it.
     turned = orientation_of(image) in TURNED
     return image.size[::-1] if turned else image.size
 
 
 def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
-    """Have a JPEG decoded at reduced scale, so that the part keeps twice `size` where it has it."""
+    """Have a JPEG decoded at a reduced scale at which the part keeps twice `size` if possible."""
     if image.format not in _JPEG:
         return
     orientation = orientation_of(image)

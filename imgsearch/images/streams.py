@@ -1,7 +1,7 @@
-"""Bring a file into a shape that its decoder can take, or refuse it, before it is opened.
+"""Prepare a file for its decoder, or refuse it, before it is opened.
 
-A JPEG that lacks its last bytes gets an end; one of endless scans, and a PPM file of endless
-comments, would keep a decoder busy for hours.
+A JPEG without its last bytes gets an end marker. A JPEG with endless scans, or a PPM file with
+endless comments, is refused: it would keep a decoder busy for hours.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from imgsearch.images.jpeg import JpegHeader, end_of, ends_refined, header_of
 
 __all__ = ["prepared"]
 
-#: Scans of a JPEG: encoders write ten, the most thorough of them some sixty.
+#: Maximum scans of a JPEG; encoders write ten, the most thorough of them some sixty.
 MOST_SCANS = 100
 
-#: Comments of a PPM file of text.
+#: Maximum comments of a plain-text PPM file.
 MOST_COMMENTS = 10_000
 
 _JPEG = ("JPEG", "MPO")
 _END = b"\xff\xd9"
-_BLOCK = 1 << 20  # bytes
-_MOST_BYTES = 256 << 20  # of a file that is taken into memory
+_BLOCK = 1 << 20  # Bytes.
+_MOST_BYTES = 256 << 20  # Maximum bytes of a file that is read into memory.
 
-# Rows that the end of a JPEG may lack: an eighth of them, or those that are coded together.
+# Rows that may be missing at the end of a JPEG: an eighth of them, or those coded together.
 _LACKING = 8
 _CODED_TOGETHER = 16
 
-_MOST_HEADER = 1 << 16  # bytes of the header of a PPM file, with its comments
+_MOST_HEADER = 1 << 16  # Bytes of the header of a PPM file, with its comments.
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 def prepared(file: BinaryIO, formats: Sequence[str], path: str) -> BinaryIO:
-    """Return a file from which an image of one of `formats` can be decoded, `file` as a rule.
+    """Return a file from which an image of one of `formats` can be decoded, usually `file`.
 
     Raises:
-        ImageError: it would take for ever, or most of it is missing.
+        ImageError: If decoding would take too long, or if too much of the file is missing.
     """
     if formats[0] in _JPEG:
         return _jpeg(file, path)
@@ -66,7 +66,7 @@ def _jpeg(file: BinaryIO, path: str) -> BinaryIO:
     file.seek(0)
     data = file.read()
     if end_of(data) is not None:
-        return file  # something else follows its end
+        return file  # Other data follows the end.
     if header.progressive and not ends_refined(data):
         raise _truncated(path, "its last scans are missing")
     missing = _rows_missing(data, header)
@@ -81,7 +81,7 @@ def _truncated(path: str, missing: str) -> ImageError:
 
 
 def _scans(file: BinaryIO, start: int) -> int:
-    """Return how many scans a JPEG has, at most: no other data looks like their beginning."""
+    """Return the scans of a JPEG, counted to just above the limit; no other data looks alike."""
     file.seek(start)
     count, last = 0, b""
     while block := file.read(_BLOCK):
@@ -93,10 +93,10 @@ def _scans(file: BinaryIO, start: int) -> int:
 
 
 def _rows_missing(data: bytes, header: JpegHeader) -> int:
-    """Return how many rows at the bottom of a JPEG without an end have not been stored.
+    """Return the number of rows missing at the bottom of a JPEG without an end marker.
 
-    A decoder makes them grey: coefficients that are missing are zero. Where scans refine one
-    another the last one has to be there, as far as it changes anything.
+    A decoder makes these rows grey, as missing coefficients are zero. If scans refine one another,
+    rows that the last scan leaves unchanged count as missing, too.
     """
     image = _decoded(data, header)
     rows = len(image)
@@ -109,22 +109,22 @@ def _rows_missing(data: bytes, header: JpegHeader) -> int:
 
 
 def _decoded(data: bytes, header: JpegHeader) -> npt.NDArray[np.uint8]:
-    """Return the samples of a JPEG without an end, row by row."""
+    """Return the samples of a JPEG without an end marker, row by row."""
     with open_as(_JPEG, io.BytesIO(data + _END)) as image:
-        if not header.progressive:  # what the last scan refines is not seen at a reduced scale
+        if not header.progressive:  # A reduced scale hides the last scan.
             image.draft(None, (256, 256))
         samples = np.asarray(image)
     return samples.reshape(len(samples), -1)
 
 
 def _trailing(rows: npt.NDArray[np.bool_]) -> int:
-    """Return how many of the last rows are true."""
+    """Return the number of consecutive true rows at the end."""
     false = np.flatnonzero(~rows)
     return len(rows) - 1 - int(false[-1]) if len(false) else len(rows)
 
 
 def _ppm(file: BinaryIO, path: str) -> BinaryIO:
-    """Take the comments out of a PPM file of text; each costs Pillow a copy of what follows."""
+    """Remove the comments of a plain-text PPM file; each costs Pillow a copy of the rest."""
     file.seek(0)
     head = file.read(_MOST_HEADER)
     if len(_COMMENT.sub(b"", head).split(maxsplit=3)) < 3 and len(head) == _MOST_HEADER:

@@ -1,7 +1,7 @@
-"""From the samples that a file stores to tones of 8 bits, black to white.
+"""Convert the samples that a file stores to 8-bit tones from black to white.
 
-A sample of 16 bits need not use them: cameras, microscopes and scanners store 10 to 14 bits as they
-are, elevation models store metres. What is white is what the file says, else what its samples tell
+16-bit samples need not use all bits: cameras, microscopes and scanners store 10 to 14 bits
+unscaled, and elevation models store metres. The file defines white; otherwise its samples do
 (docs/decisions/0015).
 """
 
@@ -18,46 +18,48 @@ from PIL import Image
 
 __all__ = ["DEEP", "SIGNIFICANT_BITS", "Samples", "samples_of", "table_of", "to_8_bit", "white_of"]
 
-#: Pillow's modes of more than 8 bits.
+#: Pillow's modes with more than 8 bits.
 DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 
-#: Key of `Image.info`: how many bits of a sample are used, by the sBIT chunk of a PNG.
+#: Key of `Image.info` for the number of bits per sample in use, by the sBIT chunk of a PNG.
 SIGNIFICANT_BITS = "significant bits"
 
 _Values: TypeAlias = npt.NDArray[Any]
 
 # TIFF 6.0, and GeoTIFF.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _NODATA = 258, 262, 339, 42113
-_LOWEST, _HIGHEST = (280, 340), (281, 341)  # of integers, of any kind
+_LOWEST, _HIGHEST = (280, 340), (281, 341)  # Tags for integers, and for any type.
 _GEOGRAPHIC = (33550, 33922, 34264, 34735, 42112, _NODATA)
 _SIGNED, _FLOAT = 2, 3
 
-#: Depths in bits that samples of 16 bits are known to have when their largest value is just below.
+#: Depths in bits that 16-bit samples are assumed to have if their maximum is just below the limit.
 _DEPTHS = (8, 10, 11, 12, 13, 14)
-_JUST_BELOW = 0.875  # of what the depth can hold
+_JUST_BELOW = 0.875  # Share of the range of the depth.
 
-_BLOCK = 1 << 22  # samples looked at at once
-_ENOUGH = 1 << 21  # samples that tell the range of all
+_BLOCK = 1 << 22  # Samples processed at once.
+_ENOUGH = 1 << 21  # Samples that suffice to find the range of all.
 
-# An extreme that is this many times as far off as all else is wide is no sample of the picture.
+# Extremes are outliers if their distance from all other samples is this multiple of the others'
+# range.
 _FAR = 10
-_RARE = 0.001  # at most so many samples, if it is no value that stands for "none"
+_RARE = 0.001  # Maximum share of outliers, unless their value stands for "none".
 
-# A float picture has 0 to 1 for black to white, if it comes near: else it is a measurement.
+# A float picture that comes near 1 uses 0 to 1 for black to white; otherwise it is a measurement.
 _NEAR_WHITE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a file says of its samples.
+    """The description of its samples in a file.
 
     Attributes:
-        low: the value of black, None if it is not said.
-        high: the value of white, None if it is not said.
+        low: the value of black; None if it is not stated.
+        high: the value of white; None if it is not stated.
         inverted: whether the lowest value is white.
-        measured: whether they are measurements rather than light: their range is what they use.
-        unsigned: whether negative values are what Pillow makes of unsigned 32 bits.
-        nodata: the value that stands for none.
+        measured: whether the samples are measurements rather than light, so that the range in use
+            counts.
+        unsigned: whether negative values are unsigned 32-bit values that Pillow has misread.
+        nodata: the value that marks missing samples.
     """
 
     low: float | None = None
@@ -69,7 +71,7 @@ class Samples:
 
 
 def samples_of(image: Image.Image) -> Samples:
-    """Return what the file that an image was opened from says of its samples."""
+    """Return the description of the samples in the file from which an image was opened."""
     bits = image.info.get(SIGNIFICANT_BITS)
     if isinstance(bits, int):
         return Samples(low=0, high=(1 << bits) - 1)
@@ -93,7 +95,7 @@ def samples_of(image: Image.Image) -> Samples:
 
 
 def to_8_bit(image: Image.Image, samples: Samples) -> Image.Image:
-    """Return a grey image of one of the modes `DEEP` as mode "L", all of it by the same scale."""
+    """Convert a grey image with one of the modes `DEEP` to mode "L", using one scale for all."""
     if _of_16_bits(image) and not samples.measured:
         table = _table(_white(image, samples), samples)
         return _toned(image, samples, lambda values: table[values])
@@ -109,11 +111,11 @@ def to_8_bit(image: Image.Image, samples: Samples) -> Image.Image:
 
 
 def table_of(blocks: Iterable[npt.NDArray[np.uint16]], samples: Samples) -> npt.NDArray[np.uint8]:
-    """Return the table from samples of 16 bits to tones, uint8 `[65536]`.
+    """Return the table from 16-bit samples to tones, uint8 `[65536]`.
 
     Args:
-        blocks: all samples, some at a time.
-        samples: what the file says of them.
+        blocks: all samples, in blocks.
+        samples: description of the samples in the file.
     """
     counts = np.zeros(1 << 16, np.int64)
     for block in blocks:
@@ -139,7 +141,7 @@ def _of_16_bits(image: Image.Image) -> bool:
 
 
 def _table(white: int, samples: Samples) -> npt.NDArray[np.uint8]:
-    """Return the tone of each sample of 16 bits: its highest 8 bits, if white is 65535."""
+    """Return the tone of each 16-bit sample: its highest 8 bits, if white is 65535."""
     low = int(samples.low or 0)
     low = low if 0 <= low < white else 0
     values = np.arange(1 << 16) - low
@@ -148,18 +150,18 @@ def _table(white: int, samples: Samples) -> npt.NDArray[np.uint8]:
 
 
 def white_of(counts: npt.NDArray[np.int64], samples: Samples) -> int:
-    """Return which value of unsigned samples of up to 16 bits is white.
+    """Return the value of white for unsigned samples of up to 16 bits.
 
     Args:
-        counts: how often each value occurs, int64 `[65536]`.
-        samples: what the file says of them.
+        counts: number of occurrences of each value, int64 `[65536]`.
+        samples: description of the samples in the file.
     """
     used = np.flatnonzero(counts)
     most = int(used[-1]) if len(used) else 0
     if samples.high is not None and most <= samples.high <= 0xFFFF:
         return max(int(samples.high), 1)
     if len(used) > 2 and most == 0xFFFF and used[-2] < 0x4000:
-        most = int(used[-2])  # the largest value there is stands for none, or for a defect
+        most = int(used[-2])  # The largest value marks missing samples or defects.
     for depth in _DEPTHS:
         if _JUST_BELOW * (1 << depth) <= most < 1 << depth:
             return (1 << depth) - 1
@@ -176,7 +178,7 @@ def _white(image: Image.Image, samples: Samples) -> int:
 
 
 def _range_in_use(image: Image.Image, samples: Samples) -> tuple[float, float]:
-    """Return the lowest and the highest sample, without those that are none."""
+    """Return the lowest and the highest sample, ignoring missing ones and outliers."""
     step = max(1, -(-image.width * image.height // _ENOUGH))
     taken = []
     for _, values in _blocks(image, samples):
@@ -187,11 +189,11 @@ def _range_in_use(image: Image.Image, samples: Samples) -> tuple[float, float]:
     if not len(used):
         return 0.0, 0.0
     used = _without_outliers(_without_outliers(used)[::-1] * -1)[::-1] * -1
-    used = _without_outliers(used)  # the lowest ones may have been hidden by the highest
+    used = _without_outliers(used)  # The highest ones may have hidden the lowest.
     low, high = float(used[0]), float(used[-1])
     if samples.high is not None and samples.high >= high and (samples.low or 0) <= low:
         said = samples.low or 0, samples.high
-        if said[1] - said[0] <= 16 * (high - low):  # and not merely what the type can hold
+        if said[1] - said[0] <= 16 * (high - low):  # Not merely the range of the type.
             return float(said[0]), float(said[1])
     if (
         image.mode == "F"
@@ -205,7 +207,7 @@ def _range_in_use(image: Image.Image, samples: Samples) -> tuple[float, float]:
 
 
 def _without_outliers(used: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Drop from the lowest of sorted samples what is far from all others."""
+    """Drop the lowest of sorted samples if they are far from all others."""
     gaps = np.diff(used)
     with np.errstate(over="ignore"):
         rest = used[-1] - used[1:]
@@ -219,14 +221,14 @@ def _without_outliers(used: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _stands_for_none(value: float) -> bool:
-    """Tell whether a value is one that people write where they have none."""
+    """Tell whether a value is one that is commonly used for missing samples."""
     digits = f"{abs(value):.0f}" if abs(value) < 1e7 else ""
     powers = {2.0**bits - shift for bits in (15, 16, 31, 32) for shift in (0, 1)}
     return abs(value) >= 1e19 or abs(value) in powers or (len(digits) > 2 and set(digits) == {"9"})
 
 
 def _blocks(image: Image.Image, samples: Samples) -> Iterator[tuple[int, _Values]]:
-    """Yield the rows of an image, some at a time, each time with where they begin."""
+    """Yield the rows of an image in blocks, each with the number of its first row."""
     rows = max(1, _BLOCK // max(image.width, 1))
     for top in range(0, image.height, rows):
         bottom = min(image.height, top + rows)
@@ -237,7 +239,7 @@ def _blocks(image: Image.Image, samples: Samples) -> Iterator[tuple[int, _Values
 
 
 def _wide(values: _Values) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a NaN that signals is one that does not
+    with np.errstate(invalid="ignore"):  # A signalling NaN becomes a quiet one.
         return values.astype(np.float64)
 
 
