@@ -62,6 +62,6 @@ def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
     """
     # A file that changes twice within one tick of its file system's clock has the same time for two
     # contents, and this call may fall between the two. A time further ahead does not come from the
-    # clock: somebody has set it, and the next change sets another.
+    # clock: a program has set it, and the next change sets another.
     recent = -UNTRUSTED_NS <= now_ns - mtime_ns < UNTRUSTED_NS
     return None if recent else bounded_time(mtime_ns)

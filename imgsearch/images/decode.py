@@ -152,8 +152,8 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
     try:
         with opened(file, path, limits) as image:
             whole = image.size
-            # Twice the size, so that resizing does the filtering: reduced to the size itself, a photo
-            # can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+            # Twice the size, so that resizing does the filtering: reduced to the size itself, a
+            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
             image.draft(None, (2 * input_size, 2 * input_size))
             reduced = image.size != whole
             return pixels_of(image, input_size)

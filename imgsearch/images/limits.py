@@ -60,8 +60,8 @@ class Limits:
     def memory(self, workers: int) -> int:
         """Return the maximum bytes of memory that one of several workers may use for its files.
 
-        This is enough to decode `max_pixels`, except that all workers together may take no more than
-        half of the machine's memory for that.
+        This is enough to decode `max_pixels`, except that all workers together may use at most half
+        of the machine's memory for that.
         """
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return ELSE + min(BYTES * self.max_pixels, machine // (2 * workers))

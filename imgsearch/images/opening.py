@@ -78,9 +78,7 @@ def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> i
         file = io.BytesIO(content)
     claim = claim_of(file)
     if claim and claim.pixels > limits.max_pixels:
-        if WEAKLY_SIGNED.issuperset(
-            formats
-        ):  # It may be a text, whose claim is not reliable.
+        if WEAKLY_SIGNED.issuperset(formats):  # It may be a text, whose claim is not reliable.
             return 0
         _check_size("image", claim.width, claim.height, limits)
     return len(content) + decoding_bytes(file, edge)
