@@ -93,7 +93,7 @@ class ConfinedRuntime(Runtime):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Kill the process if it takes too long."""
+        """Kill the process if the context takes too long."""
         done = threading.Event()
 
         def watch() -> None:

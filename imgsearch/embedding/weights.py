@@ -67,7 +67,7 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
     path = Path(os.path.abspath(os.path.expanduser(name)))
-    if not os.path.isfile(path):  # unlike Path.is_file, it raises for no name
+    if not os.path.isfile(path):  # Unlike Path.is_file, this never raises.
         names = [_PACKAGE] if network.name == "mobilenet_v2" else []
         raise ModelError(
             f"there are no weights {name!r} for {network.name}: no such file, "

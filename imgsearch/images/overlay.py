@@ -202,7 +202,7 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     part = np.asarray(resampled(keep, (width, height), (left, top, right, bottom)), np.float32)
     every = seen.size // FEW + 1
     found = fitted(part.ravel()[::every], seen.ravel()[::every])
-    tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # while it is off, it says little
+    tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # An implausible fit says little.
     error = seen - tones.applied(part)
     down, across = np.gradient(tones.gain * part)
     across *= width / (right - left)

@@ -103,7 +103,7 @@ def is_raw(file: BinaryIO, path: str) -> bool:
 
 
 def previews(file: BinaryIO) -> Iterator[Preview]:
-    """Yield the previews in a raw that are at least `LEAST` large, the largest first.
+    """Yield the previews in a raw whose longer edge is at least `LEAST`, the largest first.
 
     Their headers are those of images; the caller must check whether they can be decoded.
 

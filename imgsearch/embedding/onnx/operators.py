@@ -62,7 +62,7 @@ class _Call(NamedTuple):
     cost: _Cost
 
     def foreign(self) -> ForeignError:
-        """Return the error that the node is not one of ours."""
+        """Return an error that says that the node is not one of ours."""
         return ForeignError(f"the operator {self.node.operator} on inputs that ours never have")
 
     def take(self, *kinds: int) -> list[_Value]:
@@ -73,7 +73,7 @@ class _Call(NamedTuple):
         return values
 
     def number(self, name: str, otherwise: int | None = None) -> int:
-        """Return an attribute that is a number."""
+        """Return an attribute that is a single number."""
         value = self.node.attributes.get(name, otherwise)
         if not isinstance(value, int):
             raise self.foreign()
