@@ -224,7 +224,10 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
-OPPOSITES = "A --no- form, such as --no-json, overrides a variable or a configuration file."
+OPPOSITES = (
+    "Every switch has an opposite: --no-json overrides --json from a variable or a "
+    "configuration file."
+)
 
 
 _positive = click.IntRange(min=1)
