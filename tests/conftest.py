@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
-from imgsearch.indexing import create, engine
+from imgsearch.indexing import commit, create, engine
 from imgsearch.maintenance import sample
 from tests.support import depth as harming
 from tests.support.aged_collection import LivedIn, live_in
@@ -120,6 +120,16 @@ def quick_export(harm: Harm, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(create, name, stand_in)
 
 
+def _index_in_one_commit(directory: Path, photos: Path) -> None:
+    """Index images so that there is one shard, and no file left over, on a busy machine too."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Collection.open(directory, device="cpu") as collection,
+    ):
+        patch.setattr(commit, "COMMIT_SECONDS", 3600.0)
+        collection.index([photos])
+
+
 @pytest.fixture(scope="session")
 def photos_indexed(
     mobilenet_empty: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
@@ -127,8 +137,7 @@ def photos_indexed(
     """A collection of `photos`, made with MobileNetV2, for reading only."""
     directory = tmp_path_factory.mktemp("photos_indexed") / "collection"
     shutil.copytree(mobilenet_empty, directory)
-    with Collection.open(directory, device="cpu") as collection:
-        collection.index([photos])
+    _index_in_one_commit(directory, photos)
     return directory
 
 
@@ -143,8 +152,7 @@ def _small_indexed(
 ) -> Path:
     directory = tmp_path_factory.mktemp("small_indexed") / "collection"
     shutil.copytree(_small_empty, directory)
-    with Collection.open(directory, device="cpu") as collection:
-        collection.index([photos])
+    _index_in_one_commit(directory, photos)
     return directory
 
 
