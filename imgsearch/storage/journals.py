@@ -88,12 +88,25 @@ def _check_journal(path: Path, database: os.stat_result) -> None:
         wrong = "belongs to another user than its database"
     else:
         with suppress(FileNotFoundError), open_regular(path) as file:  # a missing one was committed
-            if _has_super_journal(file, status.st_size):
-                wrong = "names another file, which SQLite would delete"
-            elif _asks_for_wal(file, status.st_size):
-                wrong = "asks for a write-ahead log"
+            wrong = _wrong_content(file)
     if wrong is not None:
         raise DamagedError(f"{path} {wrong}; {REPAIR_IT}")
+
+
+def _wrong_content(file: BinaryIO) -> str | None:
+    """Return what must not be in a journal; None if SQLite may read it.
+
+    A writer truncates its journal when it commits, perhaps while it is read here: what is left is
+    then checked again.
+    """
+    while True:
+        size = os.fstat(file.fileno()).st_size
+        if _has_super_journal(file, size):
+            return "names another file, which SQLite would delete"
+        if _asks_for_wal(file, size):
+            return "asks for a write-ahead log"
+        if os.fstat(file.fileno()).st_size >= size:
+            return None
 
 
 def _has_super_journal(file: BinaryIO, size: int) -> bool:
@@ -101,7 +114,10 @@ def _has_super_journal(file: BinaryIO, size: int) -> bool:
     if size < _SUPER.size:
         return False
     file.seek(size - _SUPER.size)
-    length, checksum, magic = _SUPER.unpack(file.read(_SUPER.size))
+    end = file.read(_SUPER.size)
+    if len(end) < _SUPER.size:  # truncated meanwhile
+        return False
+    length, checksum, magic = _SUPER.unpack(end)
     if magic != _MAGIC or not 0 < length <= size - _SUPER.size:
         return False
     file.seek(size - _SUPER.size - length)
@@ -116,7 +132,10 @@ def _asks_for_wal(file: BinaryIO, size: int) -> bool:
     offset = sector = page = 0
     while offset + _HEADER.size <= size:
         file.seek(offset)
-        magic, records, _, _, *sizes = _HEADER.unpack(file.read(_HEADER.size))
+        head = file.read(_HEADER.size)
+        if len(head) < _HEADER.size:  # truncated meanwhile
+            return False
+        magic, records, _, _, *sizes = _HEADER.unpack(head)
         if magic != _MAGIC:
             return False
         if not offset:  # the sizes in the first header apply to all

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from click.testing import Result
 
-from imgsearch.collection import Collection
+from imgsearch.collection import Collection, DirectoryCollection
 from tests.support.commands import Run, imgsearch_command, run_python
 from tests.support.depth import Harm
 from tests.support.drives import with_drives
@@ -208,7 +208,7 @@ def test_where_memory_ends_in_the_middle_it_says_so_in_one_line(
     def info(_: Collection) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Collection, "info", info)
+    monkeypatch.setattr(DirectoryCollection, "info", info)
     ended = invoke("-c", indexed, "info")
     assert ended.exit_code == 7
     assert ended.stderr == (

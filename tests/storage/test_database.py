@@ -12,6 +12,7 @@ import pytest
 
 from imgsearch.errors import BusyError, DamagedError, InputError, StorageError
 from imgsearch.storage.database import Database
+from imgsearch.storage.journals import check_beside
 from tests.support.privileges import ordinary_folder, ordinary_user
 
 SCHEMA = """
@@ -240,3 +241,25 @@ def test_the_use_of_a_closed_database_is_no_damage(database: Database) -> None:
     database.close()
     with pytest.raises(InputError, match="is closed; open it again"):
         numbers(database)
+
+
+def test_a_journal_that_a_writer_truncates_while_it_is_read_is_not_damage(tmp_path: Path) -> None:
+    database, journal = tmp_path / "catalog.sqlite", tmp_path / "catalog.sqlite-journal"
+    database.write_bytes(bytes(4096))
+    done = threading.Event()
+
+    def commit_again_and_again() -> None:
+        with journal.open("wb", buffering=0) as file:
+            while not done.is_set():
+                file.write(bytes(4096))
+                file.truncate(0)
+                file.seek(0)
+
+    writer = threading.Thread(target=commit_again_and_again)
+    writer.start()
+    try:
+        for _ in range(300):
+            check_beside(database)
+    finally:
+        done.set()
+        writer.join()

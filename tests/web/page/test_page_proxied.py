@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,19 +34,21 @@ class Proxy(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        there = http.client.HTTPConnection(self.upstream, timeout=60)
         headers = {
             name: value for name, value in self.headers.items() if name.lower() != "connection"
         }
-        there.request(self.command, path, body or None, headers)
-        answer = there.getresponse()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in (*HOP_BY_HOP, "date"):
-                self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.read())
-        there.close()
+        with (
+            suppress(BrokenPipeError, ConnectionResetError),  # the browser has gone on
+            closing(http.client.HTTPConnection(self.upstream, timeout=60)) as there,
+        ):
+            there.request(self.command, path, body or None, headers)
+            answer = there.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in (*HOP_BY_HOP, "date"):
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.read())
 
     do_POST = do_HEAD = do_GET  # noqa: N815 - as they are called
 
