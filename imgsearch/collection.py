@@ -317,7 +317,6 @@ class Collection(ABC):
         """
         return combine(self.embed(queries), self.embed(unlike), weights)
 
-    @abstractmethod
     def evaluate(
         self,
         labels: PathLike,
@@ -328,6 +327,7 @@ class Collection(ABC):
         progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
+        return self._evaluate(labels, SearchOptions(k=k, recall=recall, nprobe=nprobe), progress)
 
     @abstractmethod
     def info(self) -> Info:
@@ -384,6 +384,12 @@ class Collection(ABC):
         """Answer queries by their embeddings; `queries` tells which images to leave out."""
 
     @abstractmethod
+    def _evaluate(
+        self, labels: PathLike, options: SearchOptions, progress: Callable[[int, int], None] | None
+    ) -> Evaluation:
+        """Evaluate the collection on labelled images; see `evaluate`."""
+
+    @abstractmethod
     def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
         """Search as `_answer` does, without looking up paths or applying `min_similarity`."""
 
@@ -403,22 +409,6 @@ class DirectoryCollection(Collection):
         """Close the collection; no other method may be called afterwards."""
         self._searcher.close()
         self._catalog.close()
-
-    def evaluate(
-        self,
-        labels: PathLike,
-        *,
-        k: int = 10,
-        recall: float | None = None,
-        nprobe: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Evaluation:
-        """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
-        from imgsearch.evaluation.evaluate import evaluate
-
-        return evaluate(
-            self._layout.directory, labels, k=k, recall=recall, nprobe=nprobe, progress=progress
-        )
 
     def info(self) -> Info:
         """Return a description of the collection's contents."""
@@ -485,6 +475,20 @@ class DirectoryCollection(Collection):
         self, queries: Queries, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
         return self._searcher.answer(queries, embeddings, options)
+
+    def _evaluate(
+        self, labels: PathLike, options: SearchOptions, progress: Callable[[int, int], None] | None
+    ) -> Evaluation:
+        from imgsearch.evaluation.evaluate import evaluate
+
+        return evaluate(
+            self._layout.directory,
+            labels,
+            k=options.k,
+            recall=options.recall,
+            nprobe=options.nprobe,
+            progress=progress,
+        )
 
     def _find(self, queries: Queries, embeddings: Vectors, options: SearchOptions) -> HitArrays:
         return self._searcher.find(queries, embeddings, options)

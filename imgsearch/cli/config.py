@@ -32,10 +32,12 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         with path.open("rb") as file:
             content = file.read(MOST + 1)
         if len(content) > MOST:
-            raise click.UsageError(f"{path} has more than {MOST:,} bytes: it is no configuration")
+            raise click.UsageError(
+                f"{path} has more than {MOST:,} bytes; a configuration file is smaller"
+            )
         settings = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also: not UTF-8, too long a number, too deep
-        raise click.UsageError(f"{path} is no TOML file: {error}") from error
+        raise click.UsageError(f"{path} is not a TOML file: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
     ctx.default_map = _translate(path, ctx.command, settings)

@@ -18,7 +18,7 @@ from imgsearch.cli.progress import CountBar
 if TYPE_CHECKING:
     from imgsearch.evaluation.evaluate import Estimate, Evaluation, Measures, WorstQuery
 
-__all__ = ["_as_json", "_as_text", "evaluate"]
+__all__ = ["evaluate"]
 DIGITS = 6
 HITS_SHOWN = 5  # hits shown per query; --json has k
 
@@ -147,7 +147,7 @@ def _table(found: Evaluation) -> Iterator[str]:
         cells = (f"{each.mean:6.4f}  {each.low:.4f} to {each.high:.4f}" for each in row)
         yield f"{name:<12}" + "  ".join(cells)
     if found.index:
-        yield "(In the mAP of the index, what is in no list that is scanned adds 0.)"
+        yield "(In the mAP of the index, an image in a list that is not scanned counts as 0.)"
 
 
 def _worst_lines(found: Evaluation) -> Iterator[str]:

@@ -153,8 +153,8 @@ def _cluster(
         staging = directory.absolute() / "staging"
     if staging is None:
         raise SettingError(
-            "what is embedded by --ray waits somewhere to be committed: say where, with --staging "
-            "FOLDER or a URL like s3://bucket/folder"
+            "embeddings made by --ray wait for their commit outside the collection: pass "
+            "--staging FOLDER or a URL like s3://bucket/folder"
         )
     return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 

@@ -158,7 +158,7 @@ def _promise(info: Info, ivf: IvfRecord) -> str:
         measured = f"measured {worst.recall:.3f}, at least {worst.recall_bound:.3f}"
         text += f" ({measured} with 95 % confidence)"
     if info.outgrown:
-        text += "; the images have changed much since: `imgsearch index` makes it anew"
+        text += "; the images have changed a lot since; `imgsearch index` rebuilds it"
     return text
 
 

@@ -157,7 +157,7 @@ def crop(value: Any) -> tuple[float, float, float, float]:
         Box(left, top, right, bottom)
     except (TypeError, ValueError) as error:
         raise click.BadParameter(
-            f"{value!r} is no box; give left,top,right,bottom, as 0,0,0.5,1 for the left half"
+            f"{value!r} is not a box; give left,top,right,bottom, as 0,0,0.5,1 for the left half"
         ) from error
     except SettingError as error:
         raise click.BadParameter(str(error)) from error

@@ -26,7 +26,7 @@ from imgsearch.storage.files import user_cache
 if TYPE_CHECKING:
     from imgsearch.evaluation.tune import Sweep
 
-__all__ = ["_as_json", "_as_text", "_check_plot", "_draw", "tune"]
+__all__ = ["tune"]
 COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms a query")
 KINDS = (".png", ".svg")
 MARKERS = "osD^vP*X"  # so that lines can also be told apart without colours
@@ -90,7 +90,7 @@ def tune(
         raise KeyboardInterrupt("the collection is as it was")
     if apply:
         apply_sweep(directory, sweep, device=device)
-        click.echo("applied: the index was made anew", err=True)
+        click.echo("applied: the index was rebuilt", err=True)
 
 
 def _as_json(collection: str, sweep: Sweep) -> str:

@@ -17,7 +17,7 @@ from imgsearch.errors import DamagedError
 if TYPE_CHECKING:
     from imgsearch.maintenance.damage import Damage, Verification
 
-__all__ = ["_as_json", "_as_text", "verify"]
+__all__ = ["verify"]
 
 
 REPAIRED = 8

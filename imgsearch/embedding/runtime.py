@@ -119,7 +119,9 @@ class OnnxRuntime:
             else:
                 found = check_model(serialised)
         except MalformedError as error:
-            raise DamagedError(f"{model} is no ONNX model, or is cut off; {REPAIR_IT}") from error
+            raise DamagedError(
+                f"{model} is not an ONNX model, or is cut off; {REPAIR_IT}"
+            ) from error
         except ForeignError as error:
             raise _refusal(model, str(error), trusted=trusted) from error
         if shapes not in (None, found):
@@ -133,7 +135,9 @@ class OnnxRuntime:
         except SessionError as error:
             if trusted:
                 raise ModelError(f"{model} cannot be loaded: {error}") from error
-            raise DamagedError(f"{model} is no ONNX model, or is cut off; {REPAIR_IT}") from error
+            raise DamagedError(
+                f"{model} is not an ONNX model, or is cut off; {REPAIR_IT}"
+            ) from error
         if trusted:
             self.embed(np.zeros((1, self.input_size, self.input_size, 3), np.uint8))
 

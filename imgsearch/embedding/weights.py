@@ -97,13 +97,13 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
         unsafe = isinstance(error, pickle.UnpicklingError)
         more = "torch.save did not make it, or it holds more than tensors"
         reason = more if unsafe else reason_of(error)
-        raise ModelError(f"{weights.path} is no state dict: {reason[:200]}") from error
+        raise ModelError(f"{weights.path} is not a state dict: {reason[:200]}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # A checkpoint of a training run.
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()
     ):
-        raise ModelError(f"{weights.path} is no state dict: it does not map names to tensors")
+        raise ModelError(f"{weights.path} is not a state dict: it does not map names to tensors")
     return _rename(network, state) if weights.name == _PACKAGE else state
 
 

@@ -116,7 +116,7 @@ def _of_file(path: Path) -> Iterator[Labelled]:
         if header.count(name) != 1:
             raise InputError(
                 f"{path}, line {line}: there has to be one column {name!r}, in {','.join(header)!r}"
-                f"; {_header_hint(header, name)}the first line is to be: path,label"
+                f"; {_header_hint(header, name)}the first line must be: path,label"
             )
     columns = [header.index(name) for name in COLUMNS]
     for line, row in rows:

@@ -140,7 +140,7 @@ def check_folder(path: Path) -> None:
 
 def kind_of(status: os.stat_result) -> str:
     """Return the kind of file of a status as the end of a sentence, such as "is a link"."""
-    return _KINDS.get(stat.S_IFMT(status.st_mode), "is no regular file")
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "is not a regular file")
 
 
 def is_there(path: Path) -> bool:

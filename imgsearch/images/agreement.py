@@ -86,7 +86,7 @@ def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
         return Agreement(box, "show different things")
     reason = _difference(keep.sheet.image, copy.sheet.image, place)
     if not reason and not _alpha_agrees(keep, copy, place):
-        reason = "differ in what is transparent"
+        reason = "differ in transparency"
     return Agreement(place, reason)
 
 

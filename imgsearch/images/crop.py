@@ -42,14 +42,14 @@ class Box:
             left, top, right, bottom = map(float, cast("Iterable[float]", sides))
         except (TypeError, ValueError, OverflowError):
             raise SettingError(
-                f"the crop {' '.join(repr(sides).split())[:60]} is no box; give left, top, right "
-                "and bottom"
+                f"the crop {' '.join(repr(sides).split())[:60]} is not a box; give left, top, "
+                "right and bottom"
             ) from None
         return cls(left, top, right, bottom)
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.left, self.top, self.right, self.bottom))):
-            raise SettingError(f"the crop {self} is no box; give left, top, right and bottom")
+            raise SettingError(f"the crop {self} is not a box; give left, top, right and bottom")
         if self.left >= self.right or self.top >= self.bottom:
             raise SettingError(
                 f"the crop {self} is empty: left must be less than right, and top than bottom"

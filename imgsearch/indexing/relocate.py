@@ -32,10 +32,14 @@ def move_roots(
     moving = [root for root in roots if is_at(root.path, before) or is_at(root.path, resolved)]
     if not moving:
         known = ", ".join(os.fsdecode(root.path) for root in roots) or "none"
-        raise InputError(f"{os.fsdecode(before)} is no root of this collection; its roots: {known}")
+        raise InputError(
+            f"{os.fsdecode(before)} is not a root of this collection; its roots: {known}"
+        )
     after = existing(new)
     if not is_folder(after):
-        raise InputError(f"{os.fsdecode(after)} is no folder; name the one that {old} has become")
+        raise InputError(
+            f"{os.fsdecode(after)} is not a folder; name the one that {old} has become"
+        )
     moved = {root.id for root in moving}
     staying = Roots(root for root in roots if root.id not in moved)
     taken = {root.path for root in staying.all}

@@ -34,7 +34,7 @@ __all__ = [
     "owners_of",
 ]
 
-ALTERED = "is not what was written: its SHA-256 differs"
+ALTERED = "has changed since it was written: its SHA-256 differs"
 
 
 def is_older(layout: Layout) -> bool:
@@ -94,7 +94,7 @@ def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
         content = read_file(layout.manifest, MOST)
         if content == manifest_of(version if older else FORMAT_VERSION):
             return []
-        reason = "is not what was written"
+        reason = "has changed since it was written"
     except DamagedError as error:
         if not (_is_of_this_format(layout.catalog) or _is_of_this_format(layout.copy)):
             raise  # its version may be right
@@ -118,7 +118,7 @@ def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage],
     except DamagedError as error:
         seal = None
         reason = _reason(error, layout.seal)
-        reason = "is not what was written" if reason == "is damaged" else reason
+        reason = "has changed since it was written" if reason == "is damaged" else reason
         damages.append(Damage(Part.SEAL, layout.seal.name, reason))
     try:
         if seal is not None:

@@ -218,7 +218,7 @@ class _Check:
         self._seen = self._seen or self._inspection(keep)
         sequences = self._frames(keep), self._frames(copy)
         if reason := why_not(self._seen, self._inspection(copy), sequences):
-            raise _RefusedError(f"is no copy of {keep.path}: {reason}")
+            raise _RefusedError(f"is not a copy of {keep.path}: {reason}")
 
     def _inspection(self, copy: Copy) -> Inspection:
         with self._lane.decoder() as decoder:

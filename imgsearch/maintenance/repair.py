@@ -81,7 +81,7 @@ class Mender:
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
             fold(self.layout, self.catalog, device="cpu")
             if self.catalog.snapshot().segments:
-                yield f"{self.layout.segments.name}: the index was made anew from the embeddings"
+                yield f"{self.layout.segments.name}: the index was rebuilt from the embeddings"
         if parts & {Part.SHARD, Part.INDEX, Part.REPLACED}:
             remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:

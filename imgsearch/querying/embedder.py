@@ -85,7 +85,7 @@ class Embedder:
             rows = as_array(query)
             if rows.dtype.kind == "f" and (np.abs(np.vecdot(rows, rows) - 1) < _NEAR).all():
                 raise InputError(
-                    f"{shape[0]} embeddings are no query; give one embedding, or give them to "
+                    f"{shape[0]} embeddings are not one query; give one embedding, or give them to "
                     "query_many; pixels are uint8 [h, w, 3]"
                 )
         pixels = pixels_of_query(query, self._record.input_size, crop, limits)

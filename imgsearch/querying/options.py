@@ -332,13 +332,13 @@ def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
     """Convert an array of integers from 0 to 255, or other numbers from 0 to 1, to an image."""
     shape = list(pixels.shape)
     if not pixels.size:
-        raise InputError(f"an array of the shape {shape} is no image; give uint8 [h, w, 3]")
+        raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")
     if pixels.ndim == 3 and shape[0] in (1, 3) and shape[2] not in _CHANNELS:
         pixels = np.moveaxis(pixels, 0, -1)  # torch puts channels first
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.dtype.kind not in "buif":
-        raise InputError(f"an array of {pixels.dtype} is no image; give uint8 [h, w, 3]")
+        raise InputError(f"an array of {pixels.dtype} is not an image; give uint8 [h, w, 3]")
     most = 1 if pixels.dtype.kind in "bf" else 255
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= most):
@@ -350,4 +350,4 @@ def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
         pixels = np.rint(pixels.astype(np.float32) * 255)
     with suppress(TypeError):
         return Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    raise InputError(f"an array of the shape {shape} is no image; give uint8 [h, w, 3]")
+    raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")

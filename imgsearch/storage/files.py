@@ -223,7 +223,7 @@ def check_sha256(path: Path, sha256: bytes) -> None:
         StorageError: If the file cannot be read.
     """
     if sha256_of(path) != sha256:
-        raise DamagedError(f"{path} is not what was written; {REPAIR_IT}")
+        raise DamagedError(f"{path} has changed since it was written; {REPAIR_IT}")
 
 
 @contextmanager

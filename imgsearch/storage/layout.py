@@ -171,8 +171,8 @@ class Layout:
         foreign = sorted(name for name in there if not _OURS.fullmatch(name))
         if foreign:
             raise InputError(
-                f"{self.directory} is no collection and holds other files, such as {foreign[0]}; "
-                "choose an empty directory or a new name"
+                f"{self.directory} is not a collection and holds other files, such as {foreign[0]}"
+                "; choose an empty directory or a new name"
             )
 
     def check_model(self, sha256: str) -> Path:
@@ -189,7 +189,7 @@ class Layout:
                 return self.model
         except FileNotFoundError as error:
             raise missing(error) from error
-        raise DamagedError(f"{self.model} is not what was written; {REPAIR_IT}")
+        raise DamagedError(f"{self.model} has changed since it was written; {REPAIR_IT}")
 
     def check_parts(self) -> None:
         """Check that every existing part is a file or folder, as it should be, and not a link.

@@ -87,18 +87,18 @@ class Reader:
 
     def _root(self, path: bytes) -> bytes:
         if not _is_root(path):
-            raise self._damaged(f"{path!r} is no absolute path")
+            raise self._damaged(f"{path!r} is not an absolute path")
         return path
 
     def _joined(self, root: bytes, folder: bytes) -> bytes:
         """Return the absolute path of a folder."""
         if not _is_folder(folder, self._root(root)):
-            raise self._damaged(f"{folder!r} is no folder of {root!r}")
+            raise self._damaged(f"{folder!r} is not a folder of {root!r}")
         return os.path.join(root, folder) if folder else root
 
     def _name(self, name: bytes) -> bytes:
         if not _is_name(name):
-            raise self._damaged(f"{name!r} is no name of a file")
+            raise self._damaged(f"{name!r} is not the name of a file")
         return name
 
     def _file(self, root: bytes, folder: bytes, name: bytes) -> bytes:

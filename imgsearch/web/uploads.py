@@ -79,7 +79,7 @@ class Uploads:
             except MultiPartException as error:
                 raise HTTPException(400, error.message) from error
             except (FormParserError, ValueError) as error:
-                raise HTTPException(400, "the body is no multipart/form-data") from error
+                raise HTTPException(400, "the body is not multipart/form-data") from error
 
     async def _chunks(self, request: Request) -> AsyncGenerator[bytes, None]:
         """Yield a request's body as long as it stays within the limits."""

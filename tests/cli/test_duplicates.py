@@ -85,7 +85,7 @@ def test_nothing_is_done_without_a_confirmation(
     for option in ("--delete", "--link"):
         result = invoke("-c", directory, "duplicates", option)
         assert result.exit_code == 2
-        assert "say --yes" in result.stderr
+        assert "pass --yes" in result.stderr
     assert invoke("-c", directory, "duplicates", "--delete", "--link", "--yes").exit_code == 2
     assert len(list(folder.iterdir())) == 6
 

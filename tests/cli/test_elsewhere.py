@@ -1,4 +1,4 @@
-"""What the command line makes of a collection that is no directory."""
+"""What the command line makes of a collection that is not a directory."""
 
 from __future__ import annotations
 

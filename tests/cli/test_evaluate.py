@@ -49,7 +49,9 @@ def test_it_prints_what_was_measured_a_table_and_the_worst_queries(
     number = r"[01]\.\d{4}"
     for name, row in zip(("P@1", "P@3", "recall@3", "mAP"), rows[1:5], strict=True):
         assert re.fullmatch(rf"{name} +(?:{number}  {number} to {number}(?:  |$)){{2}}", row)
-    assert rows[5] == "(In the mAP of the index, what is in no list that is scanned adds 0.)"
+    assert (
+        rows[5] == "(In the mAP of the index, an image in a list that is not scanned counts as 0.)"
+    )
     lines = worst.splitlines()
     assert lines[0] == "worst       by the average precision (AP) of exact search"
     assert len(lines) == 1 + 10 * (1 + 3)

@@ -268,7 +268,7 @@ def test_without_a_folder_there_is_nothing_to_index(invoke: Invoke, tmp_path: Pa
 def test_a_directory_with_other_files_is_not_made_a_collection(invoke: Invoke, few: Path) -> None:
     ended = invoke("-c", few, "index", few)
     assert ended.exit_code == 3
-    assert "is no collection and holds other files" in ended.stderr
+    assert "is not a collection and holds other files" in ended.stderr
 
 
 @pytest.mark.parametrize(

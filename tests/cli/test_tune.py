@@ -59,7 +59,7 @@ def test_json_has_all_of_it(grown: Path, run: Run) -> None:
 
 def test_what_is_applied_is_shown_by_info(grown: Path, run: Run) -> None:
     ended = run("-c", grown, "tune", "--nlist", "6", "--apply")
-    assert (ended.code, ended.err) == (0, "applied: the index was made anew\n")
+    assert (ended.code, ended.err) == (0, "applied: the index was rebuilt\n")
     assert json.loads(run("-c", grown, "info", "--json").out)["ivf"]["nlist"] == 6
 
 

@@ -68,7 +68,7 @@ def test_damage_ends_with_4_and_names_the_file_and_the_remedy(indexed: Path, run
     ended = run("verify", "-c", indexed)
     assert ended.code == 4
     assert ended.out.startswith(
-        f"damaged: vectors/{shard.name}: is not what was written: its SHA-256 differs\n"
+        f"damaged: vectors/{shard.name}: has changed since it was written: its SHA-256 differs\n"
     )
     assert ended.err == (
         f"imgsearch: {indexed} is damaged; `imgsearch verify --repair` may repair it\n"
@@ -90,7 +90,7 @@ def test_what_cannot_be_repaired_ends_with_4(indexed: Path, run: Run) -> None:
     _flip(indexed / "catalog.copy")
     ended = run("verify", "-c", indexed, "--repair")
     assert ended.code == 4
-    assert ended.out.startswith("damaged: catalog.sqlite: is not what was written")
+    assert ended.out.startswith("damaged: catalog.sqlite: has changed since it was written")
     assert ended.err == f"imgsearch: {indexed} is damaged; restore it from a backup\n"
 
 
@@ -101,7 +101,7 @@ def test_json_tells_all_of_it(indexed: Path, run: Run) -> None:
     report = json.loads(ended.out)
     assert report["collection"] == str(indexed)
     assert report["damages"] == [
-        {"part": "seal", "file": "catalog.seal", "reason": "is not what was written"}
+        {"part": "seal", "file": "catalog.seal", "reason": "has changed since it was written"}
     ]
     assert report["repairs"] == ["catalog.sqlite: sealed and copied again"]
     assert report["left"] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from imgsearch.cli.copies import write_page
+from imgsearch.cli.duplicates import write_page
 from imgsearch.collection import Collection
 from imgsearch.embedding.lanes import Lane, decoders
 from imgsearch.images.limits import Limits

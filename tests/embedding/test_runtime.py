@@ -52,7 +52,7 @@ def test_a_damaged_model_is_a_damaged_collection(
     whole = mobilenet.onnx.read_bytes()
     content = {"empty": b"", "garbage": b"garbage" * 99, "half": whole[: len(whole) // 2]}[cut]
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(DamagedError, match="is no ONNX model, or is cut off") as caught:
+    with pytest.raises(DamagedError, match="is not an ONNX model, or is cut off") as caught:
         OnnxRuntime(tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

@@ -365,20 +365,20 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None
     with (tmp_path / "plain.pt").open("wb") as file:
         pickle.dump(harmful["b"], file, protocol=2)
     for name in ("new.pt", "plain.pt"):
-        with pytest.raises(ModelError, match=r"is no state dict: .* it holds more than tensors"):
+        with pytest.raises(ModelError, match=r"is not a state dict: .* it holds more than tensors"):
             _read(tmp_path / name)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_whole_module_is_refused(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"is no state dict: .* it holds more than tensors"):
+    with pytest.raises(ModelError, match=r"is not a state dict: .* it holds more than tensors"):
         _read(tmp_path / "w.pt")
 
 
 def test_a_web_page_in_place_of_weights_is_named_as_such_a_possibility(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text("<!DOCTYPE html><html>Not found</html>" * 20)
-    with pytest.raises(ModelError, match=r"w\.pt is no state dict: torch\.save did not make it"):
+    with pytest.raises(ModelError, match=r"w\.pt is not a state dict: torch\.save did not make it"):
         _read(tmp_path / "w.pt")
 
 
@@ -394,7 +394,7 @@ def test_a_file_that_is_no_state_dict_is_a_model_error(
     with pytest.raises(ModelError) as caught:
         _read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path} is no state dict: ")
+    assert message.startswith(f"{path} is not a state dict: ")
     assert "\n" not in message
     assert len(message) < len(str(path)) + 250
 
@@ -405,7 +405,7 @@ def test_a_truncated_state_dict_is_a_model_error(
     torch.save(torchvision_state["mobilenet_v2"], tmp_path / "w.pt")
     content = (tmp_path / "w.pt").read_bytes()
     (tmp_path / "w.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelError, match="is no state dict"):
+    with pytest.raises(ModelError, match="is not a state dict"):
         _read(tmp_path / "w.pt")
 
 

@@ -103,11 +103,11 @@ def test_a_path_with_two_labels_is_refused_with_both_lines(labels: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "line 1: there has to be one column 'path', in ''; the first line is to be"),
+        ("", "line 1: there has to be one column 'path', in ''; the first line must be"),
         (
             "path;label\n1;x\n",
             "line 1: there has to be one column 'path', in 'path;label'; "
-            "separate the columns by commas, not by semicolons; the first line is to be",
+            "separate the columns by commas, not by semicolons; the first line must be",
         ),
         (
             "path\tlabel\n1\tx\n",

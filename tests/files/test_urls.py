@@ -228,10 +228,10 @@ def test_what_begins_like_no_image_is_not_fetched(files: Bucket) -> None:
 
     def refuse(head: BinaryIO) -> None:
         taken.append(len(head.read()))
-        raise ImageError("x", "is no image", recognised=False)
+        raise ImageError("x", "is not an image", recognised=False)
 
     url = files.put("film.mov", bytes(1 << 20))
-    with pytest.raises(ImageError, match="is no image"):
+    with pytest.raises(ImageError, match="is not an image"):
         open_source(url, refuse)
     assert taken == [urls.HEAD]
     with pytest.raises(ImageError) as caught:

@@ -147,7 +147,7 @@ def test_postscript_starts_no_interpreter(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "started").exists()
 
 
-# What is no image
+# What is not an image
 
 
 @pytest.mark.parametrize(

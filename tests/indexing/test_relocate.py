@@ -93,7 +93,7 @@ def test_a_folder_that_holds_other_images_is_refused(
 def test_what_is_no_root_cannot_move(
     collection: Collection, indexed_tree: Path, tmp_path: Path
 ) -> None:
-    why = f"is no root of this collection; its roots: {indexed_tree}"
+    why = f"is not a root of this collection; its roots: {indexed_tree}"
     for old in (tmp_path / "missing", indexed_tree / "below", indexed_tree / "0000.jpg"):
         refused(collection, old, indexed_tree, why)
 
@@ -102,7 +102,9 @@ def test_nothing_moves_to_where_nothing_is(
     collection: Collection, indexed_tree: Path, tmp_path: Path
 ) -> None:
     refused(collection, indexed_tree, tmp_path / "missing", "there is no such file or folder")
-    refused(collection, indexed_tree, indexed_tree / "0000.jpg", "is no folder; name the one that")
+    refused(
+        collection, indexed_tree, indexed_tree / "0000.jpg", "is not a folder; name the one that"
+    )
 
 
 def test_a_root_cannot_move_to_another(

@@ -84,7 +84,7 @@ def test_a_lost_shard_with_removed_rows_has_the_index_made_anew(lived_in: LivedI
     (lived_in.directory / "vectors" / FILED).unlink()
     assert repaired(lived_in.directory) == (
         f"vectors/{FILED}: 27 taken from the index",
-        "segments: the index was made anew from the embeddings",
+        "segments: the index was rebuilt from the embeddings",
     )
     assert same(holdings(lived_in.directory), lived_in.held)
 
@@ -166,7 +166,7 @@ def test_a_damaged_segment_has_the_index_made_anew(lived_in: LivedIn, number: in
     with Collection.open(lived_in.directory, device="cpu") as collection:
         before = collection.info()
     os.truncate(lived_in.directory / "segments" / f"0000000{number}.faiss", 1_000)
-    made_anew = "segments: the index was made anew from the embeddings"
+    made_anew = "segments: the index was rebuilt from the embeddings"
     assert repaired(lived_in.directory) == (made_anew,)
     with Collection.open(lived_in.directory, device="cpu") as collection:
         after = collection.info()

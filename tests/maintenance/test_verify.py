@@ -194,7 +194,7 @@ def test_a_lost_shard_is_embedded_again_where_the_index_is_lost_too(damaged: Pat
     report = verify(damaged, repair=True)
     assert report.left == ()
     assert all("embedded again" in line for line in report.repairs if "vectors/" in line)
-    assert "segments: the index was made anew from the embeddings" in report.repairs
+    assert "segments: the index was rebuilt from the embeddings" in report.repairs
     assert answers(damaged) == expected
     with Collection.open(damaged, device="cpu") as collection:
         info = collection.info()
@@ -225,7 +225,7 @@ def test_a_damaged_model_is_exported_again(photos_indexed: Path, tmp_path: Path)
     flip(directory / "model.onnx", len(model) // 2)
     with (
         Collection.open(directory, device="cpu") as collection,
-        pytest.raises(DamagedError, match=r"model\.onnx is not what was written"),
+        pytest.raises(DamagedError, match=r"model\.onnx has changed since it was written"),
     ):
         collection.query(np.zeros((9, 9, 3), np.uint8))
     assert {damage.part for damage in verify(directory).left} == {Part.MODEL}

@@ -590,12 +590,12 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "three sides": (
         lambda c: c.embed([picture(1)], crop=cast(Any, (1, 2, 3))),
         SettingError,
-        "is no box",
+        "is not a box",
     ),
     "a box of words": (
         lambda c: c.embed([picture(1)], crop=cast(Any, "abcd")),
         SettingError,
-        "is no box",
+        "is not a box",
     ),
     "no limit": (
         lambda c: c.embed([picture(1)], max_pixels=cast(Any, None)),
@@ -655,10 +655,14 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
         InputError,
         "go from 0 to 1",
     ),
-    "complex pixels": (lambda c: c.query(np.ones((9, 9), complex)), InputError, "is no image"),
+    "complex pixels": (lambda c: c.query(np.ones((9, 9), complex)), InputError, "is not an image"),
     "words": (lambda c: c.query(np.array(["a"])), InputError, "made of numbers"),
-    "no pixels": (lambda c: c.query(np.empty((0, 4, 3), np.uint8)), InputError, "is no image"),
-    "five channels": (lambda c: c.query(np.ones((4, 4, 5), np.uint8)), InputError, "is no image"),
+    "no pixels": (lambda c: c.query(np.empty((0, 4, 3), np.uint8)), InputError, "is not an image"),
+    "five channels": (
+        lambda c: c.query(np.ones((4, 4, 5), np.uint8)),
+        InputError,
+        "is not an image",
+    ),
     "an image for several": (
         lambda c: c.query_many(np.ones((4, 4, 3), np.uint8)),
         InputError,
@@ -689,7 +693,7 @@ def test_a_pipe_is_no_query_and_is_not_waited_for(opened: Collection, tmp_path: 
 
 
 def test_several_embeddings_are_not_one_query(opened: Collection) -> None:
-    with pytest.raises(InputError, match="2 embeddings are no query; give one"):
+    with pytest.raises(InputError, match="2 embeddings are not one query; give one"):
         opened.query(random_embeddings(2))
 
 

@@ -75,7 +75,7 @@ def test_a_copied_collection_works_at_once_and_after_moved_names_the_new_places(
 
     twice = run("-c", collection, "index", "--moved", machine / "photos", there / "a")
     assert (twice.code, len(twice.err.splitlines())) == (3, 1)
-    assert f"{machine / 'photos'} is no root of this collection" in twice.err
+    assert f"{machine / 'photos'} is not a root of this collection" in twice.err
     harm.done("moves to another machine")
 
 

@@ -62,17 +62,9 @@ class MilvusCollection(Collection):
         self._embedder.close()
         self.store.close()
 
-    def evaluate(
-        self,
-        labels: PathLike,
-        *,
-        k: int = 10,
-        recall: float | None = None,
-        nprobe: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+    def _evaluate(
+        self, labels: PathLike, options: SearchOptions, progress: Callable[[int, int], None] | None
     ) -> Evaluation:
-        """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
-        options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
         return evaluate(self.view(), labels, options, progress)
 
     def view(self) -> MilvusView:

@@ -86,4 +86,4 @@ def read_state(store: Store) -> State:
         )
         return State(model, settings, folders, files, excluded, ivf)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{where}: what is kept of the collection makes no sense") from error
+        raise DamagedError(f"{where}: the state of the collection is not valid") from error

@@ -21,7 +21,7 @@ def _outcomes() -> list[tuple[str, Outcome]]:
     first, second = random_embeddings(2)
     return [
         ("/photos/a.jpg", Embedded(first, b"a" * 32, 10, 1_000)),
-        ("/photos/notes.txt", Refused("is no image", recognised=False)),
+        ("/photos/notes.txt", Refused("is not an image", recognised=False)),
         (ODD, Embedded(second, b"b" * 32, 20, None)),
         ("/photos/huge.png", Refused("is too large", limited=True)),
     ]
