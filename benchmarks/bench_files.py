@@ -1,8 +1,8 @@
-"""Measure what many files in many folders cost, but for their embedding: seconds and memory.
+"""Measure the seconds and memory that many files in many folders cost, without embedding them.
 
 200,000 PNGs of 4 × 4 pixels, 4 to a folder, are indexed by the network of the tests, which costs
 nothing; beside them a tenth of them. Each step runs in a process of its own, whose memory at its
-highest is the figure (of the process itself: its workers do not grow). Memory is to be flat.
+highest is the figure (of the process itself: its workers do not grow). Memory should stay flat.
 
 Nothing changed: `Collection.index` in turns with a bare walk of the same tree (os.scandir, and
 os.stat of each file), each once to warm up; medians. Required: 50,000 files/s.

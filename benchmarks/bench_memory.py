@@ -5,8 +5,9 @@ the system does not tell it) of all processes together, sampled while the comman
 is while there are workers; "training" comes after, when the index is made of all vectors. Steady is
 the median of the second half of the embedding.
 
-The collections are made beforehand, but for one line that includes it: torch exports the network
-then, once. The many are copies of the few under other names, each with bytes of its own at the end.
+The collections are made beforehand, except in the one line that includes it, in which torch exports
+the network once. The many are copies of the few under other names, each with bytes of its own at
+the end.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def measure_loop(subject: Subject, photos: tuple[Path, ...], *, tuned: bool) -> 
         batch_size=min(batch, subject.batch),
         num_workers=subject.workers,
         pin_memory=tuned and subject.device.startswith("cuda"),
-        multiprocessing_context="fork",  # as by default, but for a process that was spawned itself
+        multiprocessing_context="fork",  # the default, unless the process was itself spawned
     )
     batches = iter(loader)  # its processes are forked before the GPU is touched
     found = find_weights(subject.row, subject.weights)

@@ -37,7 +37,7 @@ class Update:
         images: that there are after it.
         seconds: of the whole update.
         committing: of these, what writing and committing the new vectors took, without the index.
-        retrained: whether the centroids were trained anew.
+        retrained: whether the centroids were retrained.
         segments: after it.
         shards: after it.
         tail: images that no segment holds, after it.
@@ -75,7 +75,7 @@ class Queries:
 class Checkpoint:
     """A grown collection beside a fresh one, made of the same vectors in one go.
 
-    `due` tells whether the next update trains anew, so that the index is at its worst;
+    `due` tells whether the next update retrains, which is when the index is at its worst;
     `fresh_seconds` is what the fresh one's index took.
     """
 

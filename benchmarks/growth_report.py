@@ -67,7 +67,7 @@ def _print_updates(growth: Growth) -> None:
     for step in growth.steps:
         update = step.update
         if update.retrained:
-            kind = "trained anew"
+            kind = "retrained"
         else:
             kind = "into the tail" if update.tail > previous else "a new segment"
         previous = update.tail
@@ -93,7 +93,7 @@ def _print_updates(growth: Growth) -> None:
 
 def _print_checkpoints(checkpoints: tuple[Checkpoint, ...]) -> None:
     print_table(
-        f"Queries, one at a time, k = {K}, ms, medians (* just before training anew)",
+        f"Queries, one at a time, k = {K}, ms, medians (* just before retraining)",
         (
             "images",
             "trained for",

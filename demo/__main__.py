@@ -12,7 +12,7 @@ from PIL import Image
 
 from demo.photographs import find_photographs, variants
 
-HERE = Path(".demo")  # made anew each time, below the folder that make runs in
+HERE = Path(".demo")  # recreated each time, in the folder that make runs in
 PHOTOS = HERE / "photos"
 COLLECTION = HERE / "collection"
 QUERY_ONLY = "motorcycle_left.png"  # the other eye of the stereo pair motorcycle_right.png
