@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from imgsearch.cli import options
+from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
 from imgsearch.cli.output import Outcome, libraries_silenced, shown
-from imgsearch.cli.query_input import STDIN
-from imgsearch.images.limits import Limits, pillow_allows
-
-if TYPE_CHECKING:
-    from imgsearch.querying.options import QueryOptions
-
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
-
-from imgsearch.cli.interrupt import waiting_for
-from imgsearch.cli.query_input import Picture, pictures
 from imgsearch.errors import ImageError, InputError
+from imgsearch.files.paths import dump, located, path_fields, plain_path
+from imgsearch.files.sources import is_folder
+from imgsearch.images.limits import pillow_allows
+from imgsearch.querying.hits import answer_fields, hit_fields
 
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
@@ -34,22 +32,9 @@ if TYPE_CHECKING:
     from imgsearch.querying.hits import Answer
     from imgsearch.querying.options import QueryOptions
 
-import csv
-import io
-import os
-from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+__all__ = ["STDIN", "Answered", "Crop", "Picture", "Request", "answers", "pictures", "query"]
 
-from imgsearch.cli.html import EDGE, Thumbnailer, figure, image_element, link, text, write_document
-from imgsearch.files.paths import dump, path_fields
-from imgsearch.images.crop import Box
-from imgsearch.querying.hits import answer_fields, hit_fields
-
-if TYPE_CHECKING:
-    from imgsearch.querying.hits import Hit, Search
-
-__all__ = ["Answered", "Request", "answers", "query"]
+STDIN = "-"
 BLOCK = 32  # queries searched together, as an exact search reads all vectors once per block
 NAMED = 3  # combined images to name in a title
 Crop: TypeAlias = tuple[float, float, float, float]
@@ -57,8 +42,6 @@ Crop: TypeAlias = tuple[float, float, float, float]
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 #: An output format. It is lazy, so that each answer is printed as soon as it is available.
 Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
-QUERIES_SHOWN = 12  # combined images to show on a page
-REMEMBERED = 512  # thumbnails to cache, some 6 MB: queries from one folder find the same images
 
 
 @click.command(epilog=options.OPPOSITES)
@@ -123,6 +106,8 @@ def query(
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, outcome)
         if form == "html" and html is not None:
+            from imgsearch.cli.query_page import write_page
+
             if write_page(html, answered, crop, max_pixels):
                 click.echo(f"wrote {shown(str(html))}", err=True)
         else:
@@ -157,13 +142,29 @@ def _form(ctx: click.Context, name: str | None) -> Form:
             return _as_table
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A query image.
+
+    Attributes:
+        name: The name as it was given, for people to read.
+        path: The absolute path; `STDIN` for the image on stdin.
+        source: The path of the image, or its content.
+        listed: Whether it was found in a folder, so that it might not be an image at all.
+    """
+
+    name: str
+    path: str
+    source: str | bytes
+    listed: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """The queries given on a command line.
 
     Attributes:
-        images: Arguments that name the images to search for; see
-            `imgsearch.cli.query_input.pictures`.
+        images: Arguments that name the images to search for; see `pictures`.
         unlike: Arguments that name images which the hits should be unlike.
         combine: Whether to search once for all images together, instead of for each.
         crop: The part of each image to search for; None for the whole image.
@@ -233,6 +234,42 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
                     outcome.miss(_why_nothing(collection, answered, request))
                 told_empty = empty
             yield answered
+
+
+def pictures(argument: str) -> Iterator[Picture | InputError]:
+    """Yield the images that an argument names, and an error for each that cannot be read."""
+    if argument == STDIN:
+        yield _on_stdin()
+        return
+    try:
+        source, path = located(argument), os.fsdecode(plain_path(argument))
+    except InputError as error:
+        yield error
+        return
+    if is_folder(os.fsencode(path)):
+        yield from _under(argument, path)
+    else:
+        yield Picture(argument, path, os.fsdecode(source))
+
+
+def _on_stdin() -> Picture | InputError:
+    content = sys.stdin.buffer.read() if sys.stdin else b""
+    if not content:
+        return InputError("-: there is nothing on stdin; send it an image, as in `< cat.jpg`")
+    return Picture(STDIN, STDIN, content)
+
+
+def _under(argument: str, folder: str) -> Iterator[Picture | InputError]:
+    from imgsearch.files.listing import Unreadable, list_files
+
+    for listing in list_files([os.fsencode(folder)], set()):
+        if isinstance(listing, Unreadable):
+            yield InputError(f"{os.fsdecode(listing.folder)}: cannot be listed: {listing.reason}")
+            continue
+        for file in listing.files:
+            path = os.fsdecode(os.path.join(listing.folder, file.name))
+            name = os.path.join(argument, os.path.relpath(path, folder))
+            yield Picture(name, path, path, listed=True)
 
 
 def _embed(
@@ -403,57 +440,3 @@ def _asked(answered: Answered) -> dict[str, Any]:
 
 def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
     return [path_fields(picture.path) for picture in pictures]
-
-
-def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> bool:
-    """Write an HTML page of answers, computing them along the way; see `write_document`.
-
-    Args:
-        path: Path of the page.
-        answers: The answers to show.
-        crop: The part of each image that was searched for; None for the whole image.
-        max_pixels: Maximum number of pixels of an image; larger ones get no thumbnail.
-
-    Returns:
-        Whether there was anything to show; if not, nothing was written.
-    """
-    return write_document(path, _sections(answers, crop, max_pixels))
-
-
-def _sections(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> Iterator[str]:
-    from imgsearch.images.render import thumbnail
-
-    of_unlike = partial(thumbnail, longest=EDGE, limits=Limits(max_pixels))
-    of_query = partial(of_unlike, crop=Box(*crop) if crop else None)
-    of_hit = lru_cache(REMEMBERED)(of_unlike)
-    for answered in answers:
-        yield f"<section>\n<h2>{text(answered.title)}</h2>\n"
-        yield f"<p>{_how(answered.answer.search, len(answered.answer.hits))}</p>\n<ol>\n"
-        yield from _queries(answered.like, "query", of_query)
-        yield from _queries(answered.unlike, "unlike", of_unlike)
-        for hit in answered.answer.hits:
-            yield _hit(hit, of_hit)
-        yield "</ol>\n</section>\n"
-
-
-def _queries(pictures: tuple[Picture, ...], label: str, of: Thumbnailer) -> Iterator[str]:
-    for query in pictures[:QUERIES_SHOWN]:
-        linked = link(query.path) if query.path != STDIN else "stdin"
-        yield figure("query", image_element(query.source, query.name, of), f"{label} {linked}", "")
-    if len(pictures) > QUERIES_SHOWN:
-        more = len(pictures) - QUERIES_SHOWN
-        yield figure("query", f'<div class="none">and {more:,} more</div>', label, "")
-
-
-def _hit(hit: Hit, of: Thumbnailer) -> str:
-    image = image_element(hit.path, os.path.basename(hit.path), of)
-    facts = f"similarity {hit.similarity:.4f}<br>distance {hit.distance:.4f}"
-    return figure("hit", image, f"{hit.rank}. {link(hit.path)}", facts)
-
-
-def _how(search: Search, count: int) -> str:
-    images = {0: "nothing found", 1: "1 image"}.get(count, f"{count:,} images")
-    if search.kind == "exact":
-        return f"{images}, compared with every image of the collection"
-    recall = f", recall@10 {search.recall:.3f} expected" if search.recall is not None else ""
-    return f"{images}, {search.nprobe:,} inverted lists searched{recall}"

@@ -15,8 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgsearch.cli import main
-from imgsearch.cli.query import BLOCK
-from imgsearch.cli.query_input import Picture, pictures
+from imgsearch.cli.query import BLOCK, Picture, pictures
 from imgsearch.collection import Collection
 from tests.support.commands import imgsearch_command, run_python
 from tests.support.pictures import picture, save_pictures
