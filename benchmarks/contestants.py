@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.embedding.models import build, find_network
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes, build, find_network
 from imgsearch.embedding.pipeline import Embedded, embed_files
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state

@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.contestants import Photographs
 from imgsearch import Collection
-from imgsearch.embedding.models import Network, build, find_network
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Network, Shapes, build, find_network
 from imgsearch.embedding.pipeline import GPU_BATCH, Embedded, embed_files
 from imgsearch.embedding.runtime import AT_ONCE, Embeddings, Runtime, TorchRuntime
 from imgsearch.embedding.weights import find_weights, read_state

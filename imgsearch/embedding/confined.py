@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.embedding.runtime import MODEL_MEMORY, Embeddings, Runtime, open_limited
 from imgsearch.embedding.wire import raise_error, receive, send, send_error

@@ -9,7 +9,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgsearch.errors import ModelError, SettingError
 
@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
     "Network",
+    "Shapes",
     "build",
     "export_onnx",
     "find_network",
@@ -29,6 +30,13 @@ __all__ = [
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Shapes(NamedTuple):
+    """The edge of a model's input in pixels, and the length of an embedding."""
+
+    input_size: int
+    dim: int
 
 
 @dataclass(frozen=True, slots=True)

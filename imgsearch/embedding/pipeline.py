@@ -18,7 +18,7 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pool import BATCH, Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import AT_ONCE, Embeddings, Runtime

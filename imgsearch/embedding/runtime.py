@@ -1,11 +1,13 @@
 """Run a model that maps uint8 pixels to L2-normalised float32 embeddings.
 
-ONNX Runtime is used on a CPU and torch on a GPU; torch is imported only inside functions.
+ONNX Runtime is used on a CPU and torch on a GPU. Either is imported only when a model is opened, as
+is the check of an ONNX model.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 import threading
@@ -18,12 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.models import Network, build, fold_normalisation
-from imgsearch.embedding.onnx.check import MOST_BYTES, Shapes, check_model
-from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
-from imgsearch.embedding.onnx.session import SessionError, open_session
-from imgsearch.embedding.onnx.trusted import TRUSTED_BYTES, check_no_files
-from imgsearch.embedding.weights import find_weights, read_state
+from imgsearch.embedding.models import Network, Shapes, build, fold_normalisation
 from imgsearch.errors import (
     REPAIR_IT,
     DamagedError,
@@ -39,15 +36,19 @@ from imgsearch.images.limits import limit_memory
 if TYPE_CHECKING:
     import torch
 
+    from imgsearch.embedding.confined import ConfinedRuntime
+
 __all__ = [
     "AT_ONCE",
     "MODEL_MEMORY",
+    "NO_TELEMETRY",
     "Embeddings",
     "OnnxRuntime",
     "ParallelRuntime",
     "Runtime",
     "TorchRuntime",
     "open_limited",
+    "open_model",
     "pick_device",
     "torch_devices",
 ]
@@ -59,6 +60,12 @@ MODEL_MEMORY = 2 << 30
 
 #: Calls of `TorchRuntime.embed` that a GPU handles at once: one is copied, one is computed.
 AT_ONCE = 2
+
+#: The environment variable, and its value, that keep ONNX Runtime 1.29 and later from reporting to
+#: its makers, and from storing an identifier of this machine below the user's cache. The library
+#: reads it once, when it is loaded. It overrides the user's environment: that nothing leaves this
+#: machine is a promise, not a default.
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 
 _CUDNN = threading.Lock()
 
@@ -110,6 +117,10 @@ class OnnxRuntime:
             StorageError: If the file cannot be read.
             UntrustedModelError: If imgsearch did not export the model.
         """
+        from imgsearch.embedding.onnx.check import MOST_BYTES, check_model
+        from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
+        from imgsearch.embedding.onnx.trusted import TRUSTED_BYTES, check_no_files
+
         self._model = model
         serialised = _read(model, TRUSTED_BYTES if trusted else MOST_BYTES)
         try:
@@ -131,8 +142,8 @@ class OnnxRuntime:
             )
         self.input_size, self.dim = found.input_size, found.dim
         try:
-            self._session = open_session(serialised, threads=threads)
-        except SessionError as error:
+            self._session = _session(serialised, threads=threads)
+        except _SessionError as error:
             if trusted:
                 raise ModelError(f"{model} cannot be loaded: {error}") from error
             raise DamagedError(
@@ -161,6 +172,33 @@ class OnnxRuntime:
         ):
             raise ModelError(f"{self._model} does not give embeddings of {self.dim} numbers")
         return result
+
+
+def open_model(
+    model: Path, shapes: Shapes, *, threads: int = 0, trust: bool = False
+) -> OnnxRuntime | ConfinedRuntime:
+    """Open a collection's model on the CPU, in this process if imgsearch exported it.
+
+    Args:
+        model: The ONNX file.
+        shapes: Shapes of the model according to the catalog.
+        threads: Number of threads for one call; 0 for one per core.
+        trust: Whether a foreign model may be run, in its own process.
+
+    Raises:
+        DamagedError: If the file is missing, not an ONNX model, or not the model that the catalog
+            describes.
+        StorageError: If the file cannot be read.
+        UntrustedModelError: If the model is foreign and `trust` is false.
+    """
+    try:
+        return OnnxRuntime(model, threads=threads, shapes=shapes)
+    except UntrustedModelError:
+        if not trust:
+            raise
+    from imgsearch.embedding.confined import ConfinedRuntime  # Our own models need no process.
+
+    return ConfinedRuntime(model, shapes, threads=threads)
 
 
 def open_limited(
@@ -198,6 +236,40 @@ def _refusal(model: Path, reason: str, *, trusted: bool) -> ModelError:
         f"{model} was not exported by imgsearch (it has {reason}); if you trust whoever made it, "
         "--trust-model runs it in a process of its own, with limits of time and memory"
     )
+
+
+class _SessionError(Exception):
+    """ONNX Runtime cannot load a model."""
+
+
+def _session(serialised: bytes, *, threads: int) -> Any:
+    """Return an `onnxruntime.InferenceSession` for a model on the CPU.
+
+    Args:
+        serialised: The model. It must not refer to other files, which
+            `imgsearch.embedding.onnx.check` ensures; only these bytes are read.
+        threads: Number of threads for one call; 0 for one per core.
+    """
+    onnxruntime = _onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    # Spinning threads would take the cores from Faiss and from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no other base.
+        raise _SessionError(reason_of(error)[:200]) from error
+
+
+def _onnxruntime() -> Any:
+    name, value = NO_TELEMETRY
+    os.environ[name] = value  # This calls putenv, so the C++ library sees it, too.
+    import onnxruntime
+
+    # Needed if a program that uses imgsearch as a library has already imported ONNX Runtime.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def _read(model: Path, most: int) -> bytes:
@@ -239,6 +311,8 @@ class TorchRuntime:
                 device fails.
         """
         import torch
+
+        from imgsearch.embedding.weights import find_weights, read_state
 
         cuda: Any = torch.cuda
         found = find_weights(network, weights)

@@ -106,7 +106,7 @@ def _messages_of(requests: BinaryIO) -> Messages:
 
 def _open_model(arguments: list[str], input_size: int, memory: int) -> OnnxRuntime:
     # Imported here, as a process that examines single images does not need it and must start fast.
-    from imgsearch.embedding.onnx.check import Shapes
+    from imgsearch.embedding.models import Shapes
     from imgsearch.embedding.runtime import MODEL_MEMORY, open_limited
 
     model, dim, trust = arguments

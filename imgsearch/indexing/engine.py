@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.images.limits import Limits

@@ -11,9 +11,8 @@ import numpy as np
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.decoder import CHANGED, Stored
 from imgsearch.embedding.lanes import Lane, decoders
-from imgsearch.embedding.onnx.check import Shapes
-from imgsearch.embedding.runtime import Runtime
-from imgsearch.embedding.trusting import open_model
+from imgsearch.embedding.models import Shapes
+from imgsearch.embedding.runtime import Runtime, open_model
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import DECODER, Pixels
 from imgsearch.maintenance.damage import Damage, Part

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from imgsearch.ann.vectors import Vectors, as_queries
-from imgsearch.embedding.models import find_network
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes, find_network
 from imgsearch.embedding.runtime import (
     ParallelRuntime,
     Runtime,
     TorchRuntime,
+    open_model,
     pick_device,
     torch_devices,
 )
-from imgsearch.embedding.trusting import open_model
 from imgsearch.errors import InputError
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits

@@ -16,8 +16,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from imgsearch.embedding.models import Network, build, export_onnx, find_network
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Network, Shapes, build, export_onnx, find_network
 from imgsearch.embedding.pipeline import Outcome, embed_files
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.images.decode import Pixels, read

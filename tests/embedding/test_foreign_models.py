@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from imgsearch.embedding import process
 from imgsearch.embedding.confined import ConfinedRuntime
-from imgsearch.embedding.onnx.check import Shapes, check_model
+from imgsearch.embedding.models import Shapes
+from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
-from imgsearch.embedding.runtime import OnnxRuntime
-from imgsearch.embedding.trusting import open_model
+from imgsearch.embedding.runtime import OnnxRuntime, open_model
 from imgsearch.errors import DamagedError, ModelError, UntrustedModelError
 from tests.support.depth import Harm
 from tests.support.foreign_models import FOREIGN, foreign_model, harmless_model

@@ -14,8 +14,8 @@ import pytest
 import torch
 import torchvision
 
-from imgsearch.embedding.models import MODELS, build, export_onnx, find_network, load_state
-from imgsearch.embedding.onnx.check import Shapes, check_model
+from imgsearch.embedding.models import MODELS, Shapes, build, export_onnx, find_network, load_state
+from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import ModelError, SettingError

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.embedding import pipeline, pool, process, runtime
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime, ParallelRuntime
 from imgsearch.errors import DamagedError, ModelError
@@ -278,7 +278,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: P
     code = f"""
         from itertools import repeat
         from pathlib import Path
-        from imgsearch.embedding.onnx.check import Shapes
+        from imgsearch.embedding.models import Shapes
         from imgsearch.embedding.pipeline import embed_files
         for _ in embed_files(
             repeat({path!r}), model=Path({str(tiny_model)!r}), workers=2,
@@ -306,7 +306,7 @@ def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
     (path,) = photos(tmp_path, "hangs.png")
     code = f"""
         from pathlib import Path
-        from imgsearch.embedding.onnx.check import Shapes
+        from imgsearch.embedding.models import Shapes
         from imgsearch.embedding.pipeline import embed_files
         from imgsearch.images.limits import Limits
         list(embed_files(

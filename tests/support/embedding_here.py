@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch.embedding.decoder import Stored
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError

@@ -13,7 +13,7 @@ from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.backends.ray.extraction import Extraction
 from imgsearch.backends.ray.parts import Recipe
 from imgsearch.backends.ray.staging import Staging
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Outcome
 from imgsearch.images.limits import Limits
 from imgsearch.indexing.engine import ModelFile, Wanted

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.backends.ray.staging import Staging
-from imgsearch.embedding.models import find_network
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes, find_network
 from imgsearch.embedding.pipeline import Extractor, cores
 from imgsearch.embedding.runtime import TorchRuntime
 from imgsearch.embedding.weights import file_digest

@@ -6,19 +6,18 @@ with shapes in place of values: each operation must be one that the exporter wri
 (`imgsearch.embedding.models`), on tensors whose shapes follow from the file alone, and the total
 cost is bounded.
 
-Every query waits for this check, so its values are named tuples: a dataclass takes six times as
+Every query waits for this check, so all its values are named tuples: a dataclass takes six times as
 long to define.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.onnx.graph import FLOAT, UINT8, Graph, read_graph
 from imgsearch.embedding.onnx.operators import output_shape
 from imgsearch.embedding.onnx.protobuf import ForeignError
 
-__all__ = ["BATCH", "MOST_BYTES", "Shapes", "check_model"]
+__all__ = ["BATCH", "MOST_BYTES", "check_model"]
 
 MOST_BYTES = 256 << 20  # Maximum size of a file; Inception v3 has 87 MB.
 
@@ -26,13 +25,6 @@ BATCH = 2  # Images that a worker runs at once; one image costs less.
 
 OPSETS = (17,)
 NODES = 1_000  # Inception v3 has 333.
-
-
-class Shapes(NamedTuple):
-    """The edge of a model's input in pixels, and the length of an embedding."""
-
-    input_size: int
-    dim: int
 
 
 def check_model(serialised: bytes) -> Shapes:

@@ -18,7 +18,7 @@ import imgsearch
 from imgsearch.backends.ray import RayEngine
 from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
 from imgsearch.backends.ray.staging import Staging
-from imgsearch.embedding.onnx.check import Shapes
+from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Embedded, Refused
 from imgsearch.errors import SettingError
 from imgsearch.images.limits import LIMITS
