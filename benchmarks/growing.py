@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from benchmarks.subjects import ROWS, Vectors, commit_vectors, copy_collection
 from imgsearch import Collection
-from imgsearch.indexing.fold import fold, is_long, remove_orphans
+from imgsearch.indexing.fold import fold, remove_orphans
+from imgsearch.indexing.policy import POLICY
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
@@ -116,7 +117,7 @@ def run_update(layout: Layout, catalog: CatalogWriter, vectors: Vectors, commit:
             commit_vectors(layout, catalog, block)
             committing += time.perf_counter() - begun
             tail += len(block)
-            if is_long(tail):
+            if tail >= POLICY.tail_most:
                 fold(layout, catalog, device="cpu", meanwhile=True)
                 tail = 0
         fold(layout, catalog, device="cpu")

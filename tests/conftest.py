@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from imgsearch.cli import main
 from imgsearch.collection import Collection
-from imgsearch.indexing import commit, create, engine
+from imgsearch.indexing import create, engine
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance import sample
 from tests.support import depth as harming
 from tests.support.aged_collection import LivedIn, live_in
@@ -122,12 +123,8 @@ def quick_export(harm: Harm, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _index_in_one_commit(directory: Path, photos: Path) -> None:
     """Index images so that there is one shard, and no file left over, on a busy machine too."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        Collection.open(directory, device="cpu") as collection,
-    ):
-        patch.setattr(commit, "COMMIT_SECONDS", 3600.0)
-        collection.index([photos])
+    with Collection.open(directory, device="cpu") as collection:
+        collection.index([photos], policy=FoldPolicy(commit_seconds=3600.0))
 
 
 @pytest.fixture(scope="session")
@@ -214,9 +211,15 @@ def other_tree(collection: Collection, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let indexing and verification embed in this process: no worker has to start."""
+def embedded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `LocalEngine` embed in this process, whoever makes it."""
     monkeypatch.setattr(engine, "embed_files", embed_here())
+
+
+@pytest.fixture
+def _no_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let indexing and verification embed in this process: no worker has to start."""
+    request.getfixturevalue("embedded_here")
     monkeypatch.setattr(sample, "decoders", decoders_here)
 
 

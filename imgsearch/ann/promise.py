@@ -11,7 +11,18 @@ import numpy.typing as npt
 
 from imgsearch.ann.vectors import Vectors
 
-__all__ = ["BANDS", "WITHIN", "Plan", "Promise", "Sample", "Step", "curve", "ladder", "lower_bound"]
+__all__ = [
+    "BANDS",
+    "FEWEST",
+    "WITHIN",
+    "Plan",
+    "Promise",
+    "Sample",
+    "Step",
+    "curve",
+    "ladder",
+    "lower_bound",
+]
 
 
 _NONE = np.iinfo(np.int64).max  # more than any nprobe: none of them keeps the recall
@@ -130,6 +141,7 @@ def curve(
     *,
     lossy: bool = False,
     outer: bool = False,
+    fewest: int = FEWEST,
 ) -> list[Step]:
     """Return the recall and its bound for each band and each `nprobe` of the `ladder`.
 
@@ -144,6 +156,7 @@ def curve(
         clock: Function that returns the milliseconds that one query takes at an `nprobe`.
         lossy: Whether a search of all lists is still not exact.
         outer: Whether to add an outer band.
+        fewest: Number of queries from which on a sample is judged by itself in a band.
     """
     nlist = held_out.recall.shape[1]
     if not len(held_out.distance):  # the collection has a single image
@@ -163,7 +176,7 @@ def curve(
                 sample.recall[(sample.distance > above) & (sample.distance <= edge), nprobe - 1]
                 for sample in (both, held_out, strangers)
             ]
-            judged = [part for part in values if len(part) >= FEWEST]
+            judged = [part for part in values if len(part) >= fewest]
             # The most that a sample without a single miss can prove, by the rule of three (Hanley
             # and Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 1983).
             most = 1 - 3 / max(len(values[0]), 3)

@@ -20,10 +20,11 @@ from imgsearch.ann.recall import K
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
-from imgsearch.indexing.fold import IVF_FROM, fold, remove_orphans
+from imgsearch.indexing.fold import fold, remove_orphans
+from imgsearch.indexing.policy import POLICY
 from imgsearch.indexing.train import build, fetch, pca_of
 from imgsearch.querying.options import SearchOptions, items, whole
-from imgsearch.querying.segments import SEGMENT_BYTES, check_segment_room, open_segment
+from imgsearch.querying.segments import open_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import check_present, migrate
@@ -235,9 +236,10 @@ def _sweep(layout: Layout, catalog: CatalogWriter, options: _Options) -> Sweep:
 
 def _nlists(count: int, options: _Options) -> list[int]:
     """Return the numbers of centroids to try, ascending."""
-    if count < IVF_FROM:
+    if count < POLICY.ivf_from:
         raise SettingError(
-            f"{count:,} images need no index: exact search is as fast; tune {IVF_FROM} or more"
+            f"{count:,} images need no index: exact search is as fast; "
+            f"tune {POLICY.ivf_from} or more"
         )
     usual = choose_nlist(count)
     counts = sorted({*options.nlist} or {max(1, usual * 2**n // 4) for n in range(5)})
@@ -305,8 +307,6 @@ def _index(
         index = IvfIndex.empty(train(vectors, nlist, device=device), device=device)
     else:
         index = train_compact(vectors, nlist, pca, device=device)
-    segments = 1 + view.count * index.width // SEGMENT_BYTES
-    check_segment_room(layout, index, view.count, segments=segments)
     made = build(layout, view, index, first=catalog.next_segment())
     return [open_segment(layout, segment, compact=pca is not None) for segment in made]
 

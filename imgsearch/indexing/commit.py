@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgsearch.embedding.runtime import Embeddings
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen
 from imgsearch.storage.shards import write_shard
@@ -16,11 +17,9 @@ from imgsearch.storage.writer import CatalogWriter
 __all__ = ["Batch"]
 
 # A crash costs one commit's worth of work, and each commit is a shard. So the intervals grow with
-# the run: half a second at first, then a twentieth of the time elapsed so far, up to 5 s.
-COMMIT_SECONDS = 0.5
+# the run: `FoldPolicy.commit_seconds` at first, then a twentieth of the time elapsed, up to 5 s.
 COMMIT_SECONDS_MOST = 5.0
 COMMIT_SHARE = 1 / 20
-COMMIT_FILES = 4_096
 COMMIT_LEARNT = 65_536  # files of which only the ctime and inode are new
 
 
@@ -35,10 +34,11 @@ class _Learnt(NamedTuple):
 class Batch:
     """The changes to commit next."""
 
-    def __init__(self, layout: Layout, catalog: CatalogWriter) -> None:
+    def __init__(self, layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
         """Begin a run."""
         self._layout = layout
         self._catalog = catalog
+        self._policy = policy
         self._images: list[tuple[NewImage, Embeddings]] = []
         self._seen: list[Seen] = []
         self._failures: list[NewFailure] = []
@@ -70,8 +70,8 @@ class Batch:
         """Tell whether there is enough to commit, or the last commit was long ago."""
         now = time.monotonic()
         grown = min(COMMIT_SECONDS_MOST, COMMIT_SHARE * (now - self._started))
-        late = now - self._committed > max(COMMIT_SECONDS, grown)
-        return late or len(self._images) + len(self._seen) >= COMMIT_FILES
+        late = now - self._committed > max(self._policy.commit_seconds, grown)
+        return late or len(self._images) + len(self._seen) >= self._policy.commit_files
 
     def commit(self) -> int:
         """Make all changes visible; return the number of new images.

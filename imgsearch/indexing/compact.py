@@ -1,9 +1,9 @@
 """Keep the shards few, and free of removed rows.
 
-The last shards, each of less than `SMALL` rows, are merged like the digits of a binary number: a
-shard is merged with all those after it once they have as many rows together. So there are few
-shards, and each row is rewritten only a few times in all. A shard is rewritten without its removed
-rows once half of it has been removed.
+The last shards, each of less than `FoldPolicy.small_shard` rows, are merged like the digits of a
+binary number: a shard is merged with all those after it once they have as many rows together. So
+there are few shards, and each row is rewritten only a few times in all. A shard is rewritten
+without its removed rows once half of it has been removed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from imgsearch.ann.vectors import Ids, Vectors, rows_of
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.files import check_room
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
@@ -21,16 +22,13 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["compact"]
 
-SMALL = 2_000
-DEAD = 0.5  # removed share of a shard
 
-
-def compact(layout: Layout, catalog: CatalogWriter) -> None:
+def compact(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
     """Merge small shards, and drop removed rows. Only the writer may call this function."""
     snapshot = catalog.snapshot()
     removed, stale = (np.array(ids, np.int64) for ids in (snapshot.removed, snapshot.stale))
     droppable = np.setdiff1d(removed, stale[stale <= _indexed(snapshot)])
-    for group in _groups(snapshot, droppable):
+    for group in _groups(snapshot, droppable, policy):
         size = 4 * snapshot.model.dim * sum(shard.count for shard in group)
         check_room(layout.vectors, size)
         ids, vectors = _rows(layout, group, snapshot.model.dim, droppable)
@@ -41,15 +39,15 @@ def compact(layout: Layout, catalog: CatalogWriter) -> None:
         catalog.replace_shards(group, new)
 
 
-def _groups(snapshot: Snapshot, droppable: Ids) -> Iterator[Sequence[Shard]]:
+def _groups(snapshot: Snapshot, droppable: Ids, policy: FoldPolicy) -> Iterator[Sequence[Shard]]:
     """Yield neighbouring shards to merge into one, never across the end of the segments."""
     indexed = _indexed(snapshot)
     filed = [shard for shard in snapshot.shards if shard.last_id <= indexed]
     for shards in (filed, snapshot.shards[len(filed) :]):
-        small = _small_ones(shards)
+        small = _small_ones(shards, policy.small_shard)
         for shard in shards[: len(shards) - len(small)]:
             first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
-            if last - first and last - first >= DEAD * shard.count:
+            if last - first and last - first >= policy.shard_dead * shard.count:
                 yield [shard]
         if small:
             yield small
@@ -60,11 +58,11 @@ def _indexed(snapshot: Snapshot) -> int:
     return max((segment.last_id for segment in snapshot.segments), default=0)
 
 
-def _small_ones(shards: Sequence[Shard]) -> Sequence[Shard]:
+def _small_ones(shards: Sequence[Shard], small: int) -> Sequence[Shard]:
     """Return the last shards to merge; none if there would be only one."""
     taken = total = 0
     for reach, shard in enumerate(reversed(shards), 1):
-        if shard.count >= SMALL:
+        if shard.count >= small:
             break
         if shard.count <= total:
             taken = reach

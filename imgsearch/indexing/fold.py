@@ -2,8 +2,8 @@
 
 The rules (docs/index-upkeep.md explains them and their cost):
 
-- There are lists from `IVF_FROM` images on, or at any size if `nlist` was given; they are dropped
-  once half of the images are gone and fewer than `IVF_FROM` are left.
+- There are lists from 256 images on, or at any size if `nlist` was given; they are dropped once
+  half of the images are gone and fewer than 256 are left.
 - The centroids are trained again once the number of images has doubled or halved since the last
   training, or once more than a tenth of them lies beyond the last band of the promise, where a
   twentieth lay then.
@@ -11,6 +11,8 @@ The rules (docs/index-upkeep.md explains them and their cost):
   at least 256 and at most 5,000. It absorbs the last segments that are at most four times as large
   together; once there are 16 segments, any of them, up to 1 GiB.
 - A segment is rewritten without its removed images once these are a quarter of it.
+
+The numbers are the defaults of `imgsearch.indexing.policy.FoldPolicy`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.ann.promise import BANDS, WITHIN
 from imgsearch.indexing.compact import compact
 from imgsearch.indexing.engine import assign_here
+from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.indexing.train import Assign, most_lists, pca_of, train_anew
-from imgsearch.querying.segments import SEGMENT_BYTES, check_segment_room, write_segment
+from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_sha256, remove_unnamed
 from imgsearch.storage.layout import Layout
@@ -33,21 +36,7 @@ from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["IVF_FROM", "fold", "is_long", "is_outgrown", "remove_orphans"]
-
-IVF_FROM = 256  # images: fewer are too few for lists, and quick to compare
-GROWTH = 2  # factor on the number of images that the centroids were trained for
-GROWTH_MEANWHILE = 8  # the same during a run, at whose end they are trained again
-UNLIKE = 0.1  # share of all images allowed beyond the last band
-TAIL_LEAST, TAIL_MOST = 256, 5_000
-MERGE = 4  # how many times the tail's images a fold may rewrite
-SEGMENTS = 16
-DEAD = 0.25  # removed share of a segment
-
-
-def is_long(images: int) -> bool:
-    """Tell whether a tail of this many images should be folded in during a run."""
-    return images >= TAIL_MOST
+__all__ = ["fold", "is_outgrown", "remove_orphans"]
 
 
 def fold(
@@ -57,6 +46,7 @@ def fold(
     device: str,
     meanwhile: bool = False,
     assign: Assign = assign_here,
+    policy: FoldPolicy = POLICY,
 ) -> None:
     """Bring the index up to date by the rules above. Only the writer may call this function.
 
@@ -66,26 +56,27 @@ def fold(
         device: the device on which to train, and to fill the rebuilt index.
         meanwhile: whether more images are coming in this run.
         assign: the function that finds the lists of all images after centroids are trained.
+        policy: the thresholds of the rules.
 
     Raises:
         StorageError: if there is not enough room on the disk.
     """
     remove_orphans(layout, catalog)
     view = open_view(layout, catalog)
-    wanted = _wanted_nlist(view)
+    wanted = _wanted_nlist(view, policy)
     ivf = view.snapshot.ivf
-    growth = GROWTH_MEANWHILE if meanwhile else GROWTH
+    outgrown = is_outgrown(view.snapshot, view.count, policy, meanwhile=meanwhile)
     if wanted is None:
-        if is_outgrown(view.snapshot, view.count, growth):
+        if outgrown:
             catalog.drop_index()
-    elif ivf is None or not view.segments or is_outgrown(view.snapshot, view.count, growth):
+    elif ivf is None or not view.segments or outgrown:
         for shard in view.snapshot.shards:
             check_shard(layout.vectors, shard)
-        train_anew(layout, catalog, view, wanted, device=device, assign=assign)
+        train_anew(layout, catalog, view, wanted, device=device, assign=assign, policy=policy)
     else:
-        _file_tail(layout, catalog, view, ivf)
-        _purge(layout, catalog)
-    compact(layout, catalog)
+        _flush_tail(layout, catalog, view, ivf, policy)
+        _purge(layout, catalog, policy)
+    compact(layout, catalog, policy)
 
 
 def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
@@ -103,8 +94,13 @@ def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
     remove_unnamed(layout.segments, ".faiss", segments)
 
 
-def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
-    """Tell whether the centroids, or their promise, no longer suit `count` images."""
+def is_outgrown(
+    snapshot: Snapshot, count: int, policy: FoldPolicy = POLICY, *, meanwhile: bool = False
+) -> bool:
+    """Tell whether the centroids, or their promise, no longer suit `count` images.
+
+    `meanwhile` tells whether more images are coming in this run.
+    """
     ivf, asked = snapshot.ivf, snapshot.settings.nlist
     if ivf is None:
         return False
@@ -114,39 +110,44 @@ def is_outgrown(snapshot: Snapshot, count: int, growth: int = GROWTH) -> bool:
         return True
     if ivf.pca != pca_of(snapshot):
         return True
+    growth = policy.growth_meanwhile if meanwhile else policy.growth
     far = (1 - WITHIN) * ivf.trained + ivf.far
     return (
         count >= growth * ivf.trained
-        or count * GROWTH <= ivf.trained
-        or (ivf.added >= TAIL_LEAST and far > UNLIKE * (ivf.trained + ivf.added))
+        or count * policy.growth <= ivf.trained
+        or (ivf.added >= policy.tail_least and far > policy.unlike * (ivf.trained + ivf.added))
     )
 
 
-def _wanted_nlist(view: View) -> int | None:
+def _wanted_nlist(view: View, policy: FoldPolicy) -> int | None:
     """Return the number of centroids that suits the images; None if they need no lists."""
     asked = view.snapshot.settings.nlist
-    if view.count == 0 or (asked is None and view.count < IVF_FROM):
+    if view.count == 0 or (asked is None and view.count < policy.ivf_from):
         return None
     return min(asked or choose_nlist(view.count), most_lists(view.count))
 
 
-def _tail_limit(view: View, ivf: IvfRecord) -> int:
+def _tail_limit(view: View, ivf: IvfRecord, policy: FoldPolicy) -> int:
     """Return half the number of images that a query compares in the lists, within bounds."""
     if view.promise is None:
-        return TAIL_LEAST
+        return policy.tail_least
     nprobe = view.promise.keep(view.snapshot.settings.recall).nprobe
     probed = int(nprobe[(len(nprobe) - 1) // 2]) or ivf.nlist  # 0: all are compared
     compared = ivf.nlist + probed * view.count // ivf.nlist
-    return min(max(compared // 2, TAIL_LEAST), TAIL_MOST)
+    return min(max(compared // 2, policy.tail_least), policy.tail_most)
 
 
-def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord) -> None:
+def _flush_tail(
+    layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecord, policy: FoldPolicy
+) -> None:
     """Turn a tail that has grown long, and the segments it absorbs, into one segment."""
-    if view.tail_count < _tail_limit(view, ivf):
+    if view.tail_count < _tail_limit(view, ivf, policy):
         return
     segments = view.snapshot.segments
-    cap = SEGMENT_BYTES // view.segments[0].width
-    taken = _absorbed([segment.count for segment in segments], view.tail_count, cap)
+    cap = policy.segment_bytes // view.segments[0].width
+    sizes = [segment.count for segment in segments]
+    budget = policy.merge * view.tail_count if len(sizes) < policy.segments else cap
+    taken = _absorbed(sizes, view.tail_count, cap, budget)
     kept, gone = segments[: len(segments) - taken], segments[len(segments) - taken :]
     count = view.tail_count + sum(segment.count for segment in gone)
     check_segment_room(layout, view.segments[0], count)
@@ -171,15 +172,15 @@ def _file_tail(layout: Layout, catalog: CatalogWriter, view: View, ivf: IvfRecor
     catalog.replace_segments([segment.number for segment in gone], [new], ivf)
 
 
-def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
+def _absorbed(sizes: Sequence[int], tail: int, cap: int, budget: int) -> int:
     """Return how many of the last segments to merge with the tail.
 
     Args:
         sizes: the number of images in each segment.
         tail: the number of images in the tail.
         cap: the maximum number of images in a segment.
+        budget: the maximum number of images to rewrite.
     """
-    budget = MERGE * tail if len(sizes) < SEGMENTS else cap
     taken = total = 0
     for size in reversed(sizes):
         if total + size > budget or total + size + tail > cap:
@@ -188,14 +189,14 @@ def _absorbed(sizes: Sequence[int], tail: int, cap: int) -> int:
     return taken
 
 
-def _purge(layout: Layout, catalog: CatalogWriter) -> None:
+def _purge(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
     """Rewrite segments that have many removed images."""
     view = open_view(layout, catalog)
     ivf = view.snapshot.ivf
     stale = np.array(view.snapshot.stale, np.int64)
     for segment, old in zip(view.snapshot.segments, view.segments, strict=True):
         dead = int(((stale >= segment.first_id) & (stale <= segment.last_id)).sum())
-        if ivf is None or dead < DEAD * segment.count or not dead:
+        if ivf is None or dead < policy.segment_dead * segment.count or not dead:
             continue
         check_segment_room(layout, old, segment.count)
         check_sha256(layout.segment(segment.number), segment.sha256)

@@ -10,6 +10,7 @@ from typing import TypedDict, Unpack
 from imgsearch.errors import SettingError
 from imgsearch.images.limits import MAX_PIXELS, TIME_LIMIT, Limits
 from imgsearch.indexing.engine import Engine, LocalEngine
+from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.indexing.report import Progress
 from imgsearch.querying.options import (
     PathLike,
@@ -42,6 +43,7 @@ class IndexKeywords(TypedDict, total=False):
     time_limit: float
     max_pixels: int
     engine: Engine | None
+    policy: FoldPolicy
     progress: Callable[[Progress], None] | None
 
 
@@ -68,6 +70,7 @@ class IndexOptions:
         time_limit: Maximum seconds to spend on one file.
         max_pixels: Maximum number of pixels of an image; it also limits the memory of a worker.
         engine: Machines that do the work instead of this one, like an `imgsearch.RayEngine`.
+        policy: Thresholds that decide when to commit, fold, train and compact.
         progress: Function called from time to time with the progress so far.
 
     Raises:
@@ -88,6 +91,7 @@ class IndexOptions:
     time_limit: float = TIME_LIMIT
     max_pixels: int = MAX_PIXELS
     engine: Engine | None = None
+    policy: FoldPolicy = POLICY
     progress: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:

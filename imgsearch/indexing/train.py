@@ -19,12 +19,8 @@ from imgsearch.ann.recall import Filed, K, cross_validate, hold_out, meet_strang
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.indexing.engine import assign_here
-from imgsearch.querying.segments import (
-    SEGMENT_BYTES,
-    check_segment_room,
-    open_segment,
-    write_segment,
-)
+from imgsearch.indexing.policy import POLICY, FoldPolicy
+from imgsearch.querying.segments import check_segment_room, open_segment, write_segment
 from imgsearch.querying.view import View
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
@@ -64,6 +60,7 @@ def train_anew(
     *,
     device: str,
     assign: Assign = assign_here,
+    policy: FoldPolicy = POLICY,
 ) -> None:
     """Train `nlist` centroids on the images of `view`, and replace the old segments by new ones.
 
@@ -74,9 +71,9 @@ def train_anew(
     """
     pca = pca_of(view.snapshot)
     held_ids, held, index = _train(view, nlist, pca, device)
-    segments = 1 + view.count * index.width // SEGMENT_BYTES
-    check_segment_room(layout, index, view.count, segments=segments)
-    made = list(build(layout, view, index, first=catalog.next_segment(), assign=assign))
+    made = list(
+        build(layout, view, index, first=catalog.next_segment(), assign=assign, policy=policy)
+    )
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     filed = Filed.of(indexes)
     if held_ids.size:
@@ -93,6 +90,7 @@ def train_anew(
         *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
         lossy=index.lossy,
         outer=view.count >= OUTER_FROM,
+        fewest=policy.judged_from,
     )
     ivf = IvfRecord(
         nlist=nlist,
@@ -147,9 +145,15 @@ def build(
     *,
     first: int,
     assign: Assign = assign_here,
+    policy: FoldPolicy = POLICY,
 ) -> Iterator[Segment]:
-    """Write segments of up to about `SEGMENT_BYTES`, trained like `index`; yield each."""
-    rows = SEGMENT_BYTES // index.width
+    """Write segments of up to about `FoldPolicy.segment_bytes`, trained like `index`; yield each.
+
+    Raises:
+        StorageError: if there is not enough room on the disk.
+    """
+    rows = policy.segment_bytes // index.width
+    check_segment_room(layout, index, view.count, segments=1 + view.count // rows)
     number, first_id, last_id = first, 1, 0
     blocks = assign(index, view.live_blocks())
     for shard, (ids, vectors, lists) in zip(view.snapshot.shards, blocks, strict=True):

@@ -13,7 +13,7 @@ from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.indexing.apply import Applier
 from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.engine import ModelFile, Wanted
-from imgsearch.indexing.fold import fold, is_long, remove_orphans
+from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.relocate import move_roots
@@ -119,7 +119,8 @@ class _Run:
             limits=options.limits,
         )
         self._reporter = Reporter(tops, layout.directory, options.progress)
-        self._batch = Batch(layout, catalog)
+        self._policy = options.policy
+        self._batch = Batch(layout, catalog, options.policy)
         self._contents = Contents(layout, catalog, record.dim)
         self._tail = 0  # images committed since the tail was folded in
         self.tally = self._reporter.tally
@@ -158,7 +159,7 @@ class _Run:
     def fold(self) -> None:
         """Bring the index up to date."""
         self._reporter.tell_training()
-        fold(self._layout, self._catalog, device=self._device, assign=self._engine.assign)
+        self._fold(meanwhile=False)
 
     def _queued(self, candidates: Iterator[Candidate], waiting: deque[Candidate]) -> Iterator[str]:
         """Yield the paths of candidates, and queue the candidates for their outcomes."""
@@ -177,14 +178,18 @@ class _Run:
 
     def _fold_tail(self) -> None:
         """Fold the tail in during the run, so that it stays short."""
-        if is_long(self._tail):
-            fold(
-                *(self._layout, self._catalog),
-                device=self._device,
-                meanwhile=True,
-                assign=self._engine.assign,
-            )
+        if self._tail >= self._policy.tail_most:
+            self._fold(meanwhile=True)
             self._tail = 0
+
+    def _fold(self, *, meanwhile: bool) -> None:
+        fold(
+            *(self._layout, self._catalog),
+            device=self._device,
+            meanwhile=meanwhile,
+            assign=self._engine.assign,
+            policy=self._policy,
+        )
 
 
 def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from imgsearch.ann.flat import IvfIndex
     from imgsearch.ann.inverted import InvertedFile
 
-__all__ = ["SEGMENT_BYTES", "check_segment_room", "open_segment", "write_segment"]
-
-SEGMENT_BYTES = 1 << 30  # maximum bytes of embeddings, or their codes, in a segment
+__all__ = ["check_segment_room", "open_segment", "write_segment"]
 
 
 def check_segment_room(

@@ -16,9 +16,11 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.files import exclusive
 from tests.robustness.test_readers import OFTEN
 from tests.support.commands import Run, run_python
+from tests.support.injection import begin_with
 from tests.support.pictures import save_pictures
 
 Invoke = Callable[..., Result]
@@ -101,10 +103,9 @@ def small_disk(size: int) -> Callable[[], None]:
 
 
 #: The command line on a machine that is never so busy that it commits before it is done.
-AT_ONCE = """
-from imgsearch.indexing import commit
+AT_ONCE = f"""
+{begin_with(FoldPolicy(commit_seconds=3600))}
 from imgsearch.cli import main
-commit.COMMIT_SECONDS = 3600
 main()
 """
 

@@ -21,6 +21,7 @@ from imgsearch import (
     evaluate,
 )
 from imgsearch.evaluation import evaluate as evaluating
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.querying.hits import Hit
 from tests.support.pictures import save_pictures
 
@@ -106,14 +107,9 @@ def test_the_index_is_measured_as_query_answers(
 
 
 def test_the_index_at_its_promise_gives_the_hits_of_query(
-    ivf: Collection,
-    indexed: Path,
-    photos: Path,
-    photo_labels: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ivf: Collection, indexed: Path, photos: Path, photo_labels: Path
 ) -> None:
-    monkeypatch.setattr("imgsearch.ann.promise.FEWEST", 1)  # or 40 images promise nothing
-    ivf.index(nlist=4)
+    ivf.index(nlist=4, policy=FoldPolicy(judged_from=1))  # or 40 images promise nothing
     labels = labels_of(photos)
     wide = 0
     for k, recall in ((1, 0.5), (5, None), (8, 0.01), (30, 0.01)):

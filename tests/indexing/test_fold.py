@@ -11,7 +11,8 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import StorageError
-from imgsearch.indexing import fold
+from imgsearch.indexing.fold import is_outgrown
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.records import Snapshot
 from tests.support.grower import Grower, clustered
 from tests.support.pictures import picture, save_pictures
@@ -118,9 +119,9 @@ def test_a_short_tail_stays_a_tail_and_a_long_one_becomes_a_segment(grower: Grow
 
 
 def test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_there(
-    grower: Grower, monkeypatch: pytest.MonkeyPatch
+    grower: Grower,
 ) -> None:
-    monkeypatch.setattr(fold, "GROWTH", 100)
+    grower.policy = FoldPolicy(growth=100)
     grower.add(clustered(3_000, seed=1))
     grower.fold()
     sizes = []
@@ -137,12 +138,8 @@ def test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_ther
     assert grower.agrees(clustered(50, seed=99))
 
 
-def test_many_segments_are_merged_whatever_their_size(
-    grower: Grower, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fold, "GROWTH", 100)
-    monkeypatch.setattr(fold, "SEGMENTS", 4)
-    monkeypatch.setattr(fold, "MERGE", 0)
+def test_many_segments_are_merged_whatever_their_size(grower: Grower) -> None:
+    grower.policy = FoldPolicy(growth=100, segments=4, merge=0)
     grower.add(clustered(3_000, seed=1))
     grower.fold()
     counts = []
@@ -154,11 +151,9 @@ def test_many_segments_are_merged_whatever_their_size(
     assert grower.agrees(clustered(50, seed=99))
 
 
-def test_no_segment_grows_beyond_its_limit(grower: Grower, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("fold", "train"):
-        monkeypatch.setattr(f"imgsearch.indexing.{module}.SEGMENT_BYTES", 700 * 4 * DIM)
-    monkeypatch.setattr(fold, "SEGMENTS", 1)
-    monkeypatch.setattr("imgsearch.indexing.compact.SMALL", 0)  # a shard is not divided
+def test_no_segment_grows_beyond_its_limit(grower: Grower) -> None:
+    # Shards are not merged, because none is divided between segments.
+    grower.policy = FoldPolicy(segment_bytes=700 * 4 * DIM, segments=1, small_shard=0)
     for step in range(12):
         grower.add(clustered(300, seed=step))
         assert all(segment.count <= 700 for segment in grower.fold().segments)
@@ -174,7 +169,7 @@ def test_the_centroids_are_trained_again_once_there_are_twice_as_many_images(
     grower.add(clustered(599, seed=2))
     assert trained(grower.fold()) == 600
     grower.add(clustered(1, seed=3))
-    assert fold.is_outgrown(grower.catalog.snapshot(), 1_200)
+    assert is_outgrown(grower.catalog.snapshot(), 1_200)
     again = grower.fold()
     assert trained(again) == 1_200
     assert len(again.segments) == 1
@@ -211,7 +206,7 @@ def test_the_centroids_are_trained_again_when_images_of_another_kind_have_come(
     assert filed.ivf is not None
     assert (filed.ivf.trained, filed.ivf.added) == (1_000, 400)
     assert filed.ivf.far > 300
-    assert fold.is_outgrown(filed, 1_400)
+    assert is_outgrown(filed, 1_400)
     assert trained(grower.fold()) == 1_400
 
 
@@ -232,9 +227,9 @@ def test_removed_images_are_purged_from_a_segment_once_they_are_a_quarter_of_it(
 
 
 def test_a_shard_that_is_half_removed_is_written_again_without_that(
-    grower: Grower, monkeypatch: pytest.MonkeyPatch
+    grower: Grower,
 ) -> None:
-    monkeypatch.setattr("imgsearch.indexing.compact.SMALL", 0)
+    grower.policy = FoldPolicy(small_shard=0)
     ids = grower.add(clustered(600, seed=1))
     grower.add(clustered(600, seed=2))
     grower.fold()
@@ -301,15 +296,14 @@ def test_a_disk_without_room_for_the_index_is_told_before_it_is_written(
     )
 
 
-def test_a_long_run_files_its_tail_as_it_goes(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("imgsearch.indexing.commit.COMMIT_FILES", 50)
-    monkeypatch.setattr(fold, "TAIL_MOST", 100)
-    monkeypatch.setattr(fold, "IVF_FROM", 80)
+def test_a_long_run_flushes_its_tail_as_it_goes(collection: Collection, tmp_path: Path) -> None:
     paths = save_pictures(tmp_path / "many", 450)
     tails: list[int] = []
-    collection.index([tmp_path / "many"], progress=lambda _: tails.append(collection.info().tail))
+    collection.index(
+        [tmp_path / "many"],
+        policy=FoldPolicy(commit_files=50, tail_most=100, ivf_from=80),
+        progress=lambda _: tails.append(collection.info().tail),
+    )
     assert max(tails) <= 150
     info = collection.info()
     assert info.ivf is not None
@@ -347,7 +341,7 @@ def test_nearly_as_many_centroids_as_images_leave_some_to_be_held_out(grower: Gr
     made = grower.fold()
     assert made.ivf is not None
     assert (made.ivf.nlist, made.ivf.held_out) == (4_600, 1_000)
-    assert not fold.is_outgrown(made, 5_600)
+    assert not is_outgrown(made, 5_600)
 
 
 def test_images_that_are_replaced_again_and_again_do_not_fill_the_disk(grower: Grower) -> None:

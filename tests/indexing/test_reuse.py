@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
-from imgsearch.indexing import engine
-from tests.support.embedding_here import embed_here
+from imgsearch.embedding.pipeline import Refused
+from tests.support.embedding_here import EngineInProcess, RefusingEngine
 from tests.support.outcomes import age, did, files_in, holds, ids_in
 from tests.support.pictures import picture, save_pictures
 
@@ -164,27 +162,28 @@ def test_a_file_that_only_got_another_time_is_not_embedded_again(
     assert ids_in(collection) == before
 
 
+class HashingEngine(EngineInProcess):
+    """An engine that notes the files whose content it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashed: list[str] = []
+
+    def ask(self, path: str) -> None:
+        self.hashed.append(path)
+
+
 def test_files_just_written_are_hashed_once_more_and_then_left_alone(
-    collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, tree: Path
 ) -> None:
-    hashed: list[str] = []
-
-    def listen(paths: Iterable[str], **settings: Any) -> Generator[Outcome, None, None]:
-        def heard() -> Iterator[str]:
-            for path in paths:
-                hashed.append(path)
-                yield path
-
-        return embed_here()(heard(), **settings)
-
-    monkeypatch.setattr(engine, "embed_files", listen)
+    engine = HashingEngine()
     for fate in ("indexed", "unchanged"):
-        assert did(collection.index(tree)) == {fate: 12}
-    assert sorted(hashed) == sorted([*map(str, files_in(tree))] * 2)
+        assert did(collection.index(tree, engine=engine)) == {fate: 12}
+    assert sorted(engine.hashed) == sorted([*map(str, files_in(tree))] * 2)
     age(tree)
     for _ in range(3):
-        assert did(collection.index()) == {"unchanged": 12}
-    assert len(hashed) == 3 * 12
+        assert did(collection.index(engine=engine)) == {"unchanged": 12}
+    assert len(engine.hashed) == 3 * 12
 
 
 def test_a_change_within_the_same_tick_of_the_clock_is_found(
@@ -259,32 +258,13 @@ def test_an_image_that_moved_leaves_the_damaged_file_in_its_place(
     assert holds(collection, set(files_in(indexed_tree)) - {indexed_tree / "0001.png"})
 
 
-def refusing(name: str, refused: Refused) -> Callable[..., Generator[Outcome, None, None]]:
-    """Return `embed_files` that refuses a file once, which it was to embed."""
-
-    def embed(paths: Iterable[str], **settings: Any) -> Generator[Outcome, None, None]:
-        asked: list[str] = []
-
-        def listen() -> Iterator[str]:
-            for path in paths:
-                asked.append(path)
-                yield path
-
-        for number, outcome in enumerate(embed_files(listen(), **settings)):
-            yield refused if asked[number].endswith(name) else outcome
-
-    return embed
-
-
 def test_if_a_file_cannot_be_read_by_chance_its_copies_are_embedded(
-    collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, tree: Path
 ) -> None:
     for name in ("copy.jpg", "another.jpg"):
         shutil.copy(tree / "0000.jpg", tree / name)
-    with monkeypatch.context() as context:
-        refused = Refused("cannot be read: Input/output error", transient=True)
-        context.setattr(engine, "embed_files", refusing("0000.jpg", refused))
-        report = collection.index(tree)
+    refused = Refused("cannot be read: Input/output error", transient=True)
+    report = collection.index(tree, engine=RefusingEngine("0000.jpg", refused))
     assert report.failed == 1
     assert report.indexed + report.copied == 13
     assert holds(collection, set(files_in(tree)) - {tree / "0000.jpg"})
@@ -295,27 +275,20 @@ def test_if_a_file_cannot_be_read_by_chance_its_copies_are_embedded(
 # While the run goes on
 
 
-def meanwhile(after: str, act: Callable[[], object]) -> Callable[..., Any]:
-    """Return a stand-in for `embed_files`, one by one, that does something after a file."""
+class ActingEngine(EngineInProcess):
+    """An engine that takes one file after another, and does something after one of them."""
 
-    def embed(paths: Iterable[str], **settings: Any) -> Generator[Outcome, None, None]:
-        asked: list[str] = []
+    def __init__(self, after: str, act: Callable[[], object]) -> None:
+        super().__init__(ahead=1)
+        self._after, self._act = after, act
 
-        def listen() -> Iterator[str]:
-            for path in paths:
-                asked.append(path)
-                yield path
-
-        for outcome in embed_here(ahead=1)(listen(), **settings):
-            yield outcome
-            if asked[-1].endswith(after):
-                act()
-
-    return embed
+    def act(self, path: str) -> None:
+        if path.endswith(self._after):
+            self._act()
 
 
 def test_an_image_that_was_replaced_and_then_found_elsewhere_is_not_lost(
-    collection: Collection, indexed_tree: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, indexed_tree: Path
 ) -> None:
     path = indexed_tree / "0000.jpg"
     content = path.read_bytes()
@@ -325,20 +298,20 @@ def test_an_image_that_was_replaced_and_then_found_elsewhere_is_not_lost(
         path.unlink()
         (indexed_tree / "below" / "new.jpg").write_bytes(content)
 
-    monkeypatch.setattr(engine, "embed_files", meanwhile("/0000.jpg", move))
-    assert did(collection.index()) == {"indexed": 1, "copied": 1, "unchanged": 11}
+    engine = ActingEngine("/0000.jpg", move)
+    assert did(collection.index(engine=engine)) == {"indexed": 1, "copied": 1, "unchanged": 11}
     assert str(indexed_tree / "below" / "new.jpg") in ids_in(collection)
     collection.index()
     assert holds(collection, files_in(indexed_tree))
 
 
 def test_a_file_that_is_renamed_behind_the_back_of_the_run_is_not_lost(
-    collection: Collection, indexed_tree: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, indexed_tree: Path
 ) -> None:
     age(indexed_tree / "0000.jpg")
     old, new = indexed_tree / "0001.png", indexed_tree / "below" / "new.png"
-    monkeypatch.setattr(engine, "embed_files", meanwhile("/0000.jpg", lambda: old.rename(new)))
-    assert did(collection.index())["moved"] == 1
+    engine = ActingEngine("/0000.jpg", lambda: old.rename(new))
+    assert did(collection.index(engine=engine))["moved"] == 1
     assert str(new) in ids_in(collection)
     collection.index()
     assert holds(collection, files_in(indexed_tree))

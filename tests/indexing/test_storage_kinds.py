@@ -16,7 +16,8 @@ from imgsearch.ann.compact import CompactIndex
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError, SettingError
-from imgsearch.indexing import fold, train
+from imgsearch.indexing.fold import is_outgrown
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.sample import Sample
 from imgsearch.maintenance.verify import verify
@@ -93,10 +94,9 @@ def test_the_promise_is_kept_whatever_pca_leaves(
 
 
 def test_removed_images_and_several_segments_leave_the_answers_exact(
-    grower: Grower, monkeypatch: pytest.MonkeyPatch
+    grower: Grower,
 ) -> None:
-    monkeypatch.setattr(train, "SEGMENT_BYTES", PCA * 700)
-    monkeypatch.setattr(fold, "SEGMENT_BYTES", PCA * 700)
+    grower.policy = FoldPolicy(segment_bytes=PCA * 700)
     parts = [grower.add(clustered(350, seed=seed)) for seed in range(6)]
     assert [segment.count for segment in grower.fold().segments] == [700] * 3
     gone = np.concatenate(parts)[::10]
@@ -112,7 +112,7 @@ def test_a_collection_changes_from_one_storage_to_the_other(grower: Grower) -> N
     grower.add(clustered(1_000, seed=1))
     compact = grower.fold()
     grower.catalog.change_settings(nlist=None, recall=None, storage="flat")
-    assert fold.is_outgrown(grower.catalog.snapshot(), 1_000)
+    assert is_outgrown(grower.catalog.snapshot(), 1_000)
     flat = grower.fold()
     assert flat.ivf is not None
     assert flat.ivf.pca is None
@@ -177,17 +177,12 @@ def test_what_storage_is_not_is_refused(opened: Collection) -> None:
 def compact(tmp_path: Path) -> Path:
     """A compact collection of 40 images, 9 of which are a segment of their own."""
     directory = make_small_collection(tmp_path / "collection")
-    with (
-        in_this_process(),
-        Collection.open(directory, device="cpu") as collection,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(fold, "TAIL_LEAST", 5)
-        patch.setattr(fold, "MERGE", 0)
+    policy = FoldPolicy(tail_least=5, tail_most=8, merge=0)
+    with in_this_process(), Collection.open(directory, device="cpu") as collection:
         for count, first in ((31, 0), (9, 100)):
             save_pictures(tmp_path / "photos", count, first=first)
             age(tmp_path / "photos")
-            collection.index(tmp_path / "photos", nlist=3, storage="compact", pca=20)
+            collection.index(tmp_path / "photos", nlist=3, storage="compact", pca=20, policy=policy)
     return directory
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.pipeline import Outcome, Refused, embed_files
+from imgsearch.embedding.pipeline import Refused
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.errors import BusyError, DamagedError, InputError, SettingError
 from imgsearch.images.decode import Pixels
-from imgsearch.indexing import commit, engine
+from imgsearch.indexing import engine
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from tests.support.depth import examples
+from tests.support.embedding_here import RefusingEngine
 from tests.support.outcomes import age, did, files_in, holds, ids_in
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import make_small_collection
@@ -147,35 +147,17 @@ def test_a_link_that_leads_nowhere_has_failed(collection: Collection, tree: Path
     )
 
 
-def refusing(first: Refused, name: str) -> Callable[..., Generator[Outcome, None, None]]:
-    """Return `embed_files`, but for one file that is refused."""
-
-    def embed(paths: Iterable[str], **settings: Any) -> Generator[Outcome, None, None]:
-        asked: list[str] = []
-
-        def listen() -> Iterable[str]:
-            for path in paths:
-                asked.append(path)
-                yield path
-
-        for number, outcome in enumerate(embed_files(listen(), **settings)):
-            yield first if asked[number].endswith(name) else outcome
-
-    return embed
-
-
 def test_what_failed_by_chance_is_tried_again_and_its_image_is_kept(
-    collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, tree: Path
 ) -> None:
     collection.index([tree])
     (old,) = collection.query(tree / "0001.png", k=1, include_self=True)
     picture(500).save(tree / "0001.png")
-    with monkeypatch.context() as context:
-        refused = Refused("cannot be read: Input/output error", transient=True)
-        context.setattr(engine, "embed_files", refusing(refused, "0001.png"))
-        assert did(collection.index([tree])) == {"unchanged": 11, "failed": 1}
-        assert old.id in {hit.id for hit in collection.query(picture(0), k=100)}
-        assert collection.info().failed == 0
+    refused = Refused("cannot be read: Input/output error", transient=True)
+    refusing = RefusingEngine("0001.png", refused)
+    assert did(collection.index([tree], engine=refusing)) == {"unchanged": 11, "failed": 1}
+    assert old.id in {hit.id for hit in collection.query(picture(0), k=100)}
+    assert collection.info().failed == 0
     assert did(collection.index([tree])) == {"indexed": 1, "unchanged": 11}
 
 
@@ -289,13 +271,13 @@ def test_progress_counts_up_to_the_number_of_files(collection: Collection, tree:
     assert seen[-1] == Progress(13, 13, training=True)
 
 
-def test_every_commit_can_be_searched_at_once(
-    collection: Collection, tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commit, "COMMIT_FILES", 3)
-    monkeypatch.setattr(commit, "COMMIT_SECONDS", 1_000)  # not before there are three
+def test_every_commit_can_be_searched_at_once(collection: Collection, tree: Path) -> None:
     found: list[int] = []
-    collection.index([tree], progress=lambda _: found.append(len(collection.query(picture(0)))))
+    collection.index(
+        [tree],
+        policy=FoldPolicy(commit_files=3, commit_seconds=1_000),
+        progress=lambda _: found.append(len(collection.query(picture(0)))),
+    )
     assert found == sorted(found)
     assert {0, 3, 6, 9} <= set(found)
 

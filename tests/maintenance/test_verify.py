@@ -14,7 +14,6 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
-from imgsearch.indexing import engine
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
@@ -24,10 +23,12 @@ from imgsearch.storage.seal import seal
 from imgsearch.storage.shards import Shard
 from tests.support.damage import DAMAGE, answers, files_of
 from tests.support.depth import Harm
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
 from tests.support.outcomes import age
 from tests.support.pictures import save_pictures
 from tests.support.small_network import DIM, make_small_collection
+
+pytestmark = pytest.mark.usefixtures("embedded_here")
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +36,19 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection with all kinds of files and rows, and its pictures beside it, to be copied."""
     top = tmp_path_factory.mktemp("lived_in").resolve()
     directory, photos = make_small_collection(top / "collection"), top / "photos"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "embed_files", embed_here())
-        with Collection.open(directory, device="cpu") as collection:
-            for start, count in ((0, 60), (100, 3), (200, 3)):
-                save_pictures(photos, count, first=start)
-                (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
-                age(photos)
-                collection.index(photos, nlist=3)
-            collection.remove([next(photos.glob(f"{n:04}.*")) for n in (2, 101, 200, 201)])
-            collection.index(nlist=4)
-            for start, count in ((300, 3), (400, 5)):
-                save_pictures(photos, count, first=start)
-                age(photos)
-                collection.index()
+    engine = EngineInProcess()
+    with Collection.open(directory, device="cpu") as collection:
+        for start, count in ((0, 60), (100, 3), (200, 3)):
+            save_pictures(photos, count, first=start)
+            (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
+            age(photos)
+            collection.index(photos, nlist=3, engine=engine)
+        collection.remove([next(photos.glob(f"{n:04}.*")) for n in (2, 101, 200, 201)])
+        collection.index(nlist=4, engine=engine)
+        for start, count in ((300, 3), (400, 5)):
+            save_pictures(photos, count, first=start)
+            age(photos)
+            collection.index(engine=engine)
     files = {path.name for path in files_of(directory)}
     assert any(name.endswith(".ids.npy") for name in files)
     with closing(Catalog(directory / "catalog.sqlite")) as catalog:
@@ -60,11 +60,6 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged(lived_in: Path, tmp_path: Path) -> Path:
     """A copy of it, to be damaged."""
     return shutil.copytree(lived_in, tmp_path / "damaged")
-
-
-@pytest.fixture(autouse=True)
-def _embed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "embed_files", embed_here())
 
 
 def flip(path: Path, at: int = -1) -> None:

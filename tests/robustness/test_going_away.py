@@ -11,24 +11,27 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
+from imgsearch.indexing.policy import FoldPolicy
 from tests.support.commands import Ended, imgsearch_command, run_python
 from tests.support.depth import Harm
 from tests.support.drives import Drive, with_drives
+from tests.support.injection import begin_with
 from tests.support.outcomes import age, files_in, holds
 from tests.support.pictures import save_pictures
 from tests.support.small_network import make_small_collection
 
 # `imgsearch`, with workers, which commits after every 10 images and after COUNT commits waits until
 # the file GO is there. It looks only a few files ahead.
-IN_STEPS = """
-import sys, time
+IN_STEPS = f"""
+{begin_with(FoldPolicy(commit_files=10, commit_seconds=1_000))}
+import time
 from pathlib import Path
 from imgsearch.cli import main
 from imgsearch.embedding import pipeline
-from imgsearch.indexing import commit as committing
+from imgsearch.indexing.commit import Batch
 count, go = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
-committing.COMMIT_FILES, committing.COMMIT_SECONDS, pipeline.WINDOW = 10, 1_000, 4
-commit = committing.Batch.commit
+pipeline.WINDOW = 4
+commit = Batch.commit
 def commit_and_wait(self):
     global count
     images = commit(self)
@@ -37,7 +40,7 @@ def commit_and_wait(self):
         go.with_suffix(".reached").touch()
         time.sleep(0.01)
     return images
-committing.Batch.commit = commit_and_wait
+Batch.commit = commit_and_wait
 main()
 """
 COMMITS = 4

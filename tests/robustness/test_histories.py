@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ from hypothesis.stateful import (
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError, InputError
 from imgsearch.files import listing
-from imgsearch.indexing import commit, engine
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.indexing.report import IndexReport, Progress
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from tests.support.depth import Harm
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
 from tests.support.killing import MOMENTS, Moment, do_and_die, preload
 from tests.support.outcomes import did, ids_in
 from tests.support.small_network import make_small_collection
@@ -53,10 +53,11 @@ PICK = st.integers(0, 10**6)
 
 #: So that a few files are many; in killed processes, too.
 SMALL: list[tuple[Any, str, object]] = [
-    (engine, "embed_files", embed_here(seed=1)),
     (listing, "BLOCK", 2),
-    (commit, "COMMIT_FILES", 2),
 ]
+
+POLICY = FoldPolicy(commit_files=2)
+ENGINE = EngineInProcess(seed=1)
 
 preload(__name__)
 
@@ -70,7 +71,7 @@ def make_small() -> None:
 def index_all(collection: Collection) -> None:
     """Index all roots, drives unplugged or not."""
     with suppress(GoneError):
-        collection.index()
+        collection.index(policy=POLICY, engine=ENGINE)
 
 
 def _at(path: Path, folder: Path) -> bool:
@@ -148,7 +149,7 @@ class History(RuleBasedStateMachine):
             self.write(folder, f"{1 + number // 3}.png", content, recent=bool(number % 2))
         paths = [self.tree / "x", self.tree / "y"]
         self.let_in(paths)
-        self.check(lambda: self.collection.index(paths), None)
+        self.check(lambda: self.bring(paths), None)
 
     @rule(folder=PLACES, name=NAMES, content=CONTENTS, recent=st.booleans())
     def write(self, folder: str, name: str, content: str, *, recent: bool) -> None:
@@ -248,7 +249,7 @@ class History(RuleBasedStateMachine):
         if not paths and not (self.roots or self.entries):
             return
         self.let_in(paths)
-        self.check(lambda: self.collection.index(paths, prune=prune), paths or None, prune=prune)
+        self.check(lambda: self.bring(paths, prune=prune), paths or None, prune=prune)
 
     @rule(prune=st.booleans())
     def index_all(self, *, prune: bool) -> None:
@@ -265,7 +266,7 @@ class History(RuleBasedStateMachine):
 
         before = dict(self.held)
         try:
-            self.check(lambda: self.collection.index(progress=interrupt), None)
+            self.check(lambda: self.bring(progress=interrupt), None)
         except KeyboardInterrupt:
             self.held = self.read_back()
             now = {path: path.read_bytes() for path in self.files()}
@@ -349,7 +350,7 @@ class History(RuleBasedStateMachine):
         self.out_folders = {moved(path) if path != root else path for path in self.out_folders}
         scope = [path for path in self.roots if _at(path, new)]
         try:
-            self.check(lambda: self.collection.index(moved=(root, new)), scope)
+            self.check(lambda: self.bring(moved=(root, new)), scope)
         except InputError as error:
             if "unchanged; nothing was moved" not in str(error):  # too much has changed
                 raise
@@ -401,6 +402,10 @@ class History(RuleBasedStateMachine):
 
     def in_scope(self, path: Path, scope: list[Path] | None) -> bool:
         return scope is None or any(_at(path, top) for top in scope)
+
+    def bring(self, paths: Sequence[Path] = (), **options: Any) -> IndexReport:
+        """Index in steps so small that a few files are many."""
+        return self.collection.index(paths, policy=POLICY, engine=ENGINE, **options)
 
     def check(
         self, index: Callable[[], IndexReport], scope: list[Path] | None, *, prune: bool = False

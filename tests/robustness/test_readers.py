@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from imgsearch.collection import Collection
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.records import Snapshot
 from tests.support.commands import imgsearch_command, run_python
 from tests.support.depth import Harm
 from tests.support.grower import Grower, clustered
+from tests.support.injection import begin_with
 from tests.support.pictures import picture, save_pictures
 
 # `imgsearch` that commits every few images, so that a short run has many commits.
-OFTEN = """
-import sys
-from imgsearch.indexing import commit
+OFTEN = f"""
+{begin_with(FoldPolicy(commit_files=10))}
 from imgsearch.cli import main
-commit.COMMIT_FILES = 10
 main()
 """
 
@@ -34,11 +34,12 @@ main()
 SLOWLY = """
 import sys, time
 from imgsearch import Collection
-from imgsearch.indexing import commit, fold
-commit.COMMIT_FILES = 10
-fold.TAIL_MOST = 50
+from imgsearch.indexing.policy import FoldPolicy
+policy = FoldPolicy(commit_files=10, tail_most=50)
 with Collection.open(sys.argv[1], device="cpu") as collection:
-    collection.index(sys.argv[2], nlist=4, progress=lambda _: time.sleep(0.004))
+    collection.index(
+        sys.argv[2], nlist=4, policy=policy, progress=lambda _: time.sleep(0.004)
+    )
 """
 
 # Opens the collection anew each time, or keeps it open; prints how many hits it had each time.

@@ -28,13 +28,13 @@ from hypothesis.stateful import (
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.indexing import commit, compact, engine, fold, train
-from imgsearch.querying import segments, view
+from imgsearch.indexing.policy import FoldPolicy
+from imgsearch.querying import view
 from imgsearch.querying.hits import Hit
 from imgsearch.querying.options import Query, QueryOptions
 from imgsearch.storage import shards
 from tests.support.depth import Harm
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
 from tests.support.killing import MOMENTS, Moment, do_and_die, preload
 from tests.support.small_network import DIM, make_small_collection
 from tests.support.tiny_pictures import content_of, embedding_of
@@ -43,20 +43,21 @@ Held: TypeAlias = dict[Path, int]  # the seed of the picture at each path
 
 #: So that all that happens to large collections happens to small ones; in killed processes, too.
 SMALL: list[tuple[Any, str, object]] = [
-    (commit, "COMMIT_FILES", 3),
-    (compact, "SMALL", 6),
-    (fold, "IVF_FROM", 12),
-    (fold, "TAIL_LEAST", 3),
-    (fold, "TAIL_MOST", 6),
-    (fold, "SEGMENTS", 4),
-    (fold, "MERGE", 1),
-    (fold, "SEGMENT_BYTES", 4 * DIM * 20),
-    (segments, "SEGMENT_BYTES", 4 * DIM * 20),
-    (train, "SEGMENT_BYTES", 4 * DIM * 20),
-    (engine, "embed_files", embed_here(seed=2)),
     (shards, "MAPPED", 2),
     (view, "TAIL_KEPT", 4 * DIM * 4),
 ]
+
+POLICY = FoldPolicy(
+    commit_files=3,
+    ivf_from=12,
+    tail_least=3,
+    tail_most=6,
+    segments=4,
+    merge=1,
+    segment_bytes=4 * DIM * 20,
+    small_shard=6,
+)
+ENGINE = EngineInProcess(seed=2)
 
 SEEDS = st.integers(0, 60)
 NUMBERS = st.lists(st.integers(0, 10**6), min_size=1, max_size=6)
@@ -73,7 +74,7 @@ def make_small() -> None:
 
 def index_all(collection: Collection, *, tree: Path, nlist: int | None) -> None:
     """Index without a fear of unplugged drives."""
-    collection.index(tree, prune=True, nlist=nlist)
+    collection.index(tree, prune=True, nlist=nlist, policy=POLICY, engine=ENGINE)
 
 
 def remove(collection: Collection, *, path: Path) -> None:
@@ -148,7 +149,14 @@ class Searching(RuleBasedStateMachine):
     )
     def index(self, seeds: list[int], nlist: int | None, recall: float | None) -> None:
         self.add(seeds)
-        self.collection.index(self.tree, prune=True, nlist=nlist, recall=recall)
+        self.collection.index(
+            self.tree,
+            prune=True,
+            nlist=nlist,
+            recall=recall,
+            policy=POLICY,
+            engine=ENGINE,
+        )
         self.held = self.wanted()
 
     @rule(seeds=st.lists(SEEDS, max_size=12), moment=MOMENTS, nlist=NLIST)
@@ -186,7 +194,7 @@ class Searching(RuleBasedStateMachine):
     def let_in_again(self) -> None:
         paths = sorted(self.out & self.files.keys())
         self.out -= set(paths)
-        self.collection.index([self.tree, *paths], prune=True)
+        self.collection.index([self.tree, *paths], prune=True, policy=POLICY, engine=ENGINE)
         self.held = self.wanted()
 
     @rule()

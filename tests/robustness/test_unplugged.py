@@ -11,9 +11,9 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.files import mounts
-from imgsearch.indexing import engine
 from tests.support.drives import Drive, with_drives
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
+from tests.support.injection import indexing_with
 from tests.support.outcomes import age, did, files_in, holds, ids_in, refused
 from tests.support.pictures import save_pictures
 from tests.support.small_network import make_small_collection
@@ -21,9 +21,8 @@ from tests.support.small_network import make_small_collection
 pytestmark = pytest.mark.usefixtures("here")
 
 
-def begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Path, Drive]:
+def begin(folder: Path) -> tuple[Collection, Path, Drive]:
     """Index a tree of 13 images, and of 4 more on a drive that is mounted in it."""
-    monkeypatch.setattr(engine, "embed_files", embed_here())
     tree = folder / "tree"
     save_pictures(tree, 13)
     drive = Drive(tree / "year" / "my drive", folder / "kept")
@@ -37,8 +36,8 @@ def begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Pa
 
 
 def unplug_and_plug(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        collection, tree, drive = begin(folder, patch)
+    with indexing_with(engine=EngineInProcess()):
+        collection, tree, drive = begin(folder)
         before = ids_in(collection)
         drive.unplug()
         for _ in range(3):  # a refusal is not forgotten
@@ -56,8 +55,8 @@ def unplug_and_plug(folder: Path) -> None:
 
 
 def unplug_part(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        collection, tree, drive = begin(folder, patch)
+    with indexing_with(engine=EngineInProcess()):
+        collection, tree, drive = begin(folder)
         drive.unplug()
         (tree / "year" / "my drive" / "deep").mkdir()
         (new,) = save_pictures(tree / "year" / "my drive" / "deep", 1, first=60)
@@ -73,8 +72,8 @@ def unplug_part(folder: Path) -> None:
 
 
 def copy_meanwhile(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        collection, tree, drive = begin(folder, patch)
+    with indexing_with(engine=EngineInProcess()):
+        collection, tree, drive = begin(folder)
         before = ids_in(collection)
         shutil.copy(tree / "year" / "my drive" / "0020.jpg", tree / "copy.jpg")
         age(tree)
@@ -89,8 +88,8 @@ def copy_meanwhile(folder: Path) -> None:
 
 def move_to_the_disk(folder: Path) -> None:
     """The content of the drive is on the disk now, at the same paths: nothing is gone."""
-    with pytest.MonkeyPatch.context() as patch:
-        collection, tree, drive = begin(folder, patch)
+    with indexing_with(engine=EngineInProcess()):
+        collection, tree, drive = begin(folder)
         before = ids_in(collection)
         shutil.copytree(tree / "year" / "my drive", folder / "copy")
         drive.unplug()
@@ -103,8 +102,8 @@ def move_to_the_disk(folder: Path) -> None:
 
 
 def root_on_a_drive(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        collection, tree, drive = begin(folder, patch)
+    with indexing_with(engine=EngineInProcess()):
+        collection, tree, drive = begin(folder)
         root = folder / "stick"
         stick = Drive(root, folder / "kept stick")
         stick.plug()

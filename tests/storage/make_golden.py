@@ -11,10 +11,9 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from imgsearch.collection import Collection
-from imgsearch.indexing import commit
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.layout import FORMAT_VERSION
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import make_small_collection
@@ -34,8 +33,7 @@ def make(directory: Path) -> None:
     (PHOTOS / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
     (PHOTOS / "notes.txt").write_text("no image")
     make_small_collection(directory)
-    one_shard_a_run = mock.patch.object(commit, "COMMIT_SECONDS", 600.0)
-    with one_shard_a_run, Collection.open(directory, device="cpu") as collection:
+    with Collection.open(directory, device="cpu") as collection:
         _index(collection, PHOTOS, nlist=4, recall=0.6)
         for seed in range(1, 70, 2):
             picture(100 + seed).save(paths[seed])
@@ -53,7 +51,8 @@ def make(directory: Path) -> None:
 def _index(collection: Collection, *paths: Path, **options: Any) -> None:
     for path in PHOTOS.rglob("*.*"):
         os.utime(path, (LONG_AGO, LONG_AGO))
-    collection.index(paths, workers=1, **options)
+    one_shard_a_run = FoldPolicy(commit_seconds=600.0)
+    collection.index(paths, workers=1, policy=one_shard_a_run, **options)
 
 
 if __name__ == "__main__":

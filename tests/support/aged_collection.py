@@ -13,12 +13,14 @@ import numpy as np
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.embedding.export import Exported
-from imgsearch.indexing import commit, engine, fold
+from imgsearch.indexing import engine
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance import repair, sample
 from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from tests.support.embedding_here import decoders_here, embed_here
+from tests.support.injection import indexing_with
 from tests.support.outcomes import age
 from tests.support.pictures import save_pictures
 from tests.support.small_network import make_small_collection, random_embeddings, small_network
@@ -74,8 +76,8 @@ def in_this_process() -> Iterator[None]:
         patch(engine, embed_files=embed_here())
         patch(repair, export=_export)
         patch(sample, decoders=decoders_here)
-        patch(commit, COMMIT_SECONDS=600.0)
-        patch(fold, TAIL_LEAST=8, TAIL_MOST=8, MERGE=0)
+        policy = FoldPolicy(commit_seconds=600.0, tail_least=8, tail_most=8, merge=0)
+        patches.enter_context(indexing_with(policy=policy))
         yield
 
 

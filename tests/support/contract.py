@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.errors import GoneError, InputError, NoImageError, SettingError
-from imgsearch.indexing import engine
 from imgsearch.querying.hits import Answer
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
+from tests.support.injection import indexing_with
 from tests.support.memory_urls import bucket
 from tests.support.outcomes import age, did
 from tests.support.pictures import picture, save_pictures
@@ -36,8 +36,9 @@ class Contract:
     enough = 60
 
     @pytest.fixture(autouse=True)
-    def _embedded_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine, "embed_files", embed_here())
+    def _embedded_in_this_process(self) -> Iterator[None]:
+        with indexing_with(engine=EngineInProcess()):
+            yield
 
     @pytest.fixture
     def pictures(self, tmp_path: Path) -> Path:

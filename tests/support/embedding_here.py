@@ -16,8 +16,10 @@ from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import ImageFile, Pixels
+from imgsearch.images.limits import Limits
+from imgsearch.indexing.engine import LocalEngine, ModelFile, Wanted
 
-__all__ = ["decoders_here", "embed_here"]
+__all__ = ["EngineInProcess", "RefusingEngine", "decoders_here", "embed_here"]
 
 
 def embed_here(
@@ -48,6 +50,57 @@ def embed_here(
                 yield outcomes[place]
 
     return embed
+
+
+class EngineInProcess(LocalEngine):
+    """This machine, without workers: it embeds in this process, see `embed_here`.
+
+    A subclass may overhear the paths, put an outcome in place of another, or act in between.
+    """
+
+    def __init__(self, *, seed: int = 0, ahead: int | None = None) -> None:
+        super().__init__(workers=1)
+        self._embed = embed_here(seed=seed, ahead=ahead)
+
+    def embed_files(
+        self, paths: Iterable[str], wanted: Wanted, *, model: ModelFile, limits: Limits
+    ) -> Generator[Outcome, None, None]:
+        del limits  # which are for workers
+        asked: list[str] = []
+
+        def overheard() -> Iterator[str]:
+            for path in paths:
+                asked.append(path)
+                self.ask(path)
+                yield path
+
+        shapes = Shapes(model.record.input_size, model.record.dim)
+        outcomes = self._embed(overheard(), wanted=wanted, model=model.checked(), shapes=shapes)
+        for number, outcome in enumerate(outcomes):
+            yield self.outcome(asked[number], outcome)
+            self.act(asked[-1])
+
+    def ask(self, path: str) -> None:
+        """Do something before a file is read."""
+
+    def outcome(self, path: str, outcome: Outcome) -> Outcome:
+        """Return what to give as the outcome of a file."""
+        del path
+        return outcome
+
+    def act(self, path: str) -> None:
+        """Do something once an outcome has been taken; `path` was asked for last."""
+
+
+class RefusingEngine(EngineInProcess):
+    """An engine that refuses one file."""
+
+    def __init__(self, name: str, refused: Refused) -> None:
+        super().__init__()
+        self._name, self._refused = name, refused
+
+    def outcome(self, path: str, outcome: Outcome) -> Outcome:
+        return self._refused if path.endswith(self._name) else outcome
 
 
 class _DecoderHere:

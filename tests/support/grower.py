@@ -12,6 +12,7 @@ import numpy.typing as npt
 from imgsearch.ann.exact import search_exactly
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.indexing.fold import fold
+from imgsearch.indexing.policy import POLICY
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
@@ -41,6 +42,7 @@ class Grower:
         self.catalog = CatalogWriter(self.layout.catalog)
         self.catalog.add_root(b"/grown", recursive=True)
         self._root = self.catalog.roots()[0].id
+        self.policy = POLICY
 
     def __enter__(self) -> Grower:
         return self
@@ -70,7 +72,12 @@ class Grower:
     def fold(self, *, meanwhile: bool = False) -> Snapshot:
         """Bring the index up to date; return the state after that."""
         with exclusive(self.layout.directory):
-            fold(self.layout, self.catalog, device="cpu", meanwhile=meanwhile)
+            fold(
+                *(self.layout, self.catalog),
+                device="cpu",
+                meanwhile=meanwhile,
+                policy=self.policy,
+            )
         return self.catalog.snapshot()
 
     def view(self) -> View:

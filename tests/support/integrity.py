@@ -13,24 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.collection import Collection
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
 from imgsearch.storage.shards import open_ids, open_shard, shard_files
+from tests.support.injection import begin_with
 
-__all__ = ["Embeddings", "busily", "check", "check_alike", "check_tidy"]
+__all__ = ["BUSY", "Embeddings", "busily", "check", "check_alike", "check_tidy"]
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Embeddings: TypeAlias = dict[str, Vector]
 
 # `imgsearch` in steps so small that a few images make commits, folds, merges and compactions.
-_BUSILY = """
-import sys
-from imgsearch.indexing import commit, compact, fold
-from imgsearch.cli import main
-commit.COMMIT_FILES = 10
-fold.TAIL_LEAST, fold.TAIL_MOST, compact.SMALL = 15, 30, 25
-"""
+BUSY = FoldPolicy(commit_files=10, tail_least=15, tail_most=30, small_shard=25)
+_BUSILY = begin_with(BUSY) + "from imgsearch.cli import main\n"
 
 
 def busily(*arguments: str | Path, code: str = "main()") -> list[str]:

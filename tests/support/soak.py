@@ -19,11 +19,12 @@ import psutil
 
 from imgsearch.collection import Collection
 from imgsearch.errors import ImgsearchError
-from imgsearch.indexing import commit, compact, engine, fold
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.querying import view
 from imgsearch.querying.options import QueryOptions
 from imgsearch.storage import shards
-from tests.support.embedding_here import embed_here
+from tests.support.embedding_here import EngineInProcess
+from tests.support.injection import index_with
 from tests.support.random_writer import Writer
 from tests.support.soak_notes import STABLE, Place, States
 from tests.support.tiny_pictures import embedding_of, pixels_of
@@ -137,11 +138,11 @@ def anew(place: Place) -> int:
 
 def often() -> None:
     """Let everything that happens to large collections happen to small ones."""
-    commit.COMMIT_FILES = 3
-    compact.SMALL = 16
-    fold.IVF_FROM, fold.TAIL_LEAST, fold.TAIL_MOST, fold.SEGMENTS = 30, 4, 10, 3
+    policy = FoldPolicy(
+        commit_files=3, small_shard=16, ivf_from=30, tail_least=4, tail_most=10, segments=3
+    )
+    index_with(policy=policy, engine=EngineInProcess())
     shards.MAPPED, view.TAIL_KEPT = 4, 1_000
-    setattr(engine, "embed_files", embed_here())  # noqa: B010 - mypy: it is not exported
 
 
 def tell(value: object) -> None:

