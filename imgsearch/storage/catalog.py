@@ -7,34 +7,43 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from imgsearch.errors import REPAIR_IT, DamagedError
+from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
-from imgsearch.storage.reading import Reader, patterns_of, wrong_number
 from imgsearch.storage.records import (
     Counts,
-    CurveStep,
     Entry,
     Holder,
-    IvfRecord,
     Known,
     ModelRecord,
     Root,
-    Segment,
     Settings,
     Snapshot,
     Spot,
+    records_of,
+    settings_of,
+    snapshot_of,
 )
+from imgsearch.storage.schema import SCHEMA, check_shape, version_of
 from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog", "open_catalog"]
+
+_URL = re.compile(rb"[a-z][a-z0-9+.-]*://", re.DOTALL)
+_ODD = frozenset({b"", b".", b".."})
+
+_Record = TypeVar("_Record")
 
 _MODEL = "SELECT * FROM model"
 _SHARDS = "SELECT * FROM shards ORDER BY first_id"
 _SETTINGS = "SELECT * FROM settings"
 
-#: The queries whose rows form a snapshot.
+#: The queries whose rows form a snapshot: see `snapshot_of`.
 _SNAPSHOT = (
     _MODEL,
     _SHARDS,
@@ -46,8 +55,53 @@ _SNAPSHOT = (
 )
 
 
-class Catalog(Reader):
+class Catalog:
     """An open catalog. Its methods may be called from any thread."""
+
+    _writes: ClassVar[bool] = False
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Open the catalog at `path`.
+
+        Raises:
+            DamagedError: If the file is missing or is not a catalog.
+            StorageError: If the file cannot be opened.
+        """
+        self._use(Database(path, create=SCHEMA if create else None, writable=self._writes))
+
+    def _use(self, database: Database) -> None:
+        """Read from a database, after checking its schema."""
+        try:
+            check_shape(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        self._rows = database.rows
+
+    def check_open(self) -> None:
+        """Raise `InputError` if the catalog was closed."""
+        self._database.check_open()
+
+    def close(self) -> None:
+        """Close the catalog; other methods raise `InputError` afterwards."""
+        self._database.close()
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def format_version(self) -> int:
+        """Return the format version of the catalog."""
+        return version_of(self._database)
+
+    def is_sound(self) -> bool:
+        """Tell whether SQLite finds no fault; it misses most damage (see `storage.seal`)."""
+        try:
+            found = self._rows("PRAGMA integrity_check(1)")
+            return found == [("ok",)] and not self._rows("PRAGMA foreign_key_check")
+        except DamagedError:
+            return False
 
     def image_ids(self, first: int = 0, last: int = 2**63 - 1) -> list[int]:
         """Return the ids of all images from `first` to `last`, in ascending order."""
@@ -65,21 +119,14 @@ class Catalog(Reader):
             DamagedError: If the catalog names no model.
         """
         with self._database.transaction("DEFERRED"):
-            model, shards, segments, removed, ivf, curve, settings = map(self._rows, _SNAPSHOT)
-        if not model or not settings:
+            tables = [self._rows(statement) for statement in _SNAPSHOT]
+        if not tables[0] or not tables[-1]:
             raise DamagedError(f"{self._database.path} names no model; {REPAIR_IT}")
-        snapshot = Snapshot(
-            self._made(ModelRecord, model)[0],
-            tuple(self._made(Shard, shards)),
-            tuple(self._made(Segment, segments)),
-            removed=tuple(id_ for id_, _ in removed),
-            stale=tuple(id_ for id_, stale in removed if stale),
-            ivf=self._ivf(ivf[0], curve) if ivf else None,
-            settings=self._settings(settings[0]),
-        )
-        if wrong := wrong_number(snapshot, self._database.path.stat().st_size):
-            raise self._damaged(wrong)
-        return snapshot
+        size = self._database.path.stat().st_size
+        try:
+            return snapshot_of(tables, size)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
 
     def model(self) -> ModelRecord | None:
         """Return the model of the collection, or None before it has one."""
@@ -87,7 +134,11 @@ class Catalog(Reader):
 
     def settings(self) -> Settings | None:
         """Return the settings of the collection, or None before there is a model."""
-        return next(map(self._settings, self._rows(_SETTINGS)), None)
+        rows = self._rows(_SETTINGS)
+        try:
+            return settings_of(rows[0]) if rows else None
+        except TypeError as error:
+            raise self._damaged(str(error)) from error
 
     def shards(self) -> list[Shard]:
         """Return all shards, ordered by id."""
@@ -289,14 +340,35 @@ class Catalog(Reader):
         )
         return int(rows[0][0]) if rows else None
 
-    def _settings(self, row: Sequence[object]) -> Settings:
-        *facts, exclude, include = row
-        return self._made(Settings, [(*facts, patterns_of(exclude), patterns_of(include))])[0]
+    def _records(self, kind: type[_Record], statement: str, *values: object) -> list[_Record]:
+        rows = self._rows(statement, *values)
+        try:
+            return records_of(kind, rows)
+        except TypeError as error:
+            raise self._damaged(str(error)) from error
 
-    def _ivf(self, row: Sequence[object], curve: Iterable[Sequence[object]]) -> IvfRecord:
-        *facts, pca = row
-        steps = tuple(self._made(CurveStep, curve))
-        return self._made(IvfRecord, [(*facts, steps, pca)])[0]
+    def _root(self, path: bytes) -> bytes:
+        if not _is_root(path):
+            raise self._damaged(f"{path!r} is not an absolute path")
+        return path
+
+    def _joined(self, root: bytes, folder: bytes) -> bytes:
+        """Return the absolute path of a folder."""
+        if not _is_folder(folder, self._root(root)):
+            raise self._damaged(f"{folder!r} is not a folder of {root!r}")
+        return os.path.join(root, folder) if folder else root
+
+    def _name(self, name: bytes) -> bytes:
+        if not _is_name(name):
+            raise self._damaged(f"{name!r} is not the name of a file")
+        return name
+
+    def _file(self, root: bytes, folder: bytes, name: bytes) -> bytes:
+        """Return the absolute path of a file."""
+        return os.path.join(self._joined(root, folder), self._name(name))
+
+    def _damaged(self, reason: str) -> DamagedError:
+        return DamagedError(f"{self._database.path} is damaged ({reason}); {REPAIR_IT}")
 
 
 def open_catalog(layout: Layout) -> Catalog:
@@ -315,3 +387,24 @@ def open_catalog(layout: Layout) -> Catalog:
     from imgsearch.storage.migrations import OlderCatalog
 
     return OlderCatalog(layout)
+
+
+def _is_root(path: object) -> bool:
+    """Tell whether this is the path of a root: an absolute, normalised path, or a URL."""
+    if not isinstance(path, bytes) or b"\0" in path:
+        return False
+    if _URL.match(path):
+        return True
+    return path == b"/" or (path[:1] == b"/" and _ODD.isdisjoint(path[1:].split(b"/")))
+
+
+def _is_folder(path: object, root: bytes) -> bool:
+    """Tell whether this is a path relative to a root that only leads downwards."""
+    if not isinstance(path, bytes) or b"\0" in path or path[:1] == b"/":
+        return False
+    return not path or _URL.match(root) is not None or _ODD.isdisjoint(path.split(b"/"))
+
+
+def _is_name(name: object) -> bool:
+    """Tell whether this is the name of a file in its folder."""
+    return isinstance(name, bytes) and name not in _ODD and b"/" not in name and b"\0" not in name

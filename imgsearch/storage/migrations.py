@@ -22,8 +22,8 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.records import Snapshot
+from imgsearch.storage.schema import check_shape, version_of
 from imgsearch.storage.seal import seal, writing
-from imgsearch.storage.shape import check_shape, version_of
 
 __all__ = ["OlderCatalog", "check_present", "migrate"]
 
@@ -93,7 +93,7 @@ class OlderCatalog(Catalog):
         self._source.close()
 
     def version(self) -> int:
-        """See `Reader.version`; copy the catalog again if another connection has committed."""
+        """See `Catalog.version`; copy the catalog again if another connection has committed."""
         found = int(self._source.rows("PRAGMA data_version")[0][0])
         if found != self._seen:
             if self._follows:

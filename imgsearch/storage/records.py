@@ -1,9 +1,15 @@
-"""The records of the catalog, as values. Paths are bytes, as from `os.fsencode`."""
+"""The records of the catalog as values, and the values that are possible.
+
+Paths are bytes, as from `os.fsencode`. Somebody else may have made a catalog, so every value is
+checked as it is read.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from imgsearch.storage.shards import Shard
 
@@ -28,7 +34,17 @@ __all__ = [
     "Snapshot",
     "Spot",
     "Storage",
+    "records_of",
+    "settings_of",
+    "snapshot_of",
+    "text_of",
 ]
+
+MOST_DIM = 1 << 16  # values of an embedding
+MOST_EDGE = 1 << 13  # pixels along the edge of a model's input
+LEAST_ROW = 16  # bytes of a catalog that each image takes, present or removed
+
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +291,128 @@ class Counts:
     failed: int
     skipped: int
     excluded: int
+
+
+def records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
+    """Return a record for each row; the values of a row are in the order of the fields.
+
+    Raises:
+        TypeError: If a value does not have the type of its field: a catalog that was cut short
+            returns NULL even where its schema does not allow it.
+    """
+    hints = get_type_hints(kind)
+    rows = list(rows)
+    for row in rows:
+        for value, (field, hint) in zip(row, hints.items(), strict=False):
+            if not _fits(value, hint):
+                raise TypeError(f"{kind.__name__}.{field} is {value!r}")
+    return [kind(*row) for row in rows]
+
+
+def settings_of(row: Sequence[object]) -> Settings:
+    """Return the settings of a row, or raise `TypeError` as `records_of`."""
+    *facts, exclude, include = row
+    (settings,) = records_of(Settings, [(*facts, _patterns_of(exclude), _patterns_of(include))])
+    return settings
+
+
+def snapshot_of(tables: Sequence[Sequence[tuple[Any, ...]]], size: int) -> Snapshot:
+    """Return the snapshot that the rows of a catalog form.
+
+    Args:
+        tables: Rows of seven tables: model; shards and segments, ordered by id; the id of each
+            removed image, and whether segments may still hold it; ivf; curve; settings.
+        size: Size of the catalog's file in bytes, which bounds the number of its images.
+
+    Raises:
+        TypeError: If a value does not have the type of its field.
+        ValueError: If a number is impossible.
+    """
+    model, shards, segments, removed, ivf, curve, settings = tables
+    index = None
+    if ivf:
+        *facts, pca = ivf[0]
+        (index,) = records_of(IvfRecord, [(*facts, tuple(records_of(CurveStep, curve)), pca)])
+    snapshot = Snapshot(
+        records_of(ModelRecord, model)[0],
+        tuple(records_of(Shard, shards)),
+        tuple(records_of(Segment, segments)),
+        removed=tuple(id_ for id_, _ in removed),
+        stale=tuple(id_ for id_, stale in removed if stale),
+        ivf=index,
+        settings=settings_of(settings[0]),
+    )
+    if wrong := _wrong_number(snapshot, size):
+        raise ValueError(wrong)
+    return snapshot
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    return isinstance(value, origin if origin is tuple else hint)
+
+
+def text_of(patterns: Sequence[str]) -> str:
+    """Return a list of patterns as stored, in ASCII: a pattern may not be valid UTF-8."""
+    return json.dumps(list(patterns))
+
+
+def _patterns_of(value: object) -> object:
+    """Return the patterns of a stored value as a tuple, or the value itself if it is damaged."""
+    try:
+        texts = json.loads(value) if isinstance(value, str) else None
+    except ValueError:
+        return value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return value
+    return tuple(texts)
+
+
+def _wrong_number(snapshot: Snapshot, size: int) -> str | None:
+    """Return a description of an impossible number in a snapshot, or None if there is none.
+
+    Args:
+        snapshot: Snapshot of a catalog.
+        size: Size of that catalog's file in bytes, which bounds the number of its images.
+    """
+    model = snapshot.model
+    if not (1 <= model.dim <= MOST_DIM and 1 <= model.input_size <= MOST_EDGE):
+        return f"a model of {model.dim} values, for images of {model.input_size} pixels"
+    most = size // LEAST_ROW
+    if (images := sum(shard.count for shard in snapshot.shards)) > most:
+        return f"{images:,} images in shards"
+    if shard := _wrong_shard(snapshot.shards):
+        return (
+            f"shard {shard.number}: {shard.count:,} images from {shard.first_id} to {shard.last_id}"
+        )
+    for segment in snapshot.segments:
+        span = segment.last_id - segment.first_id + 1
+        if segment.first_id < 1 or not 0 <= segment.count <= min(span, most):
+            return (
+                f"segment {segment.number}: {segment.count:,} images from {segment.first_id} "
+                f"to {segment.last_id}"
+            )
+    return None if snapshot.ivf is None else _wrong_curve(snapshot.ivf)
+
+
+def _wrong_shard(shards: Sequence[Shard]) -> Shard | None:
+    """Return the first shard with impossible numbers; the shards are ordered by id."""
+    last = 0
+    for shard in shards:
+        span = shard.last_id - shard.first_id + 1
+        least = span if shard.ids_sha256 is None else 1
+        if shard.number < 1 or shard.first_id <= last or not least <= shard.count <= span:
+            return shard
+        last = shard.last_id
+    return None
+
+
+def _wrong_curve(ivf: IvfRecord) -> str | None:
+    if ivf.nlist < 1 or (ivf.pca is not None and not 1 <= ivf.pca <= MOST_DIM):
+        return f"an index of {ivf.nlist} lists"
+    for step in ivf.curve:
+        if not (1 <= step.nprobe <= ivf.nlist and 0 <= step.recall <= 1):
+            return f"recall {step.recall} of {step.nprobe} lists"
+    return None

@@ -19,7 +19,7 @@ from pathlib import Path
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError
 from imgsearch.files.opening import is_there, open_regular
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.database import Database
+from imgsearch.storage.database import BESIDE, Database, check_beside
 from imgsearch.storage.files import (
     exclusive,
     read_file,
@@ -27,7 +27,6 @@ from imgsearch.storage.files import (
     sha256_of,
     write_atomically,
 )
-from imgsearch.storage.journals import BESIDE, check_beside
 from imgsearch.storage.layout import MOST, Layout
 
 __all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "seal_anew", "writing"]

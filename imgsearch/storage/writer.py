@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
-from imgsearch.storage.reading import text_of
 from imgsearch.storage.records import (
     Commit,
     IvfRecord,
@@ -21,6 +20,7 @@ from imgsearch.storage.records import (
     Settings,
     Spot,
     Storage,
+    text_of,
 )
 from imgsearch.storage.shards import Shard, shard_files
 

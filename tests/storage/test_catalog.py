@@ -20,8 +20,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 from imgsearch.storage.records import Commit, Counts, Holder, Known, Root, Segment, Settings, Spot
-from imgsearch.storage.schema import SCHEMA
-from imgsearch.storage.shape import KNOWN, check_shape
+from imgsearch.storage.schema import KNOWN, SCHEMA, check_shape
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot

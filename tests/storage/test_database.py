@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.errors import BusyError, DamagedError, InputError, StorageError
-from imgsearch.storage.database import Database
-from imgsearch.storage.journals import check_beside
+from imgsearch.storage.database import Database, check_beside
 from tests.support.privileges import ordinary_folder, ordinary_user
 
 SCHEMA = """

@@ -14,7 +14,7 @@ from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, StorageError
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage import layout as layouts
-from imgsearch.storage import migrations, seal, shape
+from imgsearch.storage import migrations, schema, seal
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.files import exclusive
@@ -117,13 +117,13 @@ def bump(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         catalog.run(STARS)
 
     def bump() -> None:
-        for module in (layouts, migrations, shape):
+        for module in (layouts, migrations, schema):
             monkeypatch.setattr(module, "FORMAT_VERSION", NEXT)
         with closing(sqlite3.connect(":memory:")) as made:
             made.executescript(f"{SCHEMA} {STARS};")
             (images,) = made.execute("SELECT sql FROM sqlite_schema WHERE name = 'images'")
         before = SCHEMA[SCHEMA.index("CREATE TABLE images") :].partition(";")[0]
-        monkeypatch.setattr(shape, "SCHEMA", SCHEMA.replace(before, images[0]))
+        monkeypatch.setattr(schema, "SCHEMA", SCHEMA.replace(before, images[0]))
         monkeypatch.setitem(migrations._STEPS, FORMAT_VERSION, step)
 
     return bump
