@@ -49,7 +49,7 @@ QUICK_PHOTOS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Region:
     """The figures of one contestant in one turn."""
 
     images: int
@@ -63,9 +63,9 @@ class Side:
 class Turn:
     """One alternation."""
 
-    loop: Side
-    loop_channels_last: Side | None
-    pipeline: Side
+    loop: Region
+    loop_channels_last: Region | None
+    pipeline: Region
     bound: Bound
     bound_rate: float
     agreement: Agreement
@@ -189,8 +189,8 @@ def _take_turn(loop_job: Job, our_job: Job, options: argparse.Namespace) -> Turn
     )
 
 
-def _measure(job: Job, run: Run, seconds: float) -> tuple[Run, Side]:
-    return run, Side(
+def _measure(job: Job, run: Run, seconds: float) -> tuple[Run, Region]:
+    return run, Region(
         images=job.clocked,
         steady_seconds=run.seconds,
         steady_rate=job.clocked / run.seconds,

@@ -155,7 +155,7 @@ def check(
         turns: in which each of the two answers all queries, one at a time.
         due: see `Checkpoint`.
     """
-    fresh_seconds = _make_anew(grown, empty, scratch)
+    fresh_seconds = _rebuild(grown, empty, scratch)
     with Collection.open(grown.directory) as one, Collection.open(scratch) as other:
         truth = one.query_many(queries, k=K, exact=True, arrays=True).ids
         times = _alternate(one, other, queries, turns)
@@ -178,7 +178,7 @@ def check(
     return result
 
 
-def _make_anew(grown: Layout, empty: Path, scratch: Path) -> float:
+def _rebuild(grown: Layout, empty: Path, scratch: Path) -> float:
     """Make a collection of the vectors of another; return the seconds that its index takes."""
     fresh = copy_collection(empty, scratch)
     with closing(CatalogWriter(grown.catalog)) as catalog:

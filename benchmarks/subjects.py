@@ -18,7 +18,7 @@ from imgsearch.indexing.fold import fold
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, NewImage, Spot
+from imgsearch.storage.records import Commit, FileLocation, NewImage
 from imgsearch.storage.shards import open_shard, write_shard
 from imgsearch.storage.writer import CatalogWriter
 
@@ -130,7 +130,8 @@ def commit_vectors(layout: Layout, catalog: CatalogWriter, vectors: Vectors) -> 
     shard = write_shard(layout.vectors, number, ids, vectors)
     names = [b"%08d.jpg" % id_ for id_ in ids.tolist()]
     images = [
-        NewImage(Spot(root, b"", name), 1, 1, hashlib.sha256(name).digest(), None) for name in names
+        NewImage(FileLocation(root, b"", name), 1, 1, hashlib.sha256(name).digest(), None)
+        for name in names
     ]
     catalog.commit(Commit(shard, tuple(images)))
 

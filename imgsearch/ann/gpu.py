@@ -6,9 +6,9 @@ from typing import Any
 
 import faiss
 
-__all__ = ["MOST", "describe_faiss", "is_on_gpu", "to_gpu"]
+__all__ = ["GPU_MOST", "describe_faiss", "is_on_gpu", "to_gpu"]
 
-MOST = 2_048  # maximum number of hits and of lists in a search: faiss/gpu/utils/DeviceDefs.cuh
+GPU_MOST = 2_048  # maximum number of hits and of lists in a search: faiss/gpu/utils/DeviceDefs.cuh
 
 
 def to_gpu(index: Any, device: str) -> Any:

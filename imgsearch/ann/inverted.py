@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.ann.gpu import MOST, to_gpu
+from imgsearch.ann.gpu import GPU_MOST, to_gpu
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular, path_of
@@ -157,7 +157,7 @@ class InvertedFile(ABC):
         if excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
         parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        if self._fast is not self._index and selector is None and max(k, nprobe) <= MOST:
+        if self._fast is not self._index and selector is None and max(k, nprobe) <= GPU_MOST:
             with self._lock:
                 return Neighbours(*self._fast.search(queries, k, params=parameters))
         distances = np.empty((len(queries), k), np.float32)
@@ -197,7 +197,7 @@ class InvertedFile(ABC):
         return int(self._index.ntotal)
 
     @property
-    def filed(self) -> int:
+    def assigned(self) -> int:
         """The number of vectors in the lists, which must equal `count`."""
         return int(self._index.invlists.compute_ntotal())
 

@@ -10,15 +10,15 @@ import numpy as np
 from imgsearch.ann.gpu import is_on_gpu
 from imgsearch.ann.vectors import Ids, Vectors
 
-__all__ = ["MOST", "choose_nlist", "first_centroids", "train", "training_size"]
+__all__ = ["MAX_CHOSEN", "choose_nlist", "first_centroids", "train", "training_size"]
 
 
 SEED = 1234
 ITERATIONS = 10  # of k-means: Faiss's 25 take longer for little gain (by the design's figures)
 TRAIN_PER_CENTROID = 256
 TRAIN_BYTES = 1 << 30
-MOST = 512  # maximum number of centroids: each takes another pass over the sample
-SAMPLE = 4_096  # vectors in the sample
+MAX_CHOSEN = 512  # maximum number of centroids: each takes another pass over the sample
+CHOSEN_FROM = 4_096  # vectors in the sample
 
 
 def choose_nlist(count: int) -> int:
@@ -39,8 +39,9 @@ def training_size(count: int, nlist: int, dim: int) -> int:
 def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
     """Return k-means centroids, float32 `[nlist, dim]`, of vectors `[n, dim]` with n ≥ nlist.
 
-    This is `faiss::Clustering` with a seed. Up to `MOST` centroids start from `first_centroids`;
-    more of them start from vectors drawn at random, which is as good then and takes no time.
+    This is `faiss::Clustering` with a seed. Up to `MAX_CHOSEN` centroids start from
+    `first_centroids`; more of them start from vectors drawn at random, which is as good then and
+    takes no time.
     """
     kmeans = faiss.Kmeans(
         vectors.shape[1],
@@ -51,7 +52,7 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
         max_points_per_centroid=len(vectors),
         gpu=is_on_gpu(device),
     )
-    first = first_centroids(vectors, nlist, seed=SEED) if nlist <= MOST else None
+    first = first_centroids(vectors, nlist, seed=SEED) if nlist <= MAX_CHOSEN else None
     kmeans.train(vectors, init_centroids=first)
     centroids: Vectors = kmeans.centroids
     return centroids
@@ -67,12 +68,12 @@ def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
 
     Args:
         vectors: Vectors to choose from, float32 `[n, dim]` with n ≥ nlist.
-        nlist: Number of centroids, at most `MOST`.
+        nlist: Number of centroids, at most `MAX_CHOSEN`.
         seed: Seed of the random draws.
     """
     random = np.random.default_rng(seed)
-    if len(vectors) > SAMPLE:
-        vectors = vectors[np.sort(random.choice(len(vectors), SAMPLE, replace=False))]
+    if len(vectors) > CHOSEN_FROM:
+        vectors = vectors[np.sort(random.choice(len(vectors), CHOSEN_FROM, replace=False))]
     norms = np.vecdot(vectors, vectors)
     chosen = random.integers(len(vectors), size=1)
     nearest = _squares(vectors, norms, chosen)[0]

@@ -17,7 +17,7 @@ __all__ = [
     "WITHIN",
     "Plan",
     "Promise",
-    "Sample",
+    "RecallSample",
     "Step",
     "curve",
     "ladder",
@@ -108,7 +108,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class RecallSample:
     """The measurements of a sample of queries.
 
     `distance` is the squared distance to the nearest centroid, float32 `[n]`. `recall` is the
@@ -118,9 +118,9 @@ class Sample:
     distance: Vectors
     recall: Vectors
 
-    def joined(self, other: Sample) -> Sample:
+    def joined(self, other: RecallSample) -> RecallSample:
         """Return both samples as one."""
-        return Sample(
+        return RecallSample(
             np.concatenate([self.distance, other.distance]),
             np.concatenate([self.recall, other.recall]),
         )
@@ -135,8 +135,8 @@ def ladder(nlist: int) -> list[int]:
 
 
 def curve(
-    held_out: Sample,
-    strangers: Sample,
+    held_out: RecallSample,
+    ood: RecallSample,
     clock: Callable[[int], float],
     *,
     lossy: bool = False,
@@ -152,7 +152,7 @@ def curve(
 
     Args:
         held_out: Sample of queries like the collection.
-        strangers: Sample of out-of-distribution queries.
+        ood: Sample of out-of-distribution queries.
         clock: Function that returns the milliseconds that one query takes at an `nprobe`.
         lossy: Whether a search of all lists is still not exact.
         outer: Whether to add an outer band.
@@ -163,10 +163,10 @@ def curve(
         return [Step(FARTHEST, nlist, 1.0, 0.0 if lossy else 1.0, clock(nlist))]
     shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
     edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
-    if outer and len(strangers.distance) and len(edges) == BANDS:
-        end = float(np.quantile(strangers.distance, WITHIN))
+    if outer and len(ood.distance) and len(edges) == BANDS:
+        end = float(np.quantile(ood.distance, WITHIN))
         edges = np.append(edges, end) if end > edges[-1] else edges
-    both = held_out.joined(strangers)
+    both = held_out.joined(ood)
     steps = []
     reached = dict.fromkeys(edges.tolist(), 0.0)  # a bound for fewer lists holds for more
     for nprobe in ladder(nlist):
@@ -174,7 +174,7 @@ def curve(
         for edge in edges.tolist():
             values = [
                 sample.recall[(sample.distance > above) & (sample.distance <= edge), nprobe - 1]
-                for sample in (both, held_out, strangers)
+                for sample in (both, held_out, ood)
             ]
             judged = [part for part in values if len(part) >= fewest]
             # The most that a sample without a single miss can prove, by the rule of three (Hanley

@@ -1,7 +1,7 @@
 """Measure recall against exact search as a function of `nprobe`.
 
 Two samples of queries represent future queries. *Held-out* images are like the collection, but the
-centroids were trained without them. *Out-of-distribution* queries (`strangers` in the code) are
+centroids were trained without them. *Out-of-distribution* queries (`ood` in the code) are
 unlike it: for each of them, all lists of its kind are left out, with their images and centroids.
 
 No `nprobe` needs a search of its own: a true neighbour is found if and only if its list is among
@@ -25,16 +25,16 @@ from imgsearch.ann.exact import candidates_for, merge, search_exactly
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.kmeans import train
-from imgsearch.ann.promise import Sample
+from imgsearch.ann.promise import RecallSample
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 
 __all__ = [
+    "Assignment",
     "Blocks",
-    "Filed",
     "K",
     "cross_validate",
     "hold_out",
-    "meet_strangers",
+    "measure_ood",
 ]
 
 K = 10
@@ -55,14 +55,14 @@ class _KindBlock(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Filed:
+class Assignment:
     """The list of each image: ascending `ids`, int64 `[n]`, and their `lists`, int64 `[n]`."""
 
     ids: Ids
     lists: Ids
 
     @classmethod
-    def of(cls, segments: Sequence[InvertedFile]) -> Filed:
+    def of(cls, segments: Sequence[InvertedFile]) -> Assignment:
         """Collect the assignments of segments that share one set of centroids."""
         parts = [
             (ids, np.full(len(ids), number))
@@ -81,7 +81,7 @@ class Filed:
 
 def cross_validate(
     vectors: Vectors, nlist: int, *, pca: int | None = None, device: str = "cpu"
-) -> Sample:
+) -> RecallSample:
     """Hold out every image once: train on four fifths of the images, query with the rest.
 
     Args:
@@ -102,13 +102,13 @@ def cross_validate(
             index = IvfIndex.empty(train(kept, min(nlist, len(rest)), device=device))
         else:
             index = train_compact(kept, min(nlist, len(rest)), pca, device=device)
-        filed = Filed(rest, index.assign_one(kept))
-        part = hold_out(vectors[fold], index, filed, partial(iter, [Block(rest, kept)]))
+        assignment = Assignment(rest, index.assign_one(kept))
+        part = hold_out(vectors[fold], index, assignment, partial(iter, [Block(rest, kept)]))
         # Fewer images may mean fewer centroids: count the same share of them as probed.
         probed = np.arange(nlist + 1) * index.nlist // nlist
         recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
-        parts.append(Sample(part.distance, recall[:, 1:]))
-    return Sample(
+        parts.append(RecallSample(part.distance, recall[:, 1:]))
+    return RecallSample(
         np.concatenate([part.distance for part in parts] or [np.empty(0, np.float32)]),
         np.concatenate([part.recall for part in parts] or [np.empty((0, nlist), np.float32)]),
     )
@@ -117,16 +117,16 @@ def cross_validate(
 def hold_out(
     queries: Vectors,
     index: InvertedFile,
-    filed: Filed,
+    assignment: Assignment,
     blocks: Blocks,
     excluded: Ids | None = None,
-) -> Sample:
+) -> RecallSample:
     """Measure recall with queries that the centroids were not trained on.
 
     Args:
         queries: Queries, float32 `[n, dim]`.
         index: Index with the centroids; its content does not matter.
-        filed: Lists of the images in `blocks`.
+        assignment: Lists of the images in `blocks`.
         blocks: Images to search.
         excluded: Sorted ids to skip, including those of the queries.
     """
@@ -134,15 +134,17 @@ def hold_out(
     candidates = None
     if isinstance(index, CompactIndex):
         near = _approximate(index, blocks())
-        width = candidates_for(K, len(filed.ids))
+        width = candidates_for(K, len(assignment.ids))
         candidates = search_exactly(index.project(queries), near, width, excluded)
     nearest = index.assign(queries, index.nlist)
-    return Sample(nearest.distances[:, 0], _recall(nearest.lists, filed, neighbours, candidates))
+    return RecallSample(
+        nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, candidates)
+    )
 
 
-def meet_strangers(
-    queries: Vectors, query_ids: Ids, index: InvertedFile, filed: Filed, blocks: Blocks
-) -> Sample:
+def measure_ood(
+    queries: Vectors, query_ids: Ids, index: InvertedFile, assignment: Assignment, blocks: Blocks
+) -> RecallSample:
     """Measure recall with out-of-distribution queries: images whose whole kind is left out.
 
     The kinds are groups of neighbouring lists, found by k-means over the centroids. The lists of a
@@ -152,35 +154,35 @@ def meet_strangers(
         queries: Images of the collection, float32 `[n, dim]`.
         query_ids: Ids of the queries.
         index: Index with the centroids; its content does not matter.
-        filed: Lists of the images.
+        assignment: Lists of the images.
         blocks: Images to search, without removed ones.
     """
     centroids = index.centroids
     kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign_one(centroids)
-    own = kinds[filed.of_ids(query_ids)]
-    neighbours = _unlike(queries, own, _by_kind(blocks(), filed, kinds), K)
+    own = kinds[assignment.of_ids(query_ids)]
+    neighbours = _unlike(queries, own, _by_kind(blocks(), assignment, kinds), K)
     candidates = None
     if isinstance(index, CompactIndex):
-        near = _by_kind(_approximate(index, blocks()), filed, kinds)
-        width = candidates_for(K, len(filed.ids))
+        near = _by_kind(_approximate(index, blocks()), assignment, kinds)
+        width = candidates_for(K, len(assignment.ids))
         candidates = _unlike(index.project(queries), own, near, width)
     distances, order = index.assign(queries, index.nlist)
     last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # its own kind's lists
     distances = np.take_along_axis(distances, last, 1)
     order = np.take_along_axis(order, last, 1)
     met = neighbours.there.any(axis=1)
-    recall = _recall(order, filed, neighbours, candidates)
-    return Sample(distances[met, 0], recall[met])
+    recall = _recall(order, assignment, neighbours, candidates)
+    return RecallSample(distances[met, 0], recall[met])
 
 
 def _recall(
-    order: Ids, filed: Filed, neighbours: Neighbours, candidates: Neighbours | None
+    order: Ids, assignment: Assignment, neighbours: Neighbours, candidates: Neighbours | None
 ) -> Vectors:
     """Return the recall at each `nprobe`, `[n, nlist]`.
 
     Args:
         order: Lists of each query, nearest first, `[n, nlist]`.
-        filed: Lists of the images.
+        assignment: Lists of the images.
         neighbours: True neighbours, `[n, K]`.
         candidates: Candidates from all lists that are re-ranked, `[n, m]`; None if every image in
             the probed lists is compared.
@@ -191,7 +193,7 @@ def _recall(
     recall = np.ones((len(order), nlist), np.float32)
     for row in np.flatnonzero(neighbours.there.any(axis=1)):
         true = neighbours.ids[row][neighbours.there[row]]
-        lists = filed.of_ids(true)
+        lists = assignment.of_ids(true)
         if candidates is not None:
             lists[~np.isin(true, candidates.ids[row])] = nlist
         places = np.bincount(rank[row, lists], minlength=nlist + 1)
@@ -205,13 +207,13 @@ def _approximate(index: CompactIndex, blocks: Iterable[tuple[Ids, Vectors]]) -> 
 
 
 def _by_kind(
-    blocks: Iterable[tuple[Ids, Vectors]], filed: Filed, kinds: Ids
+    blocks: Iterable[tuple[Ids, Vectors]], assignment: Assignment, kinds: Ids
 ) -> Iterator[_KindBlock]:
     for ids, vectors in blocks:
-        known = rows_of(ids, filed.ids)
+        known = rows_of(ids, assignment.ids)
         if not known.all():
             ids, vectors = ids[known], vectors[known]
-        yield _KindBlock(ids, vectors, kinds[filed.of_ids(ids)])
+        yield _KindBlock(ids, vectors, kinds[assignment.of_ids(ids)])
 
 
 def _unlike(queries: Vectors, own: Ids, blocks: Iterable[_KindBlock], k: int) -> Neighbours:

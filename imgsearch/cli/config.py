@@ -13,7 +13,7 @@ from imgsearch.errors import StorageError, reason_of
 
 __all__ = ["commands_of", "config_path", "load_config"]
 
-MOST = 1 << 20  # maximum size of a configuration file in bytes
+MAX_CONFIG = 1 << 20  # maximum size of a configuration file in bytes
 
 _NOT_IN_A_FILE = ("config", "version")
 _PATH = "imgsearch.config"  # key in `Context.meta`, which all contexts share
@@ -30,10 +30,10 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         return
     try:
         with path.open("rb") as file:
-            content = file.read(MOST + 1)
-        if len(content) > MOST:
+            content = file.read(MAX_CONFIG + 1)
+        if len(content) > MAX_CONFIG:
             raise click.UsageError(
-                f"{path} has more than {MOST:,} bytes; a configuration file is smaller"
+                f"{path} has more than {MAX_CONFIG:,} bytes; a configuration file is smaller"
             )
         settings = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also: not UTF-8, too long a number, too deep

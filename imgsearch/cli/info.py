@@ -30,10 +30,10 @@ from click.core import ParameterSource
 from imgsearch.cli.config import commands_of, config_path
 
 __all__ = ["info"]
-ENOUGH = 0.999  # recall at which the displayed curve ends
+RECALL_ENOUGH = 0.999  # recall at which the displayed curve ends
 LISTS_SHOWN = 12
-Source: TypeAlias = Literal["flag", "variable", "file", "default"]
-_SOURCES: dict[ParameterSource | None, Source] = {
+SettingSource: TypeAlias = Literal["flag", "variable", "file", "default"]
+_SOURCES: dict[ParameterSource | None, SettingSource] = {
     ParameterSource.COMMANDLINE: "flag",
     ParameterSource.ENVIRONMENT: "variable",
     ParameterSource.DEFAULT_MAP: "file",
@@ -130,7 +130,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
 
 
 def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
-    """Yield rows of recall by nprobe, with one column per band, up to a recall of `ENOUGH`."""
+    """Yield rows of recall by nprobe, with one column per band, up to `RECALL_ENOUGH`."""
     edges = sorted({step.up_to for step in ivf.curve})
     head = "  ".join(f"to {edge**0.5:.2f}" for edge in edges)
     bands = f" and by the distance from the nearest centroid ({head})" if len(edges) > 1 else ""
@@ -141,7 +141,7 @@ def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:
         )
         recalls = "  ".join(f"{step.recall:7.3f}" for step in steps)
         yield "", f"{nprobe:6}  {recalls}  {steps[0].milliseconds:8.2f} ms"
-        if all(step.recall >= ENOUGH for step in steps):
+        if all(step.recall >= RECALL_ENOUGH for step in steps):
             return
 
 
@@ -187,7 +187,7 @@ class Setting:
     command: str
     option: str
     value: Any
-    source: Source
+    source: SettingSource
     where: str | None
 
 
@@ -235,7 +235,7 @@ def _settings(ctx: click.Context, group: click.Context) -> Iterator[Setting]:
         yield Setting(str(ctx.info_name), flag.lstrip("-"), value, source, where)
 
 
-def _source(ctx: click.Context, name: str) -> Source:
+def _source(ctx: click.Context, name: str) -> SettingSource:
     return _SOURCES.get(ctx.get_parameter_source(name), "default")
 
 

@@ -26,7 +26,7 @@ __all__ = ["check_owner", "locate", "locate_any"]
 
 
 HIDDEN = ".imgsearch"
-MOST = 1 << 20  # maximum size of a configuration file in bytes
+MAX_CONFIG = 1 << 20  # maximum size of a configuration file in bytes
 
 
 def locate(ctx: click.Context, collection: Path | str | None) -> Path:
@@ -144,7 +144,7 @@ def _is_trusted(directory: Path) -> bool:
 def _listed() -> list[str]:
     path = _config()
     try:
-        settings = tomllib.loads(read_limited(Path(os.path.realpath(path)), MOST).decode())
+        settings = tomllib.loads(read_limited(Path(os.path.realpath(path)), MAX_CONFIG).decode())
     except FileNotFoundError:
         return []
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

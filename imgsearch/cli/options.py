@@ -20,9 +20,9 @@ from imgsearch.storage.locations import is_elsewhere
 
 __all__ = [
     "OPPOSITES",
+    "CollectionLocation",
     "Decorator",
     "Option",
-    "Place",
     "Switch",
     "allow_host_option",
     "apply_option",
@@ -96,7 +96,7 @@ __all__ = [
 Decorator: TypeAlias = Callable[[Any], Any]
 
 
-class Place(click.Path):
+class CollectionLocation(click.Path):
     """A path, a `file:` URL, or the URL of a collection that is not in a directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -237,7 +237,7 @@ apply_option = switch("--apply", help="Rebuild the index as recommended, and kee
 collection_option = option(
     "-c",
     "--collection",
-    type=Place(path_type=Path, file_okay=False),
+    type=CollectionLocation(path_type=Path, file_okay=False),
     help="The collection: a directory, or milvus://HOST:PORT/NAME.  [default: the nearest "
     ".imgsearch in this folder or above]",
 )

@@ -14,7 +14,7 @@ from imgsearch.errors import InputError
 from imgsearch.files.paths import dump, path_fields
 
 __all__ = [
-    "Outcome",
+    "ExitStatus",
     "complain",
     "counted",
     "dump",
@@ -49,7 +49,7 @@ def complain(message: str) -> None:
     click.echo(f"imgsearch: {shown(message)}", err=True)
 
 
-class Outcome:
+class ExitStatus:
     """The exit code of a command; a refused input outranks an empty result."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from imgsearch.cli import options
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
-from imgsearch.cli.output import Outcome, libraries_silenced, shown
+from imgsearch.cli.output import ExitStatus, libraries_silenced, shown
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import dump, located, path_fields, plain_path
 from imgsearch.files.sources import is_folder
@@ -100,11 +100,11 @@ def query(
         include_self=choose(ctx, ("include_self",), ("exclude_self",)) == "include_self",
         options=_search_options(ctx, k, min_similarity),
     )
-    outcome = Outcome()
+    status = ExitStatus()
     directory = locate_any(ctx, collection)
     found_there = Collection.open(directory, device=device, trust_model=trust_model)
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
-        answered = answers(found, request, outcome)
+        answered = answers(found, request, status)
         if form == "html" and html is not None:
             from imgsearch.cli.query_page import write_page
 
@@ -113,7 +113,7 @@ def query(
         else:
             for text in _form(ctx, form)(answered):
                 click.echo(text, nl=False)
-    ctx.exit(outcome.code)
+    ctx.exit(status.code)
 
 
 def _search_options(ctx: click.Context, k: int, min_similarity: float | None) -> QueryOptions:
@@ -211,15 +211,15 @@ class _Query:
     embedding: Vectors
 
 
-def answers(collection: Collection, request: Request, outcome: Outcome) -> Iterator[Answered]:
+def answers(collection: Collection, request: Request, status: ExitStatus) -> Iterator[Answered]:
     """Answer a request lazily, in bounded memory however many images there are.
 
-    Images that cannot be used and answers without hits are reported to `outcome`.
+    Images that cannot be used and answers without hits are reported to `status`.
     """
-    unlike = list(_embed(collection, request.unlike, None, request.max_pixels, outcome))
-    if outcome.code:
+    unlike = list(_embed(collection, request.unlike, None, request.max_pixels, status))
+    if status.code:
         return  # without these images it would be a different query
-    like = _embed(collection, request.images, request.crop, request.max_pixels, outcome)
+    like = _embed(collection, request.images, request.crop, request.max_pixels, status)
     if request.combine:
         like_all = list(like)
         groups = iter([like_all] if like_all else [])
@@ -227,11 +227,11 @@ def answers(collection: Collection, request: Request, outcome: Outcome) -> Itera
         groups = ([one] for one in like)
     told_empty = False
     while block := list(islice(groups, BLOCK)):
-        for answered in _search(collection, request, _combine(collection, block, unlike, outcome)):
+        for answered in _search(collection, request, _combine(collection, block, unlike, status)):
             if not answered.answer.hits:
                 empty = not collection.entries.after(0, 1)
                 if not (empty and told_empty):
-                    outcome.miss(_why_nothing(collection, answered, request))
+                    status.miss(_why_nothing(collection, answered, request))
                 told_empty = empty
             yield answered
 
@@ -277,13 +277,13 @@ def _embed(
     arguments: Sequence[str],
     crop: Crop | None,
     max_pixels: int,
-    outcome: Outcome,
+    status: ExitStatus,
 ) -> Iterator[_Embedded]:
     for argument in arguments:
         empty = True
         for picture in pictures(argument):
             if isinstance(picture, InputError):
-                outcome.refuse(picture)
+                status.refuse(picture)
                 empty = False
                 continue
             try:
@@ -293,19 +293,19 @@ def _embed(
             except ImageError as error:
                 if picture.listed and not error.recognised:
                     continue
-                outcome.refuse(InputError(f"{picture.name}: {error.reason}"))
+                status.refuse(InputError(f"{picture.name}: {error.reason}"))
             else:
                 yield _Embedded(picture, embedding)
             empty = False
         if empty:
-            outcome.refuse(InputError(f"{argument}: there is no image in this folder"))
+            status.refuse(InputError(f"{argument}: there is no image in this folder"))
 
 
 def _combine(
     collection: Collection,
     groups: list[list[_Embedded]],
     unlike: list[_Embedded],
-    outcome: Outcome,
+    status: ExitStatus,
 ) -> Iterator[_Query]:
     """Combine each group of images into one query."""
     for group in groups:
@@ -315,7 +315,7 @@ def _combine(
             try:
                 embedding = collection.combine(embeddings, unlike=[one.embedding for one in unlike])
             except InputError as error:
-                outcome.refuse(error)
+                status.refuse(error)
                 continue
         yield _Query(_pictures(group), _pictures(unlike), embedding)
 

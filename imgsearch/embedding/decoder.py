@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from imgsearch.embedding.looking import Look, Side, frames_of, inspection_of
+from imgsearch.embedding.looking import Look, Region, frames_of, inspection_of
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
 from imgsearch.images.decode import Pixels
@@ -120,7 +120,7 @@ class Decoder:
         self,
         origin: Origin,
         input_size: int,
-        crop: Side | None = None,
+        crop: Region | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Pixels:
         """Return the network's input for an image: uint8 `[input_size, input_size, 3]`.
@@ -213,7 +213,7 @@ class Decoder:
         kind: str,
         origin: Origin,
         edge: int,
-        crop: Side | None = None,
+        crop: Region | None = None,
         max_pixels: int = MAX_PIXELS,
         first: int = 0,
     ) -> tuple[dict[str, Any], bytes]:

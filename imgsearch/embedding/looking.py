@@ -28,8 +28,8 @@ from imgsearch.images.render import glance, pixels_from, render, size_of
 
 __all__ = ["Look", "frames_of", "inspection_of", "look", "look_of"]
 
-Side: TypeAlias = tuple[float, float, float, float]
-Found: TypeAlias = tuple[dict[str, Any], bytes]
+Region: TypeAlias = tuple[float, float, float, float]
+Reply: TypeAlias = tuple[dict[str, Any], bytes]
 
 HEADER = 32 << 20  # Bytes that a file takes in addition to its content.
 WHOLE = ("inspection", "frames")  # Kinds that need the image at full scale.
@@ -55,7 +55,7 @@ class Look:
     edge: int
     limits: Limits
     bytes: int
-    crop: Side | None = None
+    crop: Region | None = None
     path: str | None = None
     digest: str | None = None
     first: int = 0
@@ -82,7 +82,7 @@ class _BeyondError(Exception):
         self.needs = needs
 
 
-def look(wanted: Look, content: bytes) -> Found:
+def look(wanted: Look, content: bytes) -> Reply:
     """Return the facts of an image and the requested bytes, or the reason for a refusal.
 
     Args:
@@ -121,7 +121,7 @@ def _content_of(wanted: Look) -> bytes:
     return content
 
 
-def _look(wanted: Look, content: bytes) -> Found:
+def _look(wanted: Look, content: bytes) -> Reply:
     needs = _bytes_for(wanted, content)
     if needs > wanted.bytes:
         raise _BeyondError(needs)
@@ -138,28 +138,28 @@ def _bytes_for(wanted: Look, content: bytes) -> int:
     return bytes_needed(content, None if whole else wanted.edge, wanted.limits)
 
 
-def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Found:
+def _pixels(content: bytes, wanted: Look, crop: Box | None) -> Reply:
     if crop is None:  # The same way as for the index.
         return {}, decode(BytesIO(content), wanted.edge, limits=wanted.limits).tobytes()
     return {}, pixels_from(content, wanted.edge, crop, wanted.limits).tobytes()
 
 
-def _thumbnail(content: bytes, wanted: Look, _: Box | None) -> Found:
+def _thumbnail(content: bytes, wanted: Look, _: Box | None) -> Reply:
     made = render(content, wanted.edge, limits=wanted.limits)
     return {"width": made.width, "height": made.height}, made.jpeg
 
 
-def _glance(content: bytes, wanted: Look, _: Box | None) -> Found:
+def _glance(content: bytes, wanted: Look, _: Box | None) -> Reply:
     seen = glance(content, wanted.edge, wanted.limits)
     return {"width": seen.width, "height": seen.height}, seen.pixels.tobytes()
 
 
-def _size(content: bytes, wanted: Look, _: Box | None) -> Found:
+def _size(content: bytes, wanted: Look, _: Box | None) -> Reply:
     width, height = size_of(content, wanted.limits)
     return {"width": width, "height": height}, b""
 
 
-def _inspection(content: bytes, wanted: Look, _: Box | None) -> Found:
+def _inspection(content: bytes, wanted: Look, _: Box | None) -> Reply:
     seen = inspect(content, wanted.path or "image", wanted.limits)
     shapes, data = _packed([seen.close])
     return {"held": asdict(seen.held), "shapes": shapes}, data
@@ -171,7 +171,7 @@ def inspection_of(facts: dict[str, Any], data: bytes) -> Inspection:
     return Inspection(close, Holdings(**facts["held"]))
 
 
-def _frames(content: bytes, wanted: Look, _: Box | None) -> Found:
+def _frames(content: bytes, wanted: Look, _: Box | None) -> Reply:
     found = frames(content, wanted.first, wanted.limits)
     shapes, data = _packed(found.close)
     return {"count": found.count, "shapes": shapes}, data
@@ -201,7 +201,7 @@ def _unpacked(shapes: Sequence[tuple[int, int, bool]], data: bytes) -> list[Clos
     return found
 
 
-_KINDS: dict[str, Callable[[bytes, Look, Box | None], Found]] = {
+_KINDS: dict[str, Callable[[bytes, Look, Box | None], Reply]] = {
     "pixels": _pixels,
     "thumbnail": _thumbnail,
     "glance": _glance,

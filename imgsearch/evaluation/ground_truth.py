@@ -11,7 +11,7 @@ import numpy as np
 
 from imgsearch.ann.exact import ranking, squared_distances
 from imgsearch.ann.metrics import Flags, Values
-from imgsearch.ann.recall import Filed
+from imgsearch.ann.recall import Assignment
 from imgsearch.ann.vectors import Block, Ids, Vectors, rows_of
 from imgsearch.errors import InputError
 from imgsearch.evaluation.labels import Labelled, difference, near_labels, near_miss
@@ -86,8 +86,8 @@ class Lists:
         """Look up the lists of images."""
         if view.promise is None:
             return cls(view, np.full(len(ids), -1))
-        filed = Filed.of(view.segments)
-        return cls(view, np.where(rows_of(ids, filed.ids), filed.of_ids(ids), -1))
+        assignment = Assignment.of(view.segments)
+        return cls(view, np.where(rows_of(ids, assignment.ids), assignment.of_ids(ids), -1))
 
     def __call__(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
         """Tell which images are in lists that a search scanned, or in none; bool `[n, m]`."""

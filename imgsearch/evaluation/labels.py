@@ -16,7 +16,7 @@ from imgsearch.files.walk import Unreadable, walk
 
 __all__ = ["Labelled", "difference", "near_labels", "near_miss", "read_labels"]
 
-MOST = 256 << 20  # bytes per file: some three million lines
+MAX_BYTES = 256 << 20  # bytes per file: some three million lines
 COLUMNS = ("path", "label")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
@@ -159,13 +159,13 @@ def _separator_hint(line: str) -> str:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST + 1)  # a device may be endless
+            content = file.read(MAX_BYTES + 1)  # a device may be endless
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read: {reason_of(error)}; give a CSV file, or a folder"
         ) from error
-    if len(content) > MOST:
-        raise InputError(f"{path}: has more than {MOST:,} bytes; split it, or give a folder")
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: has more than {MAX_BYTES:,} bytes; split it, or give a folder")
     try:
         return content.decode("utf-8-sig")  # spreadsheets put a byte order mark before it
     except UnicodeDecodeError as error:

@@ -33,7 +33,7 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["QUERIES", "Choice", "Point", "Sweep", "Trial", "apply", "tune"]
 QUERIES = 1_000
-ENOUGH = 0.999  # recall above which more lists are not worth measuring
+RECALL_ENOUGH = 0.999  # recall above which more lists are not worth measuring
 TIMED_SECONDS = 0.1  # minimum time to measure a point, in rounds of all queries
 ROUNDS = 3  # minimum, of which the fastest counts; fewer if they take long
 LONG = 2.0  # seconds
@@ -285,7 +285,7 @@ def _trials(
             if options.progress:
                 options.progress(done + number, total)
             points.append(_measure(view, indexes, held, nprobe))
-            if points[-1].recall >= ENOUGH and not options.nprobe:
+            if points[-1].recall >= RECALL_ENOUGH and not options.nprobe:
                 break
         done += 1 + len(probes)
         yield Trial(nlist, seconds, tuple(points))

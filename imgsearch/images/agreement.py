@@ -16,8 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.images.compare import LUMINANCE
+from imgsearch.images.crop import Region
 from imgsearch.images.decode import Pixels
-from imgsearch.images.overlay import Box, Sheet, aligned, fitted, grid_of, quantile, resampled
+from imgsearch.images.overlay import Sheet, aligned, fitted, grid_of, quantile, resampled
 
 __all__ = ["Agreement", "CloseUp", "agreement"]
 
@@ -33,7 +34,7 @@ COLOUR, FINE_COLOUR = 8.0, 15.0  # Levels of chroma, in tiles of 16 and of 8 pix
 GREY = 4.0  # Levels of chroma up to which a picture is grey.
 GAINS = (0.5, 1.7)  # Accepted range of the contrast ratio of the two.
 BLANK, MOSTLY = 1.0, 0.4  # Variance of a blank tile; share of them in a drawing or page.
-SAMPLE = 10_000  # Pixels to which tones are fitted.
+TONE_PIXELS = 10_000  # Pixels to which tones are fitted.
 LEGIBLE = 0.6  # Share of a page's size; more reduced text cannot be compared.
 
 _Floats = npt.NDArray[np.float32]
@@ -64,7 +65,7 @@ class Agreement:
         reason: description of how they disagree; empty if they agree.
     """
 
-    box: Box
+    box: Region
     reason: str
 
     def __bool__(self) -> bool:
@@ -90,7 +91,7 @@ def agreement(keep: CloseUp, copy: CloseUp) -> Agreement:
     return Agreement(place, reason)
 
 
-def _difference(keep: Image.Image, copy: Image.Image, box: Box) -> str:
+def _difference(keep: Image.Image, copy: Image.Image, box: Region) -> str:
     """Return how two pictures differ; empty if they agree."""
     size = grid_of(keep, copy, box)
     seen = np.asarray(resampled(copy, size), np.float32)
@@ -157,7 +158,7 @@ def _is_grey(pixels: _Floats) -> bool:
     )
 
 
-def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Box) -> bool:
+def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Region) -> bool:
     if copy.alpha is None:
         return True
     if keep.alpha is None:
@@ -171,7 +172,7 @@ def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Box) -> bool:
 
 def _few(pixels: _Floats) -> _Floats:
     """Return a sample of the pixels, with all of their channels, `[n, 3]`."""
-    every = pixels.shape[0] * pixels.shape[1] // SAMPLE + 1
+    every = pixels.shape[0] * pixels.shape[1] // TONE_PIXELS + 1
     return pixels.reshape(-1, 3)[::every]
 
 

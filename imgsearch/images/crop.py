@@ -9,12 +9,12 @@ from typing import TypeAlias, cast
 
 from imgsearch.errors import InputError, SettingError
 
-__all__ = ["TURNED", "WHOLE", "Box", "Part", "pixel_box", "stored_part"]
+__all__ = ["TURNED", "WHOLE", "Box", "Region", "pixel_box", "stored_part"]
 
 #: Left, top, right and bottom as fractions of width and height, 0 to 1.
-Part: TypeAlias = tuple[float, float, float, float]
+Region: TypeAlias = tuple[float, float, float, float]
 
-WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
+WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
 # EXIF 2.32, table "Orientation": the steps that turn the upright picture into the stored one.
 TURNED = {5, 6, 7, 8}  # First, width and height are swapped,
@@ -58,7 +58,7 @@ class Box:
     def __str__(self) -> str:
         return ",".join(f"{side:.10g}" for side in (self.left, self.top, self.right, self.bottom))
 
-    def part_of(self, width: int, height: int) -> Part:
+    def part_of(self, width: int, height: int) -> Region:
         """Return the part of an image of `width` x `height` pixels that lies within the box.
 
         Raises:
@@ -74,7 +74,7 @@ class Box:
         return max(left, 0.0), max(top, 0.0), min(right, 1.0), min(bottom, 1.0)
 
 
-def stored_part(part: Part, orientation: int) -> Part:
+def stored_part(part: Region, orientation: int) -> Region:
     """Return the position of a part of the upright picture in the stored pixels.
 
     Args:
@@ -91,7 +91,7 @@ def stored_part(part: Part, orientation: int) -> Part:
     return left, top, right, bottom
 
 
-def pixel_box(part: Part, width: int, height: int) -> tuple[int, int, int, int]:
+def pixel_box(part: Region, width: int, height: int) -> tuple[int, int, int, int]:
     """Return the box of pixels, at least one, that a part of `width` x `height` touches."""
     left, right = _touched(part[0] * width, part[2] * width, width)
     top, bottom = _touched(part[1] * height, part[3] * height, height)

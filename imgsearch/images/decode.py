@@ -17,7 +17,7 @@ from imgsearch.errors import ImageError
 from imgsearch.files.sources import open_timed
 from imgsearch.files.stamps import bounded_size, trusted_time
 from imgsearch.images.colours import to_srgb
-from imgsearch.images.crop import TURNED, WHOLE, Part, pixel_box, stored_part
+from imgsearch.images.crop import TURNED, WHOLE, Region, pixel_box, stored_part
 from imgsearch.images.formats import recognise
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.opening import check_raw, open_image, opened, orientation_of, reading
@@ -25,9 +25,9 @@ from imgsearch.images.tones import DEEP, samples_of, to_8_bit
 
 __all__ = [
     "DECODER",
+    "DecodedFile",
     "ImageFile",
     "Pixels",
-    "Source",
     "decode",
     "open_image",
     "orientation_of",
@@ -58,7 +58,7 @@ _UPRIGHT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DecodedFile:
     """The pixels of a decoded file (uint8 `[size, size, 3]`, RGB), and its identity.
 
     `digest`, `size` and `mtime_ns` are those of `ImageFile`.
@@ -126,7 +126,7 @@ class ImageFile:
             raise ImageError(self._path, reason, transient=True)
 
 
-def read(path: str, input_size: int) -> Source:
+def read(path: str, input_size: int) -> DecodedFile:
     """Read and decode the image file at `path` for a network with this input size.
 
     Raises:
@@ -134,7 +134,7 @@ def read(path: str, input_size: int) -> Source:
             or cannot be decoded.
     """
     with ImageFile(path) as file:
-        return Source(file.decode(input_size), file.digest, file.size, file.mtime_ns)
+        return DecodedFile(file.decode(input_size), file.digest, file.size, file.mtime_ns)
 
 
 def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits = LIMITS) -> Pixels:
@@ -165,12 +165,12 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
         return pixels_of(image, input_size)
 
 
-def pixels_of(image: Image.Image, input_size: int, part: Part = WHOLE) -> Pixels:
+def pixels_of(image: Image.Image, input_size: int, part: Region = WHOLE) -> Pixels:
     """Squash an image, or part of it, to uint8 `[input_size, input_size, 3]`; see `picture_of`."""
     return np.asarray(picture_of(image, (input_size, input_size), part), dtype=np.uint8)
 
 
-def picture_of(image: Image.Image, size: tuple[int, int], part: Part = WHOLE) -> Image.Image:
+def picture_of(image: Image.Image, size: tuple[int, int], part: Region = WHOLE) -> Image.Image:
     """Squash an image, or part of it, to `size` (width, height): upright, sRGB, on white.
 
     Resizing is bilinear with antialiasing (`PIL.Image.Image.resize`).

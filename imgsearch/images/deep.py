@@ -54,7 +54,7 @@ def open_deep(formats: Sequence[str], file: BinaryIO) -> ImageFile:
         if bits is not None:
             image.info[SIGNIFICANT_BITS] = bits
     if image.format == "TIFF" and image.mode in ("P", "PA"):
-        _mend_colour_map(image)
+        _repair_colour_map(image)
     if image.mode not in DEEP and (swapped := _lower_halves(image)) is not None:
         _deepen(image, lambda: open_as([str(image.format)], file), swapped)
     return image
@@ -111,7 +111,7 @@ def _significant_bits(file: BinaryIO) -> int | None:
     return None
 
 
-def _mend_colour_map(image: ImageFile) -> None:
+def _repair_colour_map(image: ImageFile) -> None:
     """Read the values of a colour map as 8 bits if none needs more, as libtiff does."""
     values = _tags(image).get(_COLOUR_MAP)
     if isinstance(values, tuple) and values and max(values) < 256:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.images.compare import EDGE, LUMINANCE, Overlay, flattened
+from imgsearch.images.crop import Region
 from imgsearch.images.decode import Pixels
 
-__all__ = ["Box", "Sheet", "Tones", "aligned", "fitted", "grid_of", "quantile", "resampled"]
+__all__ = ["Sheet", "Tones", "aligned", "fitted", "grid_of", "quantile", "resampled"]
 
 COARSE, FINER = (64, 6), ((160, 4), (400, 3))  # Pixels of the longer edge, and steps.
 REDUCED = 320  # Minimum longer edge of a reduced picture, for all but the finest level.
@@ -29,7 +30,6 @@ LEAST_GAIN, LEAST_OFFSET = 1e-4, 0.01  # Smallest changes of tones while fitting
 FEW = 3_000  # Pixels to which tones are fitted.
 CUT_OFF = (2.0, 253.0)  # Levels beyond which tones were clipped.
 
-Box: TypeAlias = tuple[float, float, float, float]  # Left, top, right, bottom, 0 to 1.
 _Floats = npt.NDArray[np.float32]
 
 
@@ -82,7 +82,7 @@ class Sheet:
         return np.asarray(self.image.resize((EDGE, EDGE), Image.Resampling.BILINEAR))
 
 
-def aligned(keep: Sheet, copy: Sheet) -> Box | None:
+def aligned(keep: Sheet, copy: Sheet) -> Region | None:
     """Return the position of the copy in the kept picture; None if it fits nowhere."""
     places = keep.overlay.places(copy.flattened, STARTS)
     best, fits = places[0], 0.0
@@ -103,7 +103,7 @@ def aligned(keep: Sheet, copy: Sheet) -> Box | None:
     return best if fits > MAY_FIT else None
 
 
-def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
+def grid_of(keep: Image.Image, copy: Image.Image, box: Region) -> tuple[int, int]:
     """Return the size for comparing two pictures: that of the copy, or one that both have."""
     across = (box[2] - box[0]) * keep.width / copy.width
     down = (box[3] - box[1]) * keep.height / copy.height
@@ -111,7 +111,7 @@ def grid_of(keep: Image.Image, copy: Image.Image, box: Box) -> tuple[int, int]:
     return max(8, round(copy.width * scale)), max(8, round(copy.height * scale))
 
 
-def resampled(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+def resampled(image: Image.Image, size: tuple[int, int], box: Region | None = None) -> Image.Image:
     """Return part of an image at a size, with the same filter for reducing and enlarging."""
     if box is None:
         same = image.size == size
@@ -173,8 +173,13 @@ def quantile(values: npt.NDArray[Any], share: float) -> float:
 
 
 def _refined(
-    keep: Image.Image, copy: Image.Image, place: Box, longest: int, steps: int, least: float = 0.0
-) -> tuple[Box, float]:
+    keep: Image.Image,
+    copy: Image.Image,
+    place: Region,
+    longest: int,
+    steps: int,
+    least: float = 0.0,
+) -> tuple[Region, float]:
     """Move the edges of a place until the copy fits best; return the place and the fit.
 
     The fit is the share of the copy's variance that the kept picture explains. The search stops

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgsearch.errors import ImageError, InputError
-from imgsearch.images.crop import TURNED, WHOLE, Box, Part, stored_part
+from imgsearch.images.crop import TURNED, WHOLE, Box, Region, stored_part
 from imgsearch.images.decode import Pixels, open_image, orientation_of, picture_of, pixels_of
 from imgsearch.images.limits import LIMITS, Limits
 
@@ -125,7 +125,7 @@ def size_of(source: str | bytes, limits: Limits = LIMITS) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Part:
+def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Region:
     """Return the part of an image that a box covers; all of it if there is no box.
 
     Raises:
@@ -146,7 +146,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if turned else image.size
 
 
-def _reduce(image: Image.Image, size: tuple[int, int], part: Part) -> None:
+def _reduce(image: Image.Image, size: tuple[int, int], part: Region) -> None:
     """Have a JPEG decoded at a reduced scale at which the part keeps twice `size` if possible."""
     if image.format not in _JPEG:
         return

@@ -82,7 +82,7 @@ class Applier:
             self._settle(replaces)
             found = file.ctime_ns, file.inode
             self._batch.refuse(
-                NewFailure(candidate.spot, file.size, mtime_ns, reason, replaces, *found, kind)
+                NewFailure(candidate.location, file.size, mtime_ns, reason, replaces, *found, kind)
             )
 
     def _reuse(self, candidate: Candidate, known: Known) -> None:
@@ -92,14 +92,14 @@ class Applier:
         content = known.size, known.mtime_ns
         if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
             self._tally.unchanged += 1
-            self._batch.see(Seen(replaces, candidate.spot, *content, None, *found))
+            self._batch.see(Seen(replaces, candidate.location, *content, None, *found))
             return
         moved = self._contents.moved_from(known.digest, self._settled)
         if moved is not None:
             self.moved.add(moved)
             self._tally.moved += 1
             self._settle(moved, replaces)
-            self._batch.see(Seen(moved, candidate.spot, *content, replaces, *found))
+            self._batch.see(Seen(moved, candidate.location, *content, replaces, *found))
             return
         embedding = self._contents.find(known.digest)
         if embedding is None:
@@ -114,7 +114,7 @@ class Applier:
         # The ctime and inode from the listing: any later change to the file changes these.
         found = candidate.file.ctime_ns, candidate.file.inode
         new = NewImage(
-            candidate.spot, content.size, content.mtime_ns, content.digest, replaces, *found
+            candidate.location, content.size, content.mtime_ns, content.digest, replaces, *found
         )
         self._batch.add(new, embedding)
 

@@ -42,8 +42,8 @@ def compact(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
 def _groups(snapshot: Snapshot, droppable: Ids, policy: FoldPolicy) -> Iterator[Sequence[Shard]]:
     """Yield neighbouring shards to merge into one, never across the end of the segments."""
     indexed = _indexed(snapshot)
-    filed = [shard for shard in snapshot.shards if shard.last_id <= indexed]
-    for shards in (filed, snapshot.shards[len(filed) :]):
+    in_segments = [shard for shard in snapshot.shards if shard.last_id <= indexed]
+    for shards in (in_segments, snapshot.shards[len(in_segments) :]):
         small = _small_ones(shards, policy.small_shard)
         for shard in shards[: len(shards) - len(small)]:
             first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))

@@ -27,7 +27,7 @@ from imgsearch.ann.promise import BANDS, WITHIN
 from imgsearch.indexing.compact import compact
 from imgsearch.indexing.engine import assign_here
 from imgsearch.indexing.policy import POLICY, FoldPolicy
-from imgsearch.indexing.train import Assign, most_lists, pca_of, train_anew
+from imgsearch.indexing.train import Assign, most_lists, pca_of, retrain
 from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_sha256, remove_unnamed
@@ -72,7 +72,7 @@ def fold(
     elif ivf is None or not view.segments or outgrown:
         for shard in view.snapshot.shards:
             check_shard(layout.vectors, shard)
-        train_anew(layout, catalog, view, wanted, device=device, assign=assign, policy=policy)
+        retrain(layout, catalog, view, wanted, device=device, assign=assign, policy=policy)
     else:
         _flush_tail(layout, catalog, view, ivf, policy)
         _purge(layout, catalog, policy)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from imgsearch.files.mounts import Mounts, device_of, empty_link, is_gone, is_lost, unanswered
 from imgsearch.files.paths import is_at, is_below, relative, upwards
 from imgsearch.files.sources import exists, is_folder
-from imgsearch.indexing.scope import Tops
+from imgsearch.indexing.scope import Scope
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import Known, Root
+from imgsearch.storage.records import FileRecord, Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 
@@ -36,13 +36,13 @@ class _Gone:
 class Absence:
     """The files that a run did not find, which are dropped at its end."""
 
-    def __init__(self, catalog: CatalogWriter, tops: Tops, *, prune: bool) -> None:
+    def __init__(self, catalog: CatalogWriter, scope: Scope, *, prune: bool) -> None:
         self._catalog = catalog
         self._prune = prune
         self._roots = Roots.of(catalog)
         self._last = catalog.last_folder()  # folders with later ids are added by this run
-        self._tops = frozenset(tops.folders)
-        self._folders = self._tops.union(os.path.dirname(file) for file in tops.files)
+        self._scope = frozenset(scope.folders)
+        self._folders = self._scope.union(os.path.dirname(file) for file in scope.files)
         self._devices = {folder: device_of(folder) for folder in self._folders}
         self._mounts = Mounts()
         self._seen: set[int] = set()
@@ -52,13 +52,13 @@ class Absence:
         self.left_out = 0
         self._lost: set[bytes] = set()  # locations whose images are kept
 
-    def see(self, folder: bytes, id_: int, missing: dict[bytes, Known]) -> None:
+    def see(self, folder: bytes, id_: int, missing: dict[bytes, FileRecord]) -> None:
         """Note that a folder was listed, and which of its known files were missing."""
         self._seen.add(id_)
         if missing:
             self._gone.append(_gone(folder, id_, missing))
 
-    def leave_out(self, folder: bytes, id_: int, known: dict[bytes, Known]) -> None:
+    def leave_out(self, folder: bytes, id_: int, known: dict[bytes, FileRecord]) -> None:
         """Note files of a folder that patterns leave out now, whether they exist or not."""
         if known:
             self._left_out.append(_gone(folder, id_, known))
@@ -95,7 +95,7 @@ class Absence:
         ]
         self._forget(self._left_out)
         self.left_out = sum(len(part.ids) for part in self._left_out)
-        reasons = unanswered(self._tops & self._unreadable)
+        reasons = unanswered(self._scope & self._unreadable)
         if not self._prune:
             gone = self._believed(gone, reasons)
         self._forget(gone)
@@ -113,7 +113,7 @@ class Absence:
 
     def _unseen(self) -> Iterator[_Gone]:
         """Yield all known files of the folders that the run did not reach."""
-        for root, below in self._scope():
+        for root, below in self._scanned_parts():
             for id_, path in self._catalog.folders_below(root.id, below):
                 if id_ > self._last or id_ in self._seen:
                     continue
@@ -126,18 +126,18 @@ class Absence:
                     known = self._catalog.known(id_)
                     yield _gone(folder, id_, known, there=_count_there(folder, known))
 
-    def _scope(self) -> Iterator[tuple[Root, bytes]]:
+    def _scanned_parts(self) -> Iterator[tuple[Root, bytes]]:
         """Yield the scanned parts of roots: a root, and a folder in it."""
         for root in self._roots.all:
-            if not self._tops.isdisjoint(upwards(root.path)):
+            if not self._scope.isdisjoint(upwards(root.path)):
                 yield root, b""
-        for top in self._tops:
+        for top in self._scope:
             for root in self._roots.above(os.path.dirname(top)):
-                if root.recursive and self._tops.isdisjoint(upwards(root.path)):
+                if root.recursive and self._scope.isdisjoint(upwards(root.path)):
                     yield root, relative(top, root.path)
 
     def _is_looked_at(self, root: Root) -> bool:
-        return root.path in self._folders or not self._tops.isdisjoint(upwards(root.path))
+        return root.path in self._folders or not self._scope.isdisjoint(upwards(root.path))
 
     def _drop(self, root: Root) -> None:
         """Forget a missing root, unless it has known files that could not be checked."""
@@ -180,7 +180,7 @@ class Absence:
             elif is_lost(folder):
                 yield folder, "is empty"
         mounts = Mounts()
-        for root, below in self._scope():
+        for root, below in self._scanned_parts():
             for mount in self._catalog.mounts(root.id):
                 within = os.path.join(root.path, below) if below else root.path
                 is_within = is_at(mount, within) or is_below(within, mount)
@@ -201,7 +201,7 @@ class Absence:
 
     def _remember_mounts(self) -> None:
         mounts = Mounts()
-        for root, below in self._scope():
+        for root, below in self._scanned_parts():
             top = os.path.join(root.path, below) if below else root.path
             before = {path for path in self._catalog.mounts(root.id) if is_at(path, top)}
             mounted = mounts.among(self._known_folders(root, below), top)
@@ -220,14 +220,14 @@ class Absence:
             yield os.path.join(root.path, path) if path else root.path
 
 
-def _count_there(folder: bytes, known: dict[bytes, Known]) -> int:
+def _count_there(folder: bytes, known: dict[bytes, FileRecord]) -> int:
     if not is_folder(folder):
         return 0
     names = [name for name, file in known.items() if file.id is not None]
     return sum(exists(os.path.join(folder, name)) for name in names)
 
 
-def _gone(folder: bytes, id_: int, known: dict[bytes, Known], there: int = 0) -> _Gone:
+def _gone(folder: bytes, id_: int, known: dict[bytes, FileRecord], there: int = 0) -> _Gone:
     ids = tuple(file.id for file in known.values() if file.id is not None)
     names = tuple(name for name, file in known.items() if file.id is None and not file.excluded)
     return _Gone(folder, id_, ids, names, there)

@@ -14,8 +14,8 @@ from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["move_roots"]
 
-SAMPLE = 30  # images per root that are compared by their digest
-ENOUGH = 0.5  # share that must be there: others may have been changed or deleted since
+COMPARED = 30  # images per root that are compared by their digest
+SAME_SHARE = 0.5  # share that must be there: others may have been changed or deleted since
 
 
 def move_roots(
@@ -73,11 +73,12 @@ def _make_way(catalog: CatalogWriter, staying: Roots, paths: list[tuple[int, byt
 
 def _compare(catalog: CatalogWriter, root: Root, path: bytes) -> None:
     """Check that a sample of a root's images exists below `path`."""
-    sample = list(catalog.digests(root.id, SAMPLE))
+    sample = list(catalog.digests(root.id, COMPARED))
     same = sum(
-        _digest(os.path.join(path, spot.folder, spot.name)) == digest for spot, digest in sample
+        _digest(os.path.join(path, location.folder, location.name)) == digest
+        for location, digest in sample
     )
-    if same < ENOUGH * len(sample):
+    if same < SAME_SHARE * len(sample):
         raise InputError(
             f"{os.fsdecode(path)} does not hold the images of {os.fsdecode(root.path)}: of "
             f"{len(sample)} that were looked for, {same} are there unchanged; nothing was moved"

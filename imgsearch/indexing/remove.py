@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from imgsearch.errors import InputError
 from imgsearch.files.paths import is_at, plain_path, real_path, relative, resolved_path
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Root, Spot
-from imgsearch.storage.roots import Place, Roots
+from imgsearch.storage.records import FileLocation, Root
+from imgsearch.storage.roots import FolderLocation, Roots
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 
@@ -22,8 +22,8 @@ __all__ = ["remove"]
 class _Chosen:
     """What to remove: files, folders with everything below them, and whole roots."""
 
-    spots: list[Spot] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    locations: list[FileLocation] = field(default_factory=list)
+    places: list[FolderLocation] = field(default_factory=list)
     roots: list[Root] = field(default_factory=list)
 
 
@@ -50,7 +50,7 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
                 )
         before = catalog.counts().images
         places = [(place.root, place.folder) for place in chosen.places]
-        catalog.exclude(chosen.spots, places, [root.id for root in chosen.roots])
+        catalog.exclude(chosen.locations, places, [root.id for root in chosen.roots])
         return before - catalog.counts().images
 
 
@@ -62,23 +62,25 @@ def _choose(
         folder, name = os.path.split(absolute)
         place = roots.find(folder)
         if place is not None and name and _is_known(catalog, place, name):
-            chosen.spots.append(place.spot(name))
+            chosen.locations.append(place.location(name))
             return True
         dropped = [root for root in roots.all if is_at(root.path, absolute)]
         # A root above would have the folder scanned again, so it has to exclude it.
         above = (root for root in roots.above(folder) if root.recursive)
-        place = next((Place(root.id, relative(absolute, root.path)) for root in above), None)
+        place = next(
+            (FolderLocation(root.id, relative(absolute, root.path)) for root in above), None
+        )
         is_known = place is not None and catalog.folders_below(place.root, place.folder)
         if dropped or is_known:
             chosen.roots += dropped
             chosen.places += [place] if place is not None else []
             return True
-    spots = list(_matching(catalog, plain_path(path)))
-    chosen.spots += spots
-    return bool(spots)
+    locations = list(_matching(catalog, plain_path(path)))
+    chosen.locations += locations
+    return bool(locations)
 
 
-def _is_known(catalog: CatalogWriter, place: Place, name: bytes) -> bool:
+def _is_known(catalog: CatalogWriter, place: FolderLocation, name: bytes) -> bool:
     folder = catalog.folder(place.root, place.folder)
     if folder is None:
         return False
@@ -86,11 +88,11 @@ def _is_known(catalog: CatalogWriter, place: Place, name: bytes) -> bool:
     return known is not None and not known.excluded
 
 
-def _matching(catalog: CatalogWriter, pattern: bytes) -> Iterator[Spot]:
+def _matching(catalog: CatalogWriter, pattern: bytes) -> Iterator[FileLocation]:
     """Yield the known files whose absolute path matches."""
     for root in catalog.roots():
         for id_, path in catalog.folders_below(root.id, b""):
             folder = os.path.join(root.path, path) if path else root.path
             for name, known in catalog.known(id_).items():
                 if not known.excluded and fnmatch.fnmatchcase(os.path.join(folder, name), pattern):
-                    yield Spot(root.id, path, name)
+                    yield FileLocation(root.id, path, name)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from imgsearch.files.paths import upwards
-from imgsearch.indexing.scope import Tops, count_tops
+from imgsearch.indexing.scope import Scope, count_scope
 
 __all__ = ["Failure", "IndexReport", "Progress", "Reporter", "Tally"]
 
@@ -140,13 +140,13 @@ class Reporter:
     """
 
     def __init__(
-        self, tops: Tops, collection: Path, progress: Callable[[Progress], None] | None
+        self, scope: Scope, collection: Path, progress: Callable[[Progress], None] | None
     ) -> None:
         """Prepare to call `progress` from time to time, without counting yet."""
         self.tally = Tally()
         self._progress = progress
         self._total: int | None = None
-        self._tops = tops
+        self._scope = scope
         self._collection = collection
         self._started = False
         self._over = threading.Event()
@@ -181,7 +181,7 @@ class Reporter:
     def _count(self) -> None:
         total = 0
         with suppress(OSError):
-            for files in count_tops(self._tops, self._collection):
+            for files in count_scope(self._scope, self._collection):
                 total += files
                 if self._over.is_set():
                     return

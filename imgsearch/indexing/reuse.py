@@ -13,7 +13,7 @@ from imgsearch.files.mounts import is_gone
 from imgsearch.indexing.missing import may_be_unplugged
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Holder, Known
+from imgsearch.storage.records import FileRecord, Holder
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.shards import open_ids, open_shard
 
@@ -27,13 +27,13 @@ class Changes:
     """The files of a folder that may have changed since they were indexed."""
 
     def __init__(
-        self, files: Sequence[File], known: Mapping[bytes, Known], *, rehash: bool
+        self, files: Sequence[File], known: Mapping[bytes, FileRecord], *, rehash: bool
     ) -> None:
         """Compare files with the catalog's records; with `rehash`, all may have changed."""
         self._files, self._known, self._rehash = files, dict(known), rehash
         self._has_inodes: bool | None = None  # whether inode numbers persist, once checked
 
-    def are_possible(self, file: File, old: Known) -> bool:
+    def are_possible(self, file: File, old: FileRecord) -> bool:
         """Tell whether a file may have changed."""
         if old.excluded:
             return False
@@ -59,7 +59,7 @@ class Changes:
         return renumbered < MANY or 2 * renumbered <= len(pairs)
 
 
-def _has_same_times(file: File, old: Known) -> bool:
+def _has_same_times(file: File, old: FileRecord) -> bool:
     return (
         file.mtime_ns is not None
         and file.mtime_ns == old.mtime_ns

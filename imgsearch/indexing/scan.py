@@ -15,10 +15,10 @@ from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.report import Failure, Reporter
 from imgsearch.indexing.reuse import Changes
-from imgsearch.indexing.scope import Tops, list_tops
+from imgsearch.indexing.scope import Scope, list_scope
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Known, Spot
-from imgsearch.storage.roots import Place, Roots
+from imgsearch.storage.records import FileLocation, FileRecord
+from imgsearch.storage.roots import FolderLocation, Roots
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Candidate", "Scan"]
@@ -28,7 +28,7 @@ __all__ = ["Candidate", "Scan"]
 class Candidate:
     """A file that is new or may have changed; `replaces` is the id of the image at its path."""
 
-    place: Place
+    place: FolderLocation
     folder: bytes
     file: File
     replaces: int | None
@@ -39,9 +39,9 @@ class Candidate:
         return os.fsdecode(os.path.join(self.folder, self.file.name))
 
     @property
-    def spot(self) -> Spot:
+    def location(self) -> FileLocation:
         """The location of the file, as the catalog records it."""
-        return self.place.spot(self.file.name)
+        return self.place.location(self.file.name)
 
 
 class Scan:
@@ -51,7 +51,7 @@ class Scan:
         self,
         layout: Layout,
         catalog: CatalogWriter,
-        tops: Tops,
+        scope: Scope,
         absence: Absence,
         batch: Batch,
         reporter: Reporter,
@@ -63,7 +63,7 @@ class Scan:
         Args:
             layout: Location of the collection, whose own folder is not listed.
             catalog: Catalog to compare the files with.
-            tops: Scope of the scan.
+            scope: Scope of the scan.
             absence: Receiver of missing files.
             batch: Receiver of newly learnt facts about unchanged files.
             reporter: Receiver of the outcome of each file.
@@ -71,7 +71,7 @@ class Scan:
         """
         self._layout = layout
         self._catalog = catalog
-        self._tops = tops
+        self._scope = scope
         self._absence = absence
         self._batch = batch
         self._reporter = reporter
@@ -81,7 +81,7 @@ class Scan:
 
     def candidates(self) -> Iterator[Candidate]:
         """Yield files that are new or may have changed; account for all other files."""
-        for listing in list_tops(self._tops, self._layout.directory):
+        for listing in list_scope(self._scope, self._layout.directory):
             if isinstance(listing, Unreadable):
                 self._note_unreadable(listing)
             else:
@@ -90,7 +90,7 @@ class Scan:
 
     def _compare(self, listing: Listing) -> Iterator[Candidate]:
         place = self._roots.find(listing.folder)
-        if place is None:  # every given path was made a root: see find_tops
+        if place is None:  # every given path was made a root: see find_scope
             raise AssertionError(listing.folder)
         folder = self._catalog.folder(place.root, place.folder)
         known = {}
@@ -116,7 +116,7 @@ class Scan:
             self._absence.see(listing.folder, folder, known)
             self._absence.leave_out(listing.folder, folder, out)
 
-    def _account_for(self, folder: bytes, file: File, old: Known) -> None:
+    def _account_for(self, folder: bytes, file: File, old: FileRecord) -> None:
         """Account for an unchanged file."""
         if old.id is not None:
             self._tally.unchanged += 1

@@ -14,15 +14,15 @@ from imgsearch.files.listing import Listing, Unreadable, list_files, list_one, l
 from imgsearch.files.paths import is_url, plain_path, relative, upwards
 from imgsearch.files.sources import existing, is_folder
 from imgsearch.files.walk import Names, walk
-from imgsearch.storage.records import Root, Spot
+from imgsearch.storage.records import FileLocation, Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Tops", "change_exclusions", "count_tops", "find_tops", "list_tops", "tops_of"]
+__all__ = ["Scope", "change_exclusions", "count_scope", "find_scope", "list_scope", "scope_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Tops:
+class Scope:
     """The scope of a run: folders, with everything below them, and single files.
 
     `skipped` holds folders that were removed from the collection: the scan passes over them, and
@@ -74,7 +74,7 @@ def change_exclusions(
     return before - catalog.counts().images
 
 
-def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Tops:
+def find_scope(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -> Scope:
     """Return the files and folders to scan, and make roots of those that belong to none.
 
     Removed files and folders that are named now are admitted again.
@@ -97,8 +97,8 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
         for root in roots.all
         if not paths or not given.isdisjoint(upwards(os.path.dirname(root.path)))
     }
-    more = tops_of(catalog, below)
-    return Tops(
+    more = scope_of(catalog, below)
+    return Scope(
         list(dict.fromkeys([*folders, *more.folders])),
         list(dict.fromkeys([*files, *more.files])),
         more.skipped,
@@ -106,36 +106,36 @@ def find_tops(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) -
     )
 
 
-def tops_of(catalog: CatalogWriter, ids: Container[int]) -> Tops:
+def scope_of(catalog: CatalogWriter, ids: Container[int]) -> Scope:
     """Return the folders and files of the roots with these ids."""
     roots = Roots.of(catalog)
     chosen = sorted((root for root in roots.all if root.id in ids), key=lambda root: root.id)
     folders = [root.path for root in chosen if root.recursive]
     single = [root for root in chosen if not root.recursive and not roots.covers(root.path)]
     files = [file for root in single for file in catalog.files_of(root.id)]
-    return Tops(folders, files, roots.excluded, roots.exclusions)
+    return Scope(folders, files, roots.excluded, roots.exclusions)
 
 
-def list_tops(tops: Tops, collection: Path) -> Iterator[Listing | Unreadable]:
-    """Yield the files at and below `tops`, each once, except those of the collection itself."""
+def list_scope(scope: Scope, collection: Path) -> Iterator[Listing | Unreadable]:
+    """Yield the files at and below `scope`, each once, except those of the collection itself."""
     seen = _own(collection)
-    yield from list_files(tops.folders, seen, tops.skipped, tops.exclusions)
-    for file in tops.files:
+    yield from list_files(scope.folders, seen, scope.skipped, scope.exclusions)
+    for file in scope.files:
         if not _is_one_of(os.path.dirname(file), seen):
             yield list_one(file)
 
 
-def count_tops(tops: Tops, collection: Path) -> Iterator[int]:
-    """Yield the number of files that `list_tops` lists in each folder, at less expense."""
+def count_scope(scope: Scope, collection: Path) -> Iterator[int]:
+    """Yield the number of files that `list_scope` lists in each folder, at less expense."""
     seen = _own(collection)
-    out = tops.skipped, tops.exclusions
-    for found in walk([top for top in tops.folders if not is_url(top)], seen, *out):
+    out = scope.skipped, scope.exclusions
+    for found in walk([top for top in scope.folders if not is_url(top)], seen, *out):
         if isinstance(found, Names):
             yield len(found.names)
-    for listing in list_urls([top for top in tops.folders if is_url(top)], *out):
+    for listing in list_urls([top for top in scope.folders if is_url(top)], *out):
         if isinstance(listing, Listing):
             yield len(listing.files)
-    for file in tops.files:
+    for file in scope.files:
         if not _is_one_of(os.path.dirname(file), seen):
             yield 1
 
@@ -158,20 +158,20 @@ def _given(
 ) -> tuple[list[bytes], list[bytes]]:
     """Return the given folders and files, by the paths under which they are indexed."""
     before = Roots.of(catalog)
-    tops: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
+    scope: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
     for path in paths:
         plain = plain_path(path)
         if not os.path.lexists(plain):
             again = fnmatch.filter(catalog.excluded_files(), plain)
             if again:  # the pattern by which they were removed
-                tops[False] |= dict.fromkeys(again)
+                scope[False] |= dict.fromkeys(again)
                 continue
         top = existing(path)
         has_files = is_folder(top)
         if not has_files and before.covers(os.path.dirname(plain)):
             top = plain  # below a linked folder, which is listed under its own name
-        tops[has_files][top] = None
-    return list(tops[True]), list(tops[False])
+        scope[has_files][top] = None
+    return list(scope[True]), list(scope[False])
 
 
 def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:
@@ -180,11 +180,11 @@ def _let_in(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) ->
         folder, name = os.path.split(path)
         place = roots.find(folder)
         if place is not None:
-            catalog.include(place.spot(name))
+            catalog.include(place.location(name))
     for path in folders:
         for root in roots.above(path):  # it may have been removed before it was a root itself
             if root.recursive or root.path == path:
-                catalog.include(Spot(root.id, relative(path, root.path), b""))
+                catalog.include(FileLocation(root.id, relative(path, root.path), b""))
 
 
 def _add_roots(catalog: CatalogWriter, folders: list[bytes], files: list[bytes]) -> None:

@@ -15,7 +15,13 @@ from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.kmeans import train, training_size
 from imgsearch.ann.promise import curve
-from imgsearch.ann.recall import Filed, K, cross_validate, hold_out, meet_strangers
+from imgsearch.ann.recall import (
+    Assignment,
+    K,
+    cross_validate,
+    hold_out,
+    measure_ood,
+)
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.indexing.engine import assign_here
@@ -26,10 +32,10 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "train_anew"]
+__all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "retrain"]
 
 HELD_OUT = 1_000  # images held out to measure recall
-ENOUGH = 5_000  # images from which that many can be spared from training; else cross-validation
+SPARE_FROM = 5_000  # images from which that many can be spared from training; else cross-validation
 OUTER_FROM = 50_000  # images: comparing a query with all of fewer takes milliseconds
 TIMED = 10  # queries whose median time is taken
 TIMED_SECONDS = 0.05
@@ -43,7 +49,7 @@ Assign: TypeAlias = Callable[
 
 def most_lists(count: int) -> int:
     """Return the maximum number of centroids for `count` images: one each, except held-out ones."""
-    return count if count < ENOUGH else count - HELD_OUT
+    return count if count < SPARE_FROM else count - HELD_OUT
 
 
 def pca_of(snapshot: Snapshot) -> int | None:
@@ -52,7 +58,7 @@ def pca_of(snapshot: Snapshot) -> int | None:
     return min(settings.pca, snapshot.model.dim) if settings.storage == "compact" else None
 
 
-def train_anew(
+def retrain(
     layout: Layout,
     catalog: CatalogWriter,
     view: View,
@@ -75,9 +81,9 @@ def train_anew(
         build(layout, view, index, first=catalog.next_segment(), assign=assign, policy=policy)
     )
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
-    filed = Filed.of(indexes)
+    assignment = Assignment.of(indexes)
     if held_ids.size:
-        sample = hold_out(held, indexes[0], filed, view.live_blocks, held_ids)
+        sample = hold_out(held, indexes[0], assignment, view.live_blocks, held_ids)
     else:
         everything = fetch(view, np.arange(view.count))[1]
         sample = cross_validate(everything, nlist, pca=pca, device=device)
@@ -85,9 +91,13 @@ def train_anew(
         view.count, min(HELD_OUT, view.count), replace=False
     )
     ids, queries = fetch(view, np.sort(drawn))
-    strangers = meet_strangers(queries, ids, indexes[0], filed, view.live_blocks)
+    ood = measure_ood(queries, ids, indexes[0], assignment, view.live_blocks)
     steps = curve(
-        *(sample, strangers, lambda nprobe: _milliseconds(view, indexes, queries, nprobe)),
+        *(
+            sample,
+            ood,
+            lambda nprobe: _milliseconds(view, indexes, queries, nprobe),
+        ),
         lossy=index.lossy,
         outer=view.count >= OUTER_FROM,
         fewest=policy.judged_from,
@@ -97,7 +107,7 @@ def train_anew(
         requested_nlist=view.snapshot.settings.nlist,
         trained=view.count,
         held_out=len(sample.distance),
-        strangers=len(strangers.distance),
+        strangers=len(ood.distance),
         added=0,
         far=0,
         curve=tuple(CurveStep(*astuple(step)) for step in steps),
@@ -113,7 +123,7 @@ def _train(
 
     The index was trained on other images.
     """
-    spare = HELD_OUT if view.count >= ENOUGH else 0
+    spare = HELD_OUT if view.count >= SPARE_FROM else 0
     size = training_size(view.count - spare, nlist, view.snapshot.model.dim)
     drawn = np.random.default_rng(_SEED).choice(view.count, spare + size, replace=False)
     held_ids, held = fetch(view, np.sort(drawn[:spare]))

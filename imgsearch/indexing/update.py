@@ -20,7 +20,7 @@ from imgsearch.indexing.relocate import move_roots
 from imgsearch.indexing.report import IndexReport, Reporter
 from imgsearch.indexing.reuse import Contents
 from imgsearch.indexing.scan import Candidate, Scan
-from imgsearch.indexing.scope import Tops, change_exclusions, find_tops, tops_of
+from imgsearch.indexing.scope import Scope, change_exclusions, find_scope, scope_of
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
@@ -70,13 +70,13 @@ def update(
         if options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")
-            tops = tops_of(catalog, move_roots(catalog, *options.moved))
+            scope = scope_of(catalog, move_roots(catalog, *options.moved))
         else:
-            tops = find_tops(catalog, paths)
+            scope = find_scope(catalog, paths)
         catalog.change_settings(
             nlist=options.nlist, recall=options.recall, storage=options.storage, pca=options.pca
         )
-        run = _Run(layout, catalog, tops, options, device=device, trust_model=trust_model)
+        run = _Run(layout, catalog, scope, options, device=device, trust_model=trust_model)
         try:
             run.embed()
             away = run.absence.gone_away(run.tally.unread())
@@ -102,7 +102,7 @@ class _Run:
         self,
         layout: Layout,
         catalog: CatalogWriter,
-        tops: Tops,
+        scope: Scope,
         options: IndexOptions,
         *,
         device: str,
@@ -118,15 +118,15 @@ class _Run:
             model=ModelFile.of(layout, record, trusted=trust_model),
             limits=options.limits,
         )
-        self._reporter = Reporter(tops, layout.directory, options.progress)
+        self._reporter = Reporter(scope, layout.directory, options.progress)
         self._policy = options.policy
         self._batch = Batch(layout, catalog, options.policy)
         self._contents = Contents(layout, catalog, record.dim)
         self._tail = 0  # images committed since the tail was folded in
         self.tally = self._reporter.tally
-        self.absence = Absence(catalog, tops, prune=options.prune)
+        self.absence = Absence(catalog, scope, prune=options.prune)
         self._scan = Scan(
-            *(layout, catalog, tops, self.absence, self._batch, self._reporter),
+            *(layout, catalog, scope, self.absence, self._batch, self._reporter),
             rehash=options.rehash,
         )
         self.applier = Applier(catalog, self._contents, self._batch, self.tally)

@@ -19,7 +19,7 @@ from imgsearch.maintenance.damage import Damage, Oddity, Part
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import read_file, sha256_of
-from imgsearch.storage.layout import FORMAT_VERSION, MOST, MOST_MODEL, Layout, manifest_of
+from imgsearch.storage.layout import FORMAT_VERSION, MAX_MANIFEST, MAX_MODEL, Layout, manifest_of
 from imgsearch.storage.records import Segment, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
 from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
@@ -69,7 +69,7 @@ def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
     damages, oddities = [], []
     known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
     known |= {layout.model.name, layout.lock.name}
-    for name, kind in layout.strangers():
+    for name, kind in layout.foreign_files():
         if kind in ("is a file", "is a folder"):
             oddities.append(Oddity(name, f"{kind} that imgsearch does not know"))
         elif name not in known:
@@ -91,7 +91,7 @@ def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
     """
     try:
         version = layout.version()
-        content = read_file(layout.manifest, MOST)
+        content = read_file(layout.manifest, MAX_MANIFEST)
         if content == manifest_of(version if older else FORMAT_VERSION):
             return []
         reason = "has changed since it was written"
@@ -155,7 +155,7 @@ class Checker:
     def check(self) -> Iterator[Damage]:
         """Yield all damage; afterwards, `sound` holds the undamaged segments."""
         sha256 = bytes.fromhex(self.snapshot.model.onnx_sha256)
-        if reason := self._read(self.layout.model, sha256, MOST_MODEL):
+        if reason := self._read(self.layout.model, sha256, MAX_MODEL):
             yield Damage(Part.MODEL, self.layout.model.name, reason)
         removed = np.array(self.snapshot.removed, np.int64)
         for shard in self.snapshot.shards:

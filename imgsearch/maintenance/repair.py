@@ -23,14 +23,14 @@ from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.repair import CatalogMender
-from imgsearch.storage.seal import restore, seal_anew
+from imgsearch.storage.repair import CatalogRepairer
+from imgsearch.storage.seal import reseal, restore
 from imgsearch.storage.shards import Shard, salvage, write_shard
 
-__all__ = ["Mender", "mend_catalog"]
+__all__ = ["Repairer", "repair_catalog"]
 
 
-def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
+def repair_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
     """Repair the manifest, and whatever keeps the catalog from being opened; yield the repairs.
 
     Raises:
@@ -42,7 +42,7 @@ def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
             return
         yield f"{layout.catalog.name}: put back as it was at the end of the last run"
     elif parts & {Part.SEAL, Part.COPY}:
-        seal_anew(layout)
+        reseal(layout)
         yield f"{layout.catalog.name}: sealed and copied again"
     if Part.MANIFEST in parts:
         layout.write_manifest()
@@ -50,16 +50,16 @@ def mend_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
 
 
 @dataclass(slots=True)
-class Mender:
+class Repairer:
     """The repair of everything that a sound catalog names; `sound` holds the undamaged segments."""
 
     layout: Layout
-    catalog: CatalogMender
+    catalog: CatalogRepairer
     sound: Sequence[InvertedFile]
     workers: int
     trust_model: bool = False
 
-    def mend(self, damages: Sequence[Damage]) -> Iterator[str]:
+    def repair(self, damages: Sequence[Damage]) -> Iterator[str]:
         """Repair whatever can be repaired; yield the repairs.
 
         Raises:
@@ -69,9 +69,9 @@ class Mender:
         parts = {damage.part for damage in damages}
         if Part.MODEL in parts:
             with suppress(ModelError, SettingError):  # the weights are unavailable, or have changed
-                yield self._mend_model()
+                yield self._repair_model()
         for shard in dict.fromkeys(each.shard for each in damages if each.shard):
-            yield self._mend_shard(shard)
+            yield self._repair_shard(shard)
         for damage in damages:
             if damage.part is Part.IMAGES:
                 self.catalog.drop_images(damage.ids)
@@ -87,7 +87,7 @@ class Mender:
         if Part.REPLACED in parts:
             yield "files that are not used any more: deleted"
 
-    def _mend_model(self) -> str:
+    def _repair_model(self) -> str:
         """Export the model again, from the same weights."""
         model = self.catalog.snapshot().model
         exported = export(find_network(model.name), model.weights, progress=True)
@@ -97,13 +97,13 @@ class Mender:
         self.catalog.change_model(hashlib.sha256(exported.onnx).hexdigest())
         return f"{self.layout.model.name}: exported again"
 
-    def _mend_shard(self, shard: Shard) -> str:
+    def _repair_shard(self, shard: Shard) -> str:
         """Rewrite a shard with the embeddings that can be recovered."""
         ids = self.catalog.image_ids(shard.first_id, shard.last_id)
-        filed = self._filed(ids)
-        embedded = self._embed([id_ for id_ in ids if id_ not in filed])
-        kept = self._salvage(shard, [id_ for id_ in ids if id_ not in filed | embedded])
-        rows = filed | embedded | kept
+        indexed = self._indexed(ids)
+        embedded = self._embed([id_ for id_ in ids if id_ not in indexed])
+        kept = self._salvage(shard, [id_ for id_ in ids if id_ not in indexed | embedded])
+        rows = indexed | embedded | kept
         new = None
         if rows:
             number, _ = self.catalog.next_shard()
@@ -113,7 +113,7 @@ class Mender:
         dropped = [id_ for id_ in ids if id_ not in rows]
         self.catalog.replace_lost(shard, new, dropped)
         ways = {
-            "taken from the index": len(filed),
+            "taken from the index": len(indexed),
             "embedded again": len(embedded),
             "kept as they are, for want of their images": len(kept),
             "dropped, for want of their images": len(dropped),
@@ -121,7 +121,7 @@ class Mender:
         told = ", ".join(f"{count:,} {way}" for way, count in ways.items() if count)
         return f"{self.layout.vectors.name}/{shard.number:08d}.npy: {told or 'dropped'}"
 
-    def _filed(self, ids: Sequence[int]) -> dict[int, Vectors]:
+    def _indexed(self, ids: Sequence[int]) -> dict[int, Vectors]:
         """Return the embeddings that the sound segments hold; compact segments hold none."""
         wanted = np.array(ids, np.int64)
         found: dict[int, Vectors] = {}
@@ -129,9 +129,9 @@ class Mender:
             if not isinstance(index, IvfIndex):
                 continue
             for number in range(index.nlist):
-                filed, vectors = index.entries(number)
-                for row in np.flatnonzero(rows_of(filed, wanted)).tolist():
-                    found[int(filed[row])] = vectors[row].copy()
+                indexed, vectors = index.entries(number)
+                for row in np.flatnonzero(rows_of(indexed, wanted)).tolist():
+                    found[int(indexed[row])] = vectors[row].copy()
         return found
 
     def _embed(self, ids: Sequence[int]) -> dict[int, Vectors]:

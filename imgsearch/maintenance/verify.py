@@ -21,7 +21,7 @@ from imgsearch.maintenance.check import (
 )
 from imgsearch.maintenance.damage import Part, Verification
 from imgsearch.maintenance.originals import Originals
-from imgsearch.maintenance.repair import Mender, mend_catalog
+from imgsearch.maintenance.repair import Repairer, repair_catalog
 from imgsearch.maintenance.sample import Sample
 from imgsearch.querying.options import whole
 from imgsearch.querying.view import open_view
@@ -29,7 +29,7 @@ from imgsearch.storage.catalog import Catalog, open_catalog
 from imgsearch.storage.files import exclusive, remove_unfinished, undisturbed
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.migrations import migrate
-from imgsearch.storage.repair import CatalogMender
+from imgsearch.storage.repair import CatalogRepairer
 from imgsearch.storage.seal import seal
 
 __all__ = ["SAMPLE", "verify"]
@@ -173,12 +173,12 @@ def _repair(layout: Layout, found: _Findings, asked: _Asked) -> Iterator[str]:
         return  # this needs a person to look at it
     layout.make_folders()
     remove_unfinished(layout.directory)
-    yield from mend_catalog(layout, found.report.damages)
+    yield from repair_catalog(layout, found.report.damages)
     if _FIRST & {damage.part for damage in found.report.damages}:
         found = _look(layout, asked, None)
         if _FIRST & {damage.part for damage in found.report.damages}:
             return
-    with closing(CatalogMender(layout.catalog)) as catalog:
-        mender = Mender(layout, catalog, found.sound, asked.workers, asked.trust_model)
-        yield from mender.mend(found.report.damages)
+    with closing(CatalogRepairer(layout.catalog)) as catalog:
+        repairer = Repairer(layout, catalog, found.sound, asked.workers, asked.trust_model)
+        yield from repairer.repair(found.report.damages)
     seal(layout)

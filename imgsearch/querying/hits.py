@@ -15,8 +15,8 @@ __all__ = [
     "Answer",
     "Hit",
     "HitArrays",
-    "Kind",
     "Search",
+    "SearchKind",
     "answer_fields",
     "answers_of",
     "arrays_of",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-Kind: TypeAlias = Literal["ivf", "wide", "exact"]
+SearchKind: TypeAlias = Literal["ivf", "wide", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Search:
         recall: Expected recall@10 of the search, as measured; None if unknown.
     """
 
-    kind: Kind
+    kind: SearchKind
     nprobe: int
     recall: float | None
 

@@ -175,7 +175,7 @@ class Searcher:
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
             folder, name = os.path.split(absolute)
             place = roots.find(folder)
-            id_ = self._catalog.id_at(place.spot(name)) if place else None
+            id_ = self._catalog.id_at(place.location(name)) if place else None
             if id_ is not None:
                 return [id_]
         return []

@@ -56,7 +56,7 @@ def open_segment(
     size = path.stat().st_size
     if size != segment.size:  # Faiss does not notice a few missing bytes at the end
         raise DamagedError(f"{path} has {size:,} bytes, not {segment.size:,}; {REPAIR_IT}")
-    if not index.count == index.filed == segment.count:
+    if not index.count == index.assigned == segment.count:
         raise DamagedError(f"{path} does not hold {segment.count:,} images; {REPAIR_IT}")
     return index
 

@@ -18,13 +18,13 @@ from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.records import (
     Counts,
     Entry,
+    FileLocation,
+    FileRecord,
     Holder,
-    Known,
     ModelRecord,
     Root,
     Settings,
     Snapshot,
-    Spot,
     records_of,
     settings_of,
     snapshot_of,
@@ -229,7 +229,7 @@ class Catalog:
 
     def known(
         self, folder: int, first: bytes = b"", upto: bytes | None = None
-    ) -> dict[bytes, Known]:
+    ) -> dict[bytes, FileRecord]:
         """Return the known files of a folder from `first` to `upto` (None: to the end)."""
         rows = self._rows(
             "SELECT name, size, mtime_ns, id, NULL, 0, ctime_ns, inode, NULL FROM images "
@@ -243,7 +243,7 @@ class Catalog:
             first,
             upto,
         )
-        return {self._name(row[0]): Known(*row[1:]) for row in rows}
+        return {self._name(row[0]): FileRecord(*row[1:]) for row in rows}
 
     def files_of(self, root: int) -> list[bytes]:
         """Return the absolute paths of the known files directly in a root, including failures."""
@@ -284,7 +284,7 @@ class Catalog:
         rows = self._rows("SELECT digest FROM images WHERE id = ?", id_)
         return bytes(rows[0][0]) if rows else None
 
-    def digests(self, root: int, limit: int) -> Iterator[tuple[Spot, bytes]]:
+    def digests(self, root: int, limit: int) -> Iterator[tuple[FileLocation, bytes]]:
         """Yield the location and digest of up to `limit` images of a root, drawn at random."""
         rows = self._rows(
             "SELECT root, path, name, digest FROM images JOIN folders ON folders.id = folder "
@@ -293,7 +293,7 @@ class Catalog:
             limit,
         )
         for root_id, folder, name, digest in rows:
-            yield Spot(root_id, folder, self._name(name)), digest
+            yield FileLocation(root_id, folder, self._name(name)), digest
 
     def paths(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the absolute path of each id that still exists."""
@@ -331,12 +331,12 @@ class Catalog:
         statement = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?"
         return [after for (after,) in self._rows(statement, id_, limit)]
 
-    def id_at(self, spot: Spot) -> int | None:
+    def id_at(self, location: FileLocation) -> int | None:
         """Return the id of the image at a location, or None if there is none."""
         rows = self._rows(
             "SELECT images.id FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? AND path = ? AND name = ?",
-            *(spot.root, spot.folder, spot.name),
+            *(location.root, location.folder, location.name),
         )
         return int(rows[0][0]) if rows else None
 

@@ -26,8 +26,8 @@ from imgsearch.storage.files import make_folder, read_file, sha256_of, write_ato
 
 __all__ = [
     "FORMAT_VERSION",
-    "MOST",
-    "MOST_MODEL",
+    "MAX_MANIFEST",
+    "MAX_MODEL",
     "OLDEST",
     "Layout",
     "manifest_of",
@@ -36,8 +36,8 @@ __all__ = [
 
 FORMAT_VERSION = 5
 OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
-MOST = 4_096  # bytes of a manifest or a seal
-MOST_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger
+MAX_MANIFEST = 4_096  # bytes of a manifest or a seal
+MAX_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger
 _FORMAT = "imgsearch collection"
 
 # The names that imgsearch itself uses in a collection: files, unfinished files, and folders.
@@ -185,7 +185,7 @@ class Layout:
             StorageError: If the model cannot be read.
         """
         try:
-            if sha256_of(self.model, MOST_MODEL).hex() == sha256:
+            if sha256_of(self.model, MAX_MODEL).hex() == sha256:
                 return self.model
         except FileNotFoundError as error:
             raise missing(error) from error
@@ -224,7 +224,7 @@ class Layout:
         except OSError as error:
             raise StorageError(f"cannot read {self.directory}: {reason_of(error)}") from error
 
-    def strangers(self) -> Iterator[tuple[str, str]]:
+    def foreign_files(self) -> Iterator[tuple[str, str]]:
         """Yield the name and kind of each file that does not belong to imgsearch.
 
         A regular file or a folder does no harm. A file with one of the names that imgsearch uses
@@ -281,7 +281,7 @@ class Layout:
             DamagedError: If the collection has another version, or its manifest cannot be read.
         """
         try:
-            manifest = json.loads(read_file(self.manifest, MOST))
+            manifest = json.loads(read_file(self.manifest, MAX_MANIFEST))
             version = manifest["version"] if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
             self._check_lost()

@@ -21,9 +21,10 @@ __all__ = [
     "Counts",
     "CurveStep",
     "Entry",
+    "FileLocation",
+    "FileRecord",
     "Holder",
     "IvfRecord",
-    "Known",
     "ModelRecord",
     "NewFailure",
     "NewImage",
@@ -32,7 +33,6 @@ __all__ = [
     "Segment",
     "Settings",
     "Snapshot",
-    "Spot",
     "Storage",
     "records_of",
     "settings_of",
@@ -187,7 +187,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class FileRecord:
     """A file as recorded in the catalog.
 
     It is an image (`id`), a failure (`reason`), a skipped file (`kind`) or an excluded file
@@ -214,7 +214,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class FileLocation:
     """The location of a file: the id of its root, its folder relative to the root, its name."""
 
     root: int
@@ -231,7 +231,7 @@ class Seen:
     """
 
     id: int
-    spot: Spot
+    location: FileLocation
     size: int
     mtime_ns: int | None
     replaces: int | None = None
@@ -243,7 +243,7 @@ class Seen:
 class NewImage:
     """An image to be committed; `replaces` is the id of the image at its location before."""
 
-    spot: Spot
+    location: FileLocation
     size: int
     mtime_ns: int | None
     digest: bytes
@@ -256,7 +256,7 @@ class NewImage:
 class NewFailure:
     """A file to record as failed, or as skipped for its `kind` if `reason` is None."""
 
-    spot: Spot
+    location: FileLocation
     size: int
     mtime_ns: int | None
     reason: str | None

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["CatalogMender"]
+__all__ = ["CatalogRepairer"]
 
 
-class CatalogMender(CatalogWriter):
+class CatalogRepairer(CatalogWriter):
     """An open catalog that the holder of the collection's lock may repair."""
 
     def replace_lost(self, gone: Shard, new: Shard | None, dropped: Sequence[int]) -> None:

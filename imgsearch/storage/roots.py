@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.files.paths import relative, upwards
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import Root, Spot
+from imgsearch.storage.records import FileLocation, Root
 
-__all__ = ["Place", "Roots"]
+__all__ = ["FolderLocation", "Roots"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FolderLocation:
     """A folder as recorded in the catalog: the id of its root, and its path relative to that."""
 
     root: int
     folder: bytes
 
-    def spot(self, name: bytes) -> Spot:
+    def location(self, name: bytes) -> FileLocation:
         """Return the location of a file in this folder."""
-        return Spot(self.root, self.folder, name)
+        return FileLocation(self.root, self.folder, name)
 
 
 class Roots:
@@ -56,11 +56,11 @@ class Roots:
         """Yield the roots at and above an absolute path, nearest first."""
         return (self._at[folder] for folder in upwards(path) if folder in self._at)
 
-    def find(self, folder: bytes) -> Place | None:
+    def find(self, folder: bytes) -> FolderLocation | None:
         """Return the place of the folder at an absolute path, or None if no root owns it."""
         for root in self.above(folder):
             if root.recursive or root.path == folder:
-                return Place(root.id, relative(folder, root.path))
+                return FolderLocation(root.id, relative(folder, root.path))
         return None
 
     def covers(self, folder: bytes) -> bool:

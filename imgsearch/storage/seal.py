@@ -27,9 +27,9 @@ from imgsearch.storage.files import (
     sha256_of,
     write_atomically,
 )
-from imgsearch.storage.layout import MOST, Layout
+from imgsearch.storage.layout import MAX_MANIFEST, Layout
 
-__all__ = ["Seal", "check_sealed", "read_seal", "restore", "seal", "seal_anew", "writing"]
+__all__ = ["Seal", "check_sealed", "read_seal", "reseal", "restore", "seal", "writing"]
 
 _FORMAT = "imgsearch seal"
 
@@ -84,10 +84,10 @@ def seal(layout: Layout) -> None:
     with suppress(DamagedError, FileNotFoundError):
         if read_seal(layout).changes == _changes(layout.catalog) and layout.copy.exists():
             return
-    seal_anew(layout)
+    reseal(layout)
 
 
-def seal_anew(layout: Layout) -> None:
+def reseal(layout: Layout) -> None:
     """Copy the catalog and write its seal, even if it is sealed; no transaction may be open.
 
     Raises:
@@ -149,7 +149,7 @@ def read_seal(layout: Layout) -> Seal:
         DamagedError: If the seal is damaged.
         StorageError: If the seal cannot be read.
     """
-    content = read_file(layout.seal, MOST)
+    content = read_file(layout.seal, MAX_MANIFEST)
     try:
         fields = json.loads(content)
         found = Seal(fields["changes"], fields["sha256"])

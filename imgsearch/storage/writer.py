@@ -11,6 +11,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import segment_name
 from imgsearch.storage.records import (
     Commit,
+    FileLocation,
     IvfRecord,
     ModelRecord,
     NewFailure,
@@ -18,7 +19,6 @@ from imgsearch.storage.records import (
     Seen,
     Segment,
     Settings,
-    Spot,
     Storage,
     text_of,
 )
@@ -92,35 +92,41 @@ class CatalogWriter(Catalog):
             folders: dict[tuple[int, bytes], int] = {}
             entries: list[Seen | NewImage | NewFailure] = [*new.seen, *new.images, *new.failures]
             for entry in entries:
-                place = (entry.spot.root, entry.spot.folder)
+                place = (entry.location.root, entry.location.folder)
                 if place not in folders:
                     folders[place] = self._folder(*place)
-                self._forget_failure(folders[place], entry.spot.name)
+                self._forget_failure(folders[place], entry.location.name)
                 if entry.replaces is not None:
                     self._remove([entry.replaces])
             for seen in new.seen:
-                folder = folders[seen.spot.root, seen.spot.folder]
+                folder = folders[seen.location.root, seen.location.folder]
                 self._run(
                     "UPDATE images SET folder = ?, name = ?, size = ?, mtime_ns = ?, ctime_ns = ?, "
                     "inode = ? WHERE id = ?",
-                    *(folder, seen.spot.name, seen.size, seen.mtime_ns),
+                    *(folder, seen.location.name, seen.size, seen.mtime_ns),
                     *(seen.ctime_ns, seen.inode, seen.id),
                 )
             if new.shard is not None:
                 self._insert_shard(new.shard)
                 for id_, image in enumerate(new.images, new.shard.first_id):
-                    folder = folders[image.spot.root, image.spot.folder]
-                    name = image.spot.name
+                    folder = folders[image.location.root, image.location.folder]
+                    name = image.location.name
                     self._insert(
                         "images",
                         *(id_, folder, name, image.size, image.mtime_ns, image.digest),
                         *(image.ctime_ns, image.inode),
                     )
             for failure in new.failures:
-                folder = folders[failure.spot.root, failure.spot.folder]
+                folder = folders[failure.location.root, failure.location.folder]
                 self._insert(
                     "failures",
-                    *(folder, failure.spot.name, failure.size, failure.mtime_ns, failure.reason),
+                    *(
+                        folder,
+                        failure.location.name,
+                        failure.size,
+                        failure.mtime_ns,
+                        failure.reason,
+                    ),
                     *(failure.ctime_ns, failure.inode, failure.kind),
                 )
 
@@ -156,25 +162,25 @@ class CatalogWriter(Catalog):
 
     def exclude(
         self,
-        spots: Sequence[Spot],
+        locations: Sequence[FileLocation],
         folders: Sequence[tuple[int, bytes]],
         roots: Sequence[int] = (),
     ) -> None:
         """Remove files and keep them out.
 
         Args:
-            spots: Locations of single files.
+            locations: Locations of single files.
             folders: Folders by root and path, including everything below them.
             roots: Roots to stop scanning altogether.
         """
         folders = [*folders, *((root, b"") for root in roots)]
         with self._database.transaction():
-            for spot in spots:
-                folder = self._folder(spot.root, spot.folder)
-                id_ = self.id_at(spot)
+            for location in locations:
+                folder = self._folder(location.root, location.folder)
+                id_ = self.id_at(location)
                 self._remove([] if id_ is None else [id_])
-                self._forget_failure(folder, spot.name)
-                self._run("INSERT OR IGNORE INTO excluded VALUES (?, ?)", folder, spot.name)
+                self._forget_failure(folder, location.name)
+                self._run("INSERT OR IGNORE INTO excluded VALUES (?, ?)", folder, location.name)
             for root, path in folders:
                 for folder, _ in self.folders_below(root, path):
                     rows = self._rows("SELECT id FROM images WHERE folder = ?", folder)
@@ -187,12 +193,12 @@ class CatalogWriter(Catalog):
             for root in roots:
                 self._drop_root(root)
 
-    def include(self, spot: Spot) -> None:
+    def include(self, location: FileLocation) -> None:
         """Stop excluding a file, or a folder if the name of the location is empty."""
         self._run(
             "DELETE FROM excluded WHERE name = ? AND folder IN "
             "(SELECT id FROM folders WHERE root = ? AND path = ?)",
-            *(spot.name, spot.root, spot.folder),
+            *(location.name, location.root, location.folder),
         )
 
     # The index

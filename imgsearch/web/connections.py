@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from imgsearch.web.hosts import peer_of
 from imgsearch.web.lingering import LINGER
 
-__all__ = ["Limits", "Standing", "connection_of", "protocol"]
+__all__ = ["ConnectionLimits", "Standing", "connection_of", "protocol"]
 
 MOST_HEAD = 65_536  # bytes in the head of a request
 LEAST_READ = 16_384  # bytes of a response that a client has to read in `write_seconds`
@@ -34,7 +34,7 @@ _CHUNKED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """The limits on the connections of a server.
 
     Attributes:
@@ -67,7 +67,7 @@ def connection_of(scope: Scope) -> Standing:
     return standing
 
 
-def protocol(limits: Limits) -> type[asyncio.Protocol]:
+def protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
     """Return the protocol class for the connections of one server: `uvicorn.Config(http=…)`."""
     return type("Placed", (_Connection,), {"places": _Places(limits)})
 
@@ -81,7 +81,7 @@ class _Places:
     shown the token, and no single address can take more than three quarters.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._open: dict[_Connection, None] = {}  # oldest first
         self._peers: Counter[str] = Counter()
@@ -119,9 +119,9 @@ class _Places:
         others = [other for other in self._open if other is not new]
         if self._peers[new.peer] > most - most // 4:
             return [other for other in others if other.peer == new.peer]
-        strangers = [other for other in others if not other.standing.known]
-        if len(strangers) >= most - most // 8:
-            return strangers
+        unknown = [other for other in others if not other.standing.known]
+        if len(unknown) >= most - most // 8:
+            return unknown
         return others if len(others) >= most else None
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -20,7 +20,7 @@ from imgsearch.errors import StorageError, reason_of
 from imgsearch.images.limits import MAX_PIXELS, pillow_allows
 from imgsearch.storage.locations import Location
 from imgsearch.web.app import create_app
-from imgsearch.web.connections import Limits, protocol
+from imgsearch.web.connections import ConnectionLimits, protocol
 from imgsearch.web.hosts import address_of
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.service import Service
@@ -101,16 +101,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(
-    app: ASGIApp, limits: Limits | None = None, ending: Callable[[], None] | None = None
+    app: ASGIApp, limits: ConnectionLimits | None = None, ending: Callable[[], None] | None = None
 ) -> uvicorn.Server:
     """Return a server for an application; call its `run` with a socket.
 
     Args:
         app: The application.
-        limits: Limits on the connections; None for the defaults.
+        limits: ConnectionLimits on the connections; None for the defaults.
         ending: Function that is called during shutdown to cut short requests that take long.
     """
-    limits = limits or Limits(connections=CONNECTIONS, head_seconds=HEADER_SECONDS)
+    limits = limits or ConnectionLimits(connections=CONNECTIONS, head_seconds=HEADER_SECONDS)
     config = uvicorn.Config(
         app,
         http=protocol(limits),

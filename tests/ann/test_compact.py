@@ -179,7 +179,7 @@ def test_an_index_takes_in_several_that_are_mapped_and_is_saved(
     merged = CompactIndex.open(tmp_path / "0").emptied()
     for number in range(3):
         merged.absorb(CompactIndex.open(tmp_path / str(number)), ids[:2])
-    assert merged.count == merged.filed == 398
+    assert merged.count == merged.assigned == 398
     write_atomically(tmp_path / "merged", merged.save)
     opened = CompactIndex.open(tmp_path / "merged")
     assert opened.count == 398

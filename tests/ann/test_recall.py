@@ -16,8 +16,15 @@ from imgsearch.ann.compact import CompactIndex, train_compact
 from imgsearch.ann.exact import candidates_for, rerank
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.kmeans import train
-from imgsearch.ann.promise import Promise, Sample, Step, curve, ladder, lower_bound
-from imgsearch.ann.recall import Blocks, Filed, K, cross_validate, hold_out, meet_strangers
+from imgsearch.ann.promise import Promise, RecallSample, Step, curve, ladder, lower_bound
+from imgsearch.ann.recall import (
+    Assignment,
+    Blocks,
+    K,
+    cross_validate,
+    hold_out,
+    measure_ood,
+)
 from imgsearch.ann.vectors import Ids, Vectors
 from tests.support.brute_force import blocks_of, nearest, probe, squares
 from tests.support.depth import examples
@@ -55,11 +62,11 @@ def found_share(found: Ids, neighbours: Ids) -> npt.NDArray[np.float64]:
     return np.array(shares)
 
 
-def sample_of(distance: npt.ArrayLike, recall: npt.ArrayLike) -> Sample:
-    return Sample(np.array(distance, np.float32), np.array(recall, np.float32))
+def sample_of(distance: npt.ArrayLike, recall: npt.ArrayLike) -> RecallSample:
+    return RecallSample(np.array(distance, np.float32), np.array(recall, np.float32))
 
 
-def uniform(count: int, row: list[float], *, upto: float = 1.0) -> Sample:
+def uniform(count: int, row: list[float], *, upto: float = 1.0) -> RecallSample:
     """Return a sample of evenly spaced distances, whose queries all have one recall."""
     return sample_of(np.linspace(0, upto, count), np.tile(row, (count, 1)))
 
@@ -67,31 +74,31 @@ def uniform(count: int, row: list[float], *, upto: float = 1.0) -> Sample:
 NONE = sample_of(np.empty(0), np.empty((0, 4)))
 
 
-# Where images are filed
+# Where images are assignment
 
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_the_list_of_each_image_is_read_from_the_segments(parts: int) -> None:
     vectors, ids = random_embeddings(90, dim=8), np.arange(5, 275, 3)
     centroids = train(vectors, 7)
-    filed = Filed.of(segments_of(ids, vectors, centroids, parts))
-    assert filed.ids.tolist() == ids.tolist()
-    assert filed.lists.tolist() == squares(vectors, centroids).argmin(axis=1).tolist()
+    assignment = Assignment.of(segments_of(ids, vectors, centroids, parts))
+    assert assignment.ids.tolist() == ids.tolist()
+    assert assignment.lists.tolist() == squares(vectors, centroids).argmin(axis=1).tolist()
 
 
 def test_segments_may_be_in_any_order_and_empty() -> None:
     vectors, ids = random_embeddings(40, dim=8), np.arange(40)
     centroids = train(vectors, 4)
     segments = [*segments_of(ids, vectors, centroids, 2)[::-1], IvfIndex.empty(centroids)]
-    filed = Filed.of(segments)
-    assert filed.ids.tolist() == ids.tolist()
-    assert filed.of_ids(ids).tolist() == squares(vectors, centroids).argmin(axis=1).tolist()
+    assignment = Assignment.of(segments)
+    assert assignment.ids.tolist() == ids.tolist()
+    assert assignment.of_ids(ids).tolist() == squares(vectors, centroids).argmin(axis=1).tolist()
 
 
 def test_the_lists_of_ids_keep_their_shape_and_no_id_has_none() -> None:
-    filed = Filed(np.array([2, 5, 9]), np.array([7, 0, 3]))
-    assert filed.of_ids(np.array([[9, 2], [-1, 5]])).tolist() == [[3, 7], [-1, 0]]
-    assert filed.of_ids(np.empty((0, 2), np.int64)).shape == (0, 2)
+    assignment = Assignment(np.array([2, 5, 9]), np.array([7, 0, 3]))
+    assert assignment.of_ids(np.array([[9, 2], [-1, 5]])).tolist() == [[3, 7], [-1, 0]]
+    assert assignment.of_ids(np.empty((0, 2), np.int64)).shape == (0, 2)
 
 
 # Images held out
@@ -106,7 +113,7 @@ def test_the_recall_of_held_out_images_is_what_searching_finds(parts: int) -> No
     segments = segments_of(ids, vectors, centroids, parts)
     blocks = partial(blocks_of, ids, vectors, 130)
     index = IvfIndex.empty(centroids)
-    sample = hold_out(vectors[held], index, Filed.of(segments), blocks, ids[held])
+    sample = hold_out(vectors[held], index, Assignment.of(segments), blocks, ids[held])
     squared = squares(vectors[held], centroids)
     np.testing.assert_allclose(sample.distance, squared.min(axis=1), atol=1e-5)
     neighbours = nearest(vectors[held], ids[rest], vectors[rest], K)[1]
@@ -126,9 +133,9 @@ def test_more_lists_never_lose_a_hit_and_all_lists_lose_none(
     vectors = random_embeddings(different, dim=8)[np.arange(count) % different]
     ids = np.arange(count)
     centroids = train(vectors, nlist)
-    filed = Filed.of(segments_of(ids, vectors, centroids, 1))
+    assignment = Assignment.of(segments_of(ids, vectors, centroids, 1))
     queries = np.concatenate([vectors, random_embeddings(5, seed=8, dim=8)])
-    sample = hold_out(queries, IvfIndex.empty(centroids), filed, whole(ids, vectors))
+    sample = hold_out(queries, IvfIndex.empty(centroids), assignment, whole(ids, vectors))
     assert sample.recall.shape == (count + 5, nlist)
     assert (np.diff(sample.recall, axis=1) >= 0).all()
     np.testing.assert_allclose(sample.recall[:, -1], 1)
@@ -138,8 +145,8 @@ def test_more_lists_never_lose_a_hit_and_all_lists_lose_none(
 def test_where_nothing_is_left_to_be_found_nothing_is_missed() -> None:
     vectors, ids = random_embeddings(6, dim=8), np.arange(6)
     centroids = train(vectors, 3)
-    filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = hold_out(vectors, IvfIndex.empty(centroids), filed, whole(ids, vectors), ids)
+    assignment = Assignment.of(segments_of(ids, vectors, centroids, 1))
+    sample = hold_out(vectors, IvfIndex.empty(centroids), assignment, whole(ids, vectors), ids)
     assert (sample.recall == 1).all()
 
 
@@ -238,13 +245,13 @@ def test_strangers_are_measured_as_if_nothing_of_their_kind_were_there(
     centroids = train(vectors, nlist)
     segments = segments_of(ids, vectors, centroids, 2)
     drawn = np.sort(np.random.default_rng(5).choice(300, 80, replace=False))
-    filed = Filed.of(segments)
-    sample = meet_strangers(
-        *(vectors[drawn], ids[drawn], IvfIndex.empty(centroids), filed),
+    assignment = Assignment.of(segments)
+    sample = measure_ood(
+        *(vectors[drawn], ids[drawn], IvfIndex.empty(centroids), assignment),
         partial(blocks_of, ids, vectors, size),
     )
     kinds = IvfIndex.empty(train(centroids, min(8, nlist))).assign(centroids, 1)[1][:, 0]
-    kind_of = kinds[filed.lists]
+    kind_of = kinds[assignment.lists]
     assert len(set(kinds.tolist())) == min(8, nlist)
     assert len(sample.distance) == 80
     for row, query in enumerate(vectors[drawn]):
@@ -269,8 +276,8 @@ def test_a_stranger_never_meets_its_own_kind() -> None:
     vectors = np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
     ids = np.arange(60)
     centroids = train(vectors, 2)
-    filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = meet_strangers(vectors, ids, IvfIndex.empty(centroids), filed, whole(ids, vectors))
+    assignment = Assignment.of(segments_of(ids, vectors, centroids, 1))
+    sample = measure_ood(vectors, ids, IvfIndex.empty(centroids), assignment, whole(ids, vectors))
     np.testing.assert_allclose(sample.distance, 2, atol=0.1)  # that of the other kind
     assert (sample.recall == 1).all()  # whose list is the first to be probed
 
@@ -278,8 +285,8 @@ def test_a_stranger_never_meets_its_own_kind() -> None:
 def test_where_all_are_of_one_kind_there_are_no_strangers() -> None:
     vectors, ids = random_embeddings(40, dim=8), np.arange(40)
     centroids = train(vectors, 1)
-    filed = Filed.of(segments_of(ids, vectors, centroids, 1))
-    sample = meet_strangers(vectors, ids, IvfIndex.empty(centroids), filed, whole(ids, vectors))
+    assignment = Assignment.of(segments_of(ids, vectors, centroids, 1))
+    sample = measure_ood(vectors, ids, IvfIndex.empty(centroids), assignment, whole(ids, vectors))
     assert sample.distance.shape == (0,)
     assert sample.recall.shape == (0, 1)
 
@@ -287,10 +294,10 @@ def test_where_all_are_of_one_kind_there_are_no_strangers() -> None:
 def test_images_that_no_list_holds_are_not_met() -> None:
     vectors, ids = grouped(200, seed=3), np.arange(200)
     centroids = train(vectors, 12)
-    filed = Filed.of(segments_of(ids[50:], vectors[50:], centroids, 1))
-    queries = vectors[100:140], ids[100:140], IvfIndex.empty(centroids), filed
-    some = meet_strangers(*queries, whole(ids[50:], vectors[50:]))
-    every = meet_strangers(*queries, partial(blocks_of, ids, vectors, 60))
+    assignment = Assignment.of(segments_of(ids[50:], vectors[50:], centroids, 1))
+    queries = vectors[100:140], ids[100:140], IvfIndex.empty(centroids), assignment
+    some = measure_ood(*queries, whole(ids[50:], vectors[50:]))
+    every = measure_ood(*queries, partial(blocks_of, ids, vectors, 60))
     np.testing.assert_array_equal(every.distance, some.distance)
     np.testing.assert_array_equal(every.recall, some.recall)
 
@@ -355,8 +362,8 @@ def test_an_outer_band_reaches_to_most_strangers_and_is_judged_by_them() -> None
 def test_there_is_no_outer_band_where_no_stranger_is_farther() -> None:
     held_out = uniform(300, [1.0] * 4)
     near = sample_of(np.full(50, held_out.distance.min()), np.ones((50, 4)))
-    for strangers in (near, NONE):
-        assert len({step.up_to for step in curve(held_out, strangers, free, outer=True)}) == 3
+    for ood in (near, NONE):
+        assert len({step.up_to for step in curve(held_out, ood, free, outer=True)}) == 3
 
 
 def test_an_nprobe_is_timed_once() -> None:
@@ -406,8 +413,8 @@ def test_too_few_strangers_in_a_band_are_judged_together_with_the_held_out() -> 
         (19, lower_bound(np.array([0.9] * 95 + [0.1] * 19, np.float32))),
         (20, 0.1),
     ):
-        strangers = sample_of(np.full(count, 0.1), np.tile([0.1, 1.0, 1.0, 1.0], (count, 1)))
-        first, second, _ = by_nprobe(curve(held_out, strangers, free), 1)
+        ood = sample_of(np.full(count, 0.1), np.tile([0.1, 1.0, 1.0, 1.0], (count, 1)))
+        first, second, _ = by_nprobe(curve(held_out, ood, free), 1)
         assert first.bound == pytest.approx(bound, abs=0.002)
         assert second.bound == pytest.approx(0.9)
         assert first.recall == second.recall == pytest.approx(0.9)
@@ -415,8 +422,8 @@ def test_too_few_strangers_in_a_band_are_judged_together_with_the_held_out() -> 
 
 def test_too_few_held_out_images_are_judged_together_with_the_strangers() -> None:
     held_out = uniform(30, [0.2, 1.0, 1.0, 1.0])  # 9 or 10 a band
-    strangers = uniform(300, [0.9, 1.0, 1.0, 1.0])
-    for step in by_nprobe(curve(held_out, strangers, free), 1):
+    ood = uniform(300, [0.9, 1.0, 1.0, 1.0])
+    for step in by_nprobe(curve(held_out, ood, free), 1):
         assert 0.7 < step.bound < 0.9
         assert step.recall == pytest.approx(0.2)
 
@@ -442,8 +449,8 @@ def test_a_single_image_is_found_by_all_lists() -> None:
 
 def test_images_that_are_all_as_far_make_one_band() -> None:
     held_out = sample_of(np.full(100, 0.3), np.tile([0.8, 1.0], (100, 1)))
-    strangers = sample_of(np.full(30, 0.3), np.tile([0.6, 1.0], (30, 1)))
-    steps = curve(held_out, strangers, free)
+    ood = sample_of(np.full(30, 0.3), np.tile([0.6, 1.0], (30, 1)))
+    steps = curve(held_out, ood, free)
     assert [step.nprobe for step in steps] == [1, 2]
     assert [step.up_to for step in steps] == [pytest.approx(0.3)] * 2
     assert [step.bound for step in steps] == [pytest.approx(0.6), 1.0]
@@ -460,7 +467,7 @@ def test_a_curve_is_made_of_recalls_however_few_images_there_are(
 ) -> None:
     rng = np.random.default_rng(seed)
 
-    def sample(given: list[float]) -> Sample:
+    def sample(given: list[float]) -> RecallSample:
         recall = np.sort(rng.integers(0, 11, (len(given), 4)) / 10, axis=1)
         recall[:, -1] = 1
         return sample_of(given, recall)
@@ -505,11 +512,11 @@ def test_what_is_promised_is_kept_for_queries_never_seen(recall: float, pca: int
     else:
         index = train_compact(vectors[rest], 24, pca)
     index.add(ids, vectors)
-    filed = Filed.of([index])
-    held_out = hold_out(vectors[held], index, filed, whole(ids, vectors), held)
+    assignment = Assignment.of([index])
+    held_out = hold_out(vectors[held], index, assignment, whole(ids, vectors), held)
     drawn = ids[::5]
-    strangers = meet_strangers(vectors[drawn], drawn, index, filed, whole(ids, vectors))
-    promise = Promise(curve(held_out, strangers, free, lossy=pca is not None))
+    ood = measure_ood(vectors[drawn], drawn, index, assignment, whole(ids, vectors))
+    promise = Promise(curve(held_out, ood, free, lossy=pca is not None))
     unseen = grouped(600, seed=99)
     neighbours = nearest(unseen, ids, vectors, K)[1]
     plan = promise.keep(recall)
@@ -542,8 +549,8 @@ def test_a_compact_index_finds_at_least_what_was_measured(
     rest = np.setdiff1d(np.arange(3_000), held)
     index = train_compact(vectors[rest], 20, pca)
     index.add(ids, vectors)
-    filed = Filed.of([index])
-    sample = hold_out(vectors[held], index.emptied(), filed, whole(ids, vectors), ids[held])
+    assignment = Assignment.of([index])
+    sample = hold_out(vectors[held], index.emptied(), assignment, whole(ids, vectors), ids[held])
     np.testing.assert_array_equal(sample.distance, index.assign(vectors[held], 1)[0][:, 0])
     neighbours = nearest(vectors[held], ids[rest], vectors[rest], K)[1]
     shares = np.empty(0)
@@ -560,11 +567,11 @@ def test_strangers_meet_a_compact_index_without_their_kind() -> None:
     ids = np.arange(1, 2_001)
     index = train_compact(vectors, 24, 6)
     index.add(ids, vectors)
-    filed = Filed.of([index])
+    assignment = Assignment.of([index])
     drawn = np.arange(0, 2_000, 50)
-    sample = meet_strangers(vectors[drawn], ids[drawn], index, filed, whole(ids, vectors))
+    sample = measure_ood(vectors[drawn], ids[drawn], index, assignment, whole(ids, vectors))
     kinds = IvfIndex.empty(train(index.centroids, 8)).assign(index.centroids, 1)[1][:, 0]
-    kind_of = kinds[filed.of_ids(ids)]
+    kind_of = kinds[assignment.of_ids(ids)]
     for row, place in enumerate(drawn.tolist()):
         other = kind_of != kind_of[place]
         query = vectors[place : place + 1]

@@ -14,7 +14,7 @@ from imgsearch.files.listing import File, Kind
 from imgsearch.files.stamps import LARGEST
 from imgsearch.indexing.reuse import MANY, Changes
 from imgsearch.maintenance.verify import verify
-from imgsearch.storage.records import Known
+from imgsearch.storage.records import FileRecord
 from tests.support.memory_urls import bucket
 from tests.support.outcomes import age, did, files_in, holds, ids_in
 from tests.support.pictures import picture
@@ -173,10 +173,10 @@ def test_a_file_at_a_url_with_odd_facts_hurts_no_other(
         assert did(collection.index(files.url)) == {"indexed": 2}
 
 
-def _pairs(count: int, changed: int) -> tuple[list[File], dict[bytes, Known]]:
+def _pairs(count: int, changed: int) -> tuple[list[File], dict[bytes, FileRecord]]:
     files = [File(b"%d" % n, 1, 2, Kind.REGULAR, 3, 100 + n) for n in range(count)]
     known = {
-        file.name: Known(1, 2, 1, None, False, 3, (file.inode or 0) + 1_000 * (n < changed))
+        file.name: FileRecord(1, 2, 1, None, False, 3, (file.inode or 0) + 1_000 * (n < changed))
         for n, file in enumerate(files)
     }
     return files, known

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from imgsearch.files.paths import is_at, is_below, real_path
 from imgsearch.storage.records import Root
-from imgsearch.storage.roots import Place, Roots
+from imgsearch.storage.roots import FolderLocation, Roots
 
 
 def test_a_folder_belongs_to_the_longest_root_above_it() -> None:
     roots = Roots([Root(1, b"/a", True), Root(2, b"/a/b/c", True)])
-    assert roots.find(b"/a") == Place(1, b"")
-    assert roots.find(b"/a/b") == Place(1, b"b")
-    assert roots.find(b"/a/b/c") == Place(2, b"")
-    assert roots.find(b"/a/b/c/d/e") == Place(2, b"d/e")
+    assert roots.find(b"/a") == FolderLocation(1, b"")
+    assert roots.find(b"/a/b") == FolderLocation(1, b"b")
+    assert roots.find(b"/a/b/c") == FolderLocation(2, b"")
+    assert roots.find(b"/a/b/c/d/e") == FolderLocation(2, b"d/e")
 
 
 def test_a_root_whose_name_is_the_beginning_of_another_folders_owns_nothing_of_it() -> None:
@@ -30,15 +30,15 @@ def test_a_root_whose_name_is_the_beginning_of_another_folders_owns_nothing_of_i
 
 def test_a_root_of_single_files_owns_the_files_directly_in_it_only() -> None:
     roots = Roots([Root(1, b"/a", True), Root(2, b"/a/b", False)])
-    assert roots.find(b"/a/b") == Place(2, b"")
-    assert roots.find(b"/a/b/c") == Place(1, b"b/c")
+    assert roots.find(b"/a/b") == FolderLocation(2, b"")
+    assert roots.find(b"/a/b/c") == FolderLocation(1, b"b/c")
     assert not Roots([Root(2, b"/a/b", False)]).covers(b"/a/b")
 
 
 def test_the_root_of_the_file_system_owns_everything() -> None:
     roots = Roots([Root(1, b"/", True)])
-    assert roots.find(b"/a/b") == Place(1, b"a/b")
-    assert roots.find(b"/") == Place(1, b"")
+    assert roots.find(b"/a/b") == FolderLocation(1, b"a/b")
+    assert roots.find(b"/") == FolderLocation(1, b"")
     assert roots.covers(b"/a")
 
 
@@ -78,7 +78,7 @@ def test_a_path_stays_with_the_root_that_it_first_belonged_to(
 ) -> None:
     """Add roots as `imgsearch.indexing.scope` does: unless a recursive one is above already."""
     roots: dict[bytes, Root] = {}
-    indexed: dict[bytes, Place] = {}
+    indexed: dict[bytes, FolderLocation] = {}
     for path, recursive in given:
         if not Roots(roots.values()).covers(path):
             old = roots.get(path, Root(len(roots) + 1, path, False))

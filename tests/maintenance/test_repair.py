@@ -166,8 +166,8 @@ def test_a_damaged_segment_has_the_index_made_anew(lived_in: LivedIn, number: in
     with Collection.open(lived_in.directory, device="cpu") as collection:
         before = collection.info()
     os.truncate(lived_in.directory / "segments" / f"0000000{number}.faiss", 1_000)
-    made_anew = "segments: the index was rebuilt from the embeddings"
-    assert repaired(lived_in.directory) == (made_anew,)
+    rebuilt = "segments: the index was rebuilt from the embeddings"
+    assert repaired(lived_in.directory) == (rebuilt,)
     with Collection.open(lived_in.directory, device="cpu") as collection:
         after = collection.info()
         assert collection.answer([picture(0)])[0].search.kind in ("ivf", "wide", "exact")

@@ -24,7 +24,7 @@ from imgsearch.querying.hits import Hit
 from imgsearch.querying.options import QueryOptions
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
-from imgsearch.storage.records import Spot
+from imgsearch.storage.records import FileLocation
 from tests.support.commands import Run, imgsearch_command, run_python
 from tests.support.depth import Harm
 from tests.support.grower import Grower, clustered
@@ -287,8 +287,8 @@ def test_an_image_is_left_out_by_its_path_though_a_writer_has_just_replaced_it(
     look_up = Catalog.id_at
     looked: list[int | None] = []
 
-    def then_replace(self: Catalog, spot: Spot) -> int | None:
-        id_ = look_up(self, spot)
+    def then_replace(self: Catalog, location: FileLocation) -> int | None:
+        id_ = look_up(self, location)
         looked.append(id_)
         if len(looked) == 1:
             picture(300).save(path)
@@ -311,7 +311,7 @@ def _move(directory: Path, other: Path) -> None:
     directory.rename(other.with_name("elsewhere"))
 
 
-def _make_anew(directory: Path, _: Path) -> None:
+def _rebuild(directory: Path, _: Path) -> None:
     shutil.rmtree(directory)
     make_small_collection(directory)
 
@@ -326,7 +326,7 @@ def _restore(directory: Path, other: Path) -> None:
     shutil.copytree(other, directory)
 
 
-@pytest.mark.parametrize("away", [_delete, _move, _make_anew, _replace, _restore])
+@pytest.mark.parametrize("away", [_delete, _move, _rebuild, _replace, _restore])
 @pytest.mark.parametrize("warm", [True, False], ids=["after a query", "before any"])
 def test_a_collection_whose_directory_becomes_another_says_so(
     empty: Path, tmp_path: Path, away: Callable[[Path, Path], None], *, warm: bool

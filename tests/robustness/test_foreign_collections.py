@@ -22,7 +22,7 @@ from imgsearch.errors import DamagedError, ImgsearchError
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.seal import seal_anew
+from imgsearch.storage.seal import reseal
 from tests.support.aged_collection import LivedIn, in_this_process
 from tests.support.commands import imgsearch_command
 from tests.support.depth import Harm
@@ -212,7 +212,7 @@ def vouch_for(directory: Path, file: Path) -> None:
         else:
             column = "ids_sha256" if ".ids." in file.name else "sha256"
             catalog.execute(f"UPDATE shards SET {column} = ? WHERE number = ?", (sha256, number))
-    seal_anew(Layout(directory))
+    reseal(Layout(directory))
 
 
 # One by one

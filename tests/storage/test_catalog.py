@@ -19,11 +19,20 @@ from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
-from imgsearch.storage.records import Commit, Counts, Holder, Known, Root, Segment, Settings, Spot
+from imgsearch.storage.records import (
+    Commit,
+    Counts,
+    FileLocation,
+    FileRecord,
+    Holder,
+    Root,
+    Segment,
+    Settings,
+)
 from imgsearch.storage.schema import KNOWN, SCHEMA, check_shape
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
-from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, spot
+from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location
 from tests.support.depth import examples
 
 GOLDEN = Path(__file__).parent.parent / "data"
@@ -184,9 +193,9 @@ def test_committed_images_are_found_by_id_and_by_place(catalog: CatalogWriter) -
     assert catalog.snapshot().shards == (shard,)
     assert catalog.paths([1, 2, 3]) == {1: "/photos/a.jpg", 2: "/photos/sub/deep/b.jpg"}
     assert catalog.paths([]) == {}
-    assert catalog.id_at(spot(b"b.jpg", folder=b"sub/deep")) == 2
-    assert catalog.id_at(spot(b"b.jpg")) is None
-    assert catalog.id_at(spot(b"a.jpg", root=2)) is None
+    assert catalog.id_at(location(b"b.jpg", folder=b"sub/deep")) == 2
+    assert catalog.id_at(location(b"b.jpg")) is None
+    assert catalog.id_at(location(b"a.jpg", root=2)) is None
 
 
 def test_a_root_may_be_that_of_the_file_system(catalog: CatalogWriter) -> None:
@@ -224,11 +233,11 @@ def test_every_path_comes_back_as_it_was(
     found = growing.paths(list(range(shard.first_id, shard.last_id + 1)))
     for id_, (folder, name) in enumerate(ordered, shard.first_id):
         assert os.fsencode(found[id_]) == os.path.join(root.path, folder, name)
-        assert growing.id_at(Spot(root.id, folder, name)) == id_
+        assert growing.id_at(FileLocation(root.id, folder, name)) == id_
         number = growing.folder(root.id, folder)
         assert number is not None
         known = growing.known(number, name, name)
-        assert known == {name: Known(100, 5_000, id_, None, excluded=False)}
+        assert known == {name: FileRecord(100, 5_000, id_, None, excluded=False)}
 
 
 # Folders
@@ -297,14 +306,14 @@ def test_the_files_known_of_a_folder_are_of_all_kinds(catalog: CatalogWriter) ->
         image(b"c.jpg"),
         failures=[failure(b"bad.jpg", "is empty"), failure(b"notes.txt", None)],
     )
-    catalog.exclude([spot(b"c.jpg")], [])
+    catalog.exclude([location(b"c.jpg")], [])
     folder = catalog.folder(1, b"")
     assert folder is not None
     assert catalog.known(folder) == {
-        b"a.jpg": Known(100, 5_000, 1, None, excluded=False),
-        b"bad.jpg": Known(10, 6_000, None, "is empty", excluded=False),
-        b"c.jpg": Known(0, None, None, None, excluded=True),
-        b"notes.txt": Known(10, 6_000, None, None, excluded=False),
+        b"a.jpg": FileRecord(100, 5_000, 1, None, excluded=False),
+        b"bad.jpg": FileRecord(10, 6_000, None, "is empty", excluded=False),
+        b"c.jpg": FileRecord(0, None, None, None, excluded=True),
+        b"notes.txt": FileRecord(10, 6_000, None, None, excluded=False),
     }
     assert catalog.counts() == Counts(images=1, failed=1, skipped=1, excluded=1)
 
@@ -341,7 +350,7 @@ def test_the_borders_of_a_range_of_names_belong_to_it(
         image(b"c", folder=b"sub"),
         failures=[failure(b"b", "is empty"), failure(b"e", None)],
     )
-    catalog.exclude([spot(b"c"), spot(b"f")], [])
+    catalog.exclude([location(b"c"), location(b"f")], [])
     folder = catalog.folder(1, b"")
     assert folder is not None
     assert b"".join(sorted(catalog.known(folder, first, upto))) == expected
@@ -359,7 +368,7 @@ def test_blocks_of_names_hold_each_file_once(
         *(image(name, root=root) for name in ordered[::3]),
         failures=[failure(name, None, root=root) for name in ordered[1::3]],
     )
-    growing.exclude([spot(name, root=root) for name in ordered[2::3]], [])
+    growing.exclude([location(name, root=root) for name in ordered[2::3]], [])
     folder = growing.folder(root, b"")
     assert folder is not None
     cuts = sorted(data.draw(st.sets(st.sampled_from(range(len(ordered))))) | {0})
@@ -380,7 +389,7 @@ def test_the_files_of_a_root_are_those_directly_in_it(catalog: CatalogWriter) ->
         image(b"f.jpg"),
         failures=[failure(b"a.jpg", "is empty")],
     )
-    catalog.exclude([spot(b"f.jpg")], [])
+    catalog.exclude([location(b"f.jpg")], [])
     assert catalog.files_of(1) == [b"/photos/a.jpg", b"/photos/b.jpg"]
     assert catalog.files_of(2) == [b"/other/e.jpg"]
     assert catalog.files_of(3) == []
@@ -435,12 +444,12 @@ def test_a_sample_of_a_root_has_some_of_its_images_each_once(catalog: CatalogWri
         *(image(b"%d" % number, folder=b"sub") for number in range(20)),
         image(b"else", root=2),
     )
-    every = {(spot(b"%d" % n, folder=b"sub"), b"digest of %d" % n) for n in range(20)}
+    every = {(location(b"%d" % n, folder=b"sub"), b"digest of %d" % n) for n in range(20)}
     assert set(catalog.digests(1, 100)) == every
     sample = list(catalog.digests(1, 5))
     assert len(set(sample)) == len(sample) == 5
     assert set(sample) < every
-    assert list(catalog.digests(2, 5)) == [(spot(b"else", root=2), b"digest of else")]
+    assert list(catalog.digests(2, 5)) == [(location(b"else", root=2), b"digest of else")]
     assert list(catalog.digests(3, 5)) == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.errors import DamagedError, InputError, NoCollectionError, StorageError
-from imgsearch.storage.layout import FORMAT_VERSION, MOST_MODEL, Layout
+from imgsearch.storage.layout import FORMAT_VERSION, MAX_MODEL, Layout
 from tests.support.privileges import ordinary_folder, ordinary_user
 
 GOLDEN = Path(__file__).parent.parent / "data"
@@ -53,8 +53,8 @@ def test_a_directory_is_a_collection_once_its_manifest_is_written(layout: Layout
 def test_a_model_that_is_too_large_to_be_one_is_damage_and_not_read(layout: Layout) -> None:
     layout.make_folders()
     with layout.model.open("wb") as file:
-        file.truncate(MOST_MODEL + 1)
-        for start in range(0, MOST_MODEL, 32 << 20):  # not nearly all holes, which is told sooner
+        file.truncate(MAX_MODEL + 1)
+        for start in range(0, MAX_MODEL, 32 << 20):  # not nearly all holes, which is told sooner
             file.seek(start)
             file.write(bytes(1 << 20))
     with pytest.raises(DamagedError, match="2,147,483,648 bytes, which is more than it can have"):

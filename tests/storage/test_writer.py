@@ -13,8 +13,8 @@ from imgsearch.storage.records import (
     Commit,
     Counts,
     CurveStep,
+    FileRecord,
     Holder,
-    Known,
     NewFailure,
     Root,
     Segment,
@@ -22,17 +22,17 @@ from imgsearch.storage.records import (
 )
 from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
-from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, seen, spot
+from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location, seen
 
 
-def known(catalog: Catalog, folder: bytes = b"", root: int = 1) -> dict[bytes, Known]:
+def known(catalog: Catalog, folder: bytes = b"", root: int = 1) -> dict[bytes, FileRecord]:
     """Return the files known of a folder, none if it is not known."""
     number = catalog.folder(root, folder)
     return {} if number is None else catalog.known(number)
 
 
-def an_image(id_: int) -> Known:
-    return Known(100, 5_000, id_, None, excluded=False)
+def an_image(id_: int) -> FileRecord:
+    return FileRecord(100, 5_000, id_, None, excluded=False)
 
 
 # Commits
@@ -59,7 +59,7 @@ def test_failed_and_skipped_files_are_remembered_until_they_succeed(catalog: Cat
 def test_a_file_that_fails_again_is_remembered_with_its_last_reason(catalog: CatalogWriter) -> None:
     commit(catalog, failures=[failure(b"bad.jpg", "is empty")])
     commit(catalog, failures=[failure(b"bad.jpg", "is cut off")])
-    assert known(catalog) == {b"bad.jpg": Known(10, 6_000, None, "is cut off", excluded=False)}
+    assert known(catalog) == {b"bad.jpg": FileRecord(10, 6_000, None, "is cut off", excluded=False)}
 
 
 def test_a_time_that_is_not_to_be_trusted_is_none(catalog: CatalogWriter) -> None:
@@ -88,7 +88,7 @@ def test_an_image_that_turns_bad_is_removed(catalog: CatalogWriter) -> None:
 def test_an_image_that_was_touched_keeps_its_id_and_its_content(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"))
     commit(catalog, moved=[seen(1, b"a.jpg")])
-    assert known(catalog) == {b"a.jpg": Known(200, 7_000, 1, None, excluded=False)}
+    assert known(catalog) == {b"a.jpg": FileRecord(200, 7_000, 1, None, excluded=False)}
     assert catalog.digest_of(1) == b"digest of a.jpg"
     assert catalog.snapshot().removed == ()
 
@@ -98,7 +98,7 @@ def test_an_image_that_was_moved_keeps_its_id(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"), image(b"b.jpg"))
     commit(catalog, moved=[seen(1, b"new.jpg", folder=b"sub"), seen(2, b"b.jpg", root=2)])
     assert catalog.paths([1, 2]) == {1: "/photos/sub/new.jpg", 2: "/other/b.jpg"}
-    assert catalog.id_at(spot(b"a.jpg")) is None
+    assert catalog.id_at(location(b"a.jpg")) is None
     assert known(catalog) == {}
     assert catalog.holders(b"digest of a.jpg", 9) == [Holder(1, b"/photos/sub/new.jpg")]
     assert catalog.counts().images == 2
@@ -245,7 +245,7 @@ def test_a_root_is_dropped_with_what_was_excluded_and_mounted_in_it(
     commit(catalog, image(b"a.jpg"), image(b"b.jpg", folder=b"sub"), image(b"c.jpg", root=2))
     catalog.set_mounts(1, b"", [b"", b"sub"])
     catalog.set_mounts(2, b"", [b"drive"])
-    catalog.exclude([spot(b"a.jpg"), spot(b"c.jpg", root=2)], [(1, b"sub")])
+    catalog.exclude([location(b"a.jpg"), location(b"c.jpg", root=2)], [(1, b"sub")])
     catalog.drop_root(1)
     assert catalog.roots() == [Root(2, b"/other", True)]
     assert catalog.counts() == Counts(images=0, failed=0, skipped=0, excluded=1)
@@ -271,7 +271,7 @@ def test_a_root_of_which_something_is_known_is_not_dropped(
         commit(catalog, image(b"a.jpg"))
     else:
         commit(catalog, failures=[failure(b"a.jpg", None)])
-    catalog.exclude([spot(b"b.jpg")], [])
+    catalog.exclude([location(b"b.jpg")], [])
     with pytest.raises(DamagedError, match="FOREIGN KEY"):
         catalog.drop_root(1)
     assert catalog.roots() == [Root(1, b"/photos", True)]
@@ -344,7 +344,7 @@ def test_only_folders_of_which_nothing_is_left_are_forgotten(catalog: CatalogWri
         image(b"x", folder=b"excluded"),
         failures=[failure(b"x", None, folder=b"failure")],
     )
-    catalog.exclude([spot(b"x", folder=b"excluded")], [])
+    catalog.exclude([location(b"x", folder=b"excluded")], [])
     folders = [id_ for id_, path in catalog.folders_below(1, b"") if path != b"unasked"]
     catalog.forget([1, 3], (), folders)
     left = {path for _, path in catalog.folders_below(1, b"")}
@@ -366,10 +366,10 @@ def test_a_file_in_a_folder_that_was_forgotten_is_a_new_one(catalog: CatalogWrit
 
 def test_files_that_were_taken_out_are_known_as_that(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"), image(b"b.jpg"), failures=[failure(b"bad.jpg", "is empty")])
-    out = Known(0, None, None, None, excluded=True)
-    spots = [spot(b"a.jpg"), spot(b"bad.jpg"), spot(b"new.jpg", folder=b"sub")]
+    out = FileRecord(0, None, None, None, excluded=True)
+    locations = [location(b"a.jpg"), location(b"bad.jpg"), location(b"new.jpg", folder=b"sub")]
     for _ in range(2):  # the second time changes nothing
-        catalog.exclude(spots, [])
+        catalog.exclude(locations, [])
         assert known(catalog) == {b"a.jpg": out, b"bad.jpg": out, b"b.jpg": an_image(2)}
         assert known(catalog, b"sub") == {b"new.jpg": out}
         assert catalog.counts() == Counts(images=1, failed=0, skipped=0, excluded=3)
@@ -379,9 +379,9 @@ def test_files_that_were_taken_out_are_known_as_that(catalog: CatalogWriter) -> 
 
 def test_a_file_that_is_let_in_again_is_not_known(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"), image(b"b.jpg"))
-    catalog.exclude([spot(b"a.jpg"), spot(b"b.jpg")], [])
-    catalog.include(spot(b"a.jpg"))
-    catalog.include(spot(b"never.jpg"))
+    catalog.exclude([location(b"a.jpg"), location(b"b.jpg")], [])
+    catalog.include(location(b"a.jpg"))
+    catalog.include(location(b"never.jpg"))
     assert known(catalog).keys() == {b"b.jpg"}
     commit(catalog, image(b"a.jpg"))
     assert catalog.paths([1, 2, 3]) == {3: "/photos/a.jpg"}
@@ -397,8 +397,8 @@ def test_a_folder_is_taken_out_with_all_below_it_and_nothing_else(catalog: Catal
         image(b"x.jpg", folder=b"a", root=2),
         failures=[failure(b"bad", None, folder=folder) for folder in (b"a/b", b"b/a")],
     )
-    spots = [spot(b"out.jpg", folder=folder) for folder in (b"a", b"a/b", b"b/a")]
-    catalog.exclude(spots, [(1, b"a/b")])
+    locations = [location(b"out.jpg", folder=folder) for folder in (b"a", b"a/b", b"b/a")]
+    catalog.exclude(locations, [(1, b"a/b")])
     catalog.exclude([], [(1, b"a")])
     assert catalog.excluded_folders() == [b"/photos/a"]
     assert [known(catalog, folder) for folder in inside] == [{}, {}, {}]
@@ -425,21 +425,21 @@ def test_a_whole_root_may_be_taken_out(catalog: CatalogWriter) -> None:
 def test_a_folder_that_is_let_in_again_leaves_others_and_its_files_out(
     catalog: CatalogWriter,
 ) -> None:
-    catalog.exclude([spot(b"a.jpg", folder=b"sub")], [(1, b"other")])
+    catalog.exclude([location(b"a.jpg", folder=b"sub")], [(1, b"other")])
     catalog.exclude([], [(1, b"sub/deep")])
-    catalog.exclude([spot(b"b.jpg", folder=b"sub/deep")], [])
-    catalog.include(spot(b"", folder=b"sub/deep"))
+    catalog.exclude([location(b"b.jpg", folder=b"sub/deep")], [])
+    catalog.include(location(b"", folder=b"sub/deep"))
     assert catalog.excluded_folders() == [b"/photos/other"]
     assert known(catalog, b"sub").keys() == {b"a.jpg"}
     assert known(catalog, b"sub/deep").keys() == {b"b.jpg"}
-    catalog.include(spot(b"", folder=b"sub"))
+    catalog.include(location(b"", folder=b"sub"))
     assert known(catalog, b"sub").keys() == {b"a.jpg"}
 
 
 def test_taking_out_is_all_or_nothing(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"))
     with pytest.raises(DamagedError, match="FOREIGN KEY"):
-        catalog.exclude([spot(b"a.jpg")], [(9, b"no such root")])
+        catalog.exclude([location(b"a.jpg")], [(9, b"no such root")])
     assert known(catalog) == {b"a.jpg": an_image(1)}
     assert catalog.snapshot().removed == ()
 

@@ -16,7 +16,7 @@ from imgsearch.indexing.policy import POLICY
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, NewImage, Snapshot, Spot
+from imgsearch.storage.records import Commit, FileLocation, NewImage, Snapshot
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.support.small_network import DIM
@@ -93,4 +93,4 @@ class Grower:
 
     def _image(self, id_: int) -> NewImage:
         digest = hashlib.sha256(id_.to_bytes(8, "big")).digest()
-        return NewImage(Spot(self._root, b"", b"%08d.jpg" % id_), 1, 1, digest, None)
+        return NewImage(FileLocation(self._root, b"", b"%08d.jpg" % id_), 1, 1, digest, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.seal import seal_anew
+from imgsearch.storage.seal import reseal
 
 __all__ = [
     "FILES",
@@ -172,7 +172,7 @@ def _altering(directory: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(layout.catalog, isolation_level=None)) as catalog:
         yield catalog
     with contextlib.suppress(Exception):  # what cannot be sealed is not
-        seal_anew(layout)
+        reseal(layout)
 
 
 def _run(*statements: str) -> Callable[[Path], None]:
@@ -223,7 +223,7 @@ def _cycle(directory: Path) -> None:
     content[28:32] = struct.pack(">I", len(content) // 4096)
     path.write_bytes(content)
     with contextlib.suppress(Exception):
-        seal_anew(Layout(directory))
+        reseal(Layout(directory))
 
 
 SCHEMAS: dict[str, Callable[[Path], None]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imgsearch.collection import Collection
 from imgsearch.web.app import create_app
-from imgsearch.web.connections import Limits
+from imgsearch.web.connections import ConnectionLimits
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.server import listen, make_server
 from imgsearch.web.service import Service
@@ -20,7 +20,7 @@ __all__ = ["listening"]
 
 @contextmanager
 def listening(
-    directory: Path, options: ServerOptions, limits: Limits | None = None
+    directory: Path, options: ServerOptions, limits: ConnectionLimits | None = None
 ) -> Iterator[int]:
     """Serve at any port that is free, and yield its number."""
     with (

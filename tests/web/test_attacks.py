@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from imgsearch.web.connections import Limits
+from imgsearch.web.connections import ConnectionLimits
 from imgsearch.web.options import ServerOptions
 from tests.support.hostile_files import png
 from tests.web.serving import listening
@@ -163,7 +163,7 @@ def test_a_slow_upload_is_cut_off(port: int, pause: float) -> None:
 
 
 def test_a_head_that_never_ends_is_cut_off(indexed: Path, tmp_path: Path) -> None:
-    with listening(indexed, options(tmp_path), Limits(head_seconds=1.0)) as port:
+    with listening(indexed, options(tmp_path), ConnectionLimits(head_seconds=1.0)) as port:
         with connected(port) as idle, connected(port) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
             started = time.monotonic()

@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from imgsearch.web.connections import Limits
+from imgsearch.web.connections import ConnectionLimits
 from imgsearch.web.options import ServerOptions
 from tests.web.serving import listening
 
@@ -94,10 +94,10 @@ def connect() -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def serve(indexed: Path, tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Return a function that serves: `serve(Limits(), token="open-sesame")`, and gives the port."""
+    """Return a function that serves, and gives the port: `serve(ConnectionLimits(), token=…)`."""
     with ExitStack() as stack:
 
-        def serve(limits: Limits | None = None, **options: Any) -> int:
+        def serve(limits: ConnectionLimits | None = None, **options: Any) -> int:
             wanted = ServerOptions(cache=tmp_path / "cache", **options)
             return stack.enter_context(listening(indexed, wanted, limits))
 
@@ -250,7 +250,7 @@ def test_idle_connections_make_room_for_who_asks(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
     for beginning in (b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ", HEALTH):
-        port = serve(Limits(connections=16))
+        port = serve(ConnectionLimits(connections=16))
         idle = [connect(port) for _ in range(40)]
         for client in idle:
             with suppress(OSError):
@@ -265,7 +265,7 @@ def test_idle_connections_make_room_for_who_asks(
 def test_connections_that_come_and_come_do_not_shut_others_out(
     serve: Callable[..., int],
 ) -> None:
-    port = serve(Limits(connections=16))
+    port = serve(ConnectionLimits(connections=16))
     stop = threading.Event()
 
     def flood() -> None:
@@ -293,7 +293,7 @@ def test_connections_that_come_and_come_do_not_shut_others_out(
 def test_who_has_shown_the_token_keeps_the_connection(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
-    port = serve(Limits(connections=16), token=TOKEN)
+    port = serve(ConnectionLimits(connections=16), token=TOKEN)
     owner = connect(port)
     asked = get("/api/v1/health", f"Authorization: Bearer {TOKEN}")
     owner.send(asked)
@@ -311,7 +311,7 @@ def test_who_has_shown_the_token_keeps_the_connection(
 def test_one_address_does_not_take_the_places_of_all(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
-    port = serve(Limits(connections=16))
+    port = serve(ConnectionLimits(connections=16))
     neighbour = connect(port, source="127.0.0.3")
     greedy = [connect(port, source="127.0.0.2") for _ in range(40)]
     wait_for(lambda: sum(client.is_open() for client in greedy) <= 12)
@@ -323,7 +323,7 @@ def test_one_address_does_not_take_the_places_of_all(
 def test_requests_under_way_are_not_cut_off_by_newcomers(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
-    port = serve(Limits(connections=16), upload_seconds=20.0, idle_seconds=20.0)
+    port = serve(ConnectionLimits(connections=16), upload_seconds=20.0, idle_seconds=20.0)
     form = "Content-Type: multipart/form-data; boundary=x"
     body = b'--x\r\nContent-Disposition: form-data; name="like"\r\n\r\n3\r\n--x--\r\n'
     head = get("/api/v1/query", form, f"Content-Length: {len(body)}", method="POST")
@@ -342,7 +342,7 @@ def test_requests_under_way_are_not_cut_off_by_newcomers(
 def test_who_does_not_read_answers_makes_room(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
-    port = serve(Limits(connections=12, write_seconds=2.0))
+    port = serve(ConnectionLimits(connections=12, write_seconds=2.0))
     lazy = [connect(port, receive=2_048) for _ in range(12)]
     for client in lazy:
         with suppress(OSError):
@@ -355,7 +355,7 @@ def test_who_does_not_read_answers_makes_room(
 def test_who_does_not_read_answers_is_hung_up_on(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
-    port = serve(Limits(write_seconds=1.0))
+    port = serve(ConnectionLimits(write_seconds=1.0))
     client = connect(port, receive=2_048)
     client.socket.settimeout(0.5)
     with suppress(OSError):
@@ -372,7 +372,7 @@ def test_who_does_not_read_answers_is_hung_up_on(
 
 
 def test_a_slow_reader_gets_all(serve: Callable[..., int], connect: Callable[..., Client]) -> None:
-    port = serve(Limits(write_seconds=3.0))
+    port = serve(ConnectionLimits(write_seconds=3.0))
     client = connect(port, receive=4_096)
     client.send(get("/api/v1/images?limit=1000") * 40)
     for _ in range(40):

@@ -17,7 +17,7 @@ from imgsearch.backends.milvus.ingest import index, remove
 from imgsearch.backends.milvus.model import local_model, write_model
 from imgsearch.backends.milvus.rows import Address
 from imgsearch.backends.milvus.state import State, read_state, write_state
-from imgsearch.backends.milvus.store import MOST_LISTS, Store
+from imgsearch.backends.milvus.store import MAX_LISTS, Store
 from imgsearch.backends.milvus.train import is_outgrown
 from imgsearch.backends.milvus.view import MilvusView
 from imgsearch.collection import Collection, Queries
@@ -134,9 +134,9 @@ class MilvusCollection(Collection):
                 "--moved, --pca and --storage compact are for collections in directories; in "
                 "Milvus, moved files are known by their content without being named"
             )
-        if options.nlist is not None and options.nlist > MOST_LISTS:
+        if options.nlist is not None and options.nlist > MAX_LISTS:
             raise SettingError(
-                f"nlist is {options.nlist}; in Milvus, it is from 1 to {MOST_LISTS:,}"
+                f"nlist is {options.nlist}; in Milvus, it is from 1 to {MAX_LISTS:,}"
             )
         state = read_state(self.store)
         kept = state.settings.exclude, state.settings.include

@@ -11,7 +11,7 @@ import numpy as np
 
 from imgsearch.ann.metrics import Flags
 from imgsearch.ann.vectors import Block, Ids, Vectors, rows_of
-from imgsearch.backends.milvus.store import MOST
+from imgsearch.backends.milvus.store import MAX_ROWS
 from imgsearch.backends.milvus.view import MilvusView
 from imgsearch.evaluation.evaluate import Evaluation, judge
 from imgsearch.evaluation.ground_truth import Reach, ground_truth
@@ -74,7 +74,7 @@ class _Fetched:
 
     def reach(self, vectors: Vectors, searches: Sequence[Search]) -> Flags:
         """Tell which labelled images each search reached, bool `[n, m]`."""
-        k = min(self.count, MOST)
+        k = min(self.count, MAX_ROWS)
         reached = np.ones((len(searches), len(self.ids)), np.bool_)
         for row, search in enumerate(searches):
             if search.kind == "ivf":

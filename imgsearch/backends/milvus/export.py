@@ -12,7 +12,7 @@ import numpy as np
 from imgsearch.ann.vectors import Vectors
 from imgsearch.backends.milvus.model import write_model
 from imgsearch.backends.milvus.rows import Address, Row
-from imgsearch.backends.milvus.sink import New, Sink
+from imgsearch.backends.milvus.sink import New, RowSink
 from imgsearch.backends.milvus.state import State, read_state, write_state
 from imgsearch.backends.milvus.store import Store
 from imgsearch.backends.milvus.train import finish
@@ -28,7 +28,7 @@ from imgsearch.storage.records import Entry, ModelRecord
 __all__ = ["Transfer", "export"]
 
 BLOCK = 1_000
-SAMPLE = 1_000  # embeddings to compare
+COMPARED = 1_000  # embeddings to compare
 SAME = 1e-6
 _SEED = 1234
 
@@ -122,8 +122,8 @@ class _Transfer:
 
     def run(self, state: State, *, verify: bool) -> Transfer:
         """Send or compare all images, block by block."""
-        sink = Sink(self._store)
-        share = SAMPLE / max(self._view.count, 1)
+        sink = RowSink(self._store)
+        share = COMPARED / max(self._view.count, 1)
         random = np.random.default_rng(_SEED)
         own: set[int] = set()
         there = sent = compared = different = 0

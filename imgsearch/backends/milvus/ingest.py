@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgsearch.backends.milvus.rows import Row
-from imgsearch.backends.milvus.sink import New, Sink
+from imgsearch.backends.milvus.sink import New, RowSink
 from imgsearch.backends.milvus.state import State, write_state
 from imgsearch.backends.milvus.store import Store
 from imgsearch.backends.milvus.train import finish
@@ -27,7 +27,7 @@ from imgsearch.files.sources import existing, is_folder
 from imgsearch.indexing.engine import Embed
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.report import Failure, IndexReport, Progress, Tally
-from imgsearch.indexing.scope import Tops, list_tops
+from imgsearch.indexing.scope import Scope, list_scope
 
 __all__ = ["index", "remove"]
 
@@ -60,9 +60,9 @@ def index(
     state = _named(state, paths)
     if not state.folders and not state.files:
         raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
-    tops = _tops(state, paths)
+    scope = _scope(state, paths)
     write_state(store, state)
-    run = _Run(store, state, tops, options, own)
+    run = _Run(store, state, scope, options, own)
     run.embed(embed)
     reasons = run.drop_gone()
     if options.progress:
@@ -94,11 +94,11 @@ def _named(state: State, paths: Sequence[str | os.PathLike[str]]) -> State:
     return replace(state, folders=tuple(folders), files=tuple(files), excluded=tuple(excluded))
 
 
-def _tops(state: State, paths: Sequence[str | os.PathLike[str]]) -> Tops:
+def _scope(state: State, paths: Sequence[str | os.PathLike[str]]) -> Scope:
     given = [existing(path) for path in paths]
     folders = [path for path in given if is_folder(path)] if given else state.folders
     files = [path for path in given if not is_folder(path)] if given else state.files
-    return Tops(
+    return Scope(
         list(dict.fromkeys(folders)),
         list(dict.fromkeys(files)),
         frozenset(state.excluded),
@@ -110,12 +110,12 @@ class _Run:
     """The state of a run."""
 
     def __init__(
-        self, store: Store, state: State, tops: Tops, options: IndexOptions, own: Path
+        self, store: Store, state: State, scope: Scope, options: IndexOptions, own: Path
     ) -> None:
         self.state = state
-        self.sink = Sink(store)
+        self.sink = RowSink(store)
         self._store = store
-        self._tops = tops
+        self._scope = scope
         self._options = options
         self._own = own
         self._known: dict[bytes, list[Row]] = {}
@@ -148,7 +148,7 @@ class _Run:
 
     def _candidates(self) -> Iterator[str]:
         out = frozenset(self.state.excluded)
-        for listing in list_tops(self._tops, self._own):
+        for listing in list_scope(self._scope, self._own):
             if isinstance(listing, Unreadable):
                 self.tally.unreadable.append(Failure(os.fsdecode(listing.folder), listing.reason))
                 continue
@@ -216,7 +216,7 @@ class _Run:
 
     def drop_gone(self) -> list[str]:
         """Drop images whose files are missing; return the reasons to keep others."""
-        folders, files = frozenset(self._tops.folders), frozenset(self._tops.files)
+        folders, files = frozenset(self._scope.folders), frozenset(self._scope.files)
         unread = frozenset(os.fsencode(each.path) for each in self.tally.unreadable)
         out = frozenset(self.state.excluded)
         gone: dict[bytes, list[bytes]] = {}
@@ -248,14 +248,14 @@ class _Run:
         top = next((each for each in above if each in self.state.folders), None)
         if top is None or path in self.state.files:
             return False
-        exclusions = self._tops.exclusions
+        exclusions = self._scope.exclusions
         return exclusions.has_file(folder, name) or exclusions.covers(folder, top)
 
     def _reasons(self, gone: dict[bytes, list[bytes]]) -> Iterator[str]:
         """Leave out images that may be on an unplugged drive, and yield the reasons."""
         for top, paths in list(gone.items()):
             all_gone = not any(is_at(path, top) for path in self._seen)
-            if is_lost(top) or (all_gone and top in self._tops.folders):
+            if is_lost(top) or (all_gone and top in self._scope.folders):
                 yield f"{os.fsdecode(top)} has none of its {len(paths):,} images: they are kept"
                 del gone[top]
         lost = sum(map(len, gone.values()))

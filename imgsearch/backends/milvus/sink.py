@@ -13,7 +13,7 @@ from imgsearch.ann.vectors import Vectors
 from imgsearch.backends.milvus.rows import Row
 from imgsearch.backends.milvus.store import Store
 
-__all__ = ["HELD", "New", "Sink"]
+__all__ = ["HELD", "New", "RowSink"]
 
 HELD = 500  # maximum images, drawn at random from those of the run
 _ROWS = 500
@@ -30,7 +30,7 @@ class New:
     replaces: Sequence[int] = ()
 
 
-class Sink:
+class RowSink:
     """A sender of rows in batches; `release` sends held-back rows, which a crash would lose."""
 
     def __init__(self, store: Store) -> None:

@@ -16,10 +16,10 @@ from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 from imgsearch.backends.milvus.rows import Address, Row, quoted
 from imgsearch.errors import DamagedError, InputError, PackageError, StorageError, reason_of
 
-__all__ = ["MOST", "MOST_LISTS", "Store"]
+__all__ = ["MAX_LISTS", "MAX_ROWS", "Store"]
 
-MOST = 16_384  # maximum rows that Milvus returns at a time
-MOST_LISTS = 65_536
+MAX_ROWS = 16_384  # maximum rows that Milvus returns at a time
+MAX_LISTS = 65_536
 _IDS = 2**63  # number of possible ids
 _RANGE = 4_096  # approximate rows to read at a time
 _ROWS = 500  # rows to send at a time: 2.5 MB of 1280 values; Milvus accepts 64 MB
@@ -137,7 +137,7 @@ class Store:
 
     def delete(self, ids: Iterable[int]) -> None:
         """Delete the rows with these ids."""
-        for part in _parts(ids, MOST):
+        for part in _parts(ids, MAX_ROWS):
             self._ask("delete", self._name, ids=list(part))
 
     def rows(self) -> Iterator[Row]:
@@ -149,15 +149,15 @@ class Store:
         edges = [number * _IDS // ranges for number in range(ranges + 1)]
         for first, last in pairwise(edges):
             found = self._query(
-                filter=f"id >= {first} and id <= {last - 1}", output_fields=_FIELDS, limit=MOST
+                filter=f"id >= {first} and id <= {last - 1}", output_fields=_FIELDS, limit=MAX_ROWS
             )
-            if len(found) == MOST:
+            if len(found) == MAX_ROWS:
                 raise StorageError(f"{self.address.location}: ids are not where they should be")
             yield from map(Row.read, found)
 
     def rows_of(self, ids: Iterable[int]) -> list[Row]:
         """Return the rows with these ids, as far as they exist."""
-        found = (self._get(part, _FIELDS) for part in _parts(ids, MOST))
+        found = (self._get(part, _FIELDS) for part in _parts(ids, MAX_ROWS))
         return [Row.read(row) for part in found for row in part]
 
     def rows_after(self, id_: int, limit: int) -> list[Row]:
@@ -168,7 +168,7 @@ class Store:
         while first < _IDS and len(found) < limit:
             last = min(first + width, _IDS) - 1
             part = self._query(
-                filter=f"id >= {first} and id <= {last}", output_fields=_FIELDS, limit=MOST
+                filter=f"id >= {first} and id <= {last}", output_fields=_FIELDS, limit=MAX_ROWS
             )
             found += sorted(map(Row.read, part), key=lambda row: row.id)
             first = last + 1
@@ -176,7 +176,7 @@ class Store:
 
     def there(self, ids: Iterable[int]) -> set[int]:
         """Return the ids that have a row."""
-        found = (self._get(part, ["id"]) for part in _parts(ids, MOST))
+        found = (self._get(part, ["id"]) for part in _parts(ids, MAX_ROWS))
         return {int(row["id"]) for part in found for row in part}
 
     def ids_at(self, path: bytes) -> list[int]:
@@ -186,7 +186,7 @@ class Store:
 
     def paths(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Return the absolute paths of those ids that still exist."""
-        found = (self._get(part, ["id", "path"]) for part in _parts(ids, MOST))
+        found = (self._get(part, ["id", "path"]) for part in _parts(ids, MAX_ROWS))
         return {int(row["id"]): unquote_to_bytes(row["path"]) for part in found for row in part}
 
     def vectors(self, ids: Sequence[int]) -> dict[int, Vectors]:
@@ -202,12 +202,12 @@ class Store:
         found = self._query(
             filter=f"id <= {last}",
             output_fields=["id", "embedding"],
-            limit=min(2 * count, MOST),
+            limit=min(2 * count, MAX_ROWS),
         )
         ids = np.array([row["id"] for row in found], np.int64)
         return ids, np.array([row["embedding"] for row in found], np.float32)
 
-    def search(self, queries: Vectors, k: int, nprobe: int = MOST_LISTS) -> Neighbours:
+    def search(self, queries: Vectors, k: int, nprobe: int = MAX_LISTS) -> Neighbours:
         """Return the `k` images nearest to each query.
 
         Args:
@@ -218,8 +218,8 @@ class Store:
         Raises:
             InputError: if Milvus does not return that many hits.
         """
-        if k > MOST:
-            raise InputError(f"Milvus returns {MOST:,} hits at most, not {k:,}; ask for fewer")
+        if k > MAX_ROWS:
+            raise InputError(f"Milvus returns {MAX_ROWS:,} hits at most, not {k:,}; ask for fewer")
         distances, ids = Neighbours.none(len(queries), k)
         for start in range(0, len(queries), _QUERIES):
             found = self._ask(

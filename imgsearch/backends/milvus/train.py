@@ -12,24 +12,24 @@ from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.ann.promise import FEWEST as FEWEST_IN_BAND
 from imgsearch.ann.promise import WITHIN, ladder, lower_bound
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.backends.milvus.sink import HELD, Sink
+from imgsearch.backends.milvus.sink import HELD, RowSink
 from imgsearch.backends.milvus.state import State, write_state
-from imgsearch.backends.milvus.store import MOST_LISTS, Store
+from imgsearch.backends.milvus.store import MAX_LISTS, Store
 from imgsearch.indexing.policy import POLICY
 from imgsearch.storage.records import CurveStep, IvfRecord
 
 __all__ = ["finish", "is_outgrown", "measure"]
 
 
-FEWEST = 100  # held-out images; with fewer, the queries are stored ones, left out of their hits
+HELD_LEAST = 100  # held-out images; with fewer, the queries are stored ones, left out of their hits
 SHARE = 5  # at most one in this many images is held out
 K = 10
 TIMED = 5  # queries whose median time is taken
-ENOUGH = 0.999  # recall above which more lists are not tried
+RECALL_ENOUGH = 0.999  # recall above which more lists are not tried
 _TIE = 1e-5  # squared distance: a hit as near as the last true neighbour counts as one
 
 
-def finish(store: Store, state: State, sink: Sink) -> State:
+def finish(store: Store, state: State, sink: RowSink) -> State:
     """Send the remaining images, and update index, promise and state; return the state.
 
     The index is built without the held-back images: these are the queries that measure the promise,
@@ -46,7 +46,7 @@ def finish(store: Store, state: State, sink: Sink) -> State:
         ivf = None
         if wanted is not None:
             own = np.full(len(held), -1)
-            if len(held) < FEWEST:
+            if len(held) < HELD_LEAST:
                 own, held = store.sample(HELD)
             curve = measure(store, own, held, wanted)
             requested = state.settings.nlist
@@ -72,7 +72,7 @@ def _wanted_nlist(state: State, count: int) -> int | None:
     asked = state.settings.nlist
     if count == 0 or (asked is None and count < POLICY.ivf_from):
         return None
-    return min(asked or choose_nlist(count), count, MOST_LISTS)
+    return min(asked or choose_nlist(count), count, MAX_LISTS)
 
 
 def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[CurveStep, ...]:
@@ -87,7 +87,7 @@ def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[Curve
         queries: the vectors of the queries, float32 `[n, dim]`.
         nlist: the number of lists in each segment.
     """
-    true = _nearest(store, own, queries, MOST_LISTS)
+    true = _nearest(store, own, queries, MAX_LISTS)
     sizes = np.maximum(np.isfinite(true).sum(axis=1), 1)
     last = np.where(np.isfinite(true), true, -np.inf).max(axis=1, initial=-np.inf)
     up_to = float(np.quantile(true[:, 0], WITHIN)) if np.isfinite(true[:, 0]).all() else 0.0
@@ -95,7 +95,7 @@ def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[Curve
     bound = 0.0
     for nprobe in ladder(nlist):
         mean = steps[-1].recall if steps else 0.0
-        if mean < ENOUGH:
+        if mean < RECALL_ENOUGH:
             found = _nearest(store, own, queries, nprobe)
             recall = ((found <= last[:, None] + _TIE).sum(axis=1) / sizes).clip(max=1)
             recall = recall.astype(np.float32)

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imgsearch.backends.ray.feed import Feed, PartSource
-from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
+from imgsearch.backends.ray.parts import Columns, PartEmbedder, Recipe
 from imgsearch.errors import ImgsearchError, ModelError, reason_of
 
 __all__ = ["CPUS", "RayJob", "speaking_plainly"]
@@ -102,7 +102,7 @@ class _Reporter(PartEmbedder):
         super().__init__(recipe)
         self._feed = feed
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Columns) -> Columns:
         done = super().__call__(batch)
         for number, shard in zip(done["part"].tolist(), done["shard"].tolist(), strict=True):
             if shard:

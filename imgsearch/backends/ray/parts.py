@@ -26,9 +26,9 @@ from imgsearch.images.limits import Limits
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.records import ModelRecord
 
-__all__ = ["Batch", "PartEmbedder", "Recipe"]
+__all__ = ["Columns", "PartEmbedder", "Recipe"]
 
-Batch: TypeAlias = dict[str, npt.NDArray[Any]]
+Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class PartEmbedder:
         )
         self._extractor.__enter__()  # for as long as this process lives
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Columns) -> Columns:
         """Map numbers and paths (bytes) of parts to their numbers and the names of their shards.
 
         Raises:

@@ -16,7 +16,7 @@ from click.testing import Result
 
 import imgsearch
 from imgsearch.backends.ray import RayEngine
-from imgsearch.backends.ray.parts import Batch, PartEmbedder, Recipe
+from imgsearch.backends.ray.parts import Columns, PartEmbedder, Recipe
 from imgsearch.backends.ray.staging import Staging
 from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Embedded, Refused
@@ -39,7 +39,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return Recipe(staging.url, model, LIMITS, gpu=False)
 
 
-def _batch(*parts: list[str]) -> Batch:
+def _batch(*parts: list[str]) -> Columns:
     paths = np.empty(len(parts), object)
     paths[:] = [[os.fsencode(path) for path in part] for part in parts]
     return {"part": np.arange(len(parts)), "paths": paths}
