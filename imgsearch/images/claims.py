@@ -10,10 +10,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from imgsearch.images.ifds import Directory, directories
 from imgsearch.images.jpeg import header_of
+
+if TYPE_CHECKING:
+    from imgsearch.images.ifds import Directory
 
 __all__ = ["Claim", "claim_of", "decoding_bytes"]
 
@@ -181,6 +183,8 @@ def _without_comments(header: bytes) -> Iterator[bytes]:
 
 def _tiff(file: BinaryIO, _: bytes) -> Claim | None:
     """Return the claim of the first page: of its picture, or of a tile if that is larger."""
+    from imgsearch.images.ifds import directories
+
     chain = directories(file)
     return _page(chain[0]) if chain else None
 

@@ -11,17 +11,15 @@ from typing import BinaryIO, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 
 from imgsearch.errors import ImageError
 from imgsearch.files.sources import open_timed
 from imgsearch.files.stamps import bounded_size, trusted_time
-from imgsearch.images.colours import to_srgb
 from imgsearch.images.crop import TURNED, WHOLE, Region, pixel_box, stored_part
-from imgsearch.images.formats import recognise
+from imgsearch.images.formats import DEEP, recognise
 from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.images.opening import check_raw, open_image, opened, orientation_of, reading
-from imgsearch.images.tones import DEEP, samples_of, to_8_bit
+from imgsearch.images.opening import check_raw, open_image, opened, reading
 
 __all__ = [
     "DECODER",
@@ -165,6 +163,26 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
         return pixels_of(image, input_size)
 
 
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image; 1 if it has none.
+
+    It is read from the same place as by viewers: the EXIF data of a JPEG (APP1), a WebP (EXIF) or a
+    PNG (eXIf). TIFF, AVIF and HEIC files are upright once they are decoded. XMP, comments, and the
+    text in which ImageMagick once stored EXIF do not turn an image.
+    """
+    exif = image.info.get("exif")
+    if not exif or image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
+        return 1
+    parsed = Image.Exif()
+    try:
+        parsed.load(exif)
+        value = parsed.get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        # Metadata that cannot be parsed says nothing about the picture, which can be decoded.
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def pixels_of(image: Image.Image, input_size: int, part: Region = WHOLE) -> Pixels:
     """Squash an image, or part of it, to uint8 `[input_size, input_size, 3]`; see `picture_of`."""
     return np.asarray(picture_of(image, (input_size, input_size), part), dtype=np.uint8)
@@ -178,6 +196,8 @@ def picture_of(image: Image.Image, size: tuple[int, int], part: Region = WHOLE) 
     image.load()
     orientation, profile = orientation_of(image), image.info.get("icc_profile")
     if image.mode in DEEP:
+        from imgsearch.images.tones import samples_of, to_8_bit
+
         image = to_8_bit(image, samples_of(image))  # All of it: a part has the tones of the whole.
     if part != WHOLE:
         image = image.crop(pixel_box(stored_part(part, orientation), *image.size))
@@ -187,7 +207,10 @@ def picture_of(image: Image.Image, size: tuple[int, int], part: Region = WHOLE) 
         image = image.convert("RGBA")  # One colour of an RGB or grey PNG means transparent.
     stored_size = size[::-1] if orientation in TURNED else size
     image = image.resize(stored_size, Image.Resampling.BILINEAR)
-    image = to_srgb(image, profile)  # Here, where it has the fewest pixels.
+    if profile is not None:
+        from imgsearch.images.colours import to_srgb
+
+        image = to_srgb(image, profile)  # Here, where it has the fewest pixels.
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -17,9 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from imgsearch.images.formats import open_as
-from imgsearch.images.ifds import directories
-from imgsearch.images.tones import DEEP, SIGNIFICANT_BITS, samples_of, table_of
+from imgsearch.images.formats import DEEP, SIGNIFICANT_BITS, open_as
 
 __all__ = ["kind_of_tiff", "open_deep"]
 
@@ -66,6 +64,8 @@ def _tags(image: ImageFile) -> Any:
 
 def kind_of_tiff(file: BinaryIO) -> str | None:
     """Describe the content of a TIFF file in words; return None for other files."""
+    from imgsearch.images.ifds import directories
+
     chain = directories(file)
     if not chain or not (chain[0].integer(256) and chain[0].integer(257)):
         return None
@@ -84,6 +84,8 @@ def kind_of_tiff(file: BinaryIO) -> str | None:
 
 def _black_is_zero(file: BinaryIO) -> BinaryIO | None:
     """Return a white-is-zero TIFF file as a black-is-zero one; None for any other file."""
+    from imgsearch.images.ifds import directories
+
     chain = directories(file)
     place = chain[0].position(_PHOTOMETRIC) if chain else None
     if place is None or chain[0].integer(_PHOTOMETRIC, 1) != 0:
@@ -135,6 +137,8 @@ def _lower_halves(image: ImageFile) -> list[str] | None:
 
 def _deepen(image: ImageFile, again: Callable[[], ImageFile], modes: list[str]) -> None:
     """Compute an image's tones from all 16 bits of its colours if the higher 8 hold too little."""
+    from imgsearch.images.tones import samples_of, table_of
+
     image.load()
     bands = len(image.getbands()) - image.mode.endswith(("A", "a"))
     higher = np.asarray(image)[:, :, :bands]

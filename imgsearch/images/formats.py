@@ -15,17 +15,19 @@ from PIL.ImageFile import ImageFile
 
 from imgsearch.errors import ImageError, reason_of
 from imgsearch.files.kinds import APPLE_DOUBLE, NO_IMAGE
-from imgsearch.images.raw import signed_raw
 
 __all__ = [
+    "DEEP",
     "FORMATS",
     "RAW",
+    "SIGNIFICANT_BITS",
     "WEAKLY_SIGNED",
     "Format",
     "cannot_decode",
     "media_type",
     "open_as",
     "recognise",
+    "signed_raw",
 ]
 
 
@@ -55,9 +57,24 @@ FORMATS = {
 #: Stands for the formats of camera raws, which are never opened themselves: see `raw`.
 RAW = "RAW"
 
+# Makers' own magic numbers, which TIFF readers do not accept.
+_SIGNATURES = (
+    b"FUJIFILMCCD-RAW",  # RAF
+    *(b"IIRO", b"IIRS", b"MMOR"),  # ORF
+    b"IIU\0",  # RW2, RWL
+    b"FOVb",  # X3F
+    b"\0MRM",  # MRW
+)
+
 _EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
 
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740, appendix B
+
+#: Pillow's modes with more than 8 bits.
+DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+
+#: Key of `Image.info` for the number of bits per sample in use, by the sBIT chunk of a PNG.
+SIGNIFICANT_BITS = "significant bits"
 
 #: Formats with a signature of two characters ("BM", or "P" and another), as many texts have, too.
 WEAKLY_SIGNED = {"BMP", "PPM"}
@@ -80,6 +97,11 @@ def recognise(file: BinaryIO, path: str) -> tuple[str, ...]:
     if not formats:
         raise _unrecognised(path, empty=not prefix)
     return formats
+
+
+def signed_raw(prefix: bytes) -> bool:
+    """Tell whether a file's first 16 bytes are those of a raw that is not a TIFF file."""
+    return prefix.startswith(_SIGNATURES) or prefix[4:12] == b"ftypcrx "
 
 
 def media_type(formats: Sequence[str]) -> str:

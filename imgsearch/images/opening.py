@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -17,10 +17,12 @@ from imgsearch.images.claims import claim_of, decoding_bytes
 from imgsearch.images.deep import kind_of_tiff, open_deep
 from imgsearch.images.formats import RAW, WEAKLY_SIGNED, cannot_decode, open_as, recognise
 from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.images.raw import NO_PREVIEW, is_raw, previews
 from imgsearch.images.streams import prepared
 
-__all__ = ["bytes_needed", "check_raw", "open_image", "opened", "orientation_of", "reading"]
+if TYPE_CHECKING:
+    from imgsearch.images.raw import Preview
+
+__all__ = ["bytes_needed", "check_raw", "open_image", "opened", "reading"]
 
 _PREVIEWS = ("JPEG", "PPM")  # Formats of the previews of a raw.
 
@@ -73,8 +75,9 @@ def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> i
     """
     file = io.BytesIO(content)
     formats = recognise(file, "image")
-    if formats[0] in (RAW, "TIFF") and is_raw(file, "image"):
-        content = next((each.data for each in previews(file)), b"")
+    previews = _previews(file, formats, "image")
+    if previews is not None:
+        content = next((each.data for each in previews), b"")
         file = io.BytesIO(content)
     claim = claim_of(file)
     if claim and claim.pixels > limits.max_pixels:
@@ -124,42 +127,37 @@ def check_raw(file: BinaryIO, formats: Sequence[str], path: str) -> None:
     Raises:
         ImageError: If the file is such a raw; not `recognised`.
     """
-    if formats[0] in (RAW, "TIFF") and is_raw(file, path) and next(previews(file), None) is None:
-        raise ImageError(path, NO_PREVIEW, recognised=False)
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image; 1 if it has none.
-
-    It is read from the same place as by viewers: the EXIF data of a JPEG (APP1), a WebP (EXIF) or a
-    PNG (eXIf). TIFF, AVIF and HEIC files are upright once they are decoded. XMP, comments, and the
-    text in which ImageMagick once stored EXIF do not turn an image.
-    """
-    exif = image.info.get("exif")
-    if not exif or image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
-        return 1
-    parsed = Image.Exif()
-    try:
-        parsed.load(exif)
-        value = parsed.get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        # Metadata that cannot be parsed says nothing about the picture, which can be decoded.
-        return 1
-    return value if isinstance(value, int) else 1
+    previews = _previews(file, formats, path)
+    if previews is not None and next(previews, None) is None:
+        raise _no_preview(path)
 
 
 def _open(file: BinaryIO, path: str, formats: Sequence[str], limits: Limits) -> Image.Image:
     """Open a file, or the preview of a raw, after checking its claims against the limits."""
-    if formats[0] in (RAW, "TIFF") and is_raw(file, path):
-        return _open_raw(file, path, limits)
+    previews = _previews(file, formats, path)
+    if previews is not None:
+        return _open_raw(previews, path, limits)
     if not WEAKLY_SIGNED.issuperset(formats):  # A text could claim billions of pixels.
         _check_claim(file, path, limits)
     return open_deep(formats, prepared(file, formats, path))
 
 
-def _open_raw(file: BinaryIO, path: str, limits: Limits) -> Image.Image:
+def _previews(file: BinaryIO, formats: Sequence[str], path: str) -> Iterator[Preview] | None:
+    """Return the previews of a camera raw, the largest first; None for any other file."""
+    if formats[0] not in (RAW, "TIFF"):
+        return None
+    from imgsearch.images.raw import is_raw, previews
+
+    return previews(file) if is_raw(file, path) else None
+
+
+def _no_preview(path: str) -> ImageError:
+    return ImageError(path, "raw file without a readable preview", recognised=False)
+
+
+def _open_raw(previews: Iterator[Preview], path: str, limits: Limits) -> Image.Image:
     """Open the largest preview of a raw that can be decoded."""
-    for preview in previews(file):
+    for preview in previews:
         data = io.BytesIO(preview.data)
         _check_claim(data, path, limits)
         if _can_be_decoded(data, path):
@@ -169,7 +167,7 @@ def _open_raw(file: BinaryIO, path: str, limits: Limits) -> Image.Image:
                 exif[ExifTags.Base.Orientation] = preview.orientation
                 image.info["exif"] = exif.tobytes()
             return image
-    raise ImageError(path, NO_PREVIEW, recognised=False)
+    raise _no_preview(path)
 
 
 def _can_be_decoded(preview: BinaryIO, path: str) -> bool:

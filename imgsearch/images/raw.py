@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from imgsearch.images.formats import signed_raw
 from imgsearch.images.ifds import Directory, directories
 from imgsearch.images.jpeg import end_of, header_of
 
-__all__ = ["EXTENSIONS", "NO_PREVIEW", "Preview", "is_raw", "previews", "signed_raw"]
-
-#: The reason for skipping a raw.
-NO_PREVIEW = "raw file without a readable preview"
+__all__ = ["EXTENSIONS", "Preview", "is_raw", "previews"]
 
 #: Extensions of raws that look like plain TIFF files; some are recognisable only by their names.
 EXTENSIONS = (
@@ -29,15 +27,6 @@ LEAST = 240  # Pixels of the longer edge.
 _MOST_BYTES = 64 << 20  # Maximum bytes of a preview; a JPEG of 100 million pixels takes less.
 _MOST_FOUND = 256  # Maximum beginnings of a JPEG in one file.
 _BLOCK = 1 << 20  # Bytes read at a time to find them.
-
-# Makers' own magic numbers, which TIFF readers do not accept.
-_SIGNATURES = (
-    b"FUJIFILMCCD-RAW",  # RAF
-    *(b"IIRO", b"IIRS", b"MMOR"),  # ORF
-    b"IIU\0",  # RW2, RWL
-    b"FOVb",  # X3F
-    b"\0MRM",  # MRW
-)
 
 # Tags of TIFF, TIFF/EP, DNG and Panasonic.
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -70,11 +59,6 @@ class _Found:
     offset: int
     length: int
     strips: tuple[tuple[int, int], ...] = ()
-
-
-def signed_raw(prefix: bytes) -> bool:
-    """Tell whether a file's first 16 bytes are those of a raw that is not a TIFF file."""
-    return prefix.startswith(_SIGNATURES) or prefix[4:12] == b"ftypcrx "
 
 
 def is_raw(file: BinaryIO, path: str) -> bool:

@@ -151,7 +151,7 @@ def _reduce(image: Image.Image, size: tuple[int, int], part: Region) -> None:
     if image.format not in _JPEG:
         return
     orientation = orientation_of(image)
-    left, top, right, bottom = stored_part(part, orientation)
+    left, top, right, bottom = part if part == WHOLE else stored_part(part, orientation)
     width, height = size[::-1] if orientation in TURNED else size
     image.draft(
         None, (math.ceil(2 * width / (right - left)), math.ceil(2 * height / (bottom - top)))

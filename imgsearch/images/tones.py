@@ -16,13 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["DEEP", "SIGNIFICANT_BITS", "Samples", "samples_of", "table_of", "to_8_bit", "white_of"]
+from imgsearch.images.formats import SIGNIFICANT_BITS
 
-#: Pillow's modes with more than 8 bits.
-DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
-
-#: Key of `Image.info` for the number of bits per sample in use, by the sBIT chunk of a PNG.
-SIGNIFICANT_BITS = "significant bits"
+__all__ = ["Samples", "samples_of", "table_of", "to_8_bit", "white_of"]
 
 _Values: TypeAlias = npt.NDArray[Any]
 
