@@ -22,18 +22,10 @@ from imgsearch.querying.options import PathLike, Query, SearchOptions
 from imgsearch.querying.view import EXACT, Found, OutdatedError, View, open_view, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.roots import Roots
 
 __all__ = ["FoundHits", "Searchable", "Searcher", "left_out", "names_left_out", "search"]
 
 _Result = TypeVar("_Result")
-
-
-class _RootsOf(NamedTuple):
-    """The roots of a collection, as of a view or later."""
-
-    view: View
-    roots: Roots
 
 
 class FoundHits(NamedTuple):
@@ -77,7 +69,6 @@ class Searcher:
         self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
         self._view: View | None = None  # view of the snapshot, once opened
-        self._roots: _RootsOf | None = None
         self.model = self._snapshot.model
         self._embedder = Embedder(
             self.model, device, self._model_path, threads, trust_model=trust_model
@@ -161,21 +152,11 @@ class Searcher:
 
         return self.with_view(answer)
 
-    def _roots_of(self, view: View) -> Roots:
-        """Return the roots of the collection, as of a view or later."""
-        known = self._roots
-        if known is None or known.view is not view:
-            self._roots = known = _RootsOf(view, Roots(self._catalog.roots()))
-        return known.roots
-
-    def _ids_at(self, view: View, path: PathLike) -> list[int]:
-        """Return a list with the id of the image at a path, if any, as of a view or later."""
-        roots = self._roots_of(view)
+    def _ids_at(self, path: PathLike) -> list[int]:
+        """Return a list with the id of the image at a path, if any."""
         # The path as written, which may lead through a linked folder, and the path it resolves to.
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
-            folder, name = os.path.split(absolute)
-            place = roots.find(folder)
-            id_ = self._catalog.id_at(place.location(name)) if place else None
+            id_ = self._catalog.id_of(absolute)
             if id_ is not None:
                 return [id_]
         return []
@@ -188,7 +169,7 @@ class Searcher:
         view: View,
     ) -> FoundHits:
         named = names_left_out(queries, options)
-        without = left_out(named, partial(self._ids_at, view))
+        without = left_out(named, self._ids_at)
         by_path = any(not isinstance(image, int) for images in named for image in images)
         if by_path and view is not self.view():
             # An image to leave out may have had another id in this view.

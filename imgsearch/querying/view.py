@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
-from imgsearch.ann.promise import Promise, Step
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
 from imgsearch.querying.hits import Search
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Snapshot
+from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import Shard, ShardCache
 
 if TYPE_CHECKING:  # a small collection has no lists
     from imgsearch.ann.inverted import InvertedFile, NearestLists
+    from imgsearch.ann.promise import Promise
 
 __all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 
@@ -102,8 +102,7 @@ class View:
         }
         self.segments = list(self._opened.values())
         self._first_ids = np.array([shard.first_id for shard in snapshot.shards], np.int64)
-        steps = [Step(*astuple(step)) for step in ivf.curve] if ivf else []
-        self.promise = Promise(steps) if steps and self.segments else None
+        self.promise = _promise_of(ivf) if ivf and self.segments else None
         self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
         self._tail = [shard for shard in snapshot.shards if shard.last_id > self._indexed]
         self._kept: Block | None = None
@@ -289,6 +288,14 @@ class View:
     def _live(self, block: Block) -> Block:
         live = ~rows_of(block.ids, self.removed)
         return block if live.all() else Block(block.ids[live], block.vectors[live])
+
+
+def _promise_of(ivf: IvfRecord) -> Promise | None:
+    """Return the promise of an index, or None if its recall was never measured."""
+    from imgsearch.ann.promise import Promise, Step
+
+    steps = [Step(*astuple(step)) for step in ivf.curve]
+    return Promise(steps) if steps else None
 
 
 def _exactly(rows: Ids) -> _Group:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from imgsearch.errors import REPAIR_IT, DamagedError
+from imgsearch.files.paths import relative, upwards
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.records import (
@@ -339,6 +340,20 @@ class Catalog:
             *(location.root, location.folder, location.name),
         )
         return int(rows[0][0]) if rows else None
+
+    def id_of(self, path: bytes) -> int | None:
+        """Return the id of the image at an absolute path or URL, or None if there is none."""
+        folder, name = os.path.split(path)
+        for root, below in [(above, relative(folder, above)) for above in upwards(folder)]:
+            rows = self._rows(
+                "SELECT images.id FROM roots JOIN folders ON folders.root = roots.id "
+                "JOIN images ON folder = folders.id "
+                "WHERE roots.path = ? AND folders.path = ? AND name = ?",
+                *(root, below, name),
+            )
+            if rows:
+                return int(rows[0][0])
+        return None
 
     def _records(self, kind: type[_Record], statement: str, *values: object) -> list[_Record]:
         rows = self._rows(statement, *values)

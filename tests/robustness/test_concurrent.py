@@ -24,7 +24,6 @@ from imgsearch.querying.hits import Hit
 from imgsearch.querying.options import QueryOptions
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
-from imgsearch.storage.records import FileLocation
 from tests.support.commands import Run, imgsearch_command, run_python
 from tests.support.depth import Harm
 from tests.support.grower import Grower, clustered
@@ -284,11 +283,11 @@ def test_an_image_is_left_out_by_its_path_though_a_writer_has_just_replaced_it(
 ) -> None:
     (path, *_) = save_pictures(tmp_path / "own", 2, first=200)
     opened.index(tmp_path / "own")
-    look_up = Catalog.id_at
+    look_up = Catalog.id_of
     looked: list[int | None] = []
 
-    def then_replace(self: Catalog, location: FileLocation) -> int | None:
-        id_ = look_up(self, location)
+    def then_replace(self: Catalog, path_bytes: bytes) -> int | None:
+        id_ = look_up(self, path_bytes)
         looked.append(id_)
         if len(looked) == 1:
             picture(300).save(path)
@@ -296,7 +295,7 @@ def test_an_image_is_left_out_by_its_path_though_a_writer_has_just_replaced_it(
                 other.index(path)
         return id_
 
-    monkeypatch.setattr(Catalog, "id_at", then_replace)
+    monkeypatch.setattr(Catalog, "id_of", then_replace)
     hits = opened.query(path, k=100)
     assert len(hits) == 41
     assert str(path) not in {hit.path for hit in hits}

@@ -196,6 +196,9 @@ def test_committed_images_are_found_by_id_and_by_place(catalog: CatalogWriter) -
     assert catalog.id_at(location(b"b.jpg", folder=b"sub/deep")) == 2
     assert catalog.id_at(location(b"b.jpg")) is None
     assert catalog.id_at(location(b"a.jpg", root=2)) is None
+    assert catalog.id_of(b"/photos/sub/deep/b.jpg") == 2
+    assert catalog.id_of(b"/photos/sub/b.jpg") is None
+    assert catalog.id_of(b"/sub/deep/b.jpg") is None
 
 
 def test_a_root_may_be_that_of_the_file_system(catalog: CatalogWriter) -> None:
