@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import cached_property
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, Unpack, overload
@@ -15,7 +16,6 @@ from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, MAX_PIXELS, Limits
-from imgsearch.querying.entries import Entries
 from imgsearch.querying.hits import Answer, Hit, HitArrays
 from imgsearch.querying.options import (
     PathLike,
@@ -28,8 +28,7 @@ from imgsearch.querying.options import (
 )
 from imgsearch.querying.search import Searcher
 from imgsearch.storage.catalog import open_catalog
-from imgsearch.storage.layout import Layout
-from imgsearch.storage.locations import Location, backend_of
+from imgsearch.storage.layout import Layout, Location, backend_of
 from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:  # imported where they are used, so that no query waits for them
@@ -72,14 +71,11 @@ class Collection(ABC):
     """A collection of images, opened for indexing and querying.
 
     Any number of threads may query it, even while another one indexes; the next query sees
-    whatever has been committed. It is a context manager. `entries` holds the facts about each
-    image.
+    whatever has been committed. It is a context manager.
 
     A backend is a subclass that implements the abstract methods, and a line in
-    `imgsearch.storage.locations.BACKENDS`.
+    `imgsearch.storage.layout.BACKENDS`.
     """
-
-    entries: AnyEntries
 
     def __init__(self, model: ModelRecord, device: str, *, trust_model: bool) -> None:
         """Initialise the collection; call `create` or `open` instead."""
@@ -175,6 +171,11 @@ class Collection(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the collection; no other method may be called afterwards."""
+
+    @property
+    @abstractmethod
+    def entries(self) -> AnyEntries:
+        """The facts about each image."""
 
     def index(self, paths: Paths = (), **options: Unpack[IndexKeywords]) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
@@ -300,8 +301,8 @@ class Collection(ABC):
             SettingError: If the box is empty.
         """
         box = None if crop is None else Box.of(crop)
-        limits = Limits(whole("max_pixels", max_pixels, 1))
-        return self._embed(queries_of(queries), box, limits)
+        several, most = queries_of(queries), whole("max_pixels", max_pixels, 1)
+        return self._embed(several, box, Limits(most))
 
     def combine(
         self, queries: Queries, *, unlike: Queries = (), weights: Sequence[float] | None = None
@@ -403,7 +404,13 @@ class DirectoryCollection(Collection):
         self._catalog = open_catalog(layout)
         self._searcher = Searcher(layout, self._catalog, device, threads, trust_model=trust_model)
         super().__init__(self._searcher.model, device, trust_model=trust_model)
-        self.entries = Entries(layout, self._catalog, self._searcher.view)
+
+    @cached_property
+    def entries(self) -> AnyEntries:
+        """The facts about each image."""
+        from imgsearch.querying.entries import Entries
+
+        return Entries(self._layout, self._catalog, self._searcher.view)
 
     def close(self) -> None:
         """Close the collection; no other method may be called afterwards."""

@@ -16,7 +16,6 @@ from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
-from imgsearch.storage.locations import is_elsewhere
 
 __all__ = [
     "OPPOSITES",
@@ -105,6 +104,8 @@ class CollectionLocation(click.Path):
         Raises:
             InputError: If the value is a `file:` URL of another machine.
         """
+        from imgsearch.storage.layout import is_elsewhere
+
         if is_elsewhere(value):
             return value
         if is_url(value):

@@ -91,14 +91,16 @@ def query(
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, and stdin holds one image", ctx)
     form = choose(ctx, ("as_json",), ("as_csv",), ("html",), ("paths", "null"))
+    way = choose(ctx, ("recall",), ("nprobe",), ("exact",))
+    itself = choose(ctx, ("include_self",), ("exclude_self",))
     request = Request(
         images=images,
         unlike=unlike,
         combine=combine,
         crop=crop,
         max_pixels=max_pixels,
-        include_self=choose(ctx, ("include_self",), ("exclude_self",)) == "include_self",
-        options=_search_options(ctx, k, min_similarity),
+        include_self=itself == "include_self",
+        options=_search_options(ctx, way, k, min_similarity),
     )
     status = ExitStatus()
     directory = locate_any(ctx, collection)
@@ -116,9 +118,11 @@ def query(
     ctx.exit(status.code)
 
 
-def _search_options(ctx: click.Context, k: int, min_similarity: float | None) -> QueryOptions:
+def _search_options(
+    ctx: click.Context, way: str | None, k: int, min_similarity: float | None
+) -> QueryOptions:
     found: QueryOptions = {"k": k, "min_similarity": min_similarity}
-    match choose(ctx, ("recall",), ("nprobe",), ("exact",)):
+    match way:
         case "recall":
             found["recall"] = ctx.params["recall"]
         case "nprobe":

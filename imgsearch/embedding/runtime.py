@@ -30,13 +30,13 @@ from imgsearch.errors import (
     reason_of,
 )
 from imgsearch.files.opening import read_limited
-from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import limit_memory
 
 if TYPE_CHECKING:
     import torch
 
     from imgsearch.embedding.confined import ConfinedRuntime
+    from imgsearch.images.decode import Pixels
 
 __all__ = [
     "AT_ONCE",

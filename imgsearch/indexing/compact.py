@@ -16,8 +16,8 @@ from imgsearch.ann.vectors import Ids, Vectors, rows_of
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.files import check_room
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Snapshot
-from imgsearch.storage.shards import Shard, check_shard, open_ids, open_shard, write_shard
+from imgsearch.storage.records import Shard, Snapshot
+from imgsearch.storage.shards import check_shard, open_ids, open_shard, write_shard
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["compact"]

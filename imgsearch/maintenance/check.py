@@ -20,9 +20,9 @@ from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import read_file, sha256_of
 from imgsearch.storage.layout import FORMAT_VERSION, MAX_MANIFEST, MAX_MODEL, Layout, manifest_of
-from imgsearch.storage.records import Segment, Snapshot
+from imgsearch.storage.records import Segment, Shard, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
-from imgsearch.storage.shards import Shard, open_ids, open_shard, shard_files
+from imgsearch.storage.shards import open_ids, open_shard, shard_files
 
 __all__ = [
     "Checker",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from imgsearch.storage.shards import Shard
+from imgsearch.storage.records import Shard
 
 __all__ = ["Damage", "Oddity", "Part", "Verification"]
 

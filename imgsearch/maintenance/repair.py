@@ -23,9 +23,10 @@ from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
 from imgsearch.storage.files import write_atomically
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Shard
 from imgsearch.storage.repair import CatalogRepairer
 from imgsearch.storage.seal import reseal, restore
-from imgsearch.storage.shards import Shard, salvage, write_shard
+from imgsearch.storage.shards import salvage, write_shard
 
 __all__ = ["Repairer", "repair_catalog"]
 

@@ -1,12 +1,20 @@
-"""Embed queries with the model of a collection."""
+"""Embed queries with the model of a collection.
+
+What decodes images is imported only for the first image: indexing needs it in other processes.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from imgsearch.ann.vectors import Vectors, as_queries
 from imgsearch.embedding.models import Shapes, find_network
@@ -18,14 +26,19 @@ from imgsearch.embedding.runtime import (
     pick_device,
     torch_devices,
 )
-from imgsearch.errors import InputError
+from imgsearch.errors import ImageError, InputError, reason_of
+from imgsearch.files.paths import located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.querying.options import Query, as_array, pixels_of_query
+from imgsearch.querying.options import Query, as_array, is_array
 from imgsearch.storage.records import ModelRecord
+
+if TYPE_CHECKING:
+    from imgsearch.images.decode import Pixels
 
 __all__ = ["Embedder", "open_on_gpus"]
 
+_CHANNELS = (1, 3, 4)
 _NEAR = 0.01  # tolerance around 1, the squared norm of an embedding; rows of pixels have any norm
 
 
@@ -87,7 +100,7 @@ class Embedder:
                     f"{shape[0]} embeddings are not one query; give one embedding, or give them to "
                     "query_many; pixels are uint8 [h, w, 3]"
                 )
-        pixels = pixels_of_query(query, self._record.input_size, crop, limits)
+        pixels = _pixels_of_query(query, self._record.input_size, crop, limits)
         if pixels is None:
             return as_queries(as_array(query), self._record.dim)
         return self._model().embed(pixels[None])
@@ -116,3 +129,89 @@ def open_on_gpus(model: ModelRecord, device: str) -> Runtime:
 
 def _open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
+
+
+def _pixels_of_query(
+    query: Query, input_size: int, crop: Box | None, limits: Limits = LIMITS
+) -> Pixels | None:
+    """Return the pixels of a query for the network, or None if the query is an embedding.
+
+    Args:
+        query: Query of any kind: see `Query`.
+        input_size: Edge of the network's input in pixels.
+        crop: Part of the image to search for; None for all of it.
+        limits: Maximum pixels of a file; an image already in memory may have any size.
+
+    Returns:
+        RGB pixels, uint8 `[input_size, input_size, 3]`.
+
+    Raises:
+        ImageError: If the image cannot be read, or has no such part.
+        InputError: If the query is not valid.
+    """
+    from imgsearch.images.render import pixels_from
+
+    if isinstance(query, str | os.PathLike):
+        return pixels_from(os.fsdecode(located(query)), input_size, crop, limits)
+    if hasattr(query, "read") and not isinstance(query, Image.Image):
+        query = query.read()  # an open file
+    if isinstance(query, bytes | bytearray | memoryview):
+        return pixels_from(bytes(query), input_size, crop, limits)
+    if isinstance(query, Image.Image):
+        return _pixels_of(query, input_size, crop)
+    if not is_array(query) and not isinstance(query, list | tuple):
+        raise InputError(
+            f"a {type(query).__name__} is not a valid query; give the path of an image, "
+            "its content as bytes, a Pillow image, an array of pixels or an embedding"
+        )
+    array = as_array(query)
+    if array.ndim in (2, 3) and not (array.ndim == 2 and array.shape[0] == 1):
+        return _pixels_of(_image_of(array), input_size, crop)
+    if array.ndim not in (1, 2):
+        raise InputError(
+            f"a {array.dtype} array of the shape {list(array.shape)} is not a valid query; "
+            "give one embedding, or pixels as uint8 [h, w, 3]"
+        )
+    if crop is not None:
+        raise InputError("an embedding cannot be cropped; give the image itself")
+    return None
+
+
+def _pixels_of(image: Image.Image, input_size: int, crop: Box | None) -> Pixels:
+    from imgsearch.images.decode import pixels_of
+    from imgsearch.images.render import part_of
+
+    if not image.width * image.height:
+        raise ImageError("image", "has no pixels")
+    try:
+        return pixels_of(image, input_size, part_of(image, crop))
+    except ImageError:
+        raise
+    except Exception as error:
+        # Pillow decodes an image after opening it: see imgsearch.images.decode.decode.
+        raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
+
+
+def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
+    """Convert an array of integers from 0 to 255, or other numbers from 0 to 1, to an image."""
+    shape = list(pixels.shape)
+    if not pixels.size:
+        raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")
+    if pixels.ndim == 3 and shape[0] in (1, 3) and shape[2] not in _CHANNELS:
+        pixels = np.moveaxis(pixels, 0, -1)  # torch puts channels first
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind not in "buif":
+        raise InputError(f"an array of {pixels.dtype} is not an image; give uint8 [h, w, 3]")
+    most = 1 if pixels.dtype.kind in "bf" else 255
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= most):
+        raise InputError(
+            f"pixels that are {pixels.dtype} go from 0 to {most}, and these go from {low:g} to "
+            f"{high:g}; give uint8 [h, w, 3]"
+        )
+    if most == 1:
+        pixels = np.rint(pixels.astype(np.float32) * 255)
+    with suppress(TypeError):
+        return Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")

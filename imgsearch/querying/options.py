@@ -1,4 +1,4 @@
-"""Check the input of a search: queries, their pixels, and the options."""
+"""Check the input of a search: the kinds of queries, and the options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import operator
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -24,12 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgsearch.errors import ImageError, InputError, SettingError, reason_of
-from imgsearch.files.paths import located
-from imgsearch.images.crop import Box
-from imgsearch.images.decode import Pixels, pixels_of
-from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.images.render import part_of, pixels_from
+from imgsearch.errors import InputError, SettingError, reason_of
 
 __all__ = [
     "LEAST_ID",
@@ -39,16 +33,14 @@ __all__ = [
     "SearchOptions",
     "as_array",
     "check_names",
+    "is_array",
     "items",
     "number",
     "paths_of",
     "patterns_of",
-    "pixels_of_query",
     "queries_of",
     "whole",
 ]
-
-_CHANNELS = (1, 3, 4)
 
 LEAST_ID = -(2**63)  # the least id that SQLite accepts
 
@@ -235,7 +227,7 @@ def queries_of(queries: object) -> Sequence[Query] | npt.NDArray[Any]:
     """
     if isinstance(queries, str | bytes | bytearray | memoryview | os.PathLike | Image.Image):
         raise InputError("several queries are expected: give a list, even for one")
-    if not _is_array(queries):
+    if not is_array(queries):
         return items("queries", queries)
     array = as_array(queries)
     if array.dtype != object and array.ndim in (1, 2):
@@ -268,86 +260,6 @@ def _shown(value: object) -> str:
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
-def _is_array(query: object) -> bool:
+def is_array(query: object) -> bool:
+    """Tell whether a query is an array, a tensor or anything else that NumPy can convert."""
     return hasattr(query, "__array__") or hasattr(query, "__array_interface__")
-
-
-def pixels_of_query(
-    query: Query, input_size: int, crop: Box | None, limits: Limits = LIMITS
-) -> Pixels | None:
-    """Return the pixels of a query for the network, or None if the query is an embedding.
-
-    Args:
-        query: Query of any kind: see `Query`.
-        input_size: Edge of the network's input in pixels.
-        crop: Part of the image to search for; None for all of it.
-        limits: Maximum pixels of a file; an image already in memory may have any size.
-
-    Returns:
-        RGB pixels, uint8 `[input_size, input_size, 3]`.
-
-    Raises:
-        ImageError: If the image cannot be read, or has no such part.
-        InputError: If the query is not valid.
-    """
-    if isinstance(query, str | os.PathLike):
-        return pixels_from(os.fsdecode(located(query)), input_size, crop, limits)
-    if hasattr(query, "read") and not isinstance(query, Image.Image):
-        query = query.read()  # an open file
-    if isinstance(query, bytes | bytearray | memoryview):
-        return pixels_from(bytes(query), input_size, crop, limits)
-    if isinstance(query, Image.Image):
-        return _pixels_of(query, input_size, crop)
-    if not _is_array(query) and not isinstance(query, list | tuple):
-        raise InputError(
-            f"a {type(query).__name__} is not a valid query; give the path of an image, "
-            "its content as bytes, a Pillow image, an array of pixels or an embedding"
-        )
-    array = as_array(query)
-    if array.ndim in (2, 3) and not (array.ndim == 2 and array.shape[0] == 1):
-        return _pixels_of(_image_of(array), input_size, crop)
-    if array.ndim not in (1, 2):
-        raise InputError(
-            f"a {array.dtype} array of the shape {list(array.shape)} is not a valid query; "
-            "give one embedding, or pixels as uint8 [h, w, 3]"
-        )
-    if crop is not None:
-        raise InputError("an embedding cannot be cropped; give the image itself")
-    return None
-
-
-def _pixels_of(image: Image.Image, input_size: int, crop: Box | None) -> Pixels:
-    if not image.width * image.height:
-        raise ImageError("image", "has no pixels")
-    try:
-        return pixels_of(image, input_size, part_of(image, crop))
-    except ImageError:
-        raise
-    except Exception as error:
-        # Pillow decodes an image after opening it: see imgsearch.images.decode.decode.
-        raise ImageError("image", f"cannot be decoded: {reason_of(error)}") from error
-
-
-def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
-    """Convert an array of integers from 0 to 255, or other numbers from 0 to 1, to an image."""
-    shape = list(pixels.shape)
-    if not pixels.size:
-        raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")
-    if pixels.ndim == 3 and shape[0] in (1, 3) and shape[2] not in _CHANNELS:
-        pixels = np.moveaxis(pixels, 0, -1)  # torch puts channels first
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if pixels.dtype.kind not in "buif":
-        raise InputError(f"an array of {pixels.dtype} is not an image; give uint8 [h, w, 3]")
-    most = 1 if pixels.dtype.kind in "bf" else 255
-    low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= most):
-        raise InputError(
-            f"pixels that are {pixels.dtype} go from 0 to {most}, and these go from {low:g} to "
-            f"{high:g}; give uint8 [h, w, 3]"
-        )
-    if most == 1:
-        pixels = np.rint(pixels.astype(np.float32) * 255)
-    with suppress(TypeError):
-        return Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    raise InputError(f"an array of the shape {shape} is not an image; give uint8 [h, w, 3]")

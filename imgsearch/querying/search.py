@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -71,7 +70,8 @@ class Searcher:
         self._view: View | None = None  # view of the snapshot, once opened
         self.model = self._snapshot.model
         self._embedder = Embedder(
-            self.model, device, self._model_path, threads, trust_model=trust_model
+            *(self.model, device, partial(layout.check_model, self.model.onnx_sha256), threads),
+            trust_model=trust_model,
         )
 
     def view(self) -> View:
@@ -177,10 +177,6 @@ class Searcher:
                 f"{self._layout.catalog} names other images than before; {REPAIR_IT}"
             )
         return search(view, embeddings, options, without)
-
-    def _model_path(self) -> Path:
-        self._layout.check_model(self.model.onnx_sha256)
-        return self._layout.model
 
     def _check_process(self) -> None:
         """Refuse to work in a forked process, where locks and threads may wait forever."""

@@ -22,8 +22,8 @@ from imgsearch.querying.hits import Search
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import IvfRecord, Snapshot
-from imgsearch.storage.shards import Shard, ShardCache
+from imgsearch.storage.records import IvfRecord, Shard, Snapshot
+from imgsearch.storage.shards import ShardCache
 
 if TYPE_CHECKING:  # a small collection has no lists
     from imgsearch.ann.inverted import InvertedFile, NearestLists

@@ -25,13 +25,13 @@ from imgsearch.storage.records import (
     ModelRecord,
     Root,
     Settings,
+    Shard,
     Snapshot,
     records_of,
     settings_of,
     snapshot_of,
 )
 from imgsearch.storage.schema import SCHEMA, check_shape, version_of
-from imgsearch.storage.shards import Shard
 
 __all__ = ["Catalog", "open_catalog"]
 

@@ -353,14 +353,15 @@ def check_beside(path: Path) -> None:
         StorageError: If a file cannot be read.
     """
     try:
-        status = check_regular(path)
+        journal = Path(f"{path}-journal")
+        status, left = check_regular(path), check_regular(journal)
         for suffix in BESIDE[1:]:
             if os.path.lexists(f"{path}{suffix}"):
                 raise DamagedError(
                     f"{path}{suffix} is not of imgsearch, but SQLite heeds it; {REPAIR_IT}"
                 )
-        if status is not None:
-            _check_journal(Path(f"{path}-journal"), status)
+        if status is not None and left is not None and left.st_size:
+            _check_journal(journal, left, status)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
 
@@ -387,10 +388,7 @@ def _check_header(path: Path) -> None:
         raise DamagedError(f"{path} is damaged (it asks for a write-ahead log); {REPAIR_IT}")
 
 
-def _check_journal(path: Path, database: os.stat_result) -> None:
-    status = check_regular(path)
-    if status is None or not status.st_size:
-        return
+def _check_journal(path: Path, status: os.stat_result, database: os.stat_result) -> None:
     wrong = None
     if status.st_size > _LEAST + _TIMES * database.st_size:
         wrong = f"has {status.st_size:,} bytes, which is more than its database calls for"

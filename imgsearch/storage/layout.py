@@ -1,4 +1,4 @@
-"""The paths of a collection's files, and the format version that they follow."""
+"""Where a collection is, the paths of its files, and the format version that they follow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from imgsearch.errors import (
     REPAIR_IT,
@@ -25,14 +26,26 @@ from imgsearch.files.paths import is_url, located
 from imgsearch.storage.files import make_folder, read_file, sha256_of, write_atomically
 
 __all__ = [
+    "BACKENDS",
     "FORMAT_VERSION",
     "MAX_MANIFEST",
     "MAX_MODEL",
     "OLDEST",
     "Layout",
+    "Location",
+    "backend_of",
+    "is_elsewhere",
     "manifest_of",
     "segment_name",
 ]
+
+#: A directory, or the URL of a collection elsewhere, such as `milvus://HOST:PORT/NAME`.
+Location: TypeAlias = "str | os.PathLike[str]"
+
+#: The class of collections elsewhere, by the scheme of their URL: one line registers a backend.
+#: The values are names, like the entry points of a package, because backends build on all lower
+#: layers and are imported only when a collection is opened.
+BACKENDS = {"milvus": "imgsearch.backends.milvus.collection.MilvusCollection"}
 
 FORMAT_VERSION = 5
 OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
@@ -46,6 +59,17 @@ _OURS = re.compile(
     r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
     r"|catalog\.sqlite-journal|lock|vectors|segments|staging"
 )
+
+
+def backend_of(location: object) -> str | None:
+    """Return the name of the class for the collection at a location, or None for a directory."""
+    scheme, colon, _ = location.partition(":") if isinstance(location, str) else ("", "", "")
+    return BACKENDS.get(scheme) if colon else None
+
+
+def is_elsewhere(location: object) -> bool:
+    """Tell whether a location is the URL of a collection rather than a directory."""
+    return backend_of(location) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +208,13 @@ class Layout:
             DamagedError: If the model has changed or is missing.
             StorageError: If the model cannot be read.
         """
+        model = self.model
         try:
-            if sha256_of(self.model, MAX_MODEL).hex() == sha256:
-                return self.model
+            if sha256_of(model, MAX_MODEL).hex() == sha256:
+                return model
         except FileNotFoundError as error:
             raise missing(error) from error
-        raise DamagedError(f"{self.model} has changed since it was written; {REPAIR_IT}")
+        raise DamagedError(f"{model} has changed since it was written; {REPAIR_IT}")
 
     def check_parts(self) -> None:
         """Check that every existing part is a file or folder, as it should be, and not a link.
@@ -208,14 +233,15 @@ class Layout:
             StorageError: If a part cannot be read.
         """
         single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
+        staging = self.staging
         try:
-            for folder in (self.vectors, self.segments, self.staging):
+            for folder in (self.vectors, self.segments, staging):
                 try:
                     check_folder(folder)
                 except DamagedError as error:
                     yield folder, error
-            if self.staging.is_dir():  # exists only during a run on a cluster
-                single += self.staging.iterdir()
+            if staging.is_dir():  # exists only during a run on a cluster
+                single += staging.iterdir()
             for path in single:
                 try:
                     check_regular(path)

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
-from imgsearch.storage.shards import Shard
-
 #: The content of the lists of an index.
 Storage: TypeAlias = Literal["flat", "compact"]
 
@@ -32,6 +30,7 @@ __all__ = [
     "Seen",
     "Segment",
     "Settings",
+    "Shard",
     "Snapshot",
     "Storage",
     "records_of",
@@ -86,6 +85,22 @@ class Root:
     id: int
     path: bytes
     recursive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The file `vectors/NUMBER.npy`: one row per image, ordered by id.
+
+    The ids run from `first_id` to `last_id` without a gap, unless `ids_sha256` is set: then they
+    are listed in `vectors/NUMBER.ids.npy`.
+    """
+
+    number: int
+    first_id: int
+    last_id: int
+    count: int
+    sha256: bytes
+    ids_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imgsearch.storage.shards import Shard
+from imgsearch.storage.records import Shard
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["CatalogRepairer"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,10 +14,10 @@ import numpy.typing as npt
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular
 from imgsearch.storage.files import check_sha256, write_atomically
+from imgsearch.storage.records import Shard
 
 __all__ = [
     "Ids",
-    "Shard",
     "ShardCache",
     "ShardRows",
     "Vectors",
@@ -43,22 +42,6 @@ class ShardRows(NamedTuple):
 
     ids: Ids
     vectors: Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The file `vectors/NUMBER.npy`: one row per image, ordered by id.
-
-    The ids run from `first_id` to `last_id` without a gap, unless `ids_sha256` is set: then they
-    are listed in `vectors/NUMBER.ids.npy`.
-    """
-
-    number: int
-    first_id: int
-    last_id: int
-    count: int
-    sha256: bytes
-    ids_sha256: bytes | None = None
 
 
 def shard_files(shard: Shard) -> dict[str, bytes]:

@@ -19,10 +19,11 @@ from imgsearch.storage.records import (
     Seen,
     Segment,
     Settings,
+    Shard,
     Storage,
     text_of,
 )
-from imgsearch.storage.shards import Shard, shard_files
+from imgsearch.storage.shards import shard_files
 
 __all__ = ["CatalogWriter"]
 

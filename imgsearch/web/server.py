@@ -18,7 +18,7 @@ import uvicorn
 from imgsearch.collection import Collection
 from imgsearch.errors import StorageError, reason_of
 from imgsearch.images.limits import MAX_PIXELS, pillow_allows
-from imgsearch.storage.locations import Location
+from imgsearch.storage.layout import Location
 from imgsearch.web.app import create_app
 from imgsearch.web.connections import ConnectionLimits, protocol
 from imgsearch.web.hosts import address_of

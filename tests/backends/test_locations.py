@@ -11,8 +11,7 @@ import imgsearch
 from imgsearch.backends.milvus.rows import Address, Row
 from imgsearch.collection import Collection, DirectoryCollection
 from imgsearch.errors import PackageError, SettingError
-from imgsearch.storage.layout import Layout
-from imgsearch.storage.locations import BACKENDS, Location
+from imgsearch.storage.layout import BACKENDS, Layout, Location
 from tests.support.contract import Contract
 
 

@@ -19,8 +19,8 @@ from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, undisturbed
 from imgsearch.storage.layout import FORMAT_VERSION, Layout, manifest_of
+from imgsearch.storage.records import Shard
 from imgsearch.storage.seal import seal
-from imgsearch.storage.shards import Shard
 from tests.support.damage import DAMAGE, answers, files_of
 from tests.support.depth import Harm
 from tests.support.embedding_here import EngineInProcess

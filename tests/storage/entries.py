@@ -14,8 +14,8 @@ from imgsearch.storage.records import (
     NewImage,
     Seen,
     Settings,
+    Shard,
 )
-from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["IVF", "MODEL", "SETTINGS", "commit", "failure", "image", "location", "seen"]

@@ -28,9 +28,9 @@ from imgsearch.storage.records import (
     Root,
     Segment,
     Settings,
+    Shard,
 )
 from imgsearch.storage.schema import KNOWN, SCHEMA, check_shape
-from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location
 from tests.support.depth import examples

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError, StorageError
-from imgsearch.storage.shards import Shard, Vectors, open_ids, open_shard, shard_files, write_shard
+from imgsearch.storage.records import Shard
+from imgsearch.storage.shards import Vectors, open_ids, open_shard, shard_files, write_shard
 from tests.support.small_network import random_embeddings
 
 GAPPY = np.array([3, 4, 5, 7, 8, 9, 20])

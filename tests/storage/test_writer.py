@@ -19,8 +19,8 @@ from imgsearch.storage.records import (
     Root,
     Segment,
     Settings,
+    Shard,
 )
-from imgsearch.storage.shards import Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location, seen
 

@@ -37,7 +37,7 @@ from imgsearch.querying.hits import Answer, HitArrays, answers_of
 from imgsearch.querying.info import Info
 from imgsearch.querying.options import PathLike, SearchOptions
 from imgsearch.querying.search import left_out, names_left_out, search
-from imgsearch.storage.locations import Location
+from imgsearch.storage.layout import Location
 
 __all__ = ["MilvusCollection"]
 
@@ -55,7 +55,11 @@ class MilvusCollection(Collection):
         self._embedder = Embedder(
             model, device, lambda: local_model(store, model), threads, trust_model=trust_model
         )
-        self.entries = MilvusEntries(store)
+
+    @property
+    def entries(self) -> MilvusEntries:
+        """The facts about each image."""
+        return MilvusEntries(self.store)
 
     def close(self) -> None:
         """Close the collection; no other method may be called afterwards."""

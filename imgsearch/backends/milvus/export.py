@@ -21,8 +21,7 @@ from imgsearch.files.paths import is_at
 from imgsearch.querying.options import PathLike
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.catalog import Catalog, open_catalog
-from imgsearch.storage.layout import Layout
-from imgsearch.storage.locations import Location
+from imgsearch.storage.layout import Layout, Location
 from imgsearch.storage.records import Entry, ModelRecord
 
 __all__ = ["Transfer", "export"]
