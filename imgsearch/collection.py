@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, Unpack, overload
 
 from imgsearch.ann.vectors import Vectors, combine
-from imgsearch.embedding.models import DEFAULT_MODEL
+from imgsearch.embedding.models import DEFAULT_MODEL, find_network
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # imported where they are used, so that no query waits for th
     from imgsearch.indexing.options import IndexKeywords, IndexOptions
     from imgsearch.indexing.report import IndexReport
     from imgsearch.querying.info import Info
+    from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["AnyEntries", "Collection", "DirectoryCollection", "Queries", "opened"]
 
@@ -336,9 +338,23 @@ class Collection(ABC):
 
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Raise `SettingError` if the given model or weights are not the collection's."""
-        from imgsearch.indexing.create import check_model
+        own = self._model
+        if model not in (None, own.name):
+            raise SettingError(
+                f"this collection was made with {own.name}, not {model}; "
+                "make another one for it with -c"
+            )
+        if weights in (None, own.weights):
+            return
+        from imgsearch.embedding.weights import find_weights
 
-        check_model(self._model, model, weights)
+        named = not os.path.isfile(os.path.expanduser(weights))
+        other = named and not os.path.isabs(own.weights)
+        if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
+            raise SettingError(
+                f"this collection was made with the weights {own.weights}, not {weights}; "
+                "make another one for them with -c"
+            )
 
     # Each backend implements these methods in its own way.
 
@@ -449,13 +465,10 @@ class DirectoryCollection(Collection):
 
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
         from imgsearch.indexing.update import update
-        from imgsearch.storage.migrations import migrate
-        from imgsearch.storage.writer import CatalogWriter
 
         self._catalog.check_open()
         device = pick_device(self._device)
-        migrate(self._layout)
-        with closing(CatalogWriter(self._layout.catalog)) as catalog:
+        with closing(self._writer()) as catalog:
             return update(
                 self._layout,
                 catalog,
@@ -467,13 +480,20 @@ class DirectoryCollection(Collection):
 
     def _remove(self, paths: list[PathLike]) -> int:
         from imgsearch.indexing.remove import remove
-        from imgsearch.storage.migrations import migrate
-        from imgsearch.storage.writer import CatalogWriter
 
         self._catalog.check_open()
-        migrate(self._layout)
-        with closing(CatalogWriter(self._layout.catalog)) as catalog:
+        with closing(self._writer()) as catalog:
             return remove(self._layout, catalog, paths)
+
+    def _writer(self) -> CatalogWriter:
+        """Open the catalog for writing, after bringing an older format up to date."""
+        from imgsearch.storage.writer import CatalogWriter
+
+        if not self._layout.is_current():
+            from imgsearch.storage.migrations import migrate
+
+            migrate(self._layout)
+        return CatalogWriter(self._layout.catalog)
 
     def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
         return self._searcher.embed(queries, crop, limits)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
 from imgsearch.embedding.process import command, environment
-from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.embedding.wire import raise_error, receive, send, send_error
 from imgsearch.errors import ImgsearchError, ModelError
 
@@ -64,6 +63,8 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
 
 def main() -> None:
     """Carry out the export that `export` requests."""
+    from imgsearch.embedding.weights import find_weights, read_state
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # The parent reports Ctrl-C.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Keep libraries' output out of the answer.

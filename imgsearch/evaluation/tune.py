@@ -22,7 +22,7 @@ from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import SettingError
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.indexing.policy import POLICY
-from imgsearch.indexing.train import build, fetch, pca_of
+from imgsearch.indexing.train import build, fetch
 from imgsearch.querying.options import SearchOptions, items, whole
 from imgsearch.querying.segments import open_segment
 from imgsearch.querying.view import View, open_view
@@ -301,7 +301,7 @@ def _index(
     dim = view.snapshot.model.dim
     size = training_size(len(held.rows), nlist, dim)
     chosen = np.random.default_rng(_SEED).choice(held.rows, size, replace=False)
-    vectors, pca = fetch(view, np.sort(chosen))[1], pca_of(view.snapshot)
+    vectors, pca = fetch(view, np.sort(chosen))[1], view.snapshot.pca
     index: InvertedFile
     if pca is None:
         index = IvfIndex.empty(train(vectors, nlist, device=device), device=device)

@@ -11,14 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.files.paths import is_url
 from imgsearch.files.sources import status_of
 from imgsearch.files.stamps import LARGEST, stamp_of, trusted_time
-from imgsearch.files.urls import RemoteFile, walk_urls
 from imgsearch.files.walk import Unreadable, walk
+
+if TYPE_CHECKING:  # imported with the first URL
+    from imgsearch.files.urls import RemoteFile
 
 __all__ = [
     "File",
@@ -124,6 +126,11 @@ def list_urls(
     exclusions: Exclusions = BY_DEFAULT,
 ) -> Iterator[Listing | Unreadable]:
     """Yield the files under folders at URLs, with the arguments of `walk_urls`."""
+    tops = list(tops)
+    if not tops:
+        return
+    from imgsearch.files.urls import walk_urls
+
     for found in walk_urls(tops, skipped, exclusions):
         if isinstance(found, Unreadable):
             yield found
@@ -148,6 +155,8 @@ def _blocks(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes, bytes | No
 
 
 def _remote(url: bytes, name: bytes) -> File:
+    from imgsearch.files.urls import RemoteFile
+
     now = time.time_ns()
     try:
         stamp = status_of(os.fsdecode(url))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imgsearch.files import urls as remote
 from imgsearch.files.paths import is_at, is_url, upwards
 from imgsearch.files.sources import is_folder, says
 
@@ -50,7 +49,9 @@ def is_gone(path: bytes) -> bool:
     leads to may be on an unplugged drive.
     """
     if is_url(path):
-        return says(lambda url: not remote.exists(url), path)
+        from imgsearch.files import urls
+
+        return says(lambda url: not urls.exists(url), path)
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -74,7 +75,9 @@ def empty_link(folder: bytes) -> bytes | None:
 def is_lost(folder: bytes) -> bool:
     """Tell whether a folder is missing, or empty like the mount point of an unplugged drive."""
     if is_url(folder):
-        return is_gone(folder) or says(remote.is_empty, folder)
+        from imgsearch.files import urls
+
+        return is_gone(folder) or says(urls.is_empty, folder)
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 
 from imgsearch.embedding.export import export
 from imgsearch.embedding.models import find_network
-from imgsearch.embedding.weights import find_weights
-from imgsearch.errors import BusyError, InputError, SettingError, StorageError, reason_of
-from imgsearch.images.decode import DECODER
+from imgsearch.errors import BusyError, InputError, StorageError, reason_of
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings
 from imgsearch.storage.seal import seal
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["begin", "check_model", "create", "discard_empty", "make_model"]
+__all__ = ["begin", "create", "discard_empty", "make_model"]
 
 RECALL = 0.95  # recall@10 promised by default
 
@@ -46,6 +43,8 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
 
 def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
     """Export a model; return its record and its ONNX file. Raises the errors of `create`."""
+    from imgsearch.images.decode import DECODER
+
     network = find_network(model)
     exported = export(network, weights, progress=progress)
     record = ModelRecord(
@@ -107,25 +106,3 @@ def discard_empty(layout: Layout) -> bool:
         (layout.directory / "lock").unlink(missing_ok=True)
         layout.directory.rmdir()
     return True
-
-
-def check_model(own: ModelRecord, model: str | None, weights: str | None) -> None:
-    """Check that a model and weights, where given, are those of a collection.
-
-    Raises:
-        SettingError: if they differ.
-    """
-    if model not in (None, own.name):
-        raise SettingError(
-            f"this collection was made with {own.name}, not {model}; "
-            "make another one for it with -c"
-        )
-    if weights in (None, own.weights):
-        return
-    named = not os.path.isfile(os.path.expanduser(weights))
-    other = named and not os.path.isabs(own.weights)
-    if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
-        raise SettingError(
-            f"this collection was made with the weights {own.weights}, not {weights}; "
-            "make another one for them with -c"
-        )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Outcome, cores, embed_files
@@ -17,6 +16,9 @@ from imgsearch.images.limits import Limits
 from imgsearch.querying.embedder import open_on_gpus
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
+
+if TYPE_CHECKING:
+    from imgsearch.ann.inverted import InvertedFile
 
 __all__ = ["Embed", "Engine", "LocalEngine", "ModelFile", "Wanted", "assign_here"]
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,8 +27,7 @@ from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.ann.promise import BANDS, WITHIN
 from imgsearch.indexing.compact import compact
 from imgsearch.indexing.engine import assign_here
-from imgsearch.indexing.policy import POLICY, FoldPolicy
-from imgsearch.indexing.train import Assign, most_lists, pca_of, retrain
+from imgsearch.indexing.policy import POLICY, FoldPolicy, most_lists
 from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_sha256, remove_unnamed
@@ -35,6 +35,9 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Snapshot
 from imgsearch.storage.shards import check_shard, shard_files
 from imgsearch.storage.writer import CatalogWriter
+
+if TYPE_CHECKING:  # most runs train nothing
+    from imgsearch.indexing.train import Assign
 
 __all__ = ["fold", "is_outgrown", "remove_orphans"]
 
@@ -72,6 +75,8 @@ def fold(
     elif ivf is None or not view.segments or outgrown:
         for shard in view.snapshot.shards:
             check_shard(layout.vectors, shard)
+        from imgsearch.indexing.train import retrain
+
         retrain(layout, catalog, view, wanted, device=device, assign=assign, policy=policy)
     else:
         _flush_tail(layout, catalog, view, ivf, policy)
@@ -108,7 +113,7 @@ def is_outgrown(
         asked is not None and ivf.nlist != min(asked, most_lists(count))
     ):
         return True
-    if ivf.pca != pca_of(snapshot):
+    if ivf.pca != snapshot.pca:
         return True
     growth = policy.growth_meanwhile if meanwhile else policy.growth
     far = (1 - WITHIN) * ivf.trained + ivf.far

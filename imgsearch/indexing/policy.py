@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from imgsearch.ann.promise import FEWEST
 
-__all__ = ["POLICY", "FoldPolicy"]
+__all__ = ["HELD_OUT", "POLICY", "SPARE_FROM", "FoldPolicy", "most_lists"]
+
+HELD_OUT = 1_000  # images held out to measure recall
+SPARE_FROM = 5_000  # images from which that many can be spared from training; else cross-validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +53,8 @@ class FoldPolicy:
 
 
 POLICY = FoldPolicy()
+
+
+def most_lists(count: int) -> int:
+    """Return the maximum number of centroids for `count` images: one each, except held-out ones."""
+    return count if count < SPARE_FROM else count - HELD_OUT

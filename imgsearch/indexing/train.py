@@ -25,17 +25,15 @@ from imgsearch.ann.recall import (
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.indexing.engine import assign_here
-from imgsearch.indexing.policy import POLICY, FoldPolicy
+from imgsearch.indexing.policy import HELD_OUT, POLICY, SPARE_FROM, FoldPolicy
 from imgsearch.querying.segments import check_segment_room, open_segment, write_segment
 from imgsearch.querying.view import View
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import CurveStep, IvfRecord, Segment, Snapshot
+from imgsearch.storage.records import CurveStep, IvfRecord, Segment
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Assign", "build", "fetch", "most_lists", "pca_of", "retrain"]
+__all__ = ["Assign", "build", "fetch", "retrain"]
 
-HELD_OUT = 1_000  # images held out to measure recall
-SPARE_FROM = 5_000  # images from which that many can be spared from training; else cross-validation
 OUTER_FROM = 50_000  # images: comparing a query with all of fewer takes milliseconds
 TIMED = 10  # queries whose median time is taken
 TIMED_SECONDS = 0.05
@@ -45,17 +43,6 @@ _SEED = 1234
 Assign: TypeAlias = Callable[
     [InvertedFile, Iterable[tuple[Ids, Vectors]]], Iterator[tuple[Ids, Vectors, Ids]]
 ]
-
-
-def most_lists(count: int) -> int:
-    """Return the maximum number of centroids for `count` images: one each, except held-out ones."""
-    return count if count < SPARE_FROM else count - HELD_OUT
-
-
-def pca_of(snapshot: Snapshot) -> int | None:
-    """Return how many values PCA should keep of an embedding; None for a flat index."""
-    settings = snapshot.settings
-    return min(settings.pca, snapshot.model.dim) if settings.storage == "compact" else None
 
 
 def retrain(
@@ -75,7 +62,7 @@ def retrain(
     Raises:
         StorageError: if there is not enough room on the disk.
     """
-    pca = pca_of(view.snapshot)
+    pca = view.snapshot.pca
     held_ids, held, index = _train(view, nlist, pca, device)
     made = list(
         build(layout, view, index, first=catalog.next_segment(), assign=assign, policy=policy)

@@ -332,6 +332,10 @@ class Layout:
             )
         return version
 
+    def is_current(self) -> bool:
+        """Tell whether the collection has `FORMAT_VERSION`; raises as `version`."""
+        return self.version() == FORMAT_VERSION
+
 
 def segment_name(number: int) -> str:
     """Return the name of a segment's file."""

@@ -200,6 +200,12 @@ class Snapshot:
     ivf: IvfRecord | None
     settings: Settings
 
+    @property
+    def pca(self) -> int | None:
+        """The number of values that PCA should keep of an embedding; None for a flat index."""
+        settings = self.settings
+        return min(settings.pca, self.model.dim) if settings.storage == "compact" else None
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
