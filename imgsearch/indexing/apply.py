@@ -2,19 +2,102 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+
+import numpy as np
 
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.files.kinds import kind_of
+from imgsearch.files.mounts import is_gone
 from imgsearch.indexing.commit import Batch
+from imgsearch.indexing.missing import may_be_unplugged
 from imgsearch.indexing.report import Failure, Tally
-from imgsearch.indexing.reuse import Contents
 from imgsearch.indexing.scan import Candidate
-from imgsearch.storage.records import NewFailure, NewImage, Seen
+from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Holder, NewFailure, NewImage, Seen
+from imgsearch.storage.roots import Roots
+from imgsearch.storage.shards import open_ids, open_shard
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Applier"]
+__all__ = ["Applier", "Contents"]
+
+FEW = 8  # copies of a content whose files are checked; with more, any is as good
+
+
+class Contents:
+    """The contents of a collection, and those of the run under way. Digests are SHA-256."""
+
+    def __init__(self, layout: Layout, catalog: Catalog, dim: int) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._dim = dim
+        self._roots = Roots.of(catalog)
+        self._lock = threading.Lock()
+        self._claimed: dict[bytes, str] = {}  # digest: the path under which it is embedded
+        self._fresh: dict[bytes, Embeddings] = {}  # embedded, but not committed yet
+
+    def wanted(self, path: str, digest: bytes) -> bool:
+        """Tell whether to embed a content for `path`. Called from several threads."""
+        with self._lock:
+            if digest in self._claimed:
+                return self._claimed[digest] == path
+            if self._catalog.holds(digest):
+                return False
+            self._claimed[digest] = path
+            return True
+
+    def add(self, digest: bytes, embedding: Embeddings) -> None:
+        """Note that a content was embedded."""
+        self._fresh[digest] = embedding
+
+    def give_up(self, path: str) -> bytes | None:
+        """Note that a file could not be embedded; return the digest that others wait for."""
+        with self._lock:
+            digests = [digest for digest, claimant in self._claimed.items() if claimant == path]
+            for digest in digests:
+                del self._claimed[digest]
+        return digests[0] if digests else None
+
+    def commit(self) -> None:
+        """Note that all embeddings are in the catalog now."""
+        with self._lock:
+            for digest in self._fresh:
+                self._claimed.pop(digest, None)
+            self._fresh.clear()
+
+    def find(self, digest: bytes) -> Embeddings | None:
+        """Return the embedding of a content, float32 `[dim]`; None if it is still to come."""
+        if digest in self._fresh:
+            return self._fresh[digest]
+        holders = self._catalog.holders(digest, 1)
+        if not holders:
+            return None
+        shard = self._catalog.shard_of(holders[0].id)
+        folder = self._layout.vectors
+        row = np.searchsorted(open_ids(folder, shard), holders[0].id)
+        embedding: Embeddings = open_shard(folder, shard, self._dim)[row].copy()
+        return embedding
+
+    def moved_from(self, digest: bytes, settled: set[int]) -> int | None:
+        """Return the id of an image with this content whose file is missing, or None.
+
+        Args:
+            digest: the digest of the content.
+            settled: the ids of images already found elsewhere or to be removed.
+        """
+        for holder in self._catalog.holders(digest, FEW):
+            if holder.id not in settled and self._has_left(holder):
+                return holder.id
+        return None
+
+    def _has_left(self, holder: Holder) -> bool:
+        """Tell whether an image's file is missing although the drive of its folder is there."""
+        if holder.path is None or not is_gone(holder.path):
+            return False
+        return not may_be_unplugged(holder.path, self._roots, self._catalog)
 
 
 @dataclass(frozen=True, slots=True)

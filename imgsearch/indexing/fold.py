@@ -1,4 +1,4 @@
-"""Keep the index in step with the images: when to flush, to merge, and to train again.
+"""Keep the index and the shards in step: when to flush, to merge, and to train again.
 
 The rules (docs/index-upkeep.md explains them and their cost):
 
@@ -11,13 +11,17 @@ The rules (docs/index-upkeep.md explains them and their cost):
   at least 256 and at most 5,000. It absorbs the last segments that are at most four times as large
   together; once there are 16 segments, any of them, up to 1 GiB.
 - A segment is rewritten without its removed images once these are a quarter of it.
+- The last shards, each of less than `FoldPolicy.small_shard` rows, are merged like the digits of a
+  binary number: a shard is merged with all those after it once they have as many rows together. So
+  there are few shards, and each row is rewritten only a few times in all.
+- A shard is rewritten without its removed rows once half of it has been removed.
 
 The numbers are the defaults of `imgsearch.indexing.policy.FoldPolicy`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,15 +29,15 @@ import numpy as np
 
 from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.ann.promise import BANDS, WITHIN
-from imgsearch.indexing.compact import compact
+from imgsearch.ann.vectors import Ids, Vectors, rows_of
 from imgsearch.indexing.engine import assign_here
 from imgsearch.indexing.policy import POLICY, FoldPolicy, most_lists
 from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
-from imgsearch.storage.files import check_sha256, remove_unnamed
+from imgsearch.storage.files import check_room, check_sha256, remove_unnamed
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import IvfRecord, Snapshot
-from imgsearch.storage.shards import check_shard, shard_files
+from imgsearch.storage.records import IvfRecord, Shard, Snapshot
+from imgsearch.storage.shards import check_shard, open_ids, open_shard, shard_files, write_shard
 from imgsearch.storage.writer import CatalogWriter
 
 if TYPE_CHECKING:  # most runs train nothing
@@ -81,7 +85,7 @@ def fold(
     else:
         _flush_tail(layout, catalog, view, ivf, policy)
         _purge(layout, catalog, policy)
-    compact(layout, catalog, policy)
+    _compact(layout, catalog, policy)
 
 
 def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
@@ -213,3 +217,66 @@ def _purge(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
             last_id=segment.last_id,
         )
         catalog.replace_segments([segment.number], [new], ivf)
+
+
+def _compact(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy) -> None:
+    """Merge small shards, and drop removed rows. Only the writer may call this function."""
+    snapshot = catalog.snapshot()
+    removed, stale = (np.array(ids, np.int64) for ids in (snapshot.removed, snapshot.stale))
+    droppable = np.setdiff1d(removed, stale[stale <= _indexed(snapshot)])
+    for group in _shards_to_merge(snapshot, droppable, policy):
+        size = 4 * snapshot.model.dim * sum(shard.count for shard in group)
+        check_room(layout.vectors, size)
+        ids, vectors = _rows_to_keep(layout, group, snapshot.model.dim, droppable)
+        new = None
+        if len(ids):
+            number, _ = catalog.next_shard()
+            new = write_shard(layout.vectors, number, ids, vectors)
+        catalog.replace_shards(group, new)
+
+
+def _shards_to_merge(
+    snapshot: Snapshot, droppable: Ids, policy: FoldPolicy
+) -> Iterator[Sequence[Shard]]:
+    """Yield neighbouring shards to merge into one, never across the end of the segments."""
+    indexed = _indexed(snapshot)
+    in_segments = [shard for shard in snapshot.shards if shard.last_id <= indexed]
+    for shards in (in_segments, snapshot.shards[len(in_segments) :]):
+        small = _small_ones(shards, policy.small_shard)
+        for shard in shards[: len(shards) - len(small)]:
+            first, last = np.searchsorted(droppable, (shard.first_id, shard.last_id + 1))
+            if last - first and last - first >= policy.shard_dead * shard.count:
+                yield [shard]
+        if small:
+            yield small
+
+
+def _indexed(snapshot: Snapshot) -> int:
+    """Return the last id that a segment may hold."""
+    return max((segment.last_id for segment in snapshot.segments), default=0)
+
+
+def _small_ones(shards: Sequence[Shard], small: int) -> Sequence[Shard]:
+    """Return the last shards to merge; none if there would be only one."""
+    taken = total = 0
+    for reach, shard in enumerate(reversed(shards), 1):
+        if shard.count >= small:
+            break
+        if shard.count <= total:
+            taken = reach
+        total += shard.count
+    return shards[len(shards) - taken :] if taken else ()
+
+
+def _rows_to_keep(
+    layout: Layout, shards: Sequence[Shard], dim: int, droppable: Ids
+) -> tuple[Ids, Vectors]:
+    """Return the ids and vectors of the rows to keep."""
+    parts = []
+    for shard in shards:
+        check_shard(layout.vectors, shard)
+        ids = open_ids(layout.vectors, shard)
+        keep = ~rows_of(ids, droppable)
+        parts.append((ids[keep], open_shard(layout.vectors, shard, dim)[keep]))
+    ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ids, vectors

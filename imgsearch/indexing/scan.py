@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgsearch.errors import reason_of
@@ -14,14 +14,15 @@ from imgsearch.files.mounts import is_gone
 from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.report import Failure, Reporter
-from imgsearch.indexing.reuse import Changes
 from imgsearch.indexing.scope import Scope, list_scope
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import FileLocation, FileRecord
 from imgsearch.storage.roots import FolderLocation, Roots
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Candidate", "Scan"]
+__all__ = ["Candidate", "Changes", "Scan"]
+
+MANY = 8  # files in a folder with new inode numbers that suggest a renumbering
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,51 @@ class Candidate:
     def location(self) -> FileLocation:
         """The location of the file, as the catalog records it."""
         return self.place.location(self.file.name)
+
+
+class Changes:
+    """The files of a folder that may have changed since they were indexed."""
+
+    def __init__(
+        self, files: Sequence[File], known: Mapping[bytes, FileRecord], *, rehash: bool
+    ) -> None:
+        """Compare files with the catalog's records; with `rehash`, all may have changed."""
+        self._files, self._known, self._rehash = files, dict(known), rehash
+        self._has_inodes: bool | None = None  # whether inode numbers persist, once checked
+
+    def are_possible(self, file: File, old: FileRecord) -> bool:
+        """Tell whether a file may have changed."""
+        if old.excluded:
+            return False
+        if self._rehash or not _has_same_times(file, old):
+            return True
+        if old.inode is None or old.inode == file.inode:
+            return False
+        if self._has_inodes is None:
+            self._has_inodes = self._are_kept()
+        return self._has_inodes
+
+    def _are_kept(self) -> bool:
+        # exFAT, FAT and many network drives renumber their files at each mount. If times are kept
+        # and most numbers are not, that is why: replacing a file always shows in its ctime.
+        pairs = [
+            (file.inode, old.inode)
+            for file in self._files
+            if (old := self._known.get(file.name)) is not None
+            and old.inode is not None
+            and _has_same_times(file, old)
+        ]
+        renumbered = sum(now != before for now, before in pairs)
+        return renumbered < MANY or 2 * renumbered <= len(pairs)
+
+
+def _has_same_times(file: File, old: FileRecord) -> bool:
+    return (
+        file.mtime_ns is not None
+        and file.mtime_ns == old.mtime_ns
+        and file.size == old.size
+        and (old.ctime_ns is None or old.ctime_ns == file.ctime_ns)
+    )
 
 
 class Scan:

@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import partial
 
 from imgsearch.errors import GoneError, SettingError, missing
-from imgsearch.indexing.apply import Applier
+from imgsearch.indexing.apply import Applier, Contents
 from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.engine import ModelFile, Wanted
 from imgsearch.indexing.fold import fold, remove_orphans
@@ -18,7 +18,6 @@ from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.relocate import move_roots
 from imgsearch.indexing.report import IndexReport, Reporter
-from imgsearch.indexing.reuse import Contents
 from imgsearch.indexing.scan import Candidate, Scan
 from imgsearch.indexing.scope import Scope, change_exclusions, find_scope, scope_of
 from imgsearch.storage.layout import Layout

@@ -9,7 +9,7 @@ from imgsearch.errors import ImageError
 from imgsearch.files.listing import Kind, look_at
 from imgsearch.files.paths import is_url
 from imgsearch.images.decode import ImageFile
-from imgsearch.indexing.reuse import Changes
+from imgsearch.indexing.scan import Changes
 from imgsearch.storage.catalog import Catalog
 
 __all__ = ["Originals"]

@@ -12,7 +12,7 @@ import pytest
 from imgsearch.collection import Collection
 from imgsearch.files.listing import File, Kind
 from imgsearch.files.stamps import LARGEST
-from imgsearch.indexing.reuse import MANY, Changes
+from imgsearch.indexing.scan import MANY, Changes
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.records import FileRecord
 from tests.support.memory_urls import bucket
