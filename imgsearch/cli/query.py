@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+import numpy as np
 
 from imgsearch.cli import options
 from imgsearch.cli.interrupt import waiting_for
@@ -334,7 +335,10 @@ def _search(
             [picture.path for picture in query.like + query.unlike if picture.path != STDIN]
             for query in queries
         ]
-    found = collection.answer([query.embedding for query in queries], **options)
+    if not queries:
+        return
+    embeddings = np.stack([query.embedding for query in queries])
+    found = collection.answer(embeddings, **options)
     for query, answer in zip(queries, found, strict=True):
         yield Answered(query.like, query.unlike, request.combine, answer)
 

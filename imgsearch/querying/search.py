@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -63,7 +64,8 @@ class Searcher:
         self._catalog = catalog
         self._device = device
         self._process = os.getpid()
-        self._identity = _identity(layout)
+        self._path = layout.catalog
+        self._identity = _identity(self._path)
         self._lock = threading.Lock()
         self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
@@ -84,7 +86,7 @@ class Searcher:
         self._check_process()
         with self._lock:
             # Before SQLite reads: the files beside the catalog may no longer belong to it.
-            if _identity(self._layout) != self._identity:
+            if _identity(self._path) != self._identity:
                 raise NoCollectionError(
                     f"the collection at {self._layout.directory} was moved, deleted or replaced "
                     "after it was opened; open it again"
@@ -187,10 +189,10 @@ class Searcher:
             )
 
 
-def _identity(layout: Layout) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     """Return an identity that tells catalogs at the same path apart, or None if there is none."""
     try:
-        status = os.stat(layout.catalog)
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
