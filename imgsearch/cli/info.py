@@ -14,6 +14,7 @@ from imgsearch.cli.locate import locate_any
 from imgsearch.cli.output import counted, shown
 from imgsearch.embedding.models import MODELS
 from imgsearch.files.paths import dump, path_fields
+from imgsearch.images import DECODER
 from imgsearch.querying.info import info_fields
 
 if TYPE_CHECKING:
@@ -91,8 +92,6 @@ def info_as_text(info: Info, models: list[str]) -> str:
 
 def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
     """Yield a row that explains what an older decoder means for the embeddings made with it."""
-    from imgsearch.images.decode import DECODER  # here, as `imgsearch --help` needs no Pillow
-
     if info.model.decoder < DECODER:
         text = (
             f"{info.model.decoder}, and this imgsearch has {DECODER}: images of more than 8 bits, "

@@ -22,7 +22,6 @@ from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.opening import check_raw, open_image, opened, reading
 
 __all__ = [
-    "DECODER",
     "DecodedFile",
     "ImageFile",
     "Pixels",
@@ -35,13 +34,6 @@ __all__ = [
 ]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-
-#: Version of the conversion from files to pixels; a collection records that of its embeddings.
-#:
-#: 1 (to 0.3): 16-bit samples scaled by their full range, colours as stored, the first frame.
-#: 2: samples scaled by the range they use, colours converted by their ICC profile, the first frame
-#: that shows something, the preview of a raw. For other files, both give the same pixels.
-DECODER = 2
 
 # Per value of EXIF 2.32, table "Orientation": the operation that turns the pixels upright.
 _UPRIGHT = {

@@ -8,6 +8,7 @@ from contextlib import suppress
 from imgsearch.embedding.export import export
 from imgsearch.embedding.models import find_network
 from imgsearch.errors import BusyError, InputError, StorageError, reason_of
+from imgsearch.images import DECODER
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings
@@ -43,8 +44,6 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
 
 def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
     """Export a model; return its record and its ONNX file. Raises the errors of `create`."""
-    from imgsearch.images.decode import DECODER
-
     network = find_network(model)
     exported = export(network, weights, progress=progress)
     record = ModelRecord(

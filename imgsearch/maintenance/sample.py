@@ -14,7 +14,8 @@ from imgsearch.embedding.lanes import Lane, decoders
 from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.runtime import Runtime, open_model
 from imgsearch.errors import ImageError
-from imgsearch.images.decode import DECODER, Pixels
+from imgsearch.images import DECODER
+from imgsearch.images.decode import Pixels
 from imgsearch.maintenance.damage import Damage, Part
 from imgsearch.querying.view import View
 from imgsearch.storage.catalog import Catalog

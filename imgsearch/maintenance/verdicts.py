@@ -20,8 +20,7 @@ import numpy as np
 import PIL
 
 from imgsearch.errors import StorageError
-from imgsearch.images import agreement, compare, holdings, inspection, overlay
-from imgsearch.images.decode import DECODER
+from imgsearch.images import DECODER, agreement, compare, holdings, inspection, overlay
 from imgsearch.images.holdings import Holdings
 from imgsearch.storage.files import user_cache, write_atomically
 

@@ -51,7 +51,7 @@ class ModelRecord:
     """The model that made a collection; `weights` is a name from `imgsearch.embedding.weights`.
 
     `decoder` is the version of the code that turned the files into pixels: 1 up to format 4, and
-    later the `imgsearch.images.decode.DECODER` of the time.
+    later the `imgsearch.images.DECODER` of the time.
     """
 
     name: str

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.embedding.export import Exported
 from imgsearch.embedding.models import Network, find_network
-from imgsearch.images.decode import DECODER
+from imgsearch.images import DECODER
 from imgsearch.indexing.create import begin
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord
