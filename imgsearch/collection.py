@@ -268,7 +268,10 @@ class Collection(ABC):
             return [list(answer.hits) for answer in self.answer(queries, **options)]
         settings, queries = SearchOptions.of(**options), queries_of(queries)
         if settings.min_similarity is not None:
-            raise SettingError("arrays hold all hits: compare their similarities yourself")
+            raise SettingError(
+                "min_similarity does not apply to arrays, which hold all hits; "
+                "compare their similarities yourself"
+            )
         return self._find(queries, self._embed(queries), settings)
 
     def answer(self, queries: Queries, **options: Unpack[QueryOptions]) -> list[Answer]:
@@ -341,8 +344,8 @@ class Collection(ABC):
         own = self._model
         if model not in (None, own.name):
             raise SettingError(
-                f"this collection was made with {own.name}, not {model}; "
-                "make another one for it with -c"
+                f"this collection was made with {own.name}, not {model}; create another one for "
+                f"it with -c"
             )
         if weights in (None, own.weights):
             return
@@ -352,8 +355,8 @@ class Collection(ABC):
         other = named and not os.path.isabs(own.weights)
         if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
             raise SettingError(
-                f"this collection was made with the weights {own.weights}, not {weights}; "
-                "make another one for them with -c"
+                f"this collection was made with the weights {own.weights}, not {weights}; create "
+                f"another one for them with -c"
             )
 
     # Each backend implements these methods in its own way.

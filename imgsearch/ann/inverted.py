@@ -262,5 +262,5 @@ def read_mapped(path: Path, is_whole: Callable[[BinaryIO], bool], kind: str) -> 
         reason = str(error).rsplit(": ", 1)[-1]
         raise StorageError(f"cannot read {path}: {reason}") from error
     if index is None:
-        raise DamagedError(f"{path} is no {kind}, or is cut off; {REPAIR_IT}")
+        raise DamagedError(f"{path} is not an {kind}, or is cut off; {REPAIR_IT}")
     return index

@@ -91,7 +91,7 @@ def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
         array = np.atleast_2d(np.ascontiguousarray(embeddings, dtype=np.float32))
     if array.ndim != 2 or array.shape[1] != dim:
         raise InputError(
-            f"an embedding of this collection has {dim} values, this array has the shape "
+            f"an embedding of this collection has {dim} values, but this array has the shape "
             f"{list(np.shape(embeddings))}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
@@ -143,7 +143,7 @@ def combine(wanted: Vectors, unwanted: Vectors, weights: Sequence[float] | None 
     try:
         each = np.ones(count) if weights is None else np.asarray(weights, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"weights are numbers: {reason_of(error)}") from error
+        raise InputError(f"weights must be numbers: {reason_of(error)}") from error
     if each.shape != (count,) or not (np.isfinite(each) & (each > 0)).all():
         raise InputError(f"{count} embeddings have {count} weights, all of them more than 0")
     mean = np.average(wanted.astype(np.float64), axis=0, weights=each[: len(wanted)])

@@ -33,7 +33,8 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
             content = file.read(MAX_CONFIG + 1)
         if len(content) > MAX_CONFIG:
             raise click.UsageError(
-                f"{path} has more than {MAX_CONFIG:,} bytes; a configuration file is smaller"
+                f"{path} has more than {MAX_CONFIG:,} bytes, which is too many for a "
+                f"configuration file"
             )
         settings = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also: not UTF-8, too long a number, too deep
@@ -80,7 +81,7 @@ def _hint(key: str, command: click.Command) -> str:
     tables = {"": top, **commands_of(top)}
     for name, table in tables.items():
         if key in _options(table):
-            return f"it belongs into [{name}]" if name else "it belongs above the tables"
+            return f"it belongs in [{name}]" if name else "it belongs above the tables"
     there = [*_options(command), *commands_of(command)]
     return f"did you mean {difflib.get_close_matches(key, there, n=1, cutoff=0)[0]}?"
 

@@ -72,7 +72,7 @@ def duplicates(
     for failure in found.unreadable:
         complain(f"{failure.path} {failure.reason}; it was not compared")
     if found.unreadable:
-        complain("`imgsearch index` takes note of what has changed or is gone; then try again")
+        complain("run `imgsearch index` to update the collection, then try again")
     if html is not None and write_page(html, found):
         click.echo(f"wrote {shown(str(html))}", err=True)
     if as_json:
@@ -91,11 +91,12 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
     from imgsearch.maintenance.discard import delete_copies, link_copies
 
     what = counted(found.count, "file")
-    question = f"Delete {what}?" if delete else f"Replace {what} by links to those that are kept?"
+    question = f"Delete {what}?" if delete else f"Replace {what} with links to those that are kept?"
     if not yes:
         if not sys.stdin.isatty():
             raise SettingError(
-                "there is no terminal to confirm on; nothing was changed; pass --yes to confirm"
+                "there is no terminal to ask for confirmation; nothing was changed; pass --yes to "
+                "confirm"
             )
         if not click.confirm(question, err=True):
             click.echo("nothing was changed", err=True)
@@ -105,8 +106,8 @@ def _discard(found: Duplicates, *, delete: bool, yes: bool) -> None:
         complain(f"{failure.path} {failure.reason}; it was left as it is")
     verb = "deleted" if delete else "linked"
     click.echo(
-        f"{verb} {counted(len(done.done), 'file')} of {_megabytes(done.size)}; "
-        "`imgsearch index` takes note of it",
+        f"{verb} {counted(len(done.done), 'file')} of {_megabytes(done.size)}; run `imgsearch "
+        f"index` to update the collection",
         err=True,
     )
     if done.interrupted:

@@ -33,7 +33,9 @@ def export(
     from imgsearch.backends.milvus.export import export as export_to_milvus
 
     if to is None:
-        raise click.UsageError("--to is missing: name where to, as milvus://HOST:PORT/NAME", ctx)
+        raise click.UsageError(
+            "--to is missing; name a destination, as in milvus://HOST:PORT/NAME", ctx
+        )
     directory = locate(ctx, collection)
     with CountBar("comparing" if verify else "exporting", " images") as bar:
         done = export_to_milvus(directory, to, verify=verify, progress=bar)
@@ -49,5 +51,5 @@ def export(
     if missing or done.different:
         raise DamagedError(
             f"{to} lacks {missing:,} images, and {done.different:,} embeddings differ; "
-            "`imgsearch export` without --verify sends what is missing"
+            "run `imgsearch export` without --verify to send them"
         )

@@ -95,7 +95,7 @@ def index(
                 settings["engine"], settings["progress"] = engine, bar
                 report = found.index(paths, **settings)
         except KeyboardInterrupt as error:
-            kept = "what was indexed is kept, and the same command goes on from there"
+            kept = "everything indexed so far is kept; run the same command again to resume"
             raise KeyboardInterrupt(kept) from error
         except GoneError as error:
             if error.report is not None:
@@ -128,7 +128,7 @@ def _complain_of_nothing(directory: Path | str, paths: tuple[str, ...], *, is_ne
 
     places = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more places"
     removed = is_new and Collection.discard(directory)
-    kept = "; the collection made for them is removed" if removed else ""
+    kept = "; the collection created for them was removed" if removed else ""
     complain(f"there are no images in {places}{kept}")
 
 
@@ -153,8 +153,8 @@ def _cluster(
         staging = directory.absolute() / "staging"
     if staging is None:
         raise SettingError(
-            "embeddings made by --ray wait for their commit outside the collection: pass "
-            "--staging FOLDER or a URL like s3://bucket/folder"
+            "--ray keeps embeddings outside the collection until they are committed; pass "
+            "--staging with a folder, or with a URL such as s3://bucket/folder"
         )
     return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 
@@ -173,7 +173,7 @@ def _open(
     if is_new:
         if not paths:
             raise SettingError(
-                "nothing to index yet: name a folder, as in `imgsearch index FOLDER`"
+                "there is nothing to index yet; name a folder, as in `imgsearch index FOLDER`"
             )
         if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
             from imgsearch.files.sources import existing
@@ -182,7 +182,7 @@ def _open(
                 existing(path)
         model = model or DEFAULT_MODEL
         click.echo(  # before the slow steps: importing the library and exporting the network
-            f"making the collection {shown(str(directory))} with {model}; "
+            f"creating the collection {shown(str(directory))} with {model}; "
             "exporting the network takes a few seconds",
             err=True,
         )

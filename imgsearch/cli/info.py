@@ -79,7 +79,7 @@ def info_as_text(info: Info, models: list[str]) -> str:
         ),
         *(("root", root) for root in info.roots),
         ("left out", " ".join(map(_quoted, info.left_out))),
-        ("model", f"{info.model.name}, {info.model.dim} values an image"),
+        ("model", f"{info.model.name}, {info.model.dim} values per image"),
         ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
         *_decoder_rows(info),
         *_index_rows(info),
@@ -94,9 +94,9 @@ def _decoder_rows(info: Info) -> Iterator[tuple[str, str]]:
     """Yield a row that explains what an older decoder means for the embeddings made with it."""
     if info.model.decoder < DECODER:
         text = (
-            f"{info.model.decoder}, and this imgsearch has {DECODER}: images of more than 8 bits, "
-            "images with an ICC profile, raws and animations may have been read otherwise; "
-            "to embed all alike, index into a new collection"
+            f"{info.model.decoder}, but this imgsearch has {DECODER}: images with more than 8 "
+            f"bits, images with an ICC profile, raws and animations may have been decoded "
+            f"differently; to embed all images alike, index them into a new collection"
         )
         yield "decoder", text
 
@@ -108,7 +108,8 @@ def _quoted(pattern: str) -> str:
 def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
     ivf, sizes = info.ivf, sorted(info.list_sizes)
     if ivf is None:
-        yield "index", "none: every search is exact (made from 256 images on, or by --nlist)"
+        built = "an index is built from 256 images on, or with --nlist"
+        yield "index", f"none: every search is exact ({built})"
         yield "promise", f"recall@10 {info.settings.recall:g}, kept by exact search"
         return
     kind = "IndexIVFFlat"
@@ -116,7 +117,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
         kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
     each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
     files = f", in {counted(info.segments, 'file')}" if info.segments else ""
-    yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes an image"
+    yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes per image"
     yield "promise", _promise(info, ivf)
     yield from _curve_rows(ivf)
     if sizes:

@@ -39,8 +39,8 @@ def locate(ctx: click.Context, collection: Path | str | None) -> Path:
     if isinstance(found, Path):
         return found
     raise SettingError(
-        f"`imgsearch {ctx.info_name}` works on a collection in a directory, not on {found}; "
-        "`index`, `query`, `info`, `remove`, `evaluate` and `serve` do on both"
+        f"`imgsearch {ctx.info_name}` works only on a collection in a directory, not on {found}; "
+        f"`index`, `query`, `info`, `remove`, `evaluate` and `serve` work on both"
     )
 
 
@@ -85,7 +85,7 @@ def _check_none(here: Path) -> None:
         Layout(here / HIDDEN).version()
     except NoCollectionError as error:
         raise NoCollectionError(
-            f"there is no collection at {here / HIDDEN}, nor in any folder above; make one with "
+            f"there is no collection at {here / HIDDEN}, nor in any folder above; create one with "
             "`imgsearch index FOLDER`, or name one with -c DIR or IMGSEARCH_COLLECTION"
         ) from error
     except ImgsearchError:

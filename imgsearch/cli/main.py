@@ -88,7 +88,7 @@ def _exit_codes() -> Iterator[None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except MemoryError as error:
-        complain("there is too little memory for this; what was indexed is safe")
+        complain("memory ran out; everything indexed so far is kept")
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except ImportError as error:  # for instance a library that does not fit into memory
         complain(f"cannot load a part of this program: {reason_of(error)}")

@@ -158,7 +158,8 @@ def crop(value: Any) -> tuple[float, float, float, float]:
         Box(left, top, right, bottom)
     except (TypeError, ValueError) as error:
         raise click.BadParameter(
-            f"{value!r} is not a box; give left,top,right,bottom, as 0,0,0.5,1 for the left half"
+            f"{value!r} is not a box; give left,top,right,bottom, such as 0,0,0.5,1 for the left "
+            f"half"
         ) from error
     except SettingError as error:
         raise click.BadParameter(str(error)) from error
@@ -220,7 +221,7 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
     if level is ParameterSource.ENVIRONMENT:
         flags = [str(options[name].envvar) for name in names]
     where = f" in {config_path(ctx)}" if level is ParameterSource.DEFAULT_MAP else ""
-    return f"{' and '.join(flags)} exclude each other{where}: give one of them"
+    return f"{' and '.join(flags)} are mutually exclusive{where}: give one of them"
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -38,7 +38,7 @@ class ProgressBar:
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)
         if progress.training:
-            self._bar.set_description("making the index")
+            self._bar.set_description("building the index")
 
     def _say(self, progress: Progress) -> None:
         now = self._clock()
@@ -46,7 +46,7 @@ class ProgressBar:
             return
         self._told, self._pause = now, min(2 * self._pause, LAST_PAUSE)
         if progress.training:
-            click.echo("making the index", err=True)
+            click.echo("building the index", err=True)
             return
         rate = progress.done / (now - self._started)
         text = f"indexing: {progress.done:,} files"

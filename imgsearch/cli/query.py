@@ -81,7 +81,7 @@ def query(
     min_similarity: float | None,
     device: str,
     trust_model: bool,
-    **_: object,  # the options that exclude each other: see `choose`
+    **_: object,  # the options that are mutually exclusive: see `choose`
 ) -> None:
     """Show the images most similar to each IMAGE, best first.
 
@@ -90,7 +90,7 @@ def query(
     from imgsearch.collection import Collection
 
     if [*images, *unlike].count(STDIN) > 1:
-        raise click.UsageError("- is given twice, and stdin holds one image", ctx)
+        raise click.UsageError("- is given twice, but stdin holds one image", ctx)
     form = choose(ctx, ("as_json",), ("as_csv",), ("html",), ("paths", "null"))
     way = choose(ctx, ("recall",), ("nprobe",), ("exact",))
     itself = choose(ctx, ("include_self",), ("exclude_self",))
@@ -260,7 +260,7 @@ def pictures(argument: str) -> Iterator[Picture | InputError]:
 def _on_stdin() -> Picture | InputError:
     content = sys.stdin.buffer.read() if sys.stdin else b""
     if not content:
-        return InputError("-: there is nothing on stdin; send it an image, as in `< cat.jpg`")
+        return InputError("-: stdin is empty; send it an image, as in `< cat.jpg`")
     return Picture(STDIN, STDIN, content)
 
 
@@ -358,7 +358,7 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
     asked = len(answered.like) + len(answered.unlike)
     images = len(collection.entries.after(0, asked + 1))  # counted up to this limit
     if not images:
-        return "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
+        return "nothing found: the collection is empty; add images with `imgsearch index FOLDER`"
     other = "image" if request.include_self else "other image"
     least = request.options.get("min_similarity")
     if least is not None:
@@ -366,7 +366,8 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
     elif images <= asked:
         why = f"the collection holds no {other}"
     else:
-        why = f"the inverted lists that were searched hold no {other}; --exact compares with all"
+        hint = "pass --exact to compare with every image"
+        why = f"the inverted lists that were searched hold no {other}; {hint}"
     return f"nothing found for {answered.title}: {why}"
 
 

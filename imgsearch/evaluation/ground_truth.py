@@ -146,8 +146,8 @@ def ground_truth(
     totals = np.bincount(classes)[classes] - 1
     if not totals.any():
         raise InputError(
-            f"no class of {given} has two images in the collection, so that there is nothing to "
-            "find; label more"
+            f"no class of {given} has two images in the collection, so there is nothing to find; "
+            f"label more"
         )
     own = [paths[id_] for id_ in ids.tolist()]
     searched, reach = view(ids)

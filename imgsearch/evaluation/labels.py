@@ -115,7 +115,7 @@ def _of_file(path: Path) -> Iterator[Labelled]:
     for name in COLUMNS:
         if header.count(name) != 1:
             raise InputError(
-                f"{path}, line {line}: there has to be one column {name!r}, in {','.join(header)!r}"
+                f"{path}, line {line}: there must be one column {name!r}, in {','.join(header)!r}"
                 f"; {_header_hint(header, name)}the first line must be: path,label"
             )
     columns = [header.index(name) for name in COLUMNS]

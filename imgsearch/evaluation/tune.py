@@ -195,7 +195,7 @@ def apply(directory: str | os.PathLike[str], found: Sweep, *, device: str = "aut
         StorageError: if the disk is full, or cannot be written.
     """
     if found.choice is None:
-        raise SettingError(f"nothing that was tried keeps recall@10 {found.recall:g}")
+        raise SettingError(f"none of the settings that were tried keeps recall@10 {found.recall:g}")
     layout = Layout.at(directory)
     migrate(layout)
     with closing(CatalogWriter(layout.catalog)) as catalog, writing(layout):
@@ -238,16 +238,16 @@ def _nlists(count: int, options: _Options) -> list[int]:
     """Return the numbers of centroids to try, ascending."""
     if count < POLICY.ivf_from:
         raise SettingError(
-            f"{count:,} images need no index: exact search is as fast; "
-            f"tune {POLICY.ivf_from} or more"
+            f"{count:,} images need no index, because exact search is as fast; "
+            f"tuning needs {POLICY.ivf_from} or more"
         )
     usual = choose_nlist(count)
     counts = sorted({*options.nlist} or {max(1, usual * 2**n // 4) for n in range(5)})
     most = count - min(options.queries, count // 5)
     if counts[-1] > most and options.nlist:
         raise SettingError(
-            f"nlist is {counts[-1]:,}, but only {most:,} of {count:,} images are there to train "
-            "centroids on; give a smaller one"
+            f"nlist is {counts[-1]:,}, but only {most:,} of {count:,} images are available to "
+            f"train centroids; give a smaller one"
         )
     return [nlist for nlist in counts if nlist <= most]
 

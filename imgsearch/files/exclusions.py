@@ -137,7 +137,7 @@ def changed_patterns(
         else:
             there = ", ".join(Exclusions.of(tuple(own.values()), tuple(off.values())).patterns)
             raise SettingError(
-                f"--include {pattern}: no such pattern is in force; these are: {there}"
+                f"--include {pattern}: there is no such pattern; the patterns are: {there}"
             )
     for pattern in map(_checked, exclude):
         key = _key(pattern)
@@ -149,9 +149,11 @@ def changed_patterns(
 
 def _checked(pattern: str) -> str:
     if not isinstance(pattern, str):
-        raise SettingError(f"a pattern is {pattern!r}; it must be text, such as '*.psd'")
+        raise SettingError(f"the pattern {pattern!r} is not text; give one such as '*.psd'")
     if not pattern.strip("/") or "\0" in pattern:
-        raise SettingError(f"a pattern is {pattern!r}; give one such as '*.psd' or 'previews/'")
+        raise SettingError(
+            f"the pattern {pattern!r} is not valid; give one such as '*.psd' or 'previews/'"
+        )
     return os.path.expanduser(pattern.removeprefix("./"))
 
 

@@ -115,8 +115,8 @@ def local_path(path: bytes) -> bytes:
     host = os.fsdecode(unquote_to_bytes(found[1] or b"")).lower()
     if host not in ("", "localhost", "127.0.0.1", "::1", "[::1]", socket.gethostname().lower()):
         raise InputError(
-            f"{text}: names a file of the host {host!r}; a local one has no host, as in "
-            "file:///home/ana/cat.jpg: give its path as it is mounted here"
+            f"{text}: names a file on the host {host!r}; the URL of a local file has no host, as "
+            f"in file:///home/ana/cat.jpg; give the path at which the file is mounted here"
         )
     name = unquote_to_bytes(found[2] or found[4] or b"")
     if not name or b"\0" in name:
@@ -132,13 +132,13 @@ def plain_url(url: bytes) -> bytes:
     """
     text = os.fsdecode(url)
     if "::" in text:
-        raise InputError(f"{text}: is a chain of URLs; name a folder or a file by a single one")
+        raise InputError(f"{text}: is a chain of URLs; give a single URL of a folder or a file")
     if not urlsplit(text).netloc + urlsplit(text).path.strip("/"):
         raise InputError(f"{text}: names no folder; give one, as in s3://bucket/photos")
     if urlsplit(text).password is not None:
         raise InputError(
-            "a URL with a password would be kept with it in the collection; leave it out, and give "
-            "it in the environment or in the configuration of fsspec"
+            "the collection would store the password in this URL; leave it out, and give it in "
+            "the environment or in the configuration of fsspec"
         )
     scheme, colon, rest = url.partition(b":")
     return (scheme.lower() + colon + rest).rstrip(b"/")

@@ -105,7 +105,7 @@ def opened(file: BinaryIO, path: str, limits: Limits) -> Iterator[Image.Image]:
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Raised by a plug-in: see limits.pillow_allows.
-        raise _too_large(path, "holds more pixels than is allowed") from error
+        raise _too_large(path, "holds more pixels than are allowed") from error
     except MemoryError as error:
         raise _too_large(path, "takes more memory than there is, or than is allowed") from error
     except UnidentifiedImageError as error:

@@ -37,7 +37,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
     """
     find_network(model)
     if layout.exists():
-        raise InputError(f"{layout.directory} is a collection already")
+        raise InputError(f"{layout.directory} is already a collection")
     layout.check_free()
     begin(layout, *make_model(model, weights, progress=progress))
 
@@ -68,7 +68,7 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
     layout.make_folders()
     with exclusive(layout.directory):
         if layout.exists():
-            raise BusyError(f"another imgsearch has just made {layout.directory}; try again")
+            raise BusyError(f"another imgsearch has just created {layout.directory}; try again")
         write_atomically(layout.model, lambda sink: sink.write(onnx))
         layout.catalog.unlink(missing_ok=True)
         catalog = CatalogWriter(layout.catalog, create=True)

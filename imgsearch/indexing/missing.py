@@ -167,7 +167,7 @@ class Absence:
         if lost and 2 * lost >= images:
             example = next(part.folder for part in gone if len(part.ids) > part.there)
             reasons.append(
-                f"{lost:,} of {images:,} images are gone at once, such as those of "
+                f"{lost:,} of {images:,} images disappeared at once, such as those in "
                 f"{os.fsdecode(example)}: they are kept"
             )
             return []
@@ -197,7 +197,7 @@ class Absence:
         for root in self._roots.all:
             count = counts[root.id]
             if count and root.path in self._folders and count == self._catalog.count_in(root.id):
-                yield root.path, "has none of its images any more"
+                yield root.path, "no longer holds any of its images"
 
     def _remember_mounts(self) -> None:
         mounts = Mounts()

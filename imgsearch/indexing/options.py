@@ -108,7 +108,7 @@ class IndexOptions:
         if self.recall is not None:
             self._set("recall", SearchOptions(recall=self.recall).recall)
         if self.moved is not None and len(paths_of(items("moved", self.moved))) != 2:
-            raise SettingError("moved is two folders: where it was, and where it is now")
+            raise SettingError("moved must be two folders: the old location and the new one")
         self._set("exclude", patterns_of(self.exclude))
         self._set("include", patterns_of(self.include))
 

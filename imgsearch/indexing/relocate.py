@@ -37,9 +37,7 @@ def move_roots(
         )
     after = existing(new)
     if not is_folder(after):
-        raise InputError(
-            f"{os.fsdecode(after)} is not a folder; name the one that {old} has become"
-        )
+        raise InputError(f"{os.fsdecode(after)} is not a folder; give the new location of {old}")
     moved = {root.id for root in moving}
     staying = Roots(root for root in roots if root.id not in moved)
     taken = {root.path for root in staying.all}
@@ -49,7 +47,7 @@ def move_roots(
         below = relative(root.path, top)
         path = os.path.join(after, below) if below else after
         if path in taken:
-            raise InputError(f"{os.fsdecode(path)} is a root of this collection already")
+            raise InputError(f"{os.fsdecode(path)} is already a root of this collection")
         _compare(catalog, root, path)
         paths.append((root.id, path))
     _make_way(catalog, staying, paths)

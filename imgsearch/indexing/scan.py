@@ -202,4 +202,4 @@ def _why_broken(path: bytes) -> str:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return reason_of(error)
-    return "cannot be read, or is a link to nowhere"
+    return "cannot be read, or is a broken link"

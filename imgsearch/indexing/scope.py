@@ -89,7 +89,9 @@ def find_scope(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) 
         _add_roots(catalog, folders, files)
     roots = Roots.of(catalog)
     if not roots.all:
-        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+        raise SettingError(
+            "there is nothing to index yet; name a folder, as in `imgsearch index FOLDER`"
+        )
     # A root below a scanned folder may be in a removed part of it.
     given = frozenset(folders)
     below = {

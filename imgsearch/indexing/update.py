@@ -62,7 +62,7 @@ def update(
         remove_orphans(layout, catalog)
         kept = catalog.snapshot().settings.storage
         if options.pca is not None and (options.storage or kept) != "compact":
-            raise SettingError("pca is for a compact index: say --storage compact, too")
+            raise SettingError("pca applies only to a compact index; pass --storage compact, too")
         left_out = 0
         if options.exclude or options.include:
             left_out = change_exclusions(catalog, list(options.exclude), list(options.include))
@@ -194,14 +194,14 @@ class _Run:
 def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:
     if away:
         yield (
-            f"{_some([os.fsdecode(path) for path in away])} went away in the middle of the run: "
-            "nothing of it is lost; when it is back, the same command goes on from there"
+            f"{_some([os.fsdecode(path) for path in away])} became unavailable during the run: "
+            f"none of its images is lost; run the same command again when it is back"
         )
     if reasons:
         yield (
-            f"{_some(reasons)}, in case a drive is not there: plug it in, name the new place of a "
-            "folder with `imgsearch index --moved OLD NEW`, or drop them with "
-            "`imgsearch index --prune`"
+            f"{_some(reasons)} in case a drive is unplugged; plug it in, name the new location of "
+            f"a folder with `imgsearch index --moved OLD NEW`, or drop the images with `imgsearch "
+            f"index --prune`"
         )
 
 

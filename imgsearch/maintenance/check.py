@@ -127,7 +127,7 @@ def check_catalog(layout: Layout, *, older: bool = False) -> tuple[list[Damage],
             damages.append(Damage(Part.CATALOG, layout.catalog.name, "SQLite finds it damaged"))
     except DamagedError as error:
         reason = _reason(error, layout.catalog)
-        reason = ALTERED if reason == "is not what its seal says" else reason
+        reason = ALTERED if reason == "does not match its seal" else reason
         damages.append(Damage(Part.CATALOG, layout.catalog.name, reason))
     if seal is not None and (sealed or damages):
         reason_or_none = _altered(layout.copy, bytes.fromhex(seal.sha256), None)
@@ -188,7 +188,7 @@ class Checker:
             fits = False
         if not fits:
             name = f"{folder.name}/{next(iter(shard_files(shard)))}"
-            reason = "its rows are not those of the images that the catalog names"
+            reason = "its rows do not match the images in the catalog"
             yield Damage(Part.SHARD, name, reason, shard)
 
     def _check_images(self) -> Iterator[Damage]:
@@ -200,7 +200,7 @@ class Checker:
             covered[start:end] = True
         lost = ids[~covered]
         if lost.size:
-            reason = f"names {lost.size:,} ids of which there is no embedding"
+            reason = f"names {lost.size:,} ids without an embedding"
             name = self.layout.catalog.name
             yield Damage(Part.IMAGES, name, reason, ids=tuple(lost.tolist()))
 
@@ -221,7 +221,7 @@ class Checker:
     def _misfit(self, segment: Segment, removed: Ids) -> str | None:
         """Return how a segment contradicts its row or other segments, None if it is sound."""
         ivf, dim = self.snapshot.ivf, self.snapshot.model.dim
-        other = "is not the index that the catalog names"
+        other = "is not the index named in the catalog"
         if ivf is None:
             return other
         try:
@@ -244,9 +244,9 @@ class Checker:
         if (np.diff(ids) == 0).any():
             return "lists an image twice"
         if np.setdiff1d(images, ids, assume_unique=True).size:
-            return "lacks images that it is to cover"
+            return "lacks images that it should cover"
         if np.setdiff1d(ids, np.concatenate([images, removed])).size:
-            return "lists images that are not there"
+            return "lists images that do not exist"
         return None
 
     def _check_replaced(self) -> Iterator[Damage]:

@@ -41,7 +41,7 @@ _Seen = TypeVar("_Seen")
 class Looks:
     """A cache of the latest glances and close looks at images.
 
-    Worker processes decode the images, with limits of time and memory. Findings of earlier runs are
+    Worker processes decode the images, with limits on time and memory. Findings of earlier runs are
     reused for files that have not changed.
     """
 

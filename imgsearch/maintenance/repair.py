@@ -41,7 +41,7 @@ def repair_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
     if Part.CATALOG in parts:
         if not restore(layout):
             return
-        yield f"{layout.catalog.name}: put back as it was at the end of the last run"
+        yield f"{layout.catalog.name}: restored to its state at the end of the last run"
     elif parts & {Part.SEAL, Part.COPY}:
         reseal(layout)
         yield f"{layout.catalog.name}: sealed and copied again"
@@ -76,7 +76,8 @@ class Repairer:
         for damage in damages:
             if damage.part is Part.IMAGES:
                 self.catalog.drop_images(damage.ids)
-                yield f"{damage.file}: {len(damage.ids):,} ids dropped; `imgsearch index` follows"
+                again = "run `imgsearch index` to index their images again"
+                yield f"{damage.file}: {len(damage.ids):,} ids dropped; {again}"
         if Part.INDEX in parts:
             self.catalog.drop_index()
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
@@ -86,7 +87,7 @@ class Repairer:
         if parts & {Part.SHARD, Part.INDEX, Part.REPLACED}:
             remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:
-            yield "files that are not used any more: deleted"
+            yield "files that are no longer used: deleted"
 
     def _repair_model(self) -> str:
         """Export the model again, from the same weights."""
@@ -116,8 +117,8 @@ class Repairer:
         ways = {
             "taken from the index": len(indexed),
             "embedded again": len(embedded),
-            "kept as they are, for want of their images": len(kept),
-            "dropped, for want of their images": len(dropped),
+            "kept as they are, because their images are missing": len(kept),
+            "dropped, because their images are missing": len(dropped),
         }
         told = ", ".join(f"{count:,} {way}" for way, count in ways.items() if count)
         return f"{self.layout.vectors.name}/{shard.number:08d}.npy: {told or 'dropped'}"

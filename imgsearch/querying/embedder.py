@@ -207,7 +207,7 @@ def _image_of(pixels: npt.NDArray[Any]) -> Image.Image:
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= most):
         raise InputError(
-            f"pixels that are {pixels.dtype} go from 0 to {most}, and these go from {low:g} to "
+            f"pixels that are {pixels.dtype} go from 0 to {most}, but these go from {low:g} to "
             f"{high:g}; give uint8 [h, w, 3]"
         )
     if most == 1:

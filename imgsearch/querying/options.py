@@ -118,11 +118,13 @@ class SearchOptions:
                 raise SettingError(f"{name} is {_shown(value)}; it must be True or False")
         self._set("exclude", [_images_of(images) for images in items("exclude", self.exclude)])
         if self.include_self and self.exclude_self:
-            raise SettingError("include_self and exclude_self exclude each other: give one of them")
+            raise SettingError(
+                "include_self and exclude_self are mutually exclusive: give one of them"
+            )
         if (self.recall is not None) + (self.nprobe is not None) + bool(self.exact) > 1:
             raise SettingError(
-                "exact search probes no lists, and nprobe sets their number whatever the recall: "
-                "give one of recall, nprobe and exact"
+                "exact search probes no lists, and nprobe sets their number regardless of the "
+                "recall: give one of recall, nprobe and exact"
             )
 
     @classmethod

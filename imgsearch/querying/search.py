@@ -148,7 +148,7 @@ class Searcher:
             paths = self._catalog.paths(ids)
             if len(paths) < len(ids):
                 raise OutdatedError(
-                    f"{self._layout.catalog} lacks images whose embeddings are there; {REPAIR_IT}"
+                    f"{self._layout.catalog} lacks images whose embeddings exist; {REPAIR_IT}"
                 )
             return answers_of(found.hits, found.searches, paths)
 

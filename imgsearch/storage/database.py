@@ -358,7 +358,8 @@ def check_beside(path: Path) -> None:
         for suffix in BESIDE[1:]:
             if os.path.lexists(f"{path}{suffix}"):
                 raise DamagedError(
-                    f"{path}{suffix} is not of imgsearch, but SQLite heeds it; {REPAIR_IT}"
+                    f"{path}{suffix} was not made by imgsearch, but SQLite would use it; "
+                    f"{REPAIR_IT}"
                 )
         if status is not None and left is not None and left.st_size:
             _check_journal(journal, left, status)

@@ -97,8 +97,8 @@ def write_atomically(
         _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {reason_of(error)}; what was committed before is safe, "
-            "and the same command goes on from there"
+            f"cannot write {path}: {reason_of(error)}; everything committed so far is kept; run "
+            f"the same command again to resume"
         ) from error
     return sink.digest()
 
@@ -115,9 +115,9 @@ def check_room(folder: Path, size: int) -> None:
         raise StorageError(f"cannot read {folder}: {reason_of(error)}") from error
     if size > free:
         raise StorageError(
-            f"{folder} needs {size / 1e6:,.0f} MB for the index, and its disk has "
-            f"{free / 1e6:,.0f} MB left; what was indexed is safe: make room, and run the same "
-            "command again"
+            f"{folder} needs {size / 1e6:,.0f} MB for the index, but its disk has "
+            f"{free / 1e6:,.0f} MB left; everything indexed so far is kept: free some space, and "
+            f"run the same command again"
         )
 
 
@@ -245,8 +245,8 @@ def exclusive(directory: Path) -> Iterator[None]:
             raise StorageError(f"cannot lock {directory}: {reason_of(error)}") from error
         if lock is None:
             raise BusyError(
-                f"another imgsearch is writing to {directory}, or verifies it; "
-                "try again when it is done"
+                f"another imgsearch is writing to {directory}, or is verifying it; try again when "
+                f"it is done"
             )
         yield
 

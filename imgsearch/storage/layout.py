@@ -87,6 +87,11 @@ class Layout:
         Raises:
             InputError: If the path is not on this machine, or Faiss cannot open files there.
         """
+        if is_elsewhere(directory):
+            raise InputError(
+                f"{os.fsdecode(directory)} is not a directory, and this works only on a collection "
+                "in a directory; the methods of `imgsearch.Collection` work on both"
+            )
         found = located(directory)
         if is_url(found):
             raise InputError(
@@ -312,8 +317,8 @@ class Layout:
         except (FileNotFoundError, NotADirectoryError):
             self._check_lost()
             raise NoCollectionError(
-                f"there is no collection at {self.directory}; "
-                "make it with `imgsearch index FOLDER`, or name another with -c DIR or "
+                f"there is no collection at {self.directory}; create it with "
+                "`imgsearch index FOLDER`, or name another with -c DIR or "
                 "IMGSEARCH_COLLECTION"
             ) from None
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -322,12 +327,13 @@ class Layout:
             raise DamagedError(f"{self.manifest} is damaged; {REPAIR_IT}")
         if version < OLDEST:
             raise DamagedError(
-                f"{self.directory} has format version {version}, of imgsearch 0.1, this one reads "
-                f"{FORMAT_VERSION}; index its folders into a new collection (-c)"
+                f"{self.directory} has format version {version}, written by imgsearch 0.1, but "
+                f"this imgsearch reads {FORMAT_VERSION}; index its folders into a new collection "
+                f"with -c"
             )
         if version > FORMAT_VERSION:
             raise DamagedError(
-                f"{self.directory} has format version {version}, this imgsearch reads "
+                f"{self.directory} has format version {version}, but this imgsearch reads "
                 f"{FORMAT_VERSION}; {UPDATE}"
             )
         return version

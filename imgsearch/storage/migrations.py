@@ -38,8 +38,8 @@ def check_present(layout: Layout) -> None:
     layout.check_parts()
     if version != FORMAT_VERSION:
         raise DamagedError(
-            f"{layout.directory} has format version {version}; `imgsearch index` brings it up to "
-            f"date, to {FORMAT_VERSION}"
+            f"{layout.directory} has format version {version}; run `imgsearch index` to update it "
+            f"to {FORMAT_VERSION}"
         )
 
 

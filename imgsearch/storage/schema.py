@@ -21,7 +21,7 @@ __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 SCHEMA = """
 PRAGMA user_version = 5;
 
--- decoder is the version of what turned files into pixels: see DECODER in embedding/images.py.
+-- decoder is the version of what turned files into pixels: see DECODER in images/decode.py.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE model (
 -- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
 -- 'flat' or 'compact', and pca the values that are left of an embedding in a compact index; exclude
 -- and include are JSON lists of text: patterns whose files are left out besides those that are left
--- out by default, and those of the default patterns that are not in force.
+-- out by default, and those of the default patterns that are dropped.
 CREATE TABLE settings (
     nlist INTEGER,
     recall REAL NOT NULL,

@@ -117,7 +117,7 @@ def check_sealed(layout: Layout) -> bool:
         if sha256_of(layout.catalog).hex() == sealed.sha256:
             return True
         if not _has_gone_on(layout.catalog, sealed):
-            raise DamagedError(f"{layout.catalog} is not what its seal says; {REPAIR_IT}")
+            raise DamagedError(f"{layout.catalog} does not match its seal; {REPAIR_IT}")
     except FileNotFoundError:  # a missing catalog: see below; without a seal it may still be sound
         pass
     if not _is_sound(layout.catalog):

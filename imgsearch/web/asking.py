@@ -38,19 +38,21 @@ FORM: dict[str, Any] = {
         "embedding": {
             "type": "string",
             "pattern": f"^{_NAME}$",
-            "description": "The name of an upload, as it was answered, instead of the image.",
+            "description": "The name of an earlier upload, from the answer to it, instead of an "
+            "image.",
         },
         "like": {
             "type": "array",
             "items": {"type": "string", "pattern": f"^{_LIKE}$"},
-            "description": "Ids of images, each perhaps with a weight (ID:WEIGHT) other than 1; "
-            "with a negative one, hits are to be unlike that image.",
+            "description": "Ids of images, each with an optional weight (ID:WEIGHT, by default "
+            "1); with a negative weight, hits are unlike that image.",
         },
         "crop": {
             "type": "string",
             "pattern": f"^{_CROP}$",
-            "description": "Left, top, right and bottom of the part that is meant, of the image or "
-            "of the only `like`: in pixels of the upright image or, if none is more than 1, as "
+            "description": "Left, top, right and bottom of the part to search with, of the image "
+            "or of the only `like`: in pixels"
+            " of the upright image or, if none is more than 1, as "
             "fractions of width and height.",
         },
         "k": {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10},
@@ -59,7 +61,7 @@ FORM: dict[str, Any] = {
             "minimum": 0,
             "maximum": MAX_OFFSET,
             "default": 0,
-            "description": "Hits to be passed over.",
+            "description": "Number of hits to skip.",
         },
         "recall": {
             "type": "number",
@@ -72,12 +74,13 @@ FORM: dict[str, Any] = {
         "include_self": {
             "type": "boolean",
             "default": False,
-            "description": "Let the images of `like` be hits, too; they are left out otherwise.",
+            "description": "Include the images of `like` in the hits; by default, they are left "
+            "out.",
         },
         "exclude_self": {
             "type": "boolean",
             "deprecated": True,
-            "description": "The opposite of `include_self`, from when that was the default.",
+            "description": "Deprecated: the opposite of `include_self`.",
         },
     },
 }
@@ -115,12 +118,12 @@ class Ask:
 
     def __post_init__(self) -> None:
         if self.image is None and self.embedding is None and not self.like:
-            raise SettingError("nothing is asked for: send an image, an embedding or a like")
+            raise SettingError("the query is empty; send an image, an embedding or a like")
         if self.image is not None and self.embedding is not None:
             raise SettingError("send an image or an embedding, not both")
         alone = len(self.like) == 1 and self.like[0].weight > 0 and self.embedding is None
         if self.crop is not None and self.image is None and not alone:
-            raise SettingError("crop is for an image that is sent, or for one like alone")
+            raise SettingError("crop applies to an image that is sent, or to a single like")
 
 
 def read_form(form: FormData) -> Ask:
@@ -177,7 +180,7 @@ def _number(
 def _excludes_self(fields: dict[str, str]) -> bool:
     included, excluded = _flag(fields, "include_self"), _flag(fields, "exclude_self")
     if included and excluded:
-        raise SettingError("include_self and exclude_self exclude each other: give one of them")
+        raise SettingError("include_self and exclude_self are mutually exclusive: give one of them")
     return not included and (excluded or "exclude_self" not in fields)
 
 
@@ -191,7 +194,7 @@ def _flag(fields: dict[str, str], name: str) -> bool:
 def _matching(fields: dict[str, str], name: str, pattern: str) -> str | None:
     text = fields.get(name)
     if text is not None and not re.fullmatch(pattern, text):
-        raise SettingError(f"{name} is {text[:40]!r}, which makes no sense; see /openapi.json")
+        raise SettingError(f"{name} is {text[:40]!r}, which is not valid; see /openapi.json")
     return text
 
 

@@ -27,10 +27,10 @@ async def while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise HTTPException(400, "the client left before it was answered")
+            raise HTTPException(400, "the client disconnected before it was answered")
         return answer.result()
     except asyncio.CancelledError as error:
-        raise HTTPException(503, "the server is ending", {"Retry-After": "5"}) from error
+        raise HTTPException(503, "the server is shutting down", {"Retry-After": "5"}) from error
     finally:
         for task in (answer, leaving):
             task.cancel()

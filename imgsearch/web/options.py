@@ -68,8 +68,8 @@ class ServerOptions:
                 ) from error
         if outside and not (self.token or self.insecure):
             raise SettingError(
-                f"{outside[0]} can be reached from other machines: give a --token that they have "
-                "to know, or say --insecure"
+                f"{outside[0]} can be reached from other machines: require a token with --token, "
+                f"or pass --insecure"
             )
         fault = None if self.token is None else fault_of_token(self.token)
         if fault is not None:

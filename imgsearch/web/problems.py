@@ -37,10 +37,10 @@ PROBLEMS = {
     415: "The body is not multipart/form-data.",
     416: "The file has no such range of bytes.",
     421: "The Host header names another server.",
-    422: "A value makes no sense, or an image cannot be used.",
+    422: "A value is not valid, or an image cannot be used.",
     429: "Too many wrong tokens came from this address; try again later.",
     500: "The collection is damaged, or cannot be read.",
-    503: "Too much is asked at once, or the collection cannot be read at present; try again.",
+    503: "The server is too busy, or the collection cannot be read at present; try again.",
 }
 
 
@@ -103,7 +103,7 @@ def _of_imgsearch(_: Request, error: Any) -> Response:
 
 
 def _of_a_bug(_: Request, error: Exception) -> Response:
-    return problem(500, f"the server failed: {type(error).__name__}; its log says where")
+    return problem(500, f"the server failed: {type(error).__name__}; see its log")
 
 
 def _plain(text: str) -> str:

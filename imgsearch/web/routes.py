@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 def _digits(given: Any) -> Any:
     """Refuse what only Python takes for a number: `+1`, `1_0`, ` 1`, `０`."""
     if isinstance(given, str) and not _NUMBER.fullmatch(given):
-        raise ValueError("give a whole number in digits, without zeros before it")
+        raise ValueError("give a whole number in digits, without leading zeros")
     return given
 
 
@@ -61,7 +61,7 @@ def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
     etag = {"ETag": {"schema": {"type": "string"}}}
     return {
         200: {"description": what, "content": dict.fromkeys(types, binary), "headers": etag},
-        304: {"description": "What the client has is up to date.", "headers": etag},
+        304: {"description": "The client's copy is up to date.", "headers": etag},
     }
 
 

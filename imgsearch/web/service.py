@@ -151,7 +151,8 @@ class Service:
             if not error.limited:
                 await self._run(check_original, entry)
             if error.transient:
-                raise LostFileError(f"{entry.path} changes while it is read; try again") from error
+                changing = f"{entry.path} is changing while it is read; try again"
+                raise LostFileError(changing) from error
             raise
 
     @asynccontextmanager
@@ -160,7 +161,7 @@ class Service:
             async with asyncio.timeout(self._options.answer_seconds):
                 yield
         except TimeoutError as error:
-            late = "this takes too long at present; try again"
+            late = "the server is too busy at present; try again"
             raise HTTPException(503, late, {"Retry-After": "5"}) from error
 
     def _info(self) -> dict[str, Any]:
@@ -188,7 +189,7 @@ class Service:
             return self._answer(ask, None, None)
         remembered = self._uploads.get(ask.embedding)
         if remembered is None:
-            raise ForgottenError("that image is remembered no more: send it again")
+            raise ForgottenError("the server no longer has that image; send it again")
         return self._answer(ask, ask.embedding, remembered)
 
     def _embed(

@@ -51,7 +51,7 @@ class Uploads:
         if kind != b"multipart/form-data" or not parameters.get(b"boundary"):
             raise HTTPException(415, "send the fields as multipart/form-data")
         if self._count >= self._options.max_uploads:
-            busy = "too many requests are being dealt with; try again in a moment"
+            busy = "too many requests are being processed; try again in a moment"
             raise HTTPException(503, busy, {"Retry-After": "1"})
         self._count += 1
         try:

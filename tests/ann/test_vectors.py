@@ -32,7 +32,7 @@ def test_embeddings_of_another_precision_or_order_are_taken() -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (6,), (2, 4), (2, 2, 5), ()])
 def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="has 5 values, this array has the shape"):
+    with pytest.raises(InputError, match="has 5 values, but this array has the shape"):
         as_queries(np.ones(shape, np.float32), 5)
 
 

@@ -146,7 +146,7 @@ def test_an_image_may_come_from_stdin(indexed: Path, photos: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "there is nothing on stdin; send it an image, as in `< cat.jpg`"),
+        (b"", "stdin is empty; send it an image, as in `< cat.jpg`"),
         (b"no image", "is not an image of a supported format"),
         (b"\x89PNG\r\n\x1a\n", "cannot be decoded: its header is malformed"),
     ],
@@ -164,7 +164,7 @@ def test_a_closed_stdin_is_an_empty_one(indexed: Path) -> None:
     command = imgsearch_command("-c", indexed, "query", "-")
     ended = run_python(command, cwd=indexed, before=lambda: os.close(0))
     assert ended.code == 3
-    assert ended.err.startswith("imgsearch: -: there is nothing on stdin")
+    assert ended.err.startswith("imgsearch: -: stdin is empty")
 
 
 # Several images in one query

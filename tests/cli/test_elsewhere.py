@@ -16,7 +16,7 @@ NOWHERE = "milvus://127.0.0.1:1/photos"
 def test_what_needs_a_directory_says_so_in_one_line(invoke: Invoke, command: str) -> None:
     result = invoke(command, "-c", NOWHERE)
     assert result.exit_code == 2
-    assert f"`imgsearch {command}` works on a collection in a directory" in result.stderr
+    assert f"`imgsearch {command}` works only on a collection in a directory" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

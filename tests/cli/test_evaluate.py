@@ -108,13 +108,13 @@ def test_the_nearer_of_recall_and_nprobe_is_heeded(
     assert found["index"] == found["exact"]
     ended = invoke(*base, "--recall", "0.9", "--nprobe", "1")
     assert ended.exit_code == 2
-    assert "--recall and --nprobe exclude each other" in ended.stderr
+    assert "--recall and --nprobe are mutually exclusive" in ended.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("path,class\n1.jpg,x\n", ", line 1: there has to be one column 'label'"),
+        ("path,class\n1.jpg,x\n", ", line 1: there must be one column 'label'"),
         ("path,label\n1.jpg,x\n", "/1.jpg was looked for; index them, or check the paths"),
     ],
 )

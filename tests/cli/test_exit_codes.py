@@ -70,7 +70,7 @@ def test_a_collection_that_is_being_written_to_ends_with_5(
         ended = run("-c", indexed, "index", photos)
         assert (ended.code, ended.err) == (
             5,
-            f"imgsearch: another imgsearch is writing to {indexed}, or verifies it; "
+            f"imgsearch: another imgsearch is writing to {indexed}, or is verifying it; "
             "try again when it is done\n",
         )
         assert run("-c", indexed, "query", photos / "0003.png").code == 0
@@ -162,8 +162,9 @@ def test_ctrl_c_ends_with_130_and_the_same_command_resumes(
         _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err == (
-        "imgsearch: interrupted; what was indexed is kept, "
-        "and the same command goes on from there\n"
+        "imgsearch: interrupted; everything indexed so far is kept; run the same command again to "
+        "resume"
+        "\n"
     )
     before = images_in(empty)
     assert 0 < before < 600

@@ -44,7 +44,7 @@ def test_the_two_commands_of_the_readme_work(run: Run, photos: Path, tmp_path: P
     said = [line for line in ended.err.splitlines() if not line.startswith("indexing: ")]
     first, last = said
     assert (ended.code, ended.out) == (0, "")
-    making = f"making the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
+    making = f"creating the collection {tmp_path / '.imgsearch'} with mobilenet_v2"
     assert first == f"{making}; exporting the network takes a few seconds"
     assert last.startswith("40 found: 40 indexed, 0 unchanged, 0 failed, 0 skipped, in ")
     ended = run("query", photos / "0003.png", "-k", "1", "--paths", "--include-self")
@@ -107,7 +107,7 @@ def test_a_collection_that_was_made_for_a_folder_without_images_is_not_left_behi
     ended = run("-c", "new", "index", "folder", cwd=tmp_path)
     assert ended.code == 1
     last = ended.err.splitlines()[-1]
-    said = "there are no images in folder; the collection made for them is removed"
+    said = "there are no images in folder; the collection created for them was removed"
     assert last == f"imgsearch: {said}"
     assert not (tmp_path / "new").exists()
 
@@ -257,7 +257,8 @@ def test_a_path_that_is_missing_ends_with_3_and_makes_no_collection(
 
 
 def test_without_a_folder_there_is_nothing_to_index(invoke: Invoke, tmp_path: Path) -> None:
-    message = "imgsearch: nothing to index yet: name a folder, as in `imgsearch index FOLDER`\n"
+    hint = "name a folder, as in `imgsearch index FOLDER`"
+    message = f"imgsearch: there is nothing to index yet; {hint}\n"
     ended = invoke("index")
     assert (ended.exit_code, ended.stderr) == (2, message)
     make_small_collection(tmp_path / ".imgsearch")

@@ -75,7 +75,7 @@ def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> 
     facts = dict(line.split(maxsplit=1) for line in text.splitlines())
     info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
     each = round(info["index_bytes"] / sum(info["list_sizes"]))
-    assert facts["index"] == f"IndexIVFFlat, nlist 4, in 1 file, {each} bytes an image"
+    assert facts["index"] == f"IndexIVFFlat, nlist 4, in 1 file, {each} bytes per image"
     assert facts["promise"].startswith("recall@10 0.95 by nprobe ")
     assert facts["promise"].endswith(" with 95 % confidence)")
     assert "images, median" in facts["lists"]
@@ -89,7 +89,7 @@ def test_info_says_what_an_older_decoder_means(invoke: Invoke, indexed: Path) ->
     lines = invoke("-c", indexed, "info").stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("decoder"))
     assert "with an ICC profile" in line
-    assert line.endswith("to embed all alike, index into a new collection")
+    assert line.endswith("to embed all images alike, index them into a new collection")
     assert json.loads(invoke("-c", indexed, "info", "--json").stdout)["model"]["decoder"] == 1
 
 

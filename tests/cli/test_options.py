@@ -89,7 +89,7 @@ def test_otherwise_it_is_the_nearest_one_upwards(
     assert ended.exit_code == 3
     assert ended.stderr == (
         f"imgsearch: there is no collection at {tmp_path / 'a' / 'b' / '.imgsearch'}, nor in any "
-        "folder above; make one with `imgsearch index FOLDER`, or name one with -c DIR or "
+        "folder above; create one with `imgsearch index FOLDER`, or name one with -c DIR or "
         "IMGSEARCH_COLLECTION\n"
     )
     for command in (["info"], ["verify"], ["duplicates"], ["tune"], ["remove", "a.jpg"]):
@@ -231,14 +231,14 @@ def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
         ("[query]\ncrop = [0, 0, 1]", "[0, 0, 1] is not a box"),
         ("[query]\ncrop = ['0', 0, 1, 1]", "crop cannot be ['0', 0, 1, 1]"),
         ("[query]\ncrop = '0,0,0,1'", "the crop 0,0,0,1 is empty"),
-        ("k = 3", "there is no option 'k'; it belongs into [query]"),
-        ("[index]\nk = 3", "there is no option 'k'; it belongs into [query]"),
+        ("k = 3", "there is no option 'k'; it belongs in [query]"),
+        ("[index]\nk = 3", "there is no option 'k'; it belongs in [query]"),
         ("[info]\nconfig = 'x'", "there is no option 'config'; did you mean"),
         ("[query]\nno-exact = true", "there is no option 'no-exact'; did you mean exact?"),
         ("[index]\nmoved = ['a']", "moved cannot be ['a']"),
         (
             "[query]\nexact = true\nnprobe = 3",
-            "--nprobe and --exact exclude each other in config.toml",
+            "--nprobe and --exact are mutually exclusive in config.toml",
         ),
     ],
 )
@@ -313,4 +313,4 @@ def test_an_error_about_a_value_names_the_variable_that_it_is_from(
     both = {"IMGSEARCH_EXACT": "1", "IMGSEARCH_RECALL": "0.9"}
     ended = invoke("-c", "indexed", *query, env=both)
     assert ended.exit_code == 2
-    assert "IMGSEARCH_RECALL and IMGSEARCH_EXACT exclude each other: give one" in ended.stderr
+    assert "IMGSEARCH_RECALL and IMGSEARCH_EXACT are mutually exclusive: give one" in ended.stderr

@@ -158,7 +158,7 @@ def test_the_image_at_the_own_path_may_be_brought_in(
     assert nearer.stdout != f"{own}\n"
     both = invoke(*command, "--exclude-self", "--include-self")
     assert both.exit_code == 2
-    assert "exclude each other" in both.stderr
+    assert "are mutually exclusive" in both.stderr
 
 
 def test_all_lists_or_exact_search_find_the_same(
@@ -178,7 +178,7 @@ def test_an_empty_collection_ends_with_1_and_says_so(
 ) -> None:
     ended = invoke("-c", empty, "query", photos / "0003.png", "--json")
     assert ended.exit_code == 1
-    line = "nothing found: the collection is empty; `imgsearch index FOLDER` fills it"
+    line = "nothing found: the collection is empty; add images with `imgsearch index FOLDER`"
     assert ended.stderr == f"imgsearch: {line}\n"
     (answer,) = answers(ended.stdout)
     assert (answer["query"], answer["hits"]) == (str(photos / "0003.png"), [])
@@ -215,7 +215,8 @@ def test_lists_without_another_image_are_told_apart_from_such_a_collection(
     assert ended.exit_code == 1
     for line in ended.stderr.splitlines():
         assert line.endswith(
-            ": the inverted lists that were searched hold no other image; --exact compares with all"
+            ": the inverted lists that were searched hold no other image; pass --exact to compare "
+            "with every image"
         )
     assert invoke("-c", empty, "query", tmp_path / "few", "--exact").exit_code == 0
 

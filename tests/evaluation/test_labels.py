@@ -103,15 +103,15 @@ def test_a_path_with_two_labels_is_refused_with_both_lines(labels: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "line 1: there has to be one column 'path', in ''; the first line must be"),
+        ("", "line 1: there must be one column 'path', in ''; the first line must be"),
         (
             "path;label\n1;x\n",
-            "line 1: there has to be one column 'path', in 'path;label'; "
+            "line 1: there must be one column 'path', in 'path;label'; "
             "separate the columns by commas, not by semicolons; the first line must be",
         ),
         (
             "path\tlabel\n1\tx\n",
-            "line 1: there has to be one column 'path', in 'path\\tlabel'; sep",
+            "line 1: there must be one column 'path', in 'path\\tlabel'; sep",
         ),
         (
             "path,label\n1;x\n",
@@ -119,13 +119,13 @@ def test_a_path_with_two_labels_is_refused_with_both_lines(labels: Path) -> None
         ),
         (
             "Path , label\n1.jpg,x\n",
-            "line 1: there has to be one column 'path', in 'Path , label'; "
+            "line 1: there must be one column 'path', in 'Path , label'; "
             "'Path ' differs by spaces, case or the form of its letters; the first line",
         ),
-        ("path,Label\n1,x\n", "line 1: there has to be one column 'label', in 'path,Label'; 'La"),
-        ("path,label\nfile://server/a.jpg,x\n", "line 2: file://server/a.jpg: names a file of the"),
-        ("path,class\n1,x\n", "line 1: there has to be one column 'label', in 'path,class'; "),
-        ("path,label,label\n1,x,y\n", "line 1: there has to be one column 'label'"),
+        ("path,Label\n1,x\n", "line 1: there must be one column 'label', in 'path,Label'; 'La"),
+        ("path,label\nfile://server/a.jpg,x\n", "line 2: file://server/a.jpg: names a file on the"),
+        ("path,class\n1,x\n", "line 1: there must be one column 'label', in 'path,class'; "),
+        ("path,label,label\n1,x,y\n", "line 1: there must be one column 'label'"),
         ("path,label\n1.jpg,x\n2.jpg\n", "line 3: has 1 of the 2 columns; add the rest"),
         ("path,label\n1.jpg,\n", "line 2: has no usable path, or no label; complete or"),
         ("path,label\n,x\n", "line 2: has no usable path, or no label"),

@@ -88,7 +88,11 @@ def test_the_fastest_that_keeps_the_recall_is_recommended() -> None:
     assert (sweep.choice.nlist, sweep.choice.point.nprobe) == (8, 2)
     none = Sweep(1_000, 100, 1.0, 0.4, 1.0, trials[:1], complete=True)
     assert none.choice is None
-    with pytest.raises(SettingError, match=r"nothing that was tried keeps recall@10 1"):
+    with pytest.raises(
+        SettingError,
+        match=r"none of the settings that were tried keeps recall@10 "
+        r"1",
+    ):
         apply("nowhere", none)
 
 
@@ -114,7 +118,7 @@ def test_what_makes_no_sense_is_refused(grown: Path, empty: Path, tmp_path: Path
         ({"nlist": [0]}, "nlist is 0; it must be 1 or more"),
         ({"nprobe": [-1]}, "nprobe is -1; it must be 1 or more"),
         ({"recall": 2.0}, "recall is 2.0"),
-        ({"nlist": [900]}, "only 798 of 997 images are there to train"),
+        ({"nlist": [900]}, "only 798 of 997 images are available to train"),
     ):
         with pytest.raises(SettingError, match=reason):
             tune(grown, device="cpu", **options)

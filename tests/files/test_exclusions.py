@@ -108,11 +108,11 @@ def test_patterns_are_added_once_and_dropped() -> None:
 
 @pytest.mark.parametrize("pattern", ["", "/", "//", "a\0b"])
 def test_a_pattern_that_says_nothing_is_refused(pattern: str) -> None:
-    with pytest.raises(SettingError, match="a pattern is"):
+    with pytest.raises(SettingError, match=r"the pattern .* is not"):
         changed_patterns(((), ()), [pattern], ())
 
 
 def test_only_a_pattern_in_force_can_be_dropped_and_the_message_lists_them() -> None:
-    with pytest.raises(SettingError, match="no such pattern is in force") as caught:
+    with pytest.raises(SettingError, match="there is no such pattern") as caught:
         changed_patterns((("*.psd",), ()), (), ["*.xcf"])
     assert all(pattern in str(caught.value) for pattern in [*DEFAULTS, "*.psd"])

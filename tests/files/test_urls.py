@@ -90,8 +90,8 @@ def test_a_path_survives_being_a_file_url(name: bytes) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("file://server/share/a.jpg", "a file of the host 'server'"),
-        ("file://photos", "a file of the host 'photos'"),
+        ("file://server/share/a.jpg", "a file on the host 'server'"),
+        ("file://photos", "a file on the host 'photos'"),
         ("file://", "names no file"),
         ("file:///a%00b.jpg", "names no file"),
         ("", "is not a path"),

@@ -98,7 +98,7 @@ def test_a_default_pattern_can_be_switched_off(collection: Collection, tree: Pat
 def test_a_pattern_that_is_not_in_force_cannot_be_dropped(
     collection: Collection, tree: Path
 ) -> None:
-    with pytest.raises(SettingError, match="no such pattern is in force"):
+    with pytest.raises(SettingError, match="there is no such pattern"):
         collection.index(tree, include=["*.psd"])
     assert collection.info().images == 0
 
@@ -136,4 +136,4 @@ def test_the_command_line_shows_patterns_and_kinds(empty: Path, tree: Path, run:
     assert "*.png below/" in shown
     ended = run("-c", empty, "index", "--include", "*.psd")
     assert ended.code == 2
-    assert "no such pattern is in force" in ended.err
+    assert "there is no such pattern" in ended.err

@@ -285,7 +285,7 @@ def test_a_disk_without_room_for_the_index_is_told_before_it_is_written(
     grower.add(clustered(400, seed=1))
     usage = shutil.disk_usage("/")._replace(free=1_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StorageError, match=r"needs 0 MB for the index, and its disk has 0 MB left"):
+    with pytest.raises(StorageError, match=r"needs 0 MB for the index, but its disk has 0 MB left"):
         grower.fold(meanwhile=meanwhile)
     assert list(grower.layout.segments.iterdir()) == []
     assert (

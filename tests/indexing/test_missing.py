@@ -44,7 +44,9 @@ def test_a_root_with_nothing_left_but_other_files_keeps_its_images(
     for path in files_in(indexed_tree):
         path.unlink()
     (indexed_tree / ".DS_Store").write_bytes(b"of whoever looked at the mount point")
-    with pytest.raises(GoneError, match="has none of its images any more: its 12 images are kept"):
+    with pytest.raises(
+        GoneError, match="no longer holds any of its images: its 12 images are kept"
+    ):
         collection.index()
     assert len(ids_in(collection)) == 12 + len(files_in(other_tree))
     assert collection.index(prune=True).removed == 12
@@ -131,7 +133,7 @@ def test_half_of_all_images_gone_at_once_are_kept_and_all_else_is_done(
     (indexed_tree / "0007.png").rename(indexed_tree / "moved.png")
     picture(70).save(indexed_tree / "0006.jpg")
     kept = set(ids_in(collection)) - {str(indexed_tree / "0007.png")}
-    why = f"7 of 13 images are gone at once, such as those of {indexed_tree}: they are kept"
+    why = f"7 of 13 images disappeared at once, such as those in {indexed_tree}: they are kept"
     assert did(refused(collection, why=why)) == {"indexed": 2, "moved": 1, "unchanged": 3}
     assert did(refused(collection, why=why)) == {"unchanged": 6}  # again: it was no one-time grace
     assert set(ids_in(collection)) == kept | {str(new), str(indexed_tree / "moved.png")}

@@ -103,7 +103,10 @@ def test_nothing_moves_to_where_nothing_is(
 ) -> None:
     refused(collection, indexed_tree, tmp_path / "missing", "there is no such file or folder")
     refused(
-        collection, indexed_tree, indexed_tree / "0000.jpg", "is not a folder; name the one that"
+        collection,
+        indexed_tree,
+        indexed_tree / "0000.jpg",
+        "is not a folder; give the new location",
     )
 
 
@@ -112,7 +115,7 @@ def test_a_root_cannot_move_to_another(
 ) -> None:
     shutil.copytree(indexed_tree, tmp_path / "other")
     collection.index(tmp_path / "other")
-    why = f"{tmp_path / 'other'} is a root of this collection already"
+    why = f"{tmp_path / 'other'} is already a root of this collection"
     refused(collection, indexed_tree, tmp_path / "other", why)
 
 
@@ -219,7 +222,7 @@ def test_what_is_missing_at_the_new_place_is_kept_if_it_is_half_of_all(
     indexed_tree.rename(new)
     for path in sorted(new.glob("*g"))[:6]:
         path.unlink()
-    with pytest.raises(GoneError, match="6 of 12 images are gone at once"):
+    with pytest.raises(GoneError, match="6 of 12 images disappeared at once"):
         collection.index(moved=(indexed_tree, new))
     assert collection.info().images == 12
     report = collection.index(prune=True)

@@ -153,7 +153,7 @@ def test_index_makes_a_compact_index_and_info_tells_its_size(
     text = invoke("-c", indexed, "info").stdout
     each = round(info["index_bytes"] / 40)
     kind = "IndexIVFScalarQuantizer (SQ8) of 12 values that PCA leaves"
-    assert f"{kind}, nlist 4, in 1 file, {each} bytes an image" in text
+    assert f"{kind}, nlist 4, in 1 file, {each} bytes per image" in text
     (segment,) = (indexed / "segments").iterdir()
     assert type(faiss.read_index(str(segment))) is faiss.IndexPreTransform
     image = sorted(photos.iterdir())[7]
@@ -256,7 +256,7 @@ def test_segments_of_another_training_are_told_apart(grower: Grower) -> None:
 
 def test_pca_of_a_flat_index_is_refused(collection: Collection, tree: Path) -> None:
     for storage in (None, "flat"):
-        with pytest.raises(SettingError, match="say --storage compact"):
+        with pytest.raises(SettingError, match="pass --storage compact"):
             collection.index([tree], pca=64, storage=storage)
     assert collection.info().roots == ()
     collection.index([tree], pca=8, storage="compact")

@@ -143,7 +143,7 @@ def test_a_link_that_leads_nowhere_has_failed(collection: Collection, tree: Path
     report = collection.index([tree])
     assert did(report) == {"indexed": 12, "failed": 1}
     assert report.failures == (
-        Failure(str(tree / "broken.jpg"), "cannot be read, or is a link to nowhere"),
+        Failure(str(tree / "broken.jpg"), "cannot be read, or is a broken link"),
     )
 
 

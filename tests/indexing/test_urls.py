@@ -200,7 +200,7 @@ def test_a_url_of_a_file_is_its_path_wherever_it_is_given(
     new = one.parent.rename(tmp_path / "neu ü")
     assert did(collection.index(moved=(url(one.parent), url(new)))) == {"unchanged": 2}
     assert collection.remove(url(new / one.name)) == 1
-    with pytest.raises(InputError, match="a file of the host 'server'"):
+    with pytest.raises(InputError, match="a file on the host 'server'"):
         collection.index("file://server/photos")
 
 

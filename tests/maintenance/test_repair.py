@@ -103,8 +103,8 @@ def test_without_the_images_what_is_sound_of_a_shard_is_kept(
     overwrite(path, 128 + 2 * 192, bytes(192))  # the third row
     (told,) = repaired(lived_in.directory)
     assert told == (
-        f"vectors/{TAIL}: 4 kept as they are, for want of their images, "
-        "1 dropped, for want of their images"
+        f"vectors/{TAIL}: 4 kept as they are, because their images are missing, "
+        "1 dropped, because their images are missing"
     )
     left = holdings(lived_in.directory)
     before = at(photos, lived_in)
@@ -150,7 +150,7 @@ def test_a_changed_image_is_not_taken_for_what_it_was(lived_in: LivedIn) -> None
     Image.new("RGB", (9, 9), "red").save(changed)
     Path(gone).unlink()
     (told,) = repaired(lived_in.directory)
-    assert told == f"vectors/{TAIL}: 3 embedded again, 2 dropped, for want of their images"
+    assert told == f"vectors/{TAIL}: 3 embedded again, 2 dropped, because their images are missing"
     age(Path(changed))
     with Collection.open(lived_in.directory, device="cpu") as collection:
         report = did(collection.index())
@@ -216,8 +216,8 @@ def test_a_model_that_embeds_wrongly_embeds_nothing_again(lived_in: LivedIn) -> 
         report = verify(lived_in.directory, repair=True)
     assert [each.part for each in report.left] == [Part.MODEL]
     assert report.repairs == (
-        f"vectors/{TAIL}: 3 kept as they are, for want of their images, "
-        "2 dropped, for want of their images",
+        f"vectors/{TAIL}: 3 kept as they are, because their images are missing, "
+        "2 dropped, because their images are missing",
     )
     left = holdings(lived_in.directory)
     assert len(left) == len(lived_in.held) - 2
@@ -231,7 +231,7 @@ def test_a_model_that_embeds_wrongly_embeds_nothing_again(lived_in: LivedIn) -> 
 def test_a_damaged_catalog_is_put_back(lived_in: LivedIn) -> None:
     before = (lived_in.directory / "catalog.sqlite").read_bytes()
     overwrite(lived_in.directory / "catalog.sqlite", 30_000, b"harm")
-    done = ("catalog.sqlite: put back as it was at the end of the last run",)
+    done = ("catalog.sqlite: restored to its state at the end of the last run",)
     assert repaired(lived_in.directory) == done
     assert (lived_in.directory / "catalog.sqlite").read_bytes() == before
 

@@ -278,7 +278,7 @@ def test_a_writer_and_a_verification_keep_each_other_off(damaged: Path) -> None:
         verify(damaged)
     with undisturbed(damaged):
         assert verify(damaged).damages == ()
-        with pytest.raises(BusyError, match="or verifies it"):
+        with pytest.raises(BusyError, match="or is verifying it"):
             verify(damaged, repair=True)
 
 

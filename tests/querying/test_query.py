@@ -643,12 +643,12 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "numbers beyond pixels": (
         lambda c: c.query(np.full((9, 9), 256, np.int64)),
         InputError,
-        "go from 0 to 255, and these go from 256 to 256",
+        "go from 0 to 255, but these go from 256 to 256",
     ),
     "floats beyond pixels": (
         lambda c: c.query(np.full((9, 9, 3), 254.0)),
         InputError,
-        "go from 0 to 1, and these go from 254 to 254",
+        "go from 0 to 1, but these go from 254 to 254",
     ),
     "pixels that are no numbers": (
         lambda c: c.query(np.full((9, 9), np.nan)),

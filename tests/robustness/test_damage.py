@@ -25,7 +25,7 @@ REMEDIES = (
     "imgsearch verify --repair",
     "update imgsearch",
     "into a new collection",
-    "make one with",
+    "create one with",
 )
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_built_on_a_damaged_catalog(lived_in: LivedIn) -> None:
                 path: (lived_in.directory / path).read_bytes()
                 for path in files_of(lived_in.directory)
             }
-            with pytest.raises(DamagedError, match="is not what its seal says"):
+            with pytest.raises(DamagedError, match="does not match its seal"):
                 write()
             for path, there in before.items():
                 assert (lived_in.directory / path).read_bytes() == there

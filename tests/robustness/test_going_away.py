@@ -106,7 +106,7 @@ def a_root(folder: Path) -> None:
     made = make_small_collection(folder / "collection")
     roots = folder / "drive", folder / "disk"
     ended = run_and_harm(folder, drive.tear_out, "-c", made, "index", *roots)
-    ended_in_one_line(ended, 3, f"{folder / 'drive'} went away in the middle of the run")
+    ended_in_one_line(ended, 3, f"{folder / 'drive'} became unavailable during the run")
     images = images_in(made)
     assert 40 + 20 <= images < 120  # what is on the disk was indexed all the same
     answer = imgsearch(folder, "-c", made, "query", next((folder / "disk").rglob("*.jpg")))
@@ -129,7 +129,7 @@ def a_folder_in_a_root(folder: Path) -> None:
     make_photos(tree / "c", 20, 300)
     made = make_small_collection(folder / "collection")
     ended = run_and_harm(folder, drive.tear_out, "-c", made, "index", tree)
-    ended_in_one_line(ended, 3, f"{tree / 'b drive'} went away in the middle of the run")
+    ended_in_one_line(ended, 3, f"{tree / 'b drive'} became unavailable during the run")
     images = images_in(made)
     assert 40 + 20 <= images < 140
     ended = imgsearch(folder, "-c", made, "index")  # it is known for a drive by now
@@ -150,7 +150,7 @@ def while_pruning(folder: Path) -> None:
     assert imgsearch(folder, "-c", made, "index", tree).code == 0
     make_photos(tree / "a", 60, 200)
     ended = run_and_harm(folder, drive.tear_out, "-c", made, "index", "--prune")
-    ended_in_one_line(ended, 3, f"{tree / 'b drive'} went away in the middle of the run")
+    ended_in_one_line(ended, 3, f"{tree / 'b drive'} became unavailable during the run")
     assert images_in(made) == 160
     drive.plug()
     assert holds_all(made, tree)
@@ -195,7 +195,7 @@ def test_a_folder_that_is_renamed_in_the_middle_of_a_run_costs_nothing(
     command = "-c", empty, "index", tree
     ended = run_and_harm(tmp_path, lambda: photos.rename(away), *command)
     gone = tree if place == "root" else tree / "link"
-    ended_in_one_line(ended, 3, f"{gone} went away in the middle of the run")
+    ended_in_one_line(ended, 3, f"{gone} became unavailable during the run")
     assert 40 <= images_in(empty) < 100
     away.rename(photos)
     assert imgsearch(tmp_path, *command).code == 0

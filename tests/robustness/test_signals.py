@@ -26,7 +26,10 @@ from tests.support.small_network import make_small_collection
 
 pytestmark = pytest.mark.processes
 
-KEPT = "imgsearch: interrupted; what was indexed is kept, and the same command goes on from there"
+KEPT = (
+    "imgsearch: interrupted; everything indexed so far is kept; "
+    "run the same command again to resume"
+)
 
 # Trains at great length, and tells when it begins.
 SLOWLY_TRAINED = """
@@ -211,9 +214,7 @@ def test_where_memory_ends_in_the_middle_it_says_so_in_one_line(
     monkeypatch.setattr(DirectoryCollection, "info", info)
     ended = invoke("-c", indexed, "info")
     assert ended.exit_code == 7
-    assert ended.stderr == (
-        "imgsearch: there is too little memory for this; what was indexed is safe\n"
-    )
+    assert ended.stderr == ("imgsearch: memory ran out; everything indexed so far is kept\n")
 
 
 def index_without_temporary_files(folder: Path) -> None:

@@ -182,14 +182,14 @@ def test_what_does_not_fit_on_the_disk_is_refused_with_both_sizes(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", disk_with(5_000_000))
     with pytest.raises(
-        StorageError, match=f"{tmp_path} needs 1,234 MB .* 5 MB left; .* make room, and run"
+        StorageError, match=f"{tmp_path} needs 1,234 MB .* 5 MB left; .* free some space, and run"
     ):
         check_room(tmp_path, 1_234_000_000)
 
 
 def test_room_is_asked_for_where_the_folder_is(tmp_path: Path) -> None:
     check_room(tmp_path, 1)
-    with pytest.raises(StorageError, match="make room"):
+    with pytest.raises(StorageError, match="free some space"):
         check_room(tmp_path, 1 << 60)
 
 

@@ -40,6 +40,11 @@ def test_a_path_that_faiss_cannot_open_is_refused(tmp_path: Path) -> None:
     assert Layout.at(tmp_path / "é").directory.name == "é"
 
 
+def test_the_url_of_another_collection_is_refused_with_what_works_there() -> None:
+    with pytest.raises(InputError, match=r"milvus://h:1/photos is not a directory, .* both"):
+        Layout.at("milvus://h:1/photos")
+
+
 def test_a_directory_is_a_collection_once_its_manifest_is_written(layout: Layout) -> None:
     layout.make_folders()
     assert not layout.exists()
@@ -75,7 +80,7 @@ def test_where_there_is_no_collection_the_error_says_how_to_make_one(
     tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NoCollectionError, match="make it with `imgsearch index FOLDER`"):
+    with pytest.raises(NoCollectionError, match="create it with `imgsearch index FOLDER`"):
         Layout(tmp_path / place).version()
 
 
@@ -92,8 +97,8 @@ def test_an_older_format_is_refused_with_what_to_do_about_it(layout: Layout) -> 
     shutil.copytree(GOLDEN / "collection-1", layout.directory)
     with pytest.raises(
         DamagedError,
-        match=f"{layout.directory} has format version 1, of imgsearch 0.1, this one reads "
-        rf"{FORMAT_VERSION}; index its folders into a new collection \(-c\)",
+        match=f"{layout.directory} has format version 1, written by imgsearch 0.1, "
+        rf"but this imgsearch reads {FORMAT_VERSION}; index its folders into a new .* -c",
     ):
         layout.version()
     assert layout.exists()  # it is no place for another

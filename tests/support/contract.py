@@ -151,7 +151,7 @@ class Contract:
             back = did(collection.index(include=["b/"]))
             assert back.pop("indexed", 0) + back.pop("copied", 0) == 20
             assert back == {"unchanged": 40, "skipped": 1}
-            with pytest.raises(SettingError, match="no such pattern is in force"):
+            with pytest.raises(SettingError, match="there is no such pattern"):
                 collection.index(include=["b/"])
 
     def test_to_read_all_files_again_changes_nothing_and_any_time_will_do(

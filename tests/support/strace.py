@@ -94,7 +94,7 @@ class Traced:
     def complaints(self) -> list[str]:
         """Return what it said but for reports."""
         report = re.compile(
-            r"making the collection|indexing: |\d+ skipped: |\d+ found: |removed \d+ image"
+            r"creating the collection|indexing: |\d+ skipped: |\d+ found: |removed \d+ image"
         )
         return [line for line in self.err.splitlines() if not report.match(line)]
 

@@ -80,7 +80,7 @@ def test_an_upload_can_be_asked_about_again_by_its_name(client: TestClient, phot
     pages = [paths(ask(client, embedding=name, k=15, offset=offset)) for offset in (0, 15, 30, 45)]
     assert [len(page) for page in pages] == [15, 15, 10, 0]
     assert [path for page in pages for path in page] == paths(first)
-    assert_problem(ask(client, embedding="0" * 32), 404, "remembered no more")
+    assert_problem(ask(client, embedding="0" * 32), 404, "no longer has that image")
 
 
 def test_images_of_the_collection_are_combined_by_their_weights(
@@ -115,7 +115,7 @@ def test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_fo
     ):
         assert set(paths(ask(client, None, **likes, **brought_in))) == everything
     both = ask(client, **likes, include_self="true", exclude_self="true")
-    assert_problem(both, 422, "exclude each other")
+    assert_problem(both, 422, "are mutually exclusive")
 
 
 def test_an_upload_is_found_where_it_is_in_the_collection(client: TestClient, photos: Path) -> None:
@@ -192,7 +192,7 @@ def test_hits_may_be_left_out_and_lists_probed_as_is_asked(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "nothing is asked for"),
+        ({}, "the query is empty"),
         ({"like": ["0"]}, "like is '0'"),
         ({"like": ["1:0"]}, "ID:WEIGHT"),
         ({"like": ["9" * 19]}, "ID:WEIGHT"),
@@ -208,7 +208,7 @@ def test_hits_may_be_left_out_and_lists_probed_as_is_asked(
         ({"like": ["1"], "min_similarity": "1.5"}, "from -1 to 1"),
         ({"like": ["1"], "crop": "0,0,1"}, "crop is"),
         ({"like": ["1"], "crop": "1,0,0,1"}, "empty"),
-        ({"like": ["1", "2"], "crop": "0,0,1,1"}, "crop is for"),
+        ({"like": ["1", "2"], "crop": "0,0,1,1"}, "crop applies to"),
         ({"embedding": "../../etc/passwd"}, "makes no sense"),
         ({"url": "http://localhost/"}, "no field 'url'"),
     ],

@@ -82,7 +82,7 @@ def test_it_serves_until_it_is_told_to_end(
     start: Callable[..., Serving], indexed: Path, number: int, code: int
 ) -> None:
     server = start("-c", indexed, "serve", "--port", "0")
-    assert server.said == f"serving {indexed} at {server.address}; Ctrl-C ends it\n"
+    assert server.said == f"serving {indexed} at {server.address}; press Ctrl-C to stop\n"
     assert server.get("api/v1/info").json()["images"] == 40
     assert "<main" in server.get("").text
     assert server.end(number) == (code, "", "")

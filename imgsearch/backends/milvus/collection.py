@@ -135,12 +135,12 @@ class MilvusCollection(Collection):
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
         if options.moved or options.pca or options.storage == "compact":
             raise SettingError(
-                "--moved, --pca and --storage compact are for collections in directories; in "
-                "Milvus, moved files are known by their content without being named"
+                "--moved, --pca and --storage compact apply only to collections in directories; "
+                "in Milvus, moved files are recognised by their content"
             )
         if options.nlist is not None and options.nlist > MAX_LISTS:
             raise SettingError(
-                f"nlist is {options.nlist}; in Milvus, it is from 1 to {MAX_LISTS:,}"
+                f"nlist is {options.nlist}; in Milvus, it must be from 1 to {MAX_LISTS:,}"
             )
         state = read_state(self.store)
         kept = state.settings.exclude, state.settings.include

@@ -91,8 +91,8 @@ def export(
             model.weights_sha256,
         ):
             raise SettingError(
-                f"{store.address.location} was made with {state.model.name} of other weights, or "
-                "another export of it; export to another name"
+                f"{store.address.location} was made with other weights of {state.model.name}, "
+                f"or with another export of it; choose another name for --to"
             )
         return _Transfer(store, catalog, view, progress).run(state, verify=verify)
 

@@ -59,7 +59,9 @@ def index(
     started = time.monotonic()
     state = _named(state, paths)
     if not state.folders and not state.files:
-        raise SettingError("nothing to index yet: name a folder, as in `imgsearch index FOLDER`")
+        raise SettingError(
+            "there is nothing to index yet; name a folder, as in `imgsearch index FOLDER`"
+        )
     scope = _scope(state, paths)
     write_state(store, state)
     run = _Run(store, state, scope, options, own)
@@ -72,8 +74,8 @@ def index(
     report = run.tally.report(removed=run.removed, left_out=run.left_out, seconds=seconds)
     if reasons:
         raise GoneError(
-            f"{'; '.join(reasons)}, in case a drive is not there: plug it in, or drop them with "
-            "`imgsearch index --prune`",
+            f"{'; '.join(reasons)} in case a drive is unplugged; plug it in, or drop the images "
+            f"with `imgsearch index --prune`",
             report,
         )
     return report
@@ -164,7 +166,7 @@ class _Run:
                 elif file.kind is Kind.SPECIAL:
                     self.tally.skipped[SPECIAL] += 1
                 elif file.kind is Kind.BROKEN:
-                    reason = "cannot be read, or is a link to nowhere"
+                    reason = "cannot be read, or is a broken link"
                     self.tally.failures.append(Failure(os.fsdecode(path), reason))
                 elif self._is_as_it_was(path, file.size, file.mtime_ns):
                     self.tally.unchanged += 1
@@ -256,11 +258,14 @@ class _Run:
         for top, paths in list(gone.items()):
             all_gone = not any(is_at(path, top) for path in self._seen)
             if is_lost(top) or (all_gone and top in self._scope.folders):
-                yield f"{os.fsdecode(top)} has none of its {len(paths):,} images: they are kept"
+                yield (
+                    f"{os.fsdecode(top)} no longer holds any of its {len(paths):,} images: "
+                    "they are kept"
+                )
                 del gone[top]
         lost = sum(map(len, gone.values()))
         if lost and 2 * lost >= self._count:
-            yield f"{lost:,} of {self._count:,} images are gone at once: they are kept"
+            yield f"{lost:,} of {self._count:,} images disappeared at once: they are kept"
             gone.clear()
 
     def _forget(self, paths: Iterable[bytes]) -> None:

@@ -40,8 +40,8 @@ def local_model(store: Store, record: ModelRecord) -> Path:
     onnx = store.get(_NAME)
     if onnx is None or hashlib.sha256(onnx).hexdigest() != record.onnx_sha256:
         raise DamagedError(
-            f"{store.address.location} lacks its model; `imgsearch export` from the collection "
-            "that it was made of sends it again"
+            f"{store.address.location} lacks its model; run `imgsearch export` again from the "
+            f"collection that it was copied from"
         )
     make_folder(folder)
     write_atomically(path, lambda sink: sink.write(onnx))

@@ -65,7 +65,7 @@ def read_state(store: Store) -> State:
     written = store.get(_NAME) if store.exists() else None
     if written is None:
         raise NoCollectionError(
-            f"there is no collection at {where}; make it with `imgsearch index FOLDER`, or copy "
+            f"there is no collection at {where}; create it with `imgsearch index FOLDER`, or copy "
             "one there with `imgsearch export`"
         )
     try:
@@ -73,7 +73,8 @@ def read_state(store: Store) -> State:
         version, ivf = fields["version"], fields["ivf"]
         if version != VERSION:
             raise DamagedError(
-                f"{where} has format version {version}, this imgsearch reads {VERSION}; update it"
+                f"{where} has format version {version}, but this imgsearch reads {VERSION}; "
+                f"update it"
             )
         if ivf is not None:
             ivf = IvfRecord(**{**ivf, "curve": tuple(CurveStep(**step) for step in ivf["curve"])})

@@ -152,7 +152,10 @@ class Store:
                 filter=f"id >= {first} and id <= {last - 1}", output_fields=_FIELDS, limit=MAX_ROWS
             )
             if len(found) == MAX_ROWS:
-                raise StorageError(f"{self.address.location}: ids are not where they should be")
+                raise StorageError(
+                    f"{self.address.location}: more rows than expected have ids "
+                    f"close to one another"
+                )
             yield from map(Row.read, found)
 
     def rows_of(self, ids: Iterable[int]) -> list[Row]:
@@ -219,7 +222,7 @@ class Store:
             InputError: if Milvus does not return that many hits.
         """
         if k > MAX_ROWS:
-            raise InputError(f"Milvus returns {MAX_ROWS:,} hits at most, not {k:,}; ask for fewer")
+            raise InputError(f"Milvus returns at most {MAX_ROWS:,} hits, not {k:,}; ask for fewer")
         distances, ids = Neighbours.none(len(queries), k)
         for start in range(0, len(queries), _QUERIES):
             found = self._ask(

@@ -68,8 +68,8 @@ class RayEngine:
             raise PackageError("--ray needs Ray, which is not installed", "ray")
         if address.startswith("ray://"):
             raise SettingError(
-                f"{address} is for remote clients, which a run cannot be: start it on a machine "
-                "of the cluster, with --ray auto"
+                f"{address} is an address for remote clients, which cannot index; run this on a "
+                f"machine of the cluster, with --ray auto"
             )
         if address not in (LOCAL, AUTO) and not _is_host_and_port(address):
             raise SettingError(
@@ -77,7 +77,9 @@ class RayEngine:
                 "of its head"
             )
         if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-            raise SettingError(f"gpus is {gpus}; it must be a share of one, or a whole number")
+            raise SettingError(
+                f"gpus is {gpus}; it must be a share of one GPU, or a whole number of them"
+            )
         self._address = address
         self._staging = Staging(os.fspath(staging))
         self._asked = workers
@@ -214,7 +216,7 @@ class RayEngine:
         room = int(resources.get("GPU", 0) / self._gpus)
         if not room:
             raise ModelError(
-                f"the Ray cluster has {resources.get('GPU', 0):g} GPUs, and each worker is to have "
+                f"the Ray cluster has {resources.get('GPU', 0):g} GPUs, but each worker needs "
                 f"{self._gpus:g}; give a smaller share with --gpus, or 0"
             )
         return min(self._asked or room, room)

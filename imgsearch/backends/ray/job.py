@@ -146,6 +146,6 @@ def speaking_plainly() -> Iterator[None]:
             cause = cause.__cause__
         reason = reason_of(error).rsplit(": ", 1)[-1][:200]
         raise ModelError(
-            f"Ray failed ({type(error).__name__}: {reason}); what is embedded is kept, and the "
-            "same command goes on from there"
+            f"Ray failed ({type(error).__name__}: {reason}); everything embedded so far is kept; "
+            f"run the same command again to resume"
         ) from error

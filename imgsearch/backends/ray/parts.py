@@ -115,7 +115,7 @@ def _fetch_model(staging: Staging, sha256: str) -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise ModelError(f"{folder} belongs to somebody else; remove it")
+            raise ModelError(f"{folder} belongs to another user; remove it")
         if not path.exists() or file_digest(path) != sha256:
             onnx = staging.read_model(sha256)
             write_atomically(path, lambda sink: sink.write(onnx))

@@ -50,7 +50,7 @@ def check_model(serialised: bytes) -> Shapes:
 def _input_size(graph: Graph) -> int:
     names = [edge.name for edge in graph.inputs], [edge.name for edge in graph.outputs]
     if names != (["pixels"], ["embedding"]):
-        raise ForeignError("inputs and outputs of other names")
+        raise ForeignError("inputs and outputs with other names")
     (pixels,), (embedding,) = graph.inputs, graph.outputs
     match pixels.shape:
         case (None, int(height), int(width), 3) if height == width > 0:
@@ -58,5 +58,5 @@ def _input_size(graph: Graph) -> int:
         case _:
             raise ForeignError(f"an input of the shape {list(pixels.shape)}")
     if (pixels.kind, embedding.kind) != (UINT8, FLOAT) or len(embedding.shape) != 2:
-        raise ForeignError("inputs and outputs of other types")
+        raise ForeignError("inputs and outputs with other types")
     return height

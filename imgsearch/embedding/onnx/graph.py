@@ -108,11 +108,11 @@ def read_graph(serialised: bytes) -> Graph:
 def _tensor(found: dict[str, Any]) -> tuple[str, Tensor]:
     kind, shape = found.get("kind", 0), tuple(found.get("shape", ()))
     if kind not in _ITEM:
-        raise ForeignError("a tensor of a type that ours do not have")
+        raise ForeignError("a tensor of a type that exported models do not have")
     if found.get("elsewhere"):
         raise ForeignError(_EXTERNAL)
     if not all(0 < edge < LONGEST for edge in shape):
-        raise ForeignError("a tensor of no size, or of an impossible one")
+        raise ForeignError("a tensor without a size, or with an impossible one")
     floats, ints, raw = found.get("floats", 0), found.get("ints", []), found.get("raw")
     stored = {FLOAT: 4 * floats, INT64: 8 * len(ints)}
     if raw is not None:
@@ -160,7 +160,7 @@ def _attribute(found: dict[str, Any]) -> Attribute:
 def _by_name(pairs: list[tuple[str, _T]]) -> dict[str, _T]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ForeignError("two things of one name")
+        raise ForeignError("two values of the same name")
     return found
 
 
@@ -188,7 +188,7 @@ _ATTRIBUTE = Message(
     Field(5, "tensor", _TENSOR),
     Field(8, "ints", "ints", many=True),
     *passed_over(13, 20),  # A note, and the type, which the value shows.
-    called={6: "a graph inside of a node", 11: "graphs inside of a node"},
+    called={6: "a graph inside a node", 11: "graphs inside a node"},
 )
 _NODE = Message(
     "node",

@@ -45,7 +45,7 @@ class _Cost:
         """Add the values of a tensor of this shape."""
         self._values += prod(shape)
         if self._values > VALUES:
-            raise ForeignError(f"more than {VALUES:,} values in between")
+            raise ForeignError(f"more than {VALUES:,} intermediate values")
 
     def add_products(self, products: int) -> None:
         """Add this many multiplications."""
@@ -63,7 +63,9 @@ class _Call(NamedTuple):
 
     def foreign(self) -> ForeignError:
         """Return an error that says that the node is not one of ours."""
-        return ForeignError(f"the operator {self.node.operator} on inputs that ours never have")
+        return ForeignError(
+            f"the operator {self.node.operator} on inputs that it never has in exported models"
+        )
 
     def take(self, *kinds: int) -> list[_Value]:
         """Return the inputs, all of which must be present and have exactly these element types."""
@@ -138,12 +140,12 @@ class _Walk:
         if not name:
             return None
         if name not in self._values:
-            raise ForeignError("a node whose input nothing computes before it")
+            raise ForeignError("a node whose input is not computed before it")
         return self._values[name]
 
     def _add(self, name: str, value: _Value) -> None:
         if not name or name in self._values:
-            raise ForeignError("two things of one name")
+            raise ForeignError("two values of the same name")
         self._cost.add_values(value.shape)
         self._values[name] = value
 
@@ -249,7 +251,7 @@ def _conv(call: _Call) -> _Value:
     shape = images, given, *_slid(call, value.shape[2:])
     products = prod(shape) * prod(window) * taken
     if products // given * groups > WINDOWS:
-        raise ForeignError("a convolution of a huge window")
+        raise ForeignError("a convolution with a huge window")
     call.cost.add_products(products)
     return _Value(FLOAT, shape)
 
