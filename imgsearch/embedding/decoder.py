@@ -42,9 +42,9 @@ class Allowance:
     """The resources that examining one image may use.
 
     Attributes:
-        bytes: maximum memory for its pixels, in bytes.
-        seconds: maximum computing time.
-        patience: maximum elapsed time, in seconds.
+        bytes: Maximum memory for its pixels, in bytes.
+        seconds: Maximum computing time.
+        patience: Maximum elapsed time, in seconds.
     """
 
     bytes: int
@@ -81,7 +81,7 @@ class BeyondError(PicklableError):
     """An image takes more than its allowance.
 
     Attributes:
-        needs: bytes needed to decode the image, or None if it takes too long.
+        needs: Bytes needed to decode the image, or None if it takes too long.
     """
 
     def __init__(self, needs: int | None) -> None:
@@ -99,15 +99,15 @@ class Decoder:
     Only one thread may use it at a time, but any thread may call `cancel` and `close`.
 
     Attributes:
-        allowance: resources that one image may use.
+        allowance: Resources that one image may use.
     """
 
     def __init__(self, allowance: Allowance, nice: int = 0) -> None:
         """Set up the decoder without starting a process.
 
         Args:
-            allowance: resources that one image may use.
-            nice: increment of the niceness of the process.
+            allowance: Resources that one image may use.
+            nice: Increment of the niceness of the process.
         """
         self.allowance = allowance
         self._command = command("worker", str(nice))

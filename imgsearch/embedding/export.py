@@ -35,10 +35,10 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
     """Find the weights of a network, build it with them and export it.
 
     Args:
-        network: row of the registry.
-        weights: source of the weights (see `imgsearch.embedding.weights`); None for the
+        network: Row of the registry.
+        weights: Source of the weights (see `imgsearch.embedding.weights`); None for the
             network's default.
-        progress: whether to show a download on stderr.
+        progress: Whether to show a download on stderr.
 
     Raises:
         ModelError: If the weights are unavailable or do not fit the network.

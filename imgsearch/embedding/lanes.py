@@ -28,13 +28,13 @@ class Rules:
     """The limits of a lane.
 
     Attributes:
-        places: number of images that are examined at once.
-        bytes: maximum memory for the pixels of all of them together, in bytes.
-        most: maximum memory for the pixels of one image, in bytes.
-        seconds: maximum computing time for one image.
-        patience: maximum elapsed time for one image, in seconds.
-        waiting: number of images that may wait.
-        nice: increment of the niceness of the workers.
+        places: Number of images that are examined at once.
+        bytes: Maximum memory for the pixels of all of them together, in bytes.
+        most: Maximum memory for the pixels of one image, in bytes.
+        seconds: Maximum computing time for one image.
+        patience: Maximum elapsed time for one image, in seconds.
+        waiting: Number of images that may wait.
+        nice: Increment of the niceness of the workers.
     """
 
     places: int
@@ -93,8 +93,8 @@ class Lane:
         """Join the queue for a place, which must be given back with `leave` in any case.
 
         Args:
-            bytes_: maximum memory for the image in bytes, capped at `rules.most`.
-            peer: name of the client that sends the image.
+            bytes_: Maximum memory for the image in bytes, capped at `rules.most`.
+            peer: Name of the client that sends the image.
 
         Raises:
             FullError: If too many images are waiting.
@@ -201,8 +201,8 @@ def decoders(count: int, limits: Limits = LIMITS) -> Lane:
     """Return a lane of decoders for a run over a collection, with the limits of `index`.
 
     Args:
-        count: number of images that are decoded at once.
-        limits: limits of each image, from which the memory of a worker follows.
+        count: Number of images that are decoded at once.
+        limits: Limits of each image, from which the memory of a worker follows.
     """
     most = limits.memory(count)
     waiting = 1_000_000  # Only a few threads ask for decoders.

@@ -42,13 +42,13 @@ class Look:
     Attributes:
         kind: "pixels" for a network, a "thumbnail", a "glance" for comparing it, or its "size";
             an "inspection", which is a close look at the whole file, or some of its "frames".
-        edge: edge of the result in pixels.
+        edge: Edge of the result in pixels.
         limits: Maximum pixels of the image, and maximum seconds of computing.
-        bytes: maximum memory for decoding, in bytes.
-        crop: the part of the image to use; None for all of it.
-        path: path of the file; None if the content is sent.
+        bytes: Maximum memory for decoding, in bytes.
+        crop: The part of the image to use; None for all of it.
+        path: Path of the file; None if the content is sent.
         digest: SHA-256 in hexadecimal that the file must have; None to accept any content.
-        first: number of the first frame to return.
+        first: Number of the first frame to return.
     """
 
     kind: str
@@ -86,8 +86,8 @@ def look(wanted: Look, content: bytes) -> Reply:
     """Return the facts of an image and the requested bytes, or the reason for a refusal.
 
     Args:
-        wanted: the request.
-        content: content of the image file; ignored if the request has a path.
+        wanted: The request.
+        content: Content of the image file; ignored if the request has a path.
     """
     try:
         with pillow_allows(wanted.limits.max_pixels), seconds_limited(wanted.limits.time_limit):

@@ -44,15 +44,15 @@ class Network:
     """A row of the registry.
 
     Attributes:
-        name: name of the builder in `torchvision.models`, and of the model here.
-        input_size: edge in pixels of the square that an image is squashed to.
+        name: Name of the builder in `torchvision.models`, and of the model here.
+        input_size: Edge in pixels of the square that an image is squashed to.
         mean, std: normalisation of RGB values in 0..1 that the weights were trained with.
-        dim: length of an embedding.
-        head: child module that is replaced by the identity, so that the output is the pooled
+        dim: Length of an embedding.
+        head: Child module that is replaced by the identity, so that the output is the pooled
             features.
-        unused: prefixes of state-dict keys that an embedding does not need.
-        options: keyword arguments for the builder.
-        weights: default source of the weights (see `imgsearch.embedding.weights`).
+        unused: Prefixes of state-dict keys that an embedding does not need.
+        options: Keyword arguments for the builder.
+        weights: Default source of the weights (see `imgsearch.embedding.weights`).
     """
 
     name: str
@@ -108,9 +108,9 @@ def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str)
     Keys of the head (and of Inception's auxiliary classifier) are optional.
 
     Args:
-        network: the registry row.
-        state: a torchvision state dict.
-        source: origin of `state`, for messages.
+        network: The registry row.
+        state: A torchvision state dict.
+        source: Origin of `state`, for messages.
 
     Raises:
         ModelError: If tensors are missing, unknown or of the wrong shape.

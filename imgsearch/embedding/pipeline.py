@@ -64,18 +64,18 @@ def embed_files(
     """Yield the outcome of each path, in order.
 
     Args:
-        paths: files to embed, consumed lazily in the caller's thread, a bounded distance ahead of
+        paths: Files to embed, consumed lazily in the caller's thread, a bounded distance ahead of
             the outcomes.
-        wanted: function that tells, given a path and the SHA-256 of its content, whether to embed
+        wanted: Function that tells, given a path and the SHA-256 of its content, whether to embed
             the file; if not, the file is not even decoded, and its outcome is `Known`. Several
             threads call it at once, and call it again with the same path if a worker dies: it must
             then give the same answer. Its exceptions are raised here.
         model: ONNX file that the workers run; None if there is a `gpu`.
-        shapes: shapes of the model's input and output.
-        workers: number of processes.
-        limits: limits for hashing and for decoding each file, from which the memory of a worker
+        shapes: Shapes of the model's input and output.
+        workers: Number of processes.
+        limits: Limits for hashing and for decoding each file, from which the memory of a worker
             follows.
-        gpu: runtime that runs the model in this process instead; the workers then only decode.
+        gpu: Runtime that runs the model in this process instead; the workers then only decode.
         trust_model: Whether a model that imgsearch did not export may be run.
 
     Raises:
@@ -117,12 +117,12 @@ class Extractor:
 
         Args:
             model: ONNX file that the workers run; None if there is a `gpu`.
-            shapes: shapes of the model's input and output.
-            workers: number of processes.
-            limits: limits for each file.
-            gpu: runtime that runs the model in this process.
-            trust_model: whether a foreign model may be run.
-            beside: number of other processes on this machine that need memory for the same work.
+            shapes: Shapes of the model's input and output.
+            workers: Number of processes.
+            limits: Limits for each file.
+            gpu: Runtime that runs the model in this process.
+            trust_model: Whether a foreign model may be run.
+            beside: Number of other processes on this machine that need memory for the same work.
         """
         size = shapes.input_size
         memory = limits.memory(workers + beside)

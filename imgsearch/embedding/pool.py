@@ -71,11 +71,11 @@ class Pool:
         """Set up the pool without starting anything.
 
         Args:
-            command: command that starts a worker.
-            size: number of workers.
-            time_limit: maximum seconds that a worker may spend on one file.
-            row: dtype of a row of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
-            batch: number of files per request.
+            command: Command that starts a worker.
+            size: Number of workers.
+            time_limit: Maximum seconds that a worker may spend on one file.
+            row: Dtype of a row of a worker's array, such as `np.dtype((np.float32, (dim,)))`.
+            batch: Number of files per request.
         """
         self._command = command
         self._size = size
@@ -123,9 +123,9 @@ class Pool:
         Only one run at a time is possible; after an unfinished run, the pool can only be closed.
 
         Args:
-            paths: paths of the files.
-            window: maximum number of requests ahead.
-            wanted: see `imgsearch.embedding.pipeline.embed_files`.
+            paths: Paths of the files.
+            window: Maximum number of requests ahead.
+            wanted: See `imgsearch.embedding.pipeline.embed_files`.
         """
         self._wanted = wanted
         self._finished = False

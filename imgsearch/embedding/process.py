@@ -38,10 +38,10 @@ class WorkerDiedError(PicklableError):
     """A worker has ended unexpectedly.
 
     Attributes:
-        reason: description of how it ended.
-        index: index in the request of the file that it was working on; None if there is none.
-        transient: whether the cause may be something other than the file.
-        late: whether its time was up.
+        reason: Description of how it ended.
+        index: Index in the request of the file that it was working on; None if there is none.
+        transient: Whether the cause may be something other than the file.
+        late: Whether its time was up.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class WorkerProcess:
         """Return the replies to `paths` and the bytes of their arrays.
 
         Args:
-            paths: paths of the files.
-            wanted: function that tells, given a path and its digest, whether to embed the file. It
+            paths: Paths of the files.
+            wanted: Function that tells, given a path and its digest, whether to embed the file. It
                 may be slow and may raise any exception, after which this worker can only be closed.
 
         Raises:
@@ -142,9 +142,9 @@ class WorkerProcess:
         """Return the answer about one image and its bytes; see `imgsearch.embedding.wire`.
 
         Args:
-            wanted: fields of a `Look`.
-            content: content of the image file; None if there is a path.
-            size: size of the content in bytes.
+            wanted: Fields of a `Look`.
+            content: Content of the image file; None if there is a path.
+            size: Size of the content in bytes.
 
         Raises:
             WorkerDiedError: If the worker died, or was stopped because it took too long.
@@ -264,7 +264,7 @@ def started(
     """Start a worker process and wait until it is ready; try again if it is killed or hangs.
 
     Args:
-        command: starts it.
+        command: Starts it.
         time_limit: Seconds that it may spend on one file.
         note: Function that receives each process before the wait for it begins, so that its clock
             is checked; an exception that it raises ends the attempts.

@@ -86,8 +86,8 @@ class OnnxRuntime:
     """A model on the CPU; several threads may call `embed` at once.
 
     Attributes:
-        input_size: edge of its input images in pixels.
-        dim: length of its embeddings.
+        input_size: Edge of its input images in pixels.
+        dim: Length of its embeddings.
     """
 
     devices = 1
@@ -300,11 +300,11 @@ class TorchRuntime:
         """Build the network on `device` ("cuda", "cuda:1", "mps" or "cpu").
 
         Args:
-            network: registry row of the network.
-            weights: name of the source of the weights (see `imgsearch.embedding.weights`).
+            network: Registry row of the network.
+            weights: Name of the source of the weights (see `imgsearch.embedding.weights`).
             sha256: SHA-256 of the weights as recorded in the collection, which makes the embeddings
                 comparable.
-            device: name of a torch device.
+            device: Name of a torch device.
 
         Raises:
             ModelError: If the weights are missing, differ from those of the collection, or the

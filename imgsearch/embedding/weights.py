@@ -53,9 +53,9 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     """Return the weights called `name` (default: the network's own), fetching them if necessary.
 
     Args:
-        network: registry row of the network.
-        name: source of the weights, as described at the top of this module.
-        progress: whether to show a download on stderr.
+        network: Registry row of the network.
+        name: Source of the weights, as described at the top of this module.
+        progress: Whether to show a download on stderr.
 
     Raises:
         ModelError: If there are no weights of that name for this network, they cannot be fetched,

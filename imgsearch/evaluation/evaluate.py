@@ -52,10 +52,10 @@ class Measures:
     """How well a way of searching finds the class of a query.
 
     Attributes:
-        precision_at_1: share of queries whose first hit is of their class.
-        precision_at_k: share of the first k hits that are of the query's class.
-        recall_at_k: share of the other images of the class that are among the first k hits.
-        mean_average_precision: the mAP, see `imgsearch.ann.metrics.measure`.
+        precision_at_1: Share of queries whose first hit is of their class.
+        precision_at_k: Share of the first k hits that are of the query's class.
+        recall_at_k: Share of the other images of the class that are among the first k hits.
+        mean_average_precision: The mAP, see `imgsearch.ann.metrics.measure`.
     """
 
     precision_at_1: Estimate
@@ -69,10 +69,10 @@ class Searched:
     """How many queries the index answered in each way; see `imgsearch.querying.hits.Search`.
 
     Attributes:
-        ivf: queries answered by probing lists.
-        wide: queries answered by probing all lists, as the first ones held fewer than k images.
-        exact: queries answered by exact search.
-        nprobe: the fewest and the most lists probed for `ivf` queries; 0 and 0 if there were none.
+        ivf: Queries answered by probing lists.
+        wide: Queries answered by probing all lists, as the first ones held fewer than k images.
+        exact: Queries answered by exact search.
+        nprobe: The fewest and the most lists probed for `ivf` queries; 0 and 0 if there were none.
     """
 
     ivf: int
@@ -109,21 +109,21 @@ class Evaluation:
     `labelled = images + len(missing)`, and `images = queries + alone`.
 
     Attributes:
-        labelled: the number of labelled paths; two paths of one image count as one.
-        images: the number of labelled images in the collection: only they are queries and hits.
-        missing: the labelled paths that are not in the collection.
-        unlabelled: the number of images in the collection without a label, which take no rank.
-        classes: the number of different labels of `images`.
-        queries: the number of images used as queries.
-        alone: the number of images that are the only one of their class: hits, but not queries.
-        k: the rank limit of precision at k and recall at k.
-        exact: the measures of exact search.
-        index: the measures of the index; None if there is no index.
-        searched: the ways in which the index answered.
-        worst: up to ten queries with an average precision by exact search below 1, the lowest
+        labelled: The number of labelled paths; two paths of one image count as one.
+        images: The number of labelled images in the collection: only they are queries and hits.
+        missing: The labelled paths that are not in the collection.
+        unlabelled: The number of images in the collection without a label, which take no rank.
+        classes: The number of different labels of `images`.
+        queries: The number of images used as queries.
+        alone: The number of images that are the only one of their class: hits, but not queries.
+        k: The rank limit of precision at k and recall at k.
+        exact: The measures of exact search.
+        index: The measures of the index; None if there is no index.
+        searched: The ways in which the index answered.
+        worst: Up to ten queries with an average precision by exact search below 1, the lowest
             first.
-        seconds: the duration of the evaluation.
-        warnings: warnings about labels that are nearly the same, and about paths that nearly match
+        seconds: The duration of the evaluation.
+        warnings: Warnings about labels that are nearly the same, and about paths that nearly match
             those of images.
     """
 
@@ -163,20 +163,20 @@ def evaluate(
     Time is quadratic in the number of labelled images; memory is not: queries are made in blocks.
 
     Args:
-        directory: the collection itself.
-        labels: the labels, see `imgsearch.evaluation.labels.read_labels`.
-        k: the number of ranks that P@k and recall@k consider.
-        recall: the recall@10 that the index should keep; by default, what the collection promises.
-        nprobe: the number of inverted lists to scan instead, whatever the resulting recall.
-        progress: a function called with the number of queries made, and the total.
+        directory: The collection itself.
+        labels: The labels, see `imgsearch.evaluation.labels.read_labels`.
+        k: The number of ranks that P@k and recall@k consider.
+        recall: The recall@10 that the index should keep; by default, what the collection promises.
+        nprobe: The number of inverted lists to scan instead, whatever the resulting recall.
+        progress: A function called with the number of queries made, and the total.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        InputError: if the labels cannot be read or contradict each other, or if none of their
+        NoCollectionError: If there is no collection.
+        InputError: If the labels cannot be read or contradict each other, or if none of their
             classes has two images in the collection.
-        SettingError: if a number makes no sense, or both recall and nprobe are given.
-        DamagedError: if a file of the collection is missing or damaged.
-        BusyError: if the collection changed so much meanwhile that its files are gone.
+        SettingError: If a number makes no sense, or both recall and nprobe are given.
+        DamagedError: If a file of the collection is missing or damaged.
+        BusyError: If the collection changed so much meanwhile that its files are gone.
     """
     started = time.monotonic()
     options = SearchOptions(k=k, recall=recall, nprobe=nprobe)

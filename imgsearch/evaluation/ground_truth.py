@@ -33,15 +33,15 @@ class GroundTruth:
     """The labelled images of a view.
 
     Attributes:
-        view: the view of the collection.
-        ids: the ids of the images, ascending, int64 `[m]`.
-        paths: the paths of the images.
-        names: the names of the classes.
-        classes: the index in `names` of each image's class, int64 `[m]`.
-        totals: the number of other images in each image's class, int64 `[m]`.
-        reach: a function that tells which of the images each search reached.
-        missing: the labelled paths that are not in the view.
-        warnings: warnings about labels and paths that are nearly the same.
+        view: The view of the collection.
+        ids: The ids of the images, ascending, int64 `[m]`.
+        paths: The paths of the images.
+        names: The names of the classes.
+        classes: The index in `names` of each image's class, int64 `[m]`.
+        totals: The number of other images in each image's class, int64 `[m]`.
+        reach: A function that tells which of the images each search reached.
+        missing: The labelled paths that are not in the view.
+        warnings: Warnings about labels and paths that are nearly the same.
     """
 
     view: Searchable
@@ -112,13 +112,13 @@ def ground_truth(
     """Find the labelled images in a collection.
 
     Args:
-        paths: the paths of all its images, by their ids.
-        view: a function that, for some of the ids, returns the view to search and its `Reach`.
-        labelled: the labelled paths, as from `imgsearch.evaluation.labels.read_labels`.
-        given: the source of the labels, for messages.
+        paths: The paths of all its images, by their ids.
+        view: A function that, for some of the ids, returns the view to search and its `Reach`.
+        labelled: The labelled paths, as from `imgsearch.evaluation.labels.read_labels`.
+        given: The source of the labels, for messages.
 
     Raises:
-        InputError: if none of them is there, an image has two labels, or no class has two images.
+        InputError: If none of them is there, an image has two labels, or no class has two images.
     """
     at = {path: id_ for id_, path in paths.items()}
     found: dict[int, Labelled] = {}

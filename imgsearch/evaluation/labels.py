@@ -27,9 +27,9 @@ class Labelled:
     """An image and its class.
 
     Attributes:
-        path: the absolute path, decoded with `os.fsdecode`.
-        label: the label of its class.
-        where: the origin of this label, for messages.
+        path: The absolute path, decoded with `os.fsdecode`.
+        label: The label of its class.
+        where: The origin of this label, for messages.
     """
 
     path: str
@@ -41,13 +41,13 @@ def read_labels(labels: str | os.PathLike[str]) -> list[Labelled]:
     """Return the labelled images, each path once.
 
     Args:
-        labels: a CSV file (RFC 4180, UTF-8) whose first line names its columns, including `path`
+        labels: A CSV file (RFC 4180, UTF-8) whose first line names its columns, including `path`
             and `label`; relative paths start from the folder of the file, `~` is the home
             directory, and URLs are allowed. Or a folder with a sub-folder for each class, whose
             name is the label of all files below it, except hidden ones.
 
     Raises:
-        InputError: if it cannot be read, is neither, labels nothing, or gives a path two labels.
+        InputError: If it cannot be read, is neither, labels nothing, or gives a path two labels.
     """
     path = Path(os.path.abspath(os.fsdecode(located(labels))))
     found = _distinct(_of_folder(path) if path.is_dir() else _of_file(path))

@@ -45,11 +45,11 @@ class Point:
     """The quality and the cost of one `nprobe`.
 
     Attributes:
-        nprobe: the number of lists scanned.
-        recall: the mean recall@10 of the held-out queries, against exact search.
-        bound: the one-sided lower 95 % confidence bound of the recall.
-        distance: the mean L2 distance of the 10 hits, 0 to 2.
-        milliseconds: the time per query, with many at once on all cores.
+        nprobe: The number of lists scanned.
+        recall: The mean recall@10 of the held-out queries, against exact search.
+        bound: The one-sided lower 95 % confidence bound of the recall.
+        distance: The mean L2 distance of the 10 hits, 0 to 2.
+        milliseconds: The time per query, with many at once on all cores.
     """
 
     nprobe: int
@@ -81,13 +81,13 @@ class Sweep:
     """A sweep over `nlist` and `nprobe`.
 
     Attributes:
-        images: the number of images in the collection.
-        queries: the number of images used as queries, left out of training and of the hits.
-        recall: the recall@10 that a choice should keep.
-        exact_distance: the mean L2 distance of the 10 true neighbours.
-        exact_milliseconds: the time per query of exact search, with many at once on all cores.
-        trials: one trial per `nlist`, in ascending order.
-        complete: whether all trials were made; if not, the sweep was interrupted, and `trials` are
+        images: The number of images in the collection.
+        queries: The number of images used as queries, left out of training and of the hits.
+        recall: The recall@10 that a choice should keep.
+        exact_distance: The mean L2 distance of the 10 true neighbours.
+        exact_milliseconds: The time per query of exact search, with many at once on all cores.
+        trials: One trial per `nlist`, in ascending order.
+        complete: Whether all trials were made; if not, the sweep was interrupted, and `trials` are
             those that were finished.
     """
 
@@ -155,21 +155,21 @@ def tune(
     returned: see `Sweep.complete`.
 
     Args:
-        directory: the directory of the collection.
-        nlist: the numbers of centroids; if empty, from a quarter of the usual number to four times
+        directory: The directory of the collection.
+        nlist: The numbers of centroids; if empty, from a quarter of the usual number to four times
             that.
-        nprobe: the numbers of lists to scan; if empty, from 1, each about √2 times the last.
-        recall: the recall@10 for which to recommend; None for what the collection promises.
-        queries: the number of images to hold out of training, at most a fifth of all.
-        device: the device that trains and assigns: "cpu", "cuda", "mps", or "auto" for the best.
-        progress: a function called with the number of steps done, and the total.
+        nprobe: The numbers of lists to scan; if empty, from 1, each about √2 times the last.
+        recall: The recall@10 for which to recommend; None for what the collection promises.
+        queries: The number of images to hold out of training, at most a fifth of all.
+        device: The device that trains and assigns: "cpu", "cuda", "mps", or "auto" for the best.
+        progress: A function called with the number of steps done, and the total.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        DamagedError: if it is damaged, or has an older format.
-        SettingError: if there are too few images, or a number makes no sense.
-        BusyError: if another process is writing to the collection.
-        StorageError: if the disk has no room for one more index.
+        NoCollectionError: If there is no collection.
+        DamagedError: If it is damaged, or has an older format.
+        SettingError: If there are too few images, or a number makes no sense.
+        BusyError: If another process is writing to the collection.
+        StorageError: If the disk has no room for one more index.
     """
     options = _Options(
         nlist=[whole("nlist", count, 1) for count in items("nlist", nlist)],
@@ -189,10 +189,10 @@ def apply(directory: str | os.PathLike[str], found: Sweep, *, device: str = "aut
     """Rebuild the index as a sweep recommends, and keep these settings.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        SettingError: if no trial keeps the recall.
-        BusyError: if another process is writing to the collection.
-        StorageError: if the disk is full, or cannot be written.
+        NoCollectionError: If there is no collection.
+        SettingError: If no trial keeps the recall.
+        BusyError: If another process is writing to the collection.
+        StorageError: If the disk is full, or cannot be written.
     """
     if found.choice is None:
         raise SettingError(f"none of the settings that were tried keeps recall@10 {found.recall:g}")

@@ -119,9 +119,9 @@ def changed_patterns(
     """Return the patterns to keep from now on, as the arguments of `Exclusions.of`.
 
     Args:
-        kept: patterns that were kept until now.
-        exclude: patterns to add; a default pattern that was dropped applies again.
-        include: patterns to drop, whether they were given before or are default ones.
+        kept: Patterns that were kept until now.
+        exclude: Patterns to add; a default pattern that was dropped applies again.
+        include: Patterns to drop, whether they were given before or are default ones.
 
     Raises:
         SettingError: If a pattern is empty, or a pattern to drop is not in force.

@@ -29,8 +29,8 @@ def kind_of(name: bytes, reason: str = NO_IMAGE) -> str:
     """Return a file's kind by its name, such as "text", "PSD" or "other", and why it is skipped.
 
     Args:
-        name: name of the file.
-        reason: reason for skipping it, omitted from the result if it is `NO_IMAGE`.
+        name: Name of the file.
+        reason: Reason for skipping it, omitted from the result if it is `NO_IMAGE`.
     """
     if reason == APPLE_DOUBLE or name.startswith(b"._"):
         return APPLE_DOUBLE

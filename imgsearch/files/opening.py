@@ -156,8 +156,8 @@ def path_of(file: BufferedReader, path: Path) -> str:
     """Return a path by which a library can open exactly this open file, if possible.
 
     Args:
-        file: an open file, which must stay open until then.
-        path: path of that file, used as a fallback; the file there may have been replaced since.
+        file: An open file, which must stay open until then.
+        path: Path of that file, used as a fallback; the file there may have been replaced since.
     """
     own = f"/proc/self/fd/{file.fileno()}"
     return own if os.path.exists(own) else str(path)

@@ -45,8 +45,8 @@ def open_source(path: str, accept: Callable[[BinaryIO], object] | None = None) -
     """Open a file for reading, fetching it if it is at a URL.
 
     Args:
-        path: path or URL of the file.
-        accept: function that checks the first bytes before the rest is fetched, if fetching is
+        path: Path or URL of the file.
+        accept: Function that checks the first bytes before the rest is fetched, if fetching is
             slow; its exceptions are raised.
 
     Raises:

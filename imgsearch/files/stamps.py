@@ -57,7 +57,7 @@ def trusted_time(mtime_ns: int, now_ns: int) -> int | None:
     """Return a file's modification time, or None if it says nothing about the file's content.
 
     Args:
-        mtime_ns: modification time in nanoseconds.
+        mtime_ns: Modification time in nanoseconds.
         now_ns: `time.time_ns()` just before the time of the file was read.
     """
     # A file that changes twice within one tick of its file system's clock has the same time for two

@@ -115,7 +115,7 @@ def walk_urls(
     Args:
         tops: URLs of folders.
         skipped: URLs of folders to skip, unless they are among `tops`.
-        exclusions: patterns of folders to exclude, unless they are among `tops`.
+        exclusions: Patterns of folders to exclude, unless they are among `tops`.
 
     Raises:
         PackageError: If a package for this kind of URL is not installed.
@@ -150,7 +150,7 @@ def fetch(
 
     Args:
         url: URL of the file.
-        accept: function that checks the first bytes; its exceptions are raised, and no more is
+        accept: Function that checks the first bytes; its exceptions are raised, and no more is
             fetched.
 
     Raises:

@@ -41,10 +41,10 @@ def walk(
     listed only once, by its real path if there is one; a loop of links ends for the same reason.
 
     Args:
-        tops: absolute paths of folders.
-        seen: device and inode of folders not to enter; each entered folder is added.
-        skipped: absolute paths of folders to skip, unless they are among `tops`.
-        exclusions: patterns of folders to exclude, unless they are among `tops`; by default hidden
+        tops: Absolute paths of folders.
+        seen: Device and inode of folders not to enter; each entered folder is added.
+        skipped: Absolute paths of folders to skip, unless they are among `tops`.
+        exclusions: Patterns of folders to exclude, unless they are among `tops`; by default hidden
             folders and some others.
     """
     folders: list[bytes] = [*tops][::-1]

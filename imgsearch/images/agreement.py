@@ -61,8 +61,8 @@ class Agreement:
     """The result of comparing a copy with the picture that is kept.
 
     Attributes:
-        box: the part of the kept picture that the copy shows: left, top, right, bottom, 0 to 1.
-        reason: description of how they disagree; empty if they agree.
+        box: The part of the kept picture that the copy shows: left, top, right, bottom, 0 to 1.
+        reason: Description of how they disagree; empty if they agree.
     """
 
     box: Region

@@ -34,11 +34,11 @@ class Claim:
     """The claims of an image file about itself.
 
     Attributes:
-        width: width of the largest picture in the file, in pixels.
-        height: height of that picture, in pixels.
-        depth: bytes per pixel while decoding (measured on 36 million pixels).
-        fixed: bytes for decoding that do not depend on the scale.
-        reduced: whether it may be decoded at a half, a quarter or an eighth of its scale.
+        width: Width of the largest picture in the file, in pixels.
+        height: Height of that picture, in pixels.
+        depth: Bytes per pixel while decoding (measured on 36 million pixels).
+        fixed: Bytes for decoding that do not depend on the scale.
+        reduced: Whether it may be decoded at a half, a quarter or an eighth of its scale.
     """
 
     width: int
@@ -56,7 +56,7 @@ class Claim:
         """Estimate the bytes needed to decode the file.
 
         Args:
-            edge: edge of the square for which it is decoded; None for all of its pixels.
+            edge: Edge of the square for which it is decoded; None for all of its pixels.
         """
         scale = 1
         if self.reduced and edge:
@@ -69,7 +69,7 @@ def claim_of(file: BinaryIO) -> Claim | None:
     """Return the claims of a file about itself; None if its header cannot be read.
 
     Args:
-        file: open file, read from its beginning and left at any position.
+        file: Open file, read from its beginning and left at any position.
     """
     file.seek(0)
     head = file.read(32)
@@ -92,8 +92,8 @@ def decoding_bytes(file: BinaryIO, edge: int | None = None) -> int:
     """Estimate from its header the bytes needed to decode an image file.
 
     Args:
-        file: open file, read from its beginning and left at any position; for a raw, its preview.
-        edge: edge of the square for which it is decoded; None for all of its pixels.
+        file: Open file, read from its beginning and left at any position; for a raw, its preview.
+        edge: Edge of the square for which it is decoded; None for all of its pixels.
     """
     claim = claim_of(file)
     return claim.bytes(edge) if claim else _STARTING

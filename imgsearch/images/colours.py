@@ -31,7 +31,7 @@ def to_srgb(image: Image.Image, profile: object) -> Image.Image:
     another kind of image.
 
     Args:
-        image: image of any mode; other modes than those above are returned unchanged.
+        image: Image of any mode; other modes than those above are returned unchanged.
         profile: ICC profile as stored in a file.
     """
     if not isinstance(profile, bytes) or not 128 <= len(profile) <= MOST_PROFILE:

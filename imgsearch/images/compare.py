@@ -73,7 +73,7 @@ class Overlay:
         """Return the highest correlation of any part with each other picture, -1 to 1, `[n]`.
 
         Args:
-            others: pictures as returned by `flattened`, float32 `[n, 32 * 32]`.
+            others: Pictures as returned by `flattened`, float32 `[n, 32 * 32]`.
         """
         found: _Floats = self._parts @ others.T
         best = found.argmax(axis=0)

@@ -78,7 +78,7 @@ def stored_part(part: Region, orientation: int) -> Region:
     """Return the position of a part of the upright picture in the stored pixels.
 
     Args:
-        part: part of the upright picture.
+        part: Part of the upright picture.
         orientation: EXIF orientation of the stored picture.
     """
     left, top, right, bottom = part

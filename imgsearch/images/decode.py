@@ -65,8 +65,8 @@ class ImageFile:
 
     Attributes:
         digest: SHA-256 of the file, 32 bytes.
-        size: size of the file in bytes.
-        mtime_ns: modification time; None if `trusted_time` does not trust it.
+        size: Size of the file in bytes.
+        mtime_ns: Modification time; None if `trusted_time` does not trust it.
     """
 
     def __init__(self, path: str) -> None:

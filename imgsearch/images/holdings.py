@@ -43,19 +43,19 @@ class Holdings:
     """The contents of a file.
 
     Attributes:
-        width: width of the upright picture, in pixels.
-        height: height of the upright picture, in pixels.
-        frames: number of pictures or pages in the file.
-        extras: number of parts that are not compared, such as layers, depth or other sizes of an
+        width: Width of the upright picture, in pixels.
+        height: Height of the upright picture, in pixels.
+        frames: Number of pictures or pages in the file.
+        extras: Number of parts that are not compared, such as layers, depth or other sizes of an
             icon.
-        bits: bits per sample.
-        raw: whether the file is a camera raw.
-        lossless: whether its compression, if any, is lossless.
-        colour: whether the picture has more than shades of grey.
-        alpha: whether part of the picture is transparent.
-        quality: quality of a JPEG, estimated from its tables, 1 to 100; None for other files.
-        scale: true resolution as a share of the width: less than 1 for an enlarged picture.
-        dated: whether the file states when or where the picture was taken.
+        bits: Bits per sample.
+        raw: Whether the file is a camera raw.
+        lossless: Whether its compression, if any, is lossless.
+        colour: Whether the picture has more than shades of grey.
+        alpha: Whether part of the picture is transparent.
+        quality: Quality of a JPEG, estimated from its tables, 1 to 100; None for other files.
+        scale: True resolution as a share of the width: less than 1 for an enlarged picture.
+        dated: Whether the file states when or where the picture was taken.
     """
 
     width: int
@@ -99,9 +99,9 @@ def lacks(keep: Holdings, copy: Holdings, share: float = 1.0) -> str:
     """Return what a file lacks that its copy holds; empty if it lacks nothing.
 
     Args:
-        keep: contents of the file to keep.
-        copy: contents of the copy, whose pixels agree with those of the file.
-        share: share of the kept picture's edge that the copy shows.
+        keep: Contents of the file to keep.
+        copy: Contents of the copy, whose pixels agree with those of the file.
+        share: Share of the kept picture's edge that the copy shows.
     """
     larger = keep.edge * share / max(copy.edge, 1)
     if keep.scale < copy.scale:  # Estimates: encoder noise may look like detail.
@@ -130,12 +130,12 @@ def holdings_of(
     """Return the contents of a file.
 
     Args:
-        image: picture of the file as opened by `open_image`, and decoded.
-        content: content of the file.
-        size: width and height of the upright picture, in pixels.
-        raw: whether the file is a camera raw.
-        grey: whether all pixels are shades of grey.
-        alpha: whether some pixels are transparent.
+        image: Picture of the file as opened by `open_image`, and decoded.
+        content: Content of the file.
+        size: Width and height of the upright picture, in pixels.
+        raw: Whether the file is a camera raw.
+        grey: Whether all pixels are shades of grey.
+        alpha: Whether some pixels are transparent.
     """
     frames, extras = _parts_of(image)
     return Holdings(

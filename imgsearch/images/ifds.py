@@ -79,8 +79,8 @@ def directories(file: BinaryIO, base: int = 0) -> list[Directory]:
     """Return the directories of the main chain of a TIFF file, without malformed ones.
 
     Args:
-        file: open file at any position.
-        base: position of the TIFF header in the file.
+        file: Open file at any position.
+        base: Position of the TIFF header in the file.
     """
     header = _read(file, base, 16)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])

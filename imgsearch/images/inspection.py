@@ -54,8 +54,8 @@ def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
     """Decode a file and return its picture and its contents.
 
     Args:
-        content: content of the file.
-        path: path of the file, of which only the extension matters.
+        content: Content of the file.
+        path: Path of the file, of which only the extension matters.
         limits: Maximum pixels of the image.
 
     Raises:

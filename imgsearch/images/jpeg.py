@@ -31,14 +31,14 @@ class JpegHeader:
     """The content of the frame header of a JPEG.
 
     Attributes:
-        width: stored width in pixels.
-        height: stored height in pixels; 0 if a later segment states it.
-        components: number of components: 1 for grey, 3 for colour, 4 for CMYK.
-        progressive: whether the picture is refined scan by scan.
-        usual: whether it is baseline, extended or progressive with 8 bits, unlike the lossless
+        width: Stored width in pixels.
+        height: Stored height in pixels; 0 if a later segment states it.
+        components: Number of components: 1 for grey, 3 for colour, 4 for CMYK.
+        progressive: Whether the picture is refined scan by scan.
+        usual: Whether it is baseline, extended or progressive with 8 bits, unlike the lossless
             JPEGs in which cameras store their sensor's values.
-        scanned: position of the first scan; None if it was not found.
-        in_scans: whether all scans must be read before the first row is known.
+        scanned: Position of the first scan; None if it was not found.
+        in_scans: Whether all scans must be read before the first row is known.
     """
 
     width: int

@@ -85,8 +85,8 @@ def memory_limited(more: int, *, threads: bool = False) -> Iterator[None]:
     """Let this process use `more` bytes more than now within the context; only on Linux.
 
     Args:
-        more: number of bytes for the pixels.
-        threads: whether the decoder has threads, which reserve memory for their stacks.
+        more: Number of bytes for the pixels.
+        threads: Whether the decoder has threads, which reserve memory for their stacks.
     """
     if sys.platform != "linux":
         yield

@@ -66,8 +66,8 @@ def bytes_needed(content: bytes, edge: int | None, limits: Limits = LIMITS) -> i
     """Estimate the bytes needed to decode an image file from its header alone.
 
     Args:
-        content: content of the file; for a raw, the largest preview counts.
-        edge: edge of the square for which it is decoded; None for all of its pixels.
+        content: Content of the file; for a raw, the largest preview counts.
+        edge: Edge of the square for which it is decoded; None for all of its pixels.
         limits: Maximum pixels of the image.
 
     Raises:

@@ -67,8 +67,8 @@ def is_raw(file: BinaryIO, path: str) -> bool:
     A TIFF file that merely contains smaller versions of its picture is not a raw.
 
     Args:
-        file: open file, read from its beginning and left at any position.
-        path: path of the file, of which only the extension matters.
+        file: Open file, read from its beginning and left at any position.
+        path: Path of the file, of which only the extension matters.
     """
     file.seek(0)
     prefix = file.read(16)
@@ -92,7 +92,7 @@ def previews(file: BinaryIO) -> Iterator[Preview]:
     Their headers are those of images; the caller must check whether they can be decoded.
 
     Args:
-        file: open file at any position, and left at any position.
+        file: Open file at any position, and left at any position.
     """
     file.seek(0)
     head = file.read(1 << 16)

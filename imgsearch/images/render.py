@@ -44,9 +44,9 @@ def pixels_from(
     """Return an image file as a network's input: uint8 `[input_size, input_size, 3]`, RGB.
 
     Args:
-        source: path of the file, or its content.
-        input_size: edge of the network's input.
-        crop: part of the image to use; None for all of it.
+        source: Path of the file, or its content.
+        input_size: Edge of the network's input.
+        crop: Part of the image to use; None for all of it.
         limits: Maximum pixels of the image.
 
     Raises:
@@ -65,9 +65,9 @@ def thumbnail(
     """Return a small upright JPEG of an image file, without its metadata.
 
     Args:
-        source: path of the file, or its content.
-        longest: longer edge of the thumbnail in pixels; a smaller image is not enlarged.
-        crop: part of the image to show; None for all of it.
+        source: Path of the file, or its content.
+        longest: Longer edge of the thumbnail in pixels; a smaller image is not enlarged.
+        crop: Part of the image to show; None for all of it.
         limits: Maximum pixels of the image.
 
     Raises:

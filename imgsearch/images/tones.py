@@ -49,13 +49,13 @@ class Samples:
     """The description of its samples in a file.
 
     Attributes:
-        low: the value of black; None if it is not stated.
-        high: the value of white; None if it is not stated.
-        inverted: whether the lowest value is white.
-        measured: whether the samples are measurements rather than light, so that the range in use
+        low: The value of black; None if it is not stated.
+        high: The value of white; None if it is not stated.
+        inverted: Whether the lowest value is white.
+        measured: Whether the samples are measurements rather than light, so that the range in use
             counts.
-        unsigned: whether negative values are unsigned 32-bit values that Pillow has misread.
-        nodata: the value that marks missing samples.
+        unsigned: Whether negative values are unsigned 32-bit values that Pillow has misread.
+        nodata: The value that marks missing samples.
     """
 
     low: float | None = None
@@ -110,8 +110,8 @@ def table_of(blocks: Iterable[npt.NDArray[np.uint16]], samples: Samples) -> npt.
     """Return the table from 16-bit samples to tones, uint8 `[65536]`.
 
     Args:
-        blocks: all samples, in blocks.
-        samples: description of the samples in the file.
+        blocks: All samples, in blocks.
+        samples: Description of the samples in the file.
     """
     counts = np.zeros(1 << 16, np.int64)
     for block in blocks:
@@ -149,8 +149,8 @@ def white_of(counts: npt.NDArray[np.int64], samples: Samples) -> int:
     """Return the value of white for unsigned samples of up to 16 bits.
 
     Args:
-        counts: number of occurrences of each value, int64 `[65536]`.
-        samples: description of the samples in the file.
+        counts: Number of occurrences of each value, int64 `[65536]`.
+        samples: Description of the samples in the file.
     """
     used = np.flatnonzero(counts)
     most = int(used[-1]) if len(used) else 0

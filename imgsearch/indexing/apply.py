@@ -85,8 +85,8 @@ class Contents:
         """Return the id of an image with this content whose file is missing, or None.
 
         Args:
-            digest: the digest of the content.
-            settled: the ids of images already found elsewhere or to be removed.
+            digest: The digest of the content.
+            settled: The ids of images already found elsewhere or to be removed.
         """
         for holder in self._catalog.holders(digest, FEW):
             if holder.id not in settled and self._has_left(holder):

@@ -77,7 +77,7 @@ class Batch:
         """Make all changes visible; return the number of new images.
 
         Raises:
-            StorageError: if the disk is full, or cannot be written.
+            StorageError: If the disk is full, or cannot be written.
         """
         # Taken first: whatever a second Ctrl-C interrupts is lost, never committed twice.
         images, self._images = self._images, []

@@ -24,16 +24,16 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
     """Create an empty collection; replace whatever an interrupted attempt left.
 
     Args:
-        layout: the layout of the new collection.
-        model: a name in `imgsearch.embedding.models.MODELS`.
-        weights: the weights, see `imgsearch.embedding.weights`; None for the model's default.
-        progress: whether to show the progress of downloading weights on stderr.
+        layout: The layout of the new collection.
+        model: A name in `imgsearch.embedding.models.MODELS`.
+        weights: The weights, see `imgsearch.embedding.weights`; None for the model's default.
+        progress: Whether to show the progress of downloading weights on stderr.
 
     Raises:
-        SettingError: if there is no such model.
-        ModelError: if the weights cannot be obtained.
-        InputError: if a collection, or something else, is already there.
-        StorageError: if the disk cannot be written.
+        SettingError: If there is no such model.
+        ModelError: If the weights cannot be obtained.
+        InputError: If a collection, or something else, is already there.
+        StorageError: If the disk cannot be written.
     """
     find_network(model)
     if layout.exists():
@@ -62,8 +62,8 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
     """Write the files of an empty collection, the manifest last.
 
     Raises:
-        BusyError: if another process has just done so.
-        StorageError: if the disk cannot be written.
+        BusyError: If another process has just done so.
+        StorageError: If the disk cannot be written.
     """
     layout.make_folders()
     with exclusive(layout.directory):
@@ -84,8 +84,8 @@ def discard_empty(layout: Layout) -> bool:
     The folders above it stay, and so does anything in it that does not belong to it.
 
     Raises:
-        BusyError: if another process is writing to it.
-        StorageError: if the disk cannot be written.
+        BusyError: If another process is writing to it.
+        StorageError: If the disk cannot be written.
     """
     with exclusive(layout.directory):
         catalog = CatalogWriter(layout.catalog)

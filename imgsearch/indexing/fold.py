@@ -58,15 +58,15 @@ def fold(
     """Bring the index up to date by the rules above. Only the writer may call this function.
 
     Args:
-        layout: the layout of the collection.
-        catalog: the catalog of the collection.
-        device: the device on which to train, and to fill the rebuilt index.
-        meanwhile: whether more images are coming in this run.
-        assign: the function that finds the lists of all images after centroids are trained.
-        policy: the thresholds of the rules.
+        layout: The layout of the collection.
+        catalog: The catalog of the collection.
+        device: The device on which to train, and to fill the rebuilt index.
+        meanwhile: Whether more images are coming in this run.
+        assign: The function that finds the lists of all images after centroids are trained.
+        policy: The thresholds of the rules.
 
     Raises:
-        StorageError: if there is not enough room on the disk.
+        StorageError: If there is not enough room on the disk.
     """
     remove_orphans(layout, catalog)
     view = open_view(layout, catalog)
@@ -185,10 +185,10 @@ def _absorbed(sizes: Sequence[int], tail: int, cap: int, budget: int) -> int:
     """Return how many of the last segments to merge with the tail.
 
     Args:
-        sizes: the number of images in each segment.
-        tail: the number of images in the tail.
-        cap: the maximum number of images in a segment.
-        budget: the maximum number of images to rewrite.
+        sizes: The number of images in each segment.
+        tail: The number of images in the tail.
+        cap: The maximum number of images in a segment.
+        budget: The maximum number of images to rewrite.
     """
     taken = total = 0
     for size in reversed(sizes):

@@ -71,7 +71,7 @@ class Absence:
         """Return the drives that were present when the run began and are no longer.
 
         Args:
-            failed: the files and folders that could not be read.
+            failed: The files and folders that could not be read.
         """
         away = {folder for folder, device in self._devices.items() if device != device_of(folder)}
         now = Mounts()
@@ -86,7 +86,7 @@ class Absence:
         """Drop missing images after the run; return their number, and the reasons to keep others.
 
         Args:
-            moved: the ids of images that were found elsewhere.
+            moved: The ids of images that were found elsewhere.
         """
         gone = [
             replace(part, ids=tuple(id_ for id_ in part.ids if id_ not in moved))

@@ -54,7 +54,7 @@ class IndexOptions:
     Attributes:
         nlist: Number of centroids from now on. None for the previous setting, or else for a
             number that depends on the number of images.
-        recall: recall@10 that queries keep from now on unless they ask for another. None for the
+        recall: Recall@10 that queries keep from now on unless they ask for another. None for the
             previous setting, 0.95 at first.
         storage: Content of the index from now on: "flat", the embeddings, or "compact", one byte
             for each value that PCA keeps of them. None for the previous setting, "flat" at first.
@@ -74,8 +74,8 @@ class IndexOptions:
         progress: Function called from time to time with the progress so far.
 
     Raises:
-        SettingError: if a value makes no sense.
-        InputError: if `exclude`, `include` or `moved` are not paths or patterns.
+        SettingError: If a value makes no sense.
+        InputError: If `exclude`, `include` or `moved` are not paths or patterns.
     """
 
     nlist: int | None = None

@@ -24,7 +24,7 @@ def move_roots(
     """Move the root at `old`, and those below it, to `new`; return their ids.
 
     Raises:
-        InputError: if there is no such root, or `new` holds something else or is a root.
+        InputError: If there is no such root, or `new` holds something else or is a root.
     """
     before = plain_path(old)
     resolved = resolved_path(old)

@@ -31,14 +31,14 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
     """Remove the images at `paths`, all or nothing; return how many.
 
     Args:
-        layout: the layout of the collection.
-        catalog: the catalog of the collection.
-        paths: files, folders (with everything in them, now or later), or `fnmatch` patterns, whose
+        layout: The layout of the collection.
+        catalog: The catalog of the collection.
+        paths: Files, folders (with everything in them, now or later), or `fnmatch` patterns, whose
             `*` stands for any characters, including `/`.
 
     Raises:
-        InputError: if the collection has nothing at one of them.
-        BusyError: if another process is writing to the collection.
+        InputError: If the collection has nothing at one of them.
+        BusyError: If another process is writing to the collection.
     """
     with writing(layout):
         chosen = _Chosen()

@@ -33,20 +33,20 @@ class IndexReport:
     `found = indexed + copied + moved + unchanged + failed + skipped + excluded`.
 
     Attributes:
-        found: files listed.
-        indexed: images embedded in this run.
-        copied: images whose content had already been embedded, at another path.
-        moved: images that were at another path before, where there is no file any more.
-        unchanged: images that were already there, with the same content.
-        failed: files that are or should be images and could not be used; see `failures`.
-        skipped: files that are plainly not images, and those that a pattern leaves out.
-        skipped_kinds: the kinds of the skipped files and the number of each, most first.
-        excluded: files that were removed from the collection and are kept out.
-        removed: images that left the collection because their files are missing.
-        left_out: images that left the collection because a pattern leaves them out now.
-        failures: the failed files, including those of earlier runs that have not changed.
-        unreadable: folders that could not be listed.
-        seconds: the duration of the run.
+        found: Files listed.
+        indexed: Images embedded in this run.
+        copied: Images whose content had already been embedded, at another path.
+        moved: Images that were at another path before, where there is no file any more.
+        unchanged: Images that were already there, with the same content.
+        failed: Files that are or should be images and could not be used; see `failures`.
+        skipped: Files that are plainly not images, and those that a pattern leaves out.
+        skipped_kinds: The kinds of the skipped files and the number of each, most first.
+        excluded: Files that were removed from the collection and are kept out.
+        removed: Images that left the collection because their files are missing.
+        left_out: Images that left the collection because a pattern leaves them out now.
+        failures: The failed files, including those of earlier runs that have not changed.
+        unreadable: Folders that could not be listed.
+        seconds: The duration of the run.
     """
 
     found: int

@@ -41,12 +41,12 @@ def change_exclusions(
     """Change which files a collection leaves out; return how many images that removes.
 
     Args:
-        catalog: the catalog of the collection, which is locked for writing.
-        exclude: the patterns to leave out from now on.
-        include: the patterns to drop.
+        catalog: The catalog of the collection, which is locked for writing.
+        exclude: The patterns to leave out from now on.
+        include: The patterns to drop.
 
     Raises:
-        SettingError: if a pattern is empty, or one to drop is not in force.
+        SettingError: If a pattern is empty, or one to drop is not in force.
     """
     settings = catalog.snapshot().settings
     kept = settings.exclude, settings.include
@@ -80,8 +80,8 @@ def find_scope(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) 
     Removed files and folders that are named now are admitted again.
 
     Raises:
-        InputError: if a path does not exist.
-        SettingError: if no path is given and there is no root.
+        InputError: If a path does not exist.
+        SettingError: If no path is given and there is no root.
     """
     folders, files = _given(catalog, paths)
     if paths:

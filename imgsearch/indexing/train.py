@@ -60,7 +60,7 @@ def retrain(
     They are trained on a sample, in this process; `assign` finds the lists of all images.
 
     Raises:
-        StorageError: if there is not enough room on the disk.
+        StorageError: If there is not enough room on the disk.
     """
     pca = view.snapshot.pca
     held_ids, held, index = _train(view, nlist, pca, device)
@@ -147,7 +147,7 @@ def build(
     """Write segments of up to about `FoldPolicy.segment_bytes`, trained like `index`; yield each.
 
     Raises:
-        StorageError: if there is not enough room on the disk.
+        StorageError: If there is not enough room on the disk.
     """
     rows = policy.segment_bytes // index.width
     check_segment_room(layout, index, view.count, segments=1 + view.count // rows)

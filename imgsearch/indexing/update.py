@@ -49,13 +49,13 @@ def update(
         trust_model: Whether to run even a model that imgsearch did not export.
 
     Raises:
-        InputError: if a path does not exist, or a root that was said to have moved is not there.
-        GoneError: if files are missing that an unplugged drive may hold; everything else is done.
-        SettingError: if there is nothing to update.
-        DamagedError: if a file of the collection is missing or damaged.
-        BusyError: if another process is writing to the collection.
-        StorageError: if the disk is full, or cannot be written.
-        ModelError: if a worker cannot start.
+        InputError: If a path does not exist, or a root that was said to have moved is not there.
+        GoneError: If files are missing that an unplugged drive may hold; everything else is done.
+        SettingError: If there is nothing to update.
+        DamagedError: If a file of the collection is missing or damaged.
+        BusyError: If another process is writing to the collection.
+        StorageError: If the disk is full, or cannot be written.
+        ModelError: If a worker cannot start.
     """
     started = time.monotonic()
     with writing(layout):

@@ -43,8 +43,8 @@ def is_older(layout: Layout) -> bool:
     Its catalog says so; if that is sealed, migration is complete, and the manifest is damaged.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        StorageError: if it cannot be read.
+        NoCollectionError: If there is no collection.
+        StorageError: If it cannot be read.
     """
     try:
         if layout.version() == FORMAT_VERSION:
@@ -85,9 +85,9 @@ def check_manifest(layout: Layout, *, older: bool = False) -> list[Damage]:
     """Check the manifest, which may be of an older format.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        DamagedError: if this imgsearch cannot read its format.
-        StorageError: if it cannot be read.
+        NoCollectionError: If there is no collection.
+        DamagedError: If this imgsearch cannot read its format.
+        StorageError: If it cannot be read.
     """
     try:
         version = layout.version()

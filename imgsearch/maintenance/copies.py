@@ -14,20 +14,20 @@ class Copy:
     """An image of a group.
 
     Attributes:
-        id: the id of the image in its collection.
-        path: the absolute path, decoded with `os.fsdecode`.
-        width: the width of the upright image, in pixels.
-        height: the height of the upright image, in pixels.
-        size: the size of the file, in bytes.
-        mtime: the modification time of the file, in seconds since 1970; None if it is missing.
-        digest: the SHA-256 of the file.
-        exact: whether the file has the same content as the image to keep.
-        similarity: the cosine similarity of its embedding to that of the image to keep.
-        frames: the number of pictures or pages in the file.
-        bits: the number of bits per sample.
-        raw: whether it is a camera's raw file.
-        lossless: whether the format keeps every pixel unchanged.
-        scale: its true resolution as a share of its width: below 1 if it was enlarged.
+        id: The id of the image in its collection.
+        path: The absolute path, decoded with `os.fsdecode`.
+        width: The width of the upright image, in pixels.
+        height: The height of the upright image, in pixels.
+        size: The size of the file, in bytes.
+        mtime: The modification time of the file, in seconds since 1970; None if it is missing.
+        digest: The SHA-256 of the file.
+        exact: Whether the file has the same content as the image to keep.
+        similarity: The cosine similarity of its embedding to that of the image to keep.
+        frames: The number of pictures or pages in the file.
+        bits: The number of bits per sample.
+        raw: Whether it is a camera's raw file.
+        lossless: Whether the format keeps every pixel unchanged.
+        scale: Its true resolution as a share of its width: below 1 if it was enlarged.
     """
 
     id: int
@@ -71,10 +71,10 @@ class Duplicates:
     """The duplicates that were found.
 
     Attributes:
-        groups: the groups of copies, the one that would free most bytes first.
-        images: the number of images examined.
-        unreadable: the images whose pixels could not be compared, and why.
-        photos: the raw files with their images, which are not copies of one another.
+        groups: The groups of copies, the one that would free most bytes first.
+        images: The number of images examined.
+        unreadable: The images whose pixels could not be compared, and why.
+        photos: The raw files with their images, which are not copies of one another.
     """
 
     groups: tuple[Group, ...]
@@ -98,10 +98,10 @@ class Discarded:
     """The outcome of discarding copies.
 
     Attributes:
-        done: the paths of the discarded copies.
-        size: their size, in bytes.
-        failures: the other copies, and why they were kept.
-        interrupted: whether the run ended before it had reached all copies.
+        done: The paths of the discarded copies.
+        size: Their size, in bytes.
+        failures: The other copies, and why they were kept.
+        interrupted: Whether the run ended before it had reached all copies.
     """
 
     done: tuple[str, ...]

@@ -31,11 +31,11 @@ class Damage:
     """A fault in a collection.
 
     Attributes:
-        part: the damaged part of the collection.
-        file: the name of the file, relative to the collection.
-        reason: the nature of the fault.
-        shard: the damaged shard, if it is one.
-        ids: the ids of the images concerned, if there are any.
+        part: The damaged part of the collection.
+        file: The name of the file, relative to the collection.
+        reason: The nature of the fault.
+        shard: The damaged shard, if it is one.
+        ids: The ids of the images concerned, if there are any.
     """
 
     part: Part
@@ -50,8 +50,8 @@ class Oddity:
     """A harmless file that imgsearch did not make.
 
     Attributes:
-        file: the name of the file, relative to the collection.
-        reason: the nature of the oddity.
+        file: The name of the file, relative to the collection.
+        reason: The nature of the oddity.
     """
 
     file: str
@@ -63,20 +63,20 @@ class Verification:
     """The report of `verify`.
 
     Attributes:
-        images: the number of images in the collection, as far as its catalog tells.
-        files: the number of files that were read and compared with their checksums.
-        bytes: the size of those files.
-        sampled: the number of images that were searched for by their own embedding.
-        embedded: the number of those that were embedded again and compared.
-        sealed: whether nothing was committed after the last seal; if not, a run was interrupted.
-        leftovers: the files of an interrupted run, which the next run deletes.
-        damages: the damage that was found.
-        changed: the paths of images whose files have changed since they were indexed.
-        gone: the number of images whose files are missing.
-        repairs: the repairs made, one line each.
-        left: the damage that remains.
-        seconds: the duration of the run.
-        oddities: the files that imgsearch does not know, and a lock that is not empty.
+        images: The number of images in the collection, as far as its catalog tells.
+        files: The number of files that were read and compared with their checksums.
+        bytes: The size of those files.
+        sampled: The number of images that were searched for by their own embedding.
+        embedded: The number of those that were embedded again and compared.
+        sealed: Whether nothing was committed after the last seal; if not, a run was interrupted.
+        leftovers: The files of an interrupted run, which the next run deletes.
+        damages: The damage that was found.
+        changed: The paths of images whose files have changed since they were indexed.
+        gone: The number of images whose files are missing.
+        repairs: The repairs made, one line each.
+        left: The damage that remains.
+        seconds: The duration of the run.
+        oddities: The files that imgsearch does not know, and a lock that is not empty.
     """
 
     images: int

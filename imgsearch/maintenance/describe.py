@@ -22,13 +22,13 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
     """Return a description of a collection.
 
     Args:
-        layout: the layout of the collection.
-        catalog: the catalog of the collection.
-        view: a view of its present state.
-        device: the device that it was opened for, "auto" for the best one available.
+        layout: The layout of the collection.
+        catalog: The catalog of the collection.
+        view: A view of its present state.
+        device: The device that it was opened for, "auto" for the best one available.
 
     Raises:
-        ModelError: if there is no such device.
+        ModelError: If there is no such device.
     """
     counts, settings = catalog.counts(), view.snapshot.settings
     sizes = [index.list_sizes() for index in view.segments]

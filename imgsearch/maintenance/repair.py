@@ -35,7 +35,7 @@ def repair_catalog(layout: Layout, damages: Sequence[Damage]) -> Iterator[str]:
     """Repair the manifest, and whatever keeps the catalog from being opened; yield the repairs.
 
     Raises:
-        StorageError: if the disk cannot be written.
+        StorageError: If the disk cannot be written.
     """
     parts = {damage.part for damage in damages}
     if Part.CATALOG in parts:
@@ -64,8 +64,8 @@ class Repairer:
         """Repair whatever can be repaired; yield the repairs.
 
         Raises:
-            StorageError: if the disk cannot be written.
-            UntrustedModelError: if imgsearch did not export the model needed to embed again.
+            StorageError: If the disk cannot be written.
+            UntrustedModelError: If imgsearch did not export the model needed to embed again.
         """
         parts = {damage.part for damage in damages}
         if Part.MODEL in parts:

@@ -74,21 +74,21 @@ def verify(
     since they were indexed are named; they are not damage, and the next run indexes them again.
 
     Args:
-        directory: the collection itself.
-        repair: whether to restore the catalog to its sealed state, export the model again, recover
+        directory: The collection itself.
+        repair: Whether to restore the catalog to its sealed state, export the model again, recover
             the embeddings of a damaged shard from the index, from their images, or from its sound
             rows, and rebuild the index. An image that none of these can recover is dropped.
-        sample: the number of images to embed again.
-        workers: the number of processes that embed lost images; None for one per core.
-        trust_model: whether to run the collection's model even if imgsearch did not export it.
-        progress: a function called with the number of bytes read, and the total.
+        sample: The number of images to embed again.
+        workers: The number of processes that embed lost images; None for one per core.
+        trust_model: Whether to run the collection's model even if imgsearch did not export it.
+        progress: A function called with the number of bytes read, and the total.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        DamagedError: if it has another format version.
-        BusyError: if another process is writing to it.
-        StorageError: if the disk cannot be read or written.
-        UntrustedModelError: if imgsearch did not export the model.
+        NoCollectionError: If there is no collection.
+        DamagedError: If it has another format version.
+        BusyError: If another process is writing to it.
+        StorageError: If the disk cannot be read or written.
+        UntrustedModelError: If imgsearch did not export the model.
     """
     started = time.monotonic()
     sample = whole("sample", sample, 0)

@@ -21,7 +21,7 @@ __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 SCHEMA = """
 PRAGMA user_version = 5;
 
--- decoder is the version of what turned files into pixels: see DECODER in images/decode.py.
+-- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,

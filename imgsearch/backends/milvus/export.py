@@ -37,13 +37,13 @@ class Transfer:
     """The result of copying a collection or comparing it with its copy.
 
     Attributes:
-        images: the number of images in the copied collection.
-        there: the number of those that the copy already had.
-        sent: the number of images added to the copy.
-        removed: the number of images removed from the copy, as the collection no longer has them.
-        others: the number of images in the copy that are not the collection's.
-        compared: the number of embeddings compared, value by value, with those of the copy.
-        different: the number of those that differ.
+        images: The number of images in the copied collection.
+        there: The number of those that the copy already had.
+        sent: The number of images added to the copy.
+        removed: The number of images removed from the copy, as the collection no longer has them.
+        others: The number of images in the copy that are not the collection's.
+        compared: The number of embeddings compared, value by value, with those of the copy.
+        different: The number of those that differ.
     """
 
     images: int

@@ -52,9 +52,9 @@ def index(
         own: Folder that is not indexed.
 
     Raises:
-        InputError: if a path does not exist.
-        GoneError: if files are missing that an unplugged drive may hold; everything else is done.
-        SettingError: if there is nothing to index.
+        InputError: If a path does not exist.
+        GoneError: If files are missing that an unplugged drive may hold; everything else is done.
+        SettingError: If there is nothing to index.
     """
     started = time.monotonic()
     state = _named(state, paths)

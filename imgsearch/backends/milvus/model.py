@@ -30,8 +30,8 @@ def local_model(store: Store, record: ModelRecord) -> Path:
     """Return the path of the network on this machine, checked against the record.
 
     Raises:
-        DamagedError: if Milvus does not have it, or has another one.
-        StorageError: if it cannot be written on this machine.
+        DamagedError: If Milvus does not have it, or has another one.
+        StorageError: If it cannot be written on this machine.
     """
     folder = Path(os.path.realpath(cache()))  # users may have moved it to another disk
     path = folder / f"{record.onnx_sha256}.onnx"

@@ -23,12 +23,12 @@ class State:
     """The state of a collection in Milvus.
 
     Attributes:
-        model: the model that makes its embeddings.
-        settings: the values of `nlist` and of the promised recall.
-        folders: the absolute paths of the folders to scan.
-        files: the files that were given individually.
-        excluded: the files and folders that were removed.
-        ivf: the index and its promise; one band, whose `up_to` is the squared distance of the
+        model: The model that makes its embeddings.
+        settings: The values of `nlist` and of the promised recall.
+        folders: The absolute paths of the folders to scan.
+        files: The files that were given individually.
+        excluded: The files and folders that were removed.
+        ivf: The index and its promise; one band, whose `up_to` is the squared distance of the
             nearest hit beyond which a query is answered exactly. None if search is exact.
     """
 
@@ -58,8 +58,8 @@ def read_state(store: Store) -> State:
     """Return the state.
 
     Raises:
-        NoCollectionError: if there is no collection.
-        DamagedError: if it has another version, or makes no sense.
+        NoCollectionError: If there is no collection.
+        DamagedError: If it has another version, or makes no sense.
     """
     where = store.address.location
     written = store.get(_NAME) if store.exists() else None

@@ -36,8 +36,8 @@ class Store:
         """Connect.
 
         Raises:
-            PackageError: if pymilvus is not installed.
-            StorageError: if there is no server.
+            PackageError: If pymilvus is not installed.
+            StorageError: If there is no server.
         """
         try:
             from pymilvus import MilvusClient, MilvusException
@@ -214,12 +214,12 @@ class Store:
         """Return the `k` images nearest to each query.
 
         Args:
-            queries: the vectors of the queries, float32 `[n, dim]`.
-            k: the number of hits per query.
-            nprobe: the number of lists to scan in each of Milvus's segments; by default, all.
+            queries: The vectors of the queries, float32 `[n, dim]`.
+            k: The number of hits per query.
+            nprobe: The number of lists to scan in each of Milvus's segments; by default, all.
 
         Raises:
-            InputError: if Milvus does not return that many hits.
+            InputError: If Milvus does not return that many hits.
         """
         if k > MAX_ROWS:
             raise InputError(f"Milvus returns at most {MAX_ROWS:,} hits, not {k:,}; ask for fewer")
@@ -266,7 +266,7 @@ class Store:
         """Return a value, or None if there is none.
 
         Raises:
-            DamagedError: if parts of it are missing.
+            DamagedError: If parts of it are missing.
         """
         while (found := self._value(name)) is not None:
             sha256, count = found.split()

@@ -82,10 +82,10 @@ def measure(store: Store, own: Ids, queries: Vectors, nlist: int) -> tuple[Curve
     so each `nprobe` is tried.
 
     Args:
-        store: the store of the collection.
-        own: the ids of the queries that are in the index, to be left out; int64 `[n]`, -1 for none.
-        queries: the vectors of the queries, float32 `[n, dim]`.
-        nlist: the number of lists in each segment.
+        store: The store of the collection.
+        own: The ids of the queries that are in the index, to be left out; int64 `[n]`, -1 for none.
+        queries: The vectors of the queries, float32 `[n, dim]`.
+        nlist: The number of lists in each segment.
     """
     true = _nearest(store, own, queries, MAX_LISTS)
     sizes = np.maximum(np.isfinite(true).sum(axis=1), 1)

@@ -52,17 +52,17 @@ class RayEngine:
         """Prepare an engine, without connecting yet.
 
         Args:
-            address: the cluster: "local" for one of this machine alone, which ends with this
+            address: The cluster: "local" for one of this machine alone, which ends with this
                 engine; "auto" for one that this machine belongs to, or `HOST:PORT` of its head.
-            staging: a folder for this collection alone, which all machines reach by this path or
+            staging: A folder for this collection alone, which all machines reach by this path or
                 URL (`s3://...`): embeddings wait there for the collection to take them.
-            workers: the number of parallel workers; None for one per core of the cluster, or for as
+            workers: The number of parallel workers; None for one per core of the cluster, or for as
                 many as its GPUs have room for.
-            gpus: the number of GPUs per worker, or the share of one; 0 runs models on CPUs.
+            gpus: The number of GPUs per worker, or the share of one; 0 runs models on CPUs.
 
         Raises:
-            PackageError: if Ray is not installed.
-            SettingError: if an argument makes no sense.
+            PackageError: If Ray is not installed.
+            SettingError: If an argument makes no sense.
         """
         if find_spec("ray") is None or find_spec("pyarrow") is None:
             raise PackageError("--ray needs Ray, which is not installed", "ray")
@@ -119,8 +119,8 @@ class RayEngine:
         Files that an earlier run staged, but the collection does not have, are not embedded again.
 
         Raises:
-            ModelError: if there is no such cluster, Ray failed, or a worker cannot load the model.
-            StorageError: if the staging folder cannot be read or written.
+            ModelError: If there is no such cluster, Ray failed, or a worker cannot load the model.
+            StorageError: If the staging folder cannot be read or written.
         """
         record = model.record
         recipe = Recipe(
@@ -153,7 +153,7 @@ class RayEngine:
         """Yield each block with the list of each vector: see `imgsearch.indexing.engine.Engine`.
 
         Raises:
-            ModelError: if there is no such cluster, or Ray failed.
+            ModelError: If there is no such cluster, or Ray failed.
         """
         self._connect()
         import ray
@@ -206,7 +206,7 @@ class RayEngine:
         """Return the number of workers to start.
 
         Raises:
-            ModelError: if the cluster has no GPU, or too few.
+            ModelError: If the cluster has no GPU, or too few.
         """
         import ray
 

@@ -61,12 +61,12 @@ class Extraction:
         """Look up what an earlier run staged.
 
         Args:
-            staging: the folder of the shards.
-            model: the SHA-256 (hex) of the ONNX file.
-            start: a function that starts a job that stages shards there.
+            staging: The folder of the shards.
+            model: The SHA-256 (hex) of the ONNX file.
+            start: A function that starts a job that stages shards there.
 
         Raises:
-            StorageError: if the staging folder cannot be read.
+            StorageError: If the staging folder cannot be read.
         """
         self._staging = staging
         self._start = start

@@ -38,9 +38,9 @@ class RayJob:
         """Start the job.
 
         Args:
-            recipe: the recipe for the workers.
-            workers: the number of actors that embed in parallel.
-            gpus: the number of GPUs per actor, or the share of one.
+            recipe: The recipe for the workers.
+            workers: The number of actors that embed in parallel.
+            gpus: The number of GPUs per actor, or the share of one.
         """
         self.workers = workers
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -132,8 +132,8 @@ def speaking_plainly() -> Iterator[None]:
     """Raise the error of a worker, or else report that Ray failed.
 
     Raises:
-        ImgsearchError: if a worker raised it.
-        ModelError: if anything else made the cluster fail.
+        ImgsearchError: If a worker raised it.
+        ModelError: If anything else made the cluster fail.
     """
     try:
         yield

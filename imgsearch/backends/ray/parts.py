@@ -56,8 +56,8 @@ class PartEmbedder:
         """Fetch the model.
 
         Raises:
-            ModelError: if it cannot be loaded on this machine.
-            StorageError: if the staging folder cannot be read, or the temporary folder written.
+            ModelError: If it cannot be loaded on this machine.
+            StorageError: If the staging folder cannot be read, or the temporary folder written.
         """
         model = recipe.model
         self._staging = Staging(recipe.staging)
@@ -81,8 +81,8 @@ class PartEmbedder:
         """Map numbers and paths (bytes) of parts to their numbers and the names of their shards.
 
         Raises:
-            ModelError: if a worker process cannot start.
-            StorageError: if a shard cannot be written.
+            ModelError: If a worker process cannot start.
+            StorageError: If a shard cannot be written.
         """
         names = [self._stage([os.fsdecode(path) for path in part]) for part in batch["paths"]]
         return {"part": batch["part"], "shard": np.array(names)}

@@ -54,11 +54,11 @@ class Staging:
         """Name a folder, which need not exist.
 
         Args:
-            url: a path, or a URL such as `s3://bucket/folder`.
+            url: A path, or a URL such as `s3://bucket/folder`.
 
         Raises:
-            PackageError: if the package for this kind of URL is not installed.
-            SettingError: if there is no such kind of URL.
+            PackageError: If the package for this kind of URL is not installed.
+            SettingError: If there is no such kind of URL.
         """
         try:
             from fsspec.core import url_to_fs
@@ -79,12 +79,12 @@ class Staging:
         """Write the outcomes of some files as a shard; return its name.
 
         Args:
-            model: the SHA-256 (hex) of the ONNX file that embedded them.
-            outcomes: the paths with their outcomes, either `Embedded` or `Refused`.
-            ctimes: the ctime of each path, as in `StagedFile`.
+            model: The SHA-256 (hex) of the ONNX file that embedded them.
+            outcomes: The paths with their outcomes, either `Embedded` or `Refused`.
+            ctimes: The ctime of each path, as in `StagedFile`.
 
         Raises:
-            StorageError: if it cannot be written.
+            StorageError: If it cannot be written.
         """
         name = uuid.uuid4().hex
         rows = [each.embedding for _, each in outcomes if isinstance(each, Embedded)]
@@ -104,7 +104,7 @@ class Staging:
         """Return the outcome of each file of a shard, in their original order.
 
         Raises:
-            StorageError: if it is missing, cut off, damaged or unreadable.
+            StorageError: If it is missing, cut off, damaged or unreadable.
         """
         manifest, data = self._manifest(name), self._read(f"{name}.npy")
         if manifest is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
@@ -116,7 +116,7 @@ class Staging:
         """Return the files that an earlier run embedded with `model`; drop all other shards.
 
         Raises:
-            StorageError: if the folder cannot be read.
+            StorageError: If the folder cannot be read.
         """
         found: dict[str, StagedFile] = {}
         names = self._names()
@@ -142,7 +142,7 @@ class Staging:
         """Return the model.
 
         Raises:
-            StorageError: if it is missing, damaged or unreadable.
+            StorageError: If it is missing, damaged or unreadable.
         """
         onnx = self._read(f"{sha256}.onnx")
         if hashlib.sha256(onnx).hexdigest() != sha256:
@@ -191,7 +191,7 @@ class Staging:
         """Run an operation on the storage.
 
         Raises:
-            StorageError: if it fails.
+            StorageError: If it fails.
         """
         try:
             return work()

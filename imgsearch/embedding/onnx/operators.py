@@ -154,9 +154,9 @@ def _compute(node: Node, given: list[_Value | None], cost: _Cost) -> _Value:
     """Return the output of a node and add its cost.
 
     Args:
-        node: the operation.
-        given: inputs of the node, None for an omitted one.
-        cost: total to which the cost of the node is added.
+        node: The operation.
+        given: Inputs of the node, None for an omitted one.
+        cost: Total to which the cost of the node is added.
 
     Raises:
         ForeignError: If the operation is not one of ours, or not with these inputs, or if the total

@@ -32,9 +32,9 @@ class Message:
     """The fields that a kind of message may hold.
 
     Attributes:
-        name: name of the message for people.
-        called: names for people of some of the refused fields, by number.
-        fields: name and kind of each field, and whether it may be repeated, by its tag (number and
+        name: Name of the message for people.
+        called: Names for people of some of the refused fields, by number.
+        fields: Name and kind of each field, and whether it may be repeated, by its tag (number and
             wire type).
     """
 
