@@ -81,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         note(f"making copies of {len(photos.paths)} images")
         for path in photos.paths:
-            _make(path, Path(name, "images"), random.Random(f"{options.seed} {path.name}"))  # noqa: S311
+            _make(path, Path(name, "images"), random.Random(f"{options.seed} {path.name}"))  # noqa: S311 - seeded, nothing secret
         note("indexing, and comparing")
         result = in_fresh_process(_find, Path(name), options.min_similarity)[0]
         note("drawing pictures that are no copies, indexing, and comparing")
@@ -130,7 +130,7 @@ def _make(path: Path, folder: Path, draw: random.Random) -> None:
     cut = draw.uniform(0.02, 0.1)
     left, top = draw.uniform(0, cut) * width, draw.uniform(0, cut) * height
     box = (left, top, left + (1 - cut) * width, top + (1 - cut) * height)
-    image.crop(tuple(map(round, box))).save(to / "cropped.jpg")  # type: ignore[arg-type]
+    image.crop(tuple(map(round, box))).save(to / "cropped.jpg")  # type: ignore[arg-type]  # four numbers
     light = ImageEnhance.Brightness(image).enhance(draw.choice((0.8, 0.9, 1.1, 1.2, 1.3)))
     light.save(to / "lit.jpg")
 
@@ -154,13 +154,13 @@ def _find(folder: Path, min_similarity: float) -> Result:
 def _draw(folder: Path, seed: int) -> None:
     """Save pictures of each family as PNG, and again as JPEG in a folder of their own."""
     for name, family in FAMILIES.items():
-        draw = random.Random(f"{name} {seed}")  # noqa: S311
+        draw = random.Random(f"{name} {seed}")  # noqa: S311 - seeded, nothing secret
         for number, image in enumerate(family(draw)):
             to = folder / name / str(seed) / str(number)
             to.mkdir(parents=True)
             image.save(to / "drawn.png")
             image.save(to / "encoded.jpg", quality=draw.randint(60, 90))
-    draw = random.Random(f"cross-fade {seed}")  # noqa: S311
+    draw = random.Random(f"cross-fade {seed}")  # noqa: S311 - seeded, nothing secret
     for step, image in enumerate(cross_fade(draw, STEPS)):
         to = folder / "cross-fade" / str(seed) / str(step)
         to.mkdir(parents=True)

@@ -200,7 +200,7 @@ def _list_slowly(tree: Path) -> list[Step]:
         time.sleep(SLOW if path.endswith(b".png") else 0)
         return stat(path)
 
-    os.stat = slow_stat  # type: ignore[assignment]
+    os.stat = slow_stat  # type: ignore[assignment]  # a stand-in
     return [
         Step("a bare walk, 1 ms a file", SLOW_FILES, _timed(lambda: walk(tree)), 0),
         Step("listing, 1 ms a file", SLOW_FILES, _timed(lambda: _listed(tree)), 0),

@@ -98,7 +98,7 @@ def _measure(scratch: Path, photos: Photos, copies: int, turns: int) -> list[Tur
             times[name, workers].append(taken)
             shutil.rmtree(collection)
     return [
-        Turns(name, workers, images, *(tuple(each) for each in zip(*times[name, workers])))  # noqa: B905
+        Turns(name, workers, images, *(tuple(each) for each in zip(*times[name, workers])))  # noqa: B905 - equal lengths
         for name, workers in ways
     ]
 

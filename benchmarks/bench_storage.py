@@ -153,8 +153,8 @@ def _finder(view: View, nprobe: int | None, recall: float | None) -> Find:
 
 def _walker(graph: object, ef: int) -> Find:
     def find(queries: Vectors) -> Ids:
-        graph.set_ef(ef)  # type: ignore[attr-defined]
-        found = graph.knn_query(queries, K)[0]  # type: ignore[attr-defined]
+        graph.set_ef(ef)  # type: ignore[attr-defined]  # an hnswlib index
+        found = graph.knn_query(queries, K)[0]  # type: ignore[attr-defined]  # an hnswlib index
         return np.asarray(found, np.int64)
 
     return find

@@ -97,7 +97,7 @@ def test_every_public_name_of_the_package_is_there() -> None:
     for name in imgsearch.__all__:
         assert getattr(imgsearch, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        imgsearch.nonsense  # noqa: B018
+        imgsearch.nonsense  # noqa: B018 - it raises
 
 
 def test_the_conda_environment_is_in_step_with_pyproject() -> None:

@@ -247,8 +247,7 @@ def _is(values: _Values, nodata: float) -> npt.NDArray[np.bool_]:
 
 def _number(value: object) -> float | None:
     first = value[0] if isinstance(value, tuple) and value else value
-    number = isinstance(first, int | float) and math.isfinite(first)
-    return first if number else None  # type: ignore[return-value]
+    return first if isinstance(first, int | float) and math.isfinite(first) else None
 
 
 def _parsed(text: str) -> float | None:

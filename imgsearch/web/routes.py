@@ -108,7 +108,7 @@ async def image(request: Request, id: Id) -> Response:  # noqa: A002 - the name 
         **_refusals(404, 410, 416, 422, 503),
     },
 )
-async def original(request: Request, id: Id) -> Response:  # noqa: A002
+async def original(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the URL
     """Deliver the file of an image, unless it has changed since it was indexed."""
     entry = await _service(request).entry(id)
     headers = {
@@ -127,7 +127,7 @@ async def original(request: Request, id: Id) -> Response:  # noqa: A002
     response_class=Response,
     responses={**_pictures("A small JPEG.", "image/jpeg"), **_refusals(404, 410, 422, 503)},
 )
-async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Response:  # noqa: A002
+async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Response:  # noqa: A002 - the name in the URL
     """Deliver a small upright picture of an image, unless its file has changed since indexing.
 
     Once made, a thumbnail is kept, even if the file disappears.

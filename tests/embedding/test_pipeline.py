@@ -228,7 +228,7 @@ def _children() -> list[psutil.Process]:
 
 def test_closing_early_leaves_no_process_and_no_thread(tmp_path: Path, embed: Embed) -> None:
     threads = threading.active_count()
-    with closing(embed(repeat(*photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]
+    with closing(embed(repeat(*photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]  # a generator has close
         assert isinstance(next(outcomes), Embedded)
         assert len(_children()) == 2
     assert _children() == []
@@ -243,7 +243,7 @@ def test_closing_does_not_wait_for_a_file_that_hangs(
     outcomes = embed([good] * pool.BATCH + [hangs] * 9)
     assert isinstance(next(outcomes), Embedded)
     started = time.monotonic()
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()  # type: ignore[attr-defined]  # a generator has it
     assert time.monotonic() - started < 5
     assert _children() == []
 

@@ -88,7 +88,7 @@ def test_without_an_index_there_is_nothing_to_measure_of_it(
 def test_an_index_that_scans_all_lists_is_exact(
     indexed: Path, photo_labels: Path, options: dict[str, float]
 ) -> None:
-    found = evaluate(indexed, photo_labels, k=3, **options)  # type: ignore[arg-type]
+    found = evaluate(indexed, photo_labels, k=3, **options)  # type: ignore[arg-type]  # mixed options
     assert found.index == found.exact
 
 

@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_was_measured(grown: Path, monkeypatch: pytest.MonkeyP
 
     def build_once(*args: object, **options: object) -> object:
         monkeypatch.setattr(sweeping, "train", interrupt)
-        return train.build(*args, **options)  # type: ignore[arg-type]
+        return train.build(*args, **options)  # type: ignore[arg-type]  # passed on as they are
 
     def interrupt(*_: object, **__: object) -> np.ndarray:
         raise KeyboardInterrupt

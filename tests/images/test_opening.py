@@ -42,7 +42,7 @@ def test_a_first_frame_of_one_colour_does_not_stand_for_an_animation(
     # Neighbours differ a little: what is the same is stored as one frame.
     blank = [Image.new("RGB", PICTURE.size, colour) for _ in range(count)]
     for number, frame in enumerate(blank):
-        frame.putpixel((number, 0), tuple(abs(value - 2) for value in frame.getpixel((0, 0))))  # type: ignore[union-attr]
+        frame.putpixel((number, 0), tuple(abs(value - 2) for value in frame.getpixel((0, 0))))  # type: ignore[union-attr]  # RGB: a tuple
     data = _frames(format_, *blank, PICTURE, photo(60, 40, seed=4))
     assert _off(data) < (12 if format_ == "GIF" else 4)
     assert np.abs(glance(data, SIZE).pixels.astype(int) - decode(io.BytesIO(data), SIZE)).max() == 0

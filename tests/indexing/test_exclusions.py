@@ -21,7 +21,7 @@ APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + b"\0" * 60
 
 
 def kinds(report: object) -> dict[str, int]:
-    return dict(report.skipped_kinds)  # type: ignore[attr-defined]
+    return dict(report.skipped_kinds)  # type: ignore[attr-defined]  # an IndexReport
 
 
 def test_thumbnails_of_a_nas_and_appledouble_files_are_no_images(

@@ -168,7 +168,7 @@ def test_index_makes_a_compact_index_and_info_tells_its_size(
 
 def test_what_storage_is_not_is_refused(opened: Collection) -> None:
     with pytest.raises(SettingError, match="it must be"):
-        opened.index(storage="pq")  # type: ignore[arg-type]
+        opened.index(storage="pq")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(SettingError, match="pca is 0"):
         opened.index(pca=0)
 

@@ -196,7 +196,7 @@ def test_where_a_gpu_runs_the_network_its_file_is_not_even_read(
 
 def test_an_option_that_there_is_not_is_refused(collection: Collection, tree: Path) -> None:
     with pytest.raises(SettingError, match="there is no option 'nlists'; there are nlist, recall"):
-        collection.index([tree], nlists=4)  # type: ignore[call-arg]
+        collection.index([tree], nlists=4)  # type: ignore[call-arg]  # wrong on purpose
 
 
 def test_the_collection_itself_is_left_out(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_numbers_that_make_no_sense_are_refused(
     collection: Collection, tree: Path, setting: str, value: int
 ) -> None:
     with pytest.raises(SettingError, match=f"{setting} is {value}; it must be "):
-        collection.index([tree], **{setting: value})  # type: ignore[arg-type]
+        collection.index([tree], **{setting: value})  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_progress_counts_up_to_the_number_of_files(collection: Collection, tree: Path) -> None:

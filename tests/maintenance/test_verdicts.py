@@ -143,8 +143,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         plain = getattr(Looks, name)
 
         def noted(self: Looks, entry: object, plain: object = plain) -> object:
-            paths.append(Path(entry.path).name)  # type: ignore[attr-defined]
-            return plain(self, entry)  # type: ignore[operator]
+            paths.append(Path(entry.path).name)  # type: ignore[attr-defined]  # an Entry
+            return plain(self, entry)  # type: ignore[operator]  # the method
 
         monkeypatch.setattr(grouping.Looks, name, noted)
     return paths

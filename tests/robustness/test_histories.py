@@ -354,7 +354,7 @@ class History(RuleBasedStateMachine):
         except InputError as error:
             if "unchanged; nothing was moved" not in str(error):  # too much has changed
                 raise
-            self.held, self.roots, self.entries, self.out_files, self.out_folders = before  # type: ignore[assignment]
+            self.held, self.roots, self.entries, self.out_files, self.out_folders = before  # type: ignore[assignment]  # a tuple of copies
             self.is_as_held()
 
     # What has to be

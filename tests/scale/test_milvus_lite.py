@@ -98,7 +98,7 @@ def test_an_export_that_broke_off_is_taken_up_again(
 
     def break_off(store: Store, rows: object, vectors: object) -> None:
         calls.append(0)
-        upsert(store, list(rows)[:7], list(vectors)[:7])  # type: ignore[call-overload]
+        upsert(store, list(rows)[:7], list(vectors)[:7])  # type: ignore[call-overload]  # of any
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

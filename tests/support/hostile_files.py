@@ -82,7 +82,7 @@ def tiff(width: int, height: int, *more: tuple[int, int, int, int]) -> bytes:
     """Return a grey TIFF that claims a size; `more` are tags: number, type, count, value."""
     tags = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1)}
     tags |= {262: (3, 1, 1), 273: (4, 1, 8), 278: (4, 1, height), 279: (4, 1, 64)}
-    tags |= {number: entry for number, *entry in more}  # type: ignore[misc]
+    tags |= {number: entry for number, *entry in more}  # type: ignore[misc]  # unpacked into a list
     rows = [struct.pack("<HHII", number, *entry) for number, entry in sorted(tags.items())]
     directory = struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4)
     return b"II*\0\x08\0\0\0" + directory + bytes(64)

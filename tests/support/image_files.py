@@ -24,7 +24,7 @@ def photo(width: int, height: int, *, seed: int = 0) -> Image.Image:
     return blobs.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - as Pillow calls it
     """Return the bytes of `image` as a file of a format."""
     buffer = io.BytesIO()
     if format == "HEIF":
@@ -49,7 +49,7 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A
     return buffer.getvalue()
 
 
-def write(path: Path, image: Image.Image, format: str, **options: Any) -> str:  # noqa: A002
+def write(path: Path, image: Image.Image, format: str, **options: Any) -> str:  # noqa: A002 - as Pillow calls it
     """Write `image` to a file and return its path as the pipeline takes it."""
     path.write_bytes(encode(image, format, **options))
     return str(path)

@@ -16,6 +16,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -185,7 +186,7 @@ class Staging:
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:
-            self._try(lambda name=name: self._files.rm_file(f"{self._root}/{name}"))  # type: ignore[misc]
+            self._try(partial(self._files.rm_file, f"{self._root}/{name}"))
 
     def _try(self, work: Callable[[], T]) -> T:
         """Run an operation on the storage.

@@ -51,7 +51,7 @@ def test_an_engine_is_still_found_where_it_was_documented() -> None:
         assert before.RayEngine is RayEngine
     assert imgsearch.RayEngine is RayEngine
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        before.nonsense  # noqa: B018
+        before.nonsense  # noqa: B018 - it raises
 
 
 def test_a_part_is_embedded_as_the_local_pipeline_does(
