@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
 
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen
+from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen, Stamp
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
 
@@ -21,14 +20,6 @@ __all__ = ["Batch"]
 COMMIT_SECONDS_MOST = 5.0
 COMMIT_SHARE = 1 / 20
 COMMIT_LEARNT = 65_536  # files of which only the ctime and inode are new
-
-
-class _Learnt(NamedTuple):
-    """Newly learnt facts about the unchanged file of an image."""
-
-    id: int
-    ctime_ns: int
-    inode: int | None
 
 
 class Batch:
@@ -42,7 +33,7 @@ class Batch:
         self._images: list[tuple[NewImage, Embeddings]] = []
         self._seen: list[Seen] = []
         self._failures: list[NewFailure] = []
-        self._learnt: list[_Learnt] = []
+        self._learnt: list[Stamp] = []
         self._started = self._committed = time.monotonic()
 
     def add(self, image: NewImage, embedding: Embeddings) -> None:
@@ -57,12 +48,12 @@ class Batch:
         """Note a file that is not an image, or not a usable one."""
         self._failures.append(failure)
 
-    def learn(self, id_: int, ctime_ns: int, inode: int | None) -> None:
+    def learn(self, stamp: Stamp) -> None:
         """Note newly learnt facts about the unchanged file of an image.
 
         They are written on their own once there are many: this may concern every file.
         """
-        self._learnt.append(_Learnt(id_, ctime_ns, inode))
+        self._learnt.append(stamp)
         if len(self._learnt) >= COMMIT_LEARNT:
             self._write_learnt()
 

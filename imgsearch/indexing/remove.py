@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from imgsearch.errors import InputError
 from imgsearch.files.paths import is_at, plain_path, real_path, relative, resolved_path
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import FileLocation, Root
-from imgsearch.storage.roots import FolderLocation, Roots
+from imgsearch.storage.records import FileLocation, FolderLocation, Root
+from imgsearch.storage.roots import Roots
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 
@@ -49,8 +49,7 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
                     f"{os.fsdecode(path)}: the collection has no image there; nothing was removed"
                 )
         before = catalog.counts().images
-        places = [(place.root, place.folder) for place in chosen.places]
-        catalog.exclude(chosen.locations, places, [root.id for root in chosen.roots])
+        catalog.exclude(chosen.locations, chosen.places, [root.id for root in chosen.roots])
         return before - catalog.counts().images
 
 

@@ -16,8 +16,8 @@ from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.report import Failure, Reporter
 from imgsearch.indexing.scope import Scope, list_scope
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import FileLocation, FileRecord
-from imgsearch.storage.roots import FolderLocation, Roots
+from imgsearch.storage.records import FileLocation, FileRecord, FolderLocation, Stamp
+from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["Candidate", "Changes", "Scan"]
@@ -167,7 +167,7 @@ class Scan:
         if old.id is not None:
             self._tally.unchanged += 1
             if old.ctime_ns is None and file.ctime_ns is not None:
-                self._batch.learn(old.id, file.ctime_ns, file.inode)
+                self._batch.learn(Stamp(old.id, file.ctime_ns, file.inode))
         elif old.excluded:
             self._tally.excluded += 1
         elif old.reason is not None:

@@ -21,6 +21,7 @@ __all__ = [
     "Entry",
     "FileLocation",
     "FileRecord",
+    "FolderLocation",
     "Holder",
     "IvfRecord",
     "ModelRecord",
@@ -32,6 +33,7 @@ __all__ = [
     "Settings",
     "Shard",
     "Snapshot",
+    "Stamp",
     "Storage",
     "records_of",
     "settings_of",
@@ -241,6 +243,27 @@ class FileLocation:
     root: int
     folder: bytes
     name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLocation:
+    """A folder as recorded in the catalog: the id of its root, and its path relative to that."""
+
+    root: int
+    folder: bytes
+
+    def location(self, name: bytes) -> FileLocation:
+        """Return the location of a file in this folder."""
+        return FileLocation(self.root, self.folder, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The ctime and inode of the unchanged file of the image `id`; `inode` is None if unknown."""
+
+    id: int
+    ctime_ns: int
+    inode: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.files.paths import relative, upwards
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import FileLocation, Root
+from imgsearch.storage.records import FolderLocation, Root
 
-__all__ = ["FolderLocation", "Roots"]
-
-
-@dataclass(frozen=True, slots=True)
-class FolderLocation:
-    """A folder as recorded in the catalog: the id of its root, and its path relative to that."""
-
-    root: int
-    folder: bytes
-
-    def location(self, name: bytes) -> FileLocation:
-        """Return the location of a file in this folder."""
-        return FileLocation(self.root, self.folder, name)
+__all__ = ["Roots"]
 
 
 class Roots:

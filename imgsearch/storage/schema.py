@@ -139,7 +139,7 @@ CREATE TABLE replaced (
 ) STRICT, WITHOUT ROWID;
 
 -- How the segments' centroids were trained, and on what; added and far count the images that were
--- filed since, and those of them beyond the last band; pca is NULL where the lists are flat.
+-- assigned since, and those of them beyond the last band; pca is NULL where the lists are flat.
 CREATE TABLE ivf (
     nlist INTEGER NOT NULL,
     requested_nlist INTEGER,

@@ -12,6 +12,7 @@ from imgsearch.storage.layout import segment_name
 from imgsearch.storage.records import (
     Commit,
     FileLocation,
+    FolderLocation,
     IvfRecord,
     ModelRecord,
     NewFailure,
@@ -20,6 +21,7 @@ from imgsearch.storage.records import (
     Segment,
     Settings,
     Shard,
+    Stamp,
     Storage,
     text_of,
 )
@@ -131,9 +133,9 @@ class CatalogWriter(Catalog):
                     *(failure.ctime_ns, failure.inode, failure.kind),
                 )
 
-    def learn(self, stamps: Iterable[tuple[int, int, int | None]]) -> None:
-        """Record the ctime and inode of image files, given as (id, ctime, inode)."""
-        rows = [(ctime_ns, inode, id_) for id_, ctime_ns, inode in stamps]
+    def learn(self, stamps: Iterable[Stamp]) -> None:
+        """Record the ctime and inode of image files."""
+        rows = [(stamp.ctime_ns, stamp.inode, stamp.id) for stamp in stamps]
         with self._database.transaction():
             self._database.run_many("UPDATE images SET ctime_ns = ?, inode = ? WHERE id = ?", rows)
 
@@ -164,17 +166,17 @@ class CatalogWriter(Catalog):
     def exclude(
         self,
         locations: Sequence[FileLocation],
-        folders: Sequence[tuple[int, bytes]],
+        folders: Sequence[FolderLocation],
         roots: Sequence[int] = (),
     ) -> None:
         """Remove files and keep them out.
 
         Args:
             locations: Locations of single files.
-            folders: Folders by root and path, including everything below them.
+            folders: Folders, including everything below them.
             roots: Roots to stop scanning altogether.
         """
-        folders = [*folders, *((root, b"") for root in roots)]
+        folders = [*folders, *(FolderLocation(root, b"") for root in roots)]
         with self._database.transaction():
             for location in locations:
                 folder = self._folder(location.root, location.folder)
@@ -182,15 +184,14 @@ class CatalogWriter(Catalog):
                 self._remove([] if id_ is None else [id_])
                 self._forget_failure(folder, location.name)
                 self._run("INSERT OR IGNORE INTO excluded VALUES (?, ?)", folder, location.name)
-            for root, path in folders:
-                for folder, _ in self.folders_below(root, path):
+            for out in folders:
+                for folder, _ in self.folders_below(out.root, out.folder):
                     rows = self._rows("SELECT id FROM images WHERE folder = ?", folder)
                     self._remove([id_ for (id_,) in rows])
                     self._run("DELETE FROM failures WHERE folder = ?", folder)
                     self._run("DELETE FROM excluded WHERE folder = ?", folder)
-                self._run(
-                    "INSERT OR IGNORE INTO excluded VALUES (?, x'')", self._folder(root, path)
-                )
+                folder = self._folder(out.root, out.folder)
+                self._run("INSERT OR IGNORE INTO excluded VALUES (?, x'')", folder)
             for root in roots:
                 self._drop_root(root)
 

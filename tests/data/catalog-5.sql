@@ -1,7 +1,7 @@
 
 PRAGMA user_version = 5;
 
--- decoder is the version of what turned files into pixels: see DECODER in embedding/images.py.
+-- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE model (
 -- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
 -- 'flat' or 'compact', and pca the values that are left of an embedding in a compact index; exclude
 -- and include are JSON lists of text: patterns whose files are left out besides those that are left
--- out by default, and those of the default patterns that are not in force.
+-- out by default, and those of the default patterns that are dropped.
 CREATE TABLE settings (
     nlist INTEGER,
     recall REAL NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE replaced (
 ) STRICT, WITHOUT ROWID;
 
 -- How the segments' centroids were trained, and on what; added and far count the images that were
--- filed since, and those of them beyond the last band; pca is NULL where the lists are flat.
+-- assigned since, and those of them beyond the last band; pca is NULL where the lists are flat.
 CREATE TABLE ivf (
     nlist INTEGER NOT NULL,
     requested_nlist INTEGER,

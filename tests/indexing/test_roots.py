@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch.files.paths import is_at, is_below, real_path
-from imgsearch.storage.records import Root
-from imgsearch.storage.roots import FolderLocation, Roots
+from imgsearch.storage.records import FolderLocation, Root
+from imgsearch.storage.roots import Roots
 
 
 def test_a_folder_belongs_to_the_longest_root_above_it() -> None:

@@ -24,6 +24,7 @@ from imgsearch.storage.records import (
     Counts,
     FileLocation,
     FileRecord,
+    FolderLocation,
     Holder,
     Root,
     Segment,
@@ -204,7 +205,7 @@ def test_committed_images_are_found_by_id_and_by_place(catalog: CatalogWriter) -
 def test_a_root_may_be_that_of_the_file_system(catalog: CatalogWriter) -> None:
     catalog.add_root(b"/", recursive=True)
     commit(catalog, image(b"a.jpg", root=2), image(b"b.jpg", root=2, folder=b"etc"))
-    catalog.exclude([], [(2, b""), (2, b"etc")])
+    catalog.exclude([], [FolderLocation(2, b""), FolderLocation(2, b"etc")])
     commit(catalog, image(b"c.jpg", root=2), image(b"d.jpg", root=2, folder=b"etc"))
     assert catalog.paths([3, 4]) == {3: "/c.jpg", 4: "/etc/d.jpg"}
     assert sorted(catalog.excluded_folders()) == [b"/", b"/etc"]
@@ -323,7 +324,7 @@ def test_the_files_known_of_a_folder_are_of_all_kinds(catalog: CatalogWriter) ->
 
 def test_the_mark_of_an_excluded_folder_is_no_file_of_it(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg", folder=b"sub"))
-    catalog.exclude([], [(1, b"sub")])
+    catalog.exclude([], [FolderLocation(1, b"sub")])
     folder = catalog.folder(1, b"sub")
     assert folder is not None
     assert catalog.known(folder) == {}

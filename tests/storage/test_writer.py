@@ -14,6 +14,7 @@ from imgsearch.storage.records import (
     Counts,
     CurveStep,
     FileRecord,
+    FolderLocation,
     Holder,
     NewFailure,
     Root,
@@ -245,7 +246,7 @@ def test_a_root_is_dropped_with_what_was_excluded_and_mounted_in_it(
     commit(catalog, image(b"a.jpg"), image(b"b.jpg", folder=b"sub"), image(b"c.jpg", root=2))
     catalog.set_mounts(1, b"", [b"", b"sub"])
     catalog.set_mounts(2, b"", [b"drive"])
-    catalog.exclude([location(b"a.jpg"), location(b"c.jpg", root=2)], [(1, b"sub")])
+    catalog.exclude([location(b"a.jpg"), location(b"c.jpg", root=2)], [FolderLocation(1, b"sub")])
     catalog.drop_root(1)
     assert catalog.roots() == [Root(2, b"/other", True)]
     assert catalog.counts() == Counts(images=0, failed=0, skipped=0, excluded=1)
@@ -398,8 +399,8 @@ def test_a_folder_is_taken_out_with_all_below_it_and_nothing_else(catalog: Catal
         failures=[failure(b"bad", None, folder=folder) for folder in (b"a/b", b"b/a")],
     )
     locations = [location(b"out.jpg", folder=folder) for folder in (b"a", b"a/b", b"b/a")]
-    catalog.exclude(locations, [(1, b"a/b")])
-    catalog.exclude([], [(1, b"a")])
+    catalog.exclude(locations, [FolderLocation(1, b"a/b")])
+    catalog.exclude([], [FolderLocation(1, b"a")])
     assert catalog.excluded_folders() == [b"/photos/a"]
     assert [known(catalog, folder) for folder in inside] == [{}, {}, {}]
     assert {b"x.jpg" in known(catalog, folder) for folder in outside} == {True}
@@ -410,14 +411,14 @@ def test_a_folder_is_taken_out_with_all_below_it_and_nothing_else(catalog: Catal
 
 
 def test_a_folder_may_be_taken_out_before_anything_is_known_of_it(catalog: CatalogWriter) -> None:
-    catalog.exclude([], [(1, b"sub"), (1, b"sub")])
+    catalog.exclude([], [FolderLocation(1, b"sub"), FolderLocation(1, b"sub")])
     assert catalog.excluded_folders() == [b"/photos/sub"]
     assert catalog.counts().excluded == 1
 
 
 def test_a_whole_root_may_be_taken_out(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"), image(b"b.jpg", folder=b"sub"))
-    catalog.exclude([], [(1, b"")])
+    catalog.exclude([], [FolderLocation(1, b"")])
     assert catalog.excluded_folders() == [b"/photos"]
     assert catalog.counts() == Counts(images=0, failed=0, skipped=0, excluded=1)
 
@@ -425,8 +426,8 @@ def test_a_whole_root_may_be_taken_out(catalog: CatalogWriter) -> None:
 def test_a_folder_that_is_let_in_again_leaves_others_and_its_files_out(
     catalog: CatalogWriter,
 ) -> None:
-    catalog.exclude([location(b"a.jpg", folder=b"sub")], [(1, b"other")])
-    catalog.exclude([], [(1, b"sub/deep")])
+    catalog.exclude([location(b"a.jpg", folder=b"sub")], [FolderLocation(1, b"other")])
+    catalog.exclude([], [FolderLocation(1, b"sub/deep")])
     catalog.exclude([location(b"b.jpg", folder=b"sub/deep")], [])
     catalog.include(location(b"", folder=b"sub/deep"))
     assert catalog.excluded_folders() == [b"/photos/other"]
@@ -439,7 +440,7 @@ def test_a_folder_that_is_let_in_again_leaves_others_and_its_files_out(
 def test_taking_out_is_all_or_nothing(catalog: CatalogWriter) -> None:
     commit(catalog, image(b"a.jpg"))
     with pytest.raises(DamagedError, match="FOREIGN KEY"):
-        catalog.exclude([location(b"a.jpg")], [(9, b"no such root")])
+        catalog.exclude([location(b"a.jpg")], [FolderLocation(9, b"no such root")])
     assert known(catalog) == {b"a.jpg": an_image(1)}
     assert catalog.snapshot().removed == ()
 
