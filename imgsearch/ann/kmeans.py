@@ -58,7 +58,9 @@ def train(vectors: Vectors, nlist: int, *, device: str = "cpu") -> Vectors:
     return centroids
 
 
-def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
+def first_centroids(
+    vectors: Vectors, nlist: int, *, seed: int, chosen_from: int = CHOSEN_FROM
+) -> Vectors:
     """Return `nlist` of the vectors, far from one another, float32 `[nlist, dim]`.
 
     This is greedy k-means++ (Arthur and Vassilvitskii, "k-means++: The Advantages of Careful
@@ -70,10 +72,11 @@ def first_centroids(vectors: Vectors, nlist: int, *, seed: int) -> Vectors:
         vectors: Vectors to choose from, float32 `[n, dim]` with n ≥ nlist.
         nlist: Number of centroids, at most `MAX_CHOSEN`.
         seed: Seed of the random draws.
+        chosen_from: Maximum number of vectors in the sample.
     """
     random = np.random.default_rng(seed)
-    if len(vectors) > CHOSEN_FROM:
-        vectors = vectors[np.sort(random.choice(len(vectors), CHOSEN_FROM, replace=False))]
+    if len(vectors) > chosen_from:
+        vectors = vectors[np.sort(random.choice(len(vectors), chosen_from, replace=False))]
     norms = np.vecdot(vectors, vectors)
     chosen = random.integers(len(vectors), size=1)
     nearest = _squares(vectors, norms, chosen)[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.ann import kmeans
 from imgsearch.ann.kmeans import first_centroids
 from imgsearch.ann.vectors import Vectors
 
@@ -29,10 +28,11 @@ def test_each_group_has_one_although_a_draw_at_random_would_miss_some() -> None:
     assert len(set(at_random // 20)) < 30
 
 
-def test_they_are_seeded_and_drawn_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_seeded_and_drawn_of_a_sample() -> None:
     vectors = groups(10, 50)
-    monkeypatch.setattr(kmeans, "SAMPLE", 100)
-    one, same, other = (first_centroids(vectors, 10, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (
+        first_centroids(vectors, 10, seed=seed, chosen_from=100) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from imgsearch.ann.kmeans import choose_nlist
+from imgsearch.ann.promise import ladder
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, NoCollectionError, SettingError
-from imgsearch.evaluation import tune as sweeping
 from imgsearch.evaluation.tune import Point, Sweep, Trial, apply, tune
-from imgsearch.indexing import train
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.files import exclusive
 from tests.support.grower import Grower, clustered
@@ -96,18 +94,14 @@ def test_the_fastest_that_keeps_the_recall_is_recommended() -> None:
         apply("nowhere", none)
 
 
-def test_ctrl_c_keeps_what_was_measured(grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_what_was_measured(grown: Path) -> None:
     before = files(grown)
 
-    def build_once(*args: object, **options: object) -> object:
-        monkeypatch.setattr(sweeping, "train", interrupt)
-        return train.build(*args, **options)  # type: ignore[arg-type]  # passed on as they are
+    def interrupt(done: int, _: int) -> None:
+        if done > 1 + len(ladder(4)):  # the second index is built, and being measured
+            raise KeyboardInterrupt
 
-    def interrupt(*_: object, **__: object) -> np.ndarray:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sweeping, "build", build_once)
-    sweep = tune(grown, nlist=[4, 8], queries=50, device="cpu")
+    sweep = tune(grown, nlist=[4, 8], queries=50, device="cpu", progress=interrupt)
     assert not sweep.complete
     assert [trial.nlist for trial in sweep.trials] == [4]
     assert files(grown) == before
