@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-import skimage.data
-import sklearn.datasets
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 __all__ = ["find_photographs", "variants"]
@@ -24,8 +23,8 @@ _NO_PHOTOGRAPHS = {
 
 def find_photographs() -> list[Path]:
     """Return the photographs that come with the two packages, sorted by name."""
-    skimage_folder = Path(skimage.data.__file__).parent
-    sklearn_folder = Path(sklearn.datasets.__file__).parent / "images"
+    skimage_folder = _folder_of("skimage") / "data"
+    sklearn_folder = _folder_of("sklearn") / "datasets" / "images"
     files = [*skimage_folder.iterdir(), *sklearn_folder.iterdir()]
     return sorted(
         (
@@ -35,6 +34,14 @@ def find_photographs() -> list[Path]:
         ),
         key=lambda path: path.name,
     )
+
+
+def _folder_of(package: str) -> Path:
+    """Return the folder of an installed package, which need not be imported."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed: run `make venv`", name=package)
+    return Path(spec.origin).parent
 
 
 def variants(photograph: Image.Image) -> Iterator[tuple[str, Image.Image]]:

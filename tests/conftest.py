@@ -8,6 +8,10 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+# The tests run on every core already, and are small: further threads of Faiss would only wait,
+# at the cost of a core each. It is said before OpenMP is loaded, and to the processes of tests.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import faiss
 import pytest
 from click.testing import CliRunner, Result
@@ -85,12 +89,11 @@ def harm(pytestconfig: pytest.Config) -> Harm:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Let Faiss search with one thread: others would only wait, at the cost of a core each."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
+def several_threads() -> Iterator[None]:
+    """Let Faiss search with several threads, as it does outside of the tests."""
+    faiss.omp_set_num_threads(4)
     yield
-    faiss.omp_set_num_threads(threads)
+    faiss.omp_set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

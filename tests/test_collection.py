@@ -46,10 +46,10 @@ def test_the_vectors_of_a_collection_are_normalised_and_of_the_models_length(
     assert info.model.weights_sha256.startswith("2f518e77")
 
 
-def test_a_collection_is_made_where_nothing_is(photos_indexed: Path, tmp_path: Path) -> None:
+def test_a_collection_is_made_where_nothing_is(indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="is already a collection"):
-        Collection.create(photos_indexed)
+        Collection.create(indexed)
     with pytest.raises(InputError, match=r"holds other files, such as thesis\.tex"):
         Collection.create(tmp_path)
     with pytest.raises(SettingError, match=r"no model 'resnet'; there are mobilenet_v2"):

@@ -143,6 +143,7 @@ def home(_prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Monke
     return home
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "page",
     [page for page in RUNNABLE if RUNNABLE[page]],

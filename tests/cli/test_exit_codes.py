@@ -76,6 +76,7 @@ def test_a_collection_that_is_being_written_to_ends_with_5(
         assert run("-c", indexed, "query", photos / "0003.png").code == 0
 
 
+@pytest.mark.few(1)
 def test_weights_that_cannot_be_fetched_end_with_6_and_say_where_to_put_them(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:

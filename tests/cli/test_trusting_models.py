@@ -90,6 +90,7 @@ def test_a_repair_drops_no_image_that_a_trusted_model_would_save(foreign: Path) 
     assert report.images == 40
 
 
+@pytest.mark.whole("test_a_model_that_is_trusted_may_not_take_for_ever")
 def test_ctrl_c_ends_a_model_that_never_ends(indexed: Path, photo: Path, tmp_path: Path) -> None:
     put_model(indexed, foreign_model("a loop"))
     command = imgsearch_command("-c", indexed, "query", photo, "--trust-model")
@@ -103,6 +104,7 @@ def test_ctrl_c_ends_a_model_that_never_ends(indexed: Path, photo: Path, tmp_pat
     _wait_for(lambda: not os.path.exists(f"/proc/{model}"))
 
 
+@pytest.mark.whole("test_a_model_that_is_trusted_may_not_take_for_ever")
 def test_a_model_does_not_outlive_the_program_that_runs_it(
     indexed: Path, photo: Path, tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ def test_a_file_that_is_not_what_is_wanted_is_refused(decoder: Decoder, tmp_path
     assert decoder.size(sent(GOOD)) == (60, 40)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM"])
 def test_an_image_that_takes_more_memory_is_told_by_its_header(kind: str) -> None:
     data = encode(photo(3000, 2000), kind)
@@ -214,6 +214,7 @@ def test_more_than_may_wait_are_sent_away_and_whoever_leaves_makes_room(
     assert not turns[3].decoder.done()
 
 
+@pytest.mark.whole("test_what_is_given_up_frees_its_worker_at_once")
 def test_a_lane_that_is_closed_ends_whoever_waits_and_whatever_is_looked_at(fault: Fault) -> None:
     fault(STUBBORN + f"when_sent({MARK!r}, stubborn)")
     rules = Rules(places=1, bytes=10**8, most=10**8, seconds=30.0, patience=60.0, waiting=5)

@@ -108,6 +108,7 @@ def test_a_model_of_our_own_runs_in_this_process_trusted_or_not(model: Path) -> 
     assert isinstance(open_model(model, SHAPES, trust=True), OnnxRuntime)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", [name for name in FOREIGN if name.startswith("data in ")])
 def test_a_model_that_is_trusted_may_not_read_other_files_either(
     name: str, model: Path, tmp_path: Path
@@ -118,6 +119,7 @@ def test_a_model_that_is_trusted_may_not_read_other_files_either(
         OnnxRuntime(model, shapes=SHAPES, trusted=True)
 
 
+@pytest.mark.whole("test_a_model_that_is_trusted_may_not_take_for_ever")
 def test_a_model_that_is_trusted_may_not_take_all_memory(model: Path) -> None:
     model.write_bytes(foreign_model("a huge constant"))
     runtime = open_model(model, SHAPES, trust=True)

@@ -108,6 +108,7 @@ def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
     assert np.abs(theirs[:-1] - theirs[1:]).max(axis=1).min() > 1e-2
 
 
+@pytest.mark.whole("test_an_embedding_is_that_of_torchvisions_own_network_and_weights")
 def test_an_embedding_of_the_default_weights_is_that_of_torchvisions_network(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:
@@ -251,6 +252,7 @@ def test_an_exported_network_is_valid_and_holds_no_path_of_this_machine(model: M
         assert word not in content
 
 
+@pytest.mark.whole("test_onnx_runtime_and_torch_agree")
 def test_building_exporting_and_loading_print_nothing_and_warn_of_nothing(
     torchvision_state: dict[str, State], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,5 +266,6 @@ def test_building_exporting_and_loading_print_nothing_and_warn_of_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.whole("test_onnx_runtime_and_torch_agree")
 def test_an_export_is_the_same_each_time(mobilenet: Model) -> None:
     assert export_onnx(mobilenet.module, mobilenet.network) == mobilenet.onnx.read_bytes()

@@ -59,6 +59,7 @@ def _refused(outcomes: Iterable[Outcome], paths: list[str]) -> dict[str, str]:
 # Outcomes
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 21])
 def test_outcomes_come_in_order_and_are_those_of_one_process(
     count: int, tmp_path: Path, embed: Embed, alone: Callable[[str], Embeddings]
@@ -77,6 +78,7 @@ def test_outcomes_come_in_order_and_are_those_of_one_process(
         assert (outcome.size, outcome.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
+@pytest.mark.whole("test_outcomes_come_in_order_and_are_those_of_one_process")
 def test_a_real_network_makes_the_same_embeddings_in_workers(
     tmp_path: Path, embed: Embed, mobilenet: Model
 ) -> None:
@@ -146,6 +148,7 @@ def test_an_empty_input_starts_no_process(tmp_path: Path, embed: Embed) -> None:
     assert list(embed([], model=tmp_path / "a worker would miss it.onnx")) == []
 
 
+@pytest.mark.whole("test_pixels_are_taken_a_shorter_distance_ahead")
 def test_paths_are_taken_a_bounded_distance_ahead(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -187,6 +190,7 @@ def test_pixels_are_taken_a_shorter_distance_ahead(
     assert taken <= batches * pipeline.GPU_BATCH + ahead
 
 
+@pytest.mark.whole("test_paths_are_taken_in_the_thread_of_the_caller")
 def test_a_slow_listing_does_not_hold_back_what_is_ready(tmp_path: Path, embed: Embed) -> None:
     paths = _many(tmp_path, pool.BATCH)
     given = threading.Event()
@@ -298,6 +302,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: P
     assert alive == []
 
 
+@pytest.mark.whole("test_workers_leave_when_their_parent_is_killed")
 def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
     tmp_path: Path, tiny_model: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +344,7 @@ def test_a_file_that_hangs_is_blamed_and_the_others_are_embedded(
     assert refused == {"hangs.png": "took longer than 2 s"}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("action", "how"),
     [
@@ -368,6 +374,7 @@ def test_a_file_whose_worker_is_killed_is_to_be_tried_again(
     assert isinstance(outcomes[2], Embedded)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_is_replaced_as_often_as_it_dies(
     workers: int, tmp_path: Path, embed: Embed, fault: Fault
@@ -408,6 +415,7 @@ _DIES_AT_MAGENTA = """
 """
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -427,6 +435,7 @@ def test_only_the_image_that_kills_the_model_is_refused(
     assert re.fullmatch(reason, refused["guilty"])
 
 
+@pytest.mark.whole("test_a_worker_is_replaced_as_often_as_it_dies")
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system lacks waitid")
 def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_blamed(
     tmp_path: Path, embed: Embed
@@ -482,6 +491,7 @@ def test_a_worker_that_can_no_longer_start_ends_the_run(
         list(embed(photos(tmp_path, *"abcd", "crashes", *"efgh"), workers=1))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("deed", ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
 def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     deed: str, tmp_path: Path, embed: Embed, fault: Fault
@@ -491,6 +501,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths, workers=1))
 
 
+@pytest.mark.whole("test_a_worker_that_is_killed_while_it_starts_is_started_again")
 def test_a_worker_that_is_stopped_while_it_starts_is_replaced(
     tmp_path: Path, embed: Embed, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,6 +533,7 @@ def _twice(folder: Path, deed: str) -> str:
     """
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "chatter",
     ["print('{\"replies\": []}', flush=True)", "os.write(1, b'noise' * 9999)", "os.write(2, b'x')"],

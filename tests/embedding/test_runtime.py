@@ -127,6 +127,7 @@ def test_torch_takes_pixels_that_are_not_contiguous(
     np.testing.assert_array_equal(runtime.embed(mirrored), runtime.embed(mirrored.copy()))
 
 
+@pytest.mark.few(1)
 def test_torch_folds_normalisation_and_computes_the_same(
     model: Model, photographs: Callable[[int], Pixels]
 ) -> None:
@@ -188,6 +189,7 @@ def test_what_torch_says_of_a_device_is_a_model_error(
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_several_devices_each_embed_a_part_of_a_batch(
     count: int, mobilenet: Model, photographs: Callable[[int], Pixels]

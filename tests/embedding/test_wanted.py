@@ -69,6 +69,7 @@ class _Asked:
 # The question
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("action", ["os._exit(3)", "time.sleep(1000)", "sys.exit('decoded')"])
 def test_a_file_that_is_not_wanted_is_not_decoded(
     action: str, tmp_path: Path, embed: Embed, fault: Fault
@@ -124,6 +125,7 @@ def test_a_file_that_is_refused_at_sight_is_neither_hashed_nor_asked_about(
     assert list(asked.times) == [(good, _digest(good))]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_order_is_kept_whatever_is_wanted(workers: int, tmp_path: Path, embed: Embed) -> None:
     paths = _mix(tmp_path)
@@ -169,6 +171,7 @@ def test_a_file_that_changes_while_it_is_asked_about_is_to_be_tried_again(
     assert outcome == Refused("changed while it was read; index again", transient=True)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("is_wanted", [True, False])
 def test_only_a_time_that_can_be_trusted_is_told(
     is_wanted: bool, tmp_path: Path, embed: Embed, fault: Fault
@@ -186,6 +189,7 @@ def test_only_a_time_that_can_be_trusted_is_told(
 # Workers that die, callers that fail
 
 
+@pytest.mark.whole("test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered")
 def test_a_worker_that_dies_after_it_asked_is_replaced_and_the_others_are_answered(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -200,6 +204,7 @@ def test_a_worker_that_dies_after_it_asked_is_replaced_and_the_others_are_answer
     assert times == {"a": 2, "crashes": 1, "b": 2, "c": 2}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -218,6 +223,7 @@ def test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered(
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 
+@pytest.mark.whole("test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered")
 def test_a_worker_killed_while_it_waits_for_the_answer_is_replaced_and_no_file_is_blamed(
     tmp_path: Path, embed: Embed
 ) -> None:
@@ -237,6 +243,7 @@ def test_a_worker_killed_while_it_waits_for_the_answer_is_replaced_and_no_file_i
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 
+@pytest.mark.whole("test_only_a_time_that_can_be_trusted_is_told")
 def test_the_time_that_the_answer_takes_is_not_that_of_a_file(tmp_path: Path, embed: Embed) -> None:
     def wanted(path: str, digest: bytes) -> bool:  # noqa: ARG001 - it is called so
         time.sleep(2.5)
@@ -246,6 +253,7 @@ def test_the_time_that_the_answer_takes_is_not_that_of_a_file(tmp_path: Path, em
     assert isinstance(outcome, Embedded)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", [RuntimeError, OSError, EOFError, KeyError])
 def test_what_the_caller_raises_comes_back_to_it_and_leaves_nothing(
     kind: type[Exception], tmp_path: Path, embed: Embed

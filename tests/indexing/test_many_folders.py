@@ -18,6 +18,7 @@ FILES = 4  # in a folder
 BRANCHES = 50  # folders in a folder
 
 
+@pytest.mark.whole("test_a_folder_of_many_files_comes_in_sorted_blocks")
 @pytest.mark.usefixtures("here")
 def test_many_folders_take_little_memory_and_nothing_is_forgotten(
     collection: Collection, tmp_path: Path, harm: Harm

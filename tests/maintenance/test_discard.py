@@ -80,6 +80,7 @@ def test_what_takes_the_place_of_a_copy_meanwhile_stays(
     assert names(folder) == {"keep.png", "copy.jpg", "other copy.jpg", "other.png"}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("discard", [delete_copies, link_copies])
 def test_a_copy_gets_its_name_back_if_the_kept_file_goes_meanwhile(
     folder: Path,

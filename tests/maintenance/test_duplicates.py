@@ -93,6 +93,7 @@ def test_copies_are_found_and_the_best_is_to_be_kept(directory: Path, folder: Pa
     assert len(list(folder.rglob("*.*"))) == 20  # nothing is touched
 
 
+@pytest.mark.whole("test_copies_are_found_and_the_best_is_to_be_kept")
 def test_with_lists_the_same_is_found(directory: Path) -> None:
     before = names(find_duplicates(directory))
     with Collection.open(directory, device="cpu") as collection:
@@ -100,6 +101,7 @@ def test_with_lists_the_same_is_found(directory: Path) -> None:
     assert names(find_duplicates(directory)) == before
 
 
+@pytest.mark.whole("test_copies_are_found_and_the_best_is_to_be_kept")
 def test_more_copies_than_are_looked_at_at_first(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_copies_are_deleted_and_what_is_kept_stays(directory: Path, folder: Path
     assert find_duplicates(directory).groups == ()
 
 
+@pytest.mark.whole("test_links_take_the_place_of_copies_and_nothing_is_left_over")
 def test_copies_are_linked_and_read_the_same(directory: Path, folder: Path) -> None:
     found = find_duplicates(directory)
     done = link_copies(found)
@@ -194,6 +197,7 @@ def test_nothing_is_touched_that_is_not_what_was_compared(directory: Path, folde
     assert len(by_name) == 3
 
 
+@pytest.mark.whole("test_nothing_is_touched_that_is_not_what_was_compared")
 def test_two_names_of_one_file_are_left_alone(directory: Path, folder: Path) -> None:
     found = find_duplicates(directory)
     (group,) = (group for group in found.groups if any(copy.exact for copy in group.others))

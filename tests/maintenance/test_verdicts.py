@@ -171,6 +171,7 @@ def test_a_second_run_decodes_nothing_and_finds_the_same(
     assert decoded == []
 
 
+@pytest.mark.whole("test_a_second_run_decodes_nothing_and_finds_the_same")
 def test_a_new_image_is_compared_and_nothing_else_is(
     directory: Path, folder: Path, decoded: list[str]
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_new_image_is_compared_and_nothing_else_is(
     assert not {"2.png", "2-small.jpg"} & set(decoded)
 
 
+@pytest.mark.whole("test_what_cannot_be_read_is_told_and_exact_copies_are_found_all_the_same")
 def test_files_that_have_gone_or_changed_are_noticed_by_the_second_run_too(
     directory: Path, folder: Path
 ) -> None:
@@ -220,6 +222,7 @@ def test_verdicts_that_somebody_forged_delete_nothing(directory: Path, folder: P
     assert all((folder / name).read_bytes() == before[name] for name in before if name not in gone)
 
 
+@pytest.mark.whole("test_a_second_run_decodes_nothing_and_finds_the_same")
 def test_a_cache_that_cannot_be_written_changes_nothing(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from tests.support.soak_notes import STABLE, Place, States
 from tests.support.tiny_pictures import embedding_of
 
 ROOT = Path(__file__).parents[2]
+THREADS = {"OMP_NUM_THREADS": "4"}
 
 # Searches with OpenMP's threads, and forks then: the child uses what it inherits, and its own.
 FORKING = """
@@ -74,11 +75,7 @@ class Soak:
     def start(self, role: str) -> None:
         with (self.place.top / role).open("ab") as out:
             command = [sys.executable, "-m", "tests.support.soak", role, str(self.place.top)]
-            # Threads that wait for work at the cost of a core each would slow all others down.
-            env = os.environ | {"OMP_NUM_THREADS": "1"}
-            self.processes[role] = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdout=out, stderr=out
-            )
+            self.processes[role] = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
 
     def runs(self) -> int:
         """Count the runs that the writer has done."""
@@ -191,6 +188,7 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
+@pytest.mark.whole("test_a_collection_kept_open_answers_after_all_its_files_were_replaced")
 def test_all_that_is_committed_is_found_while_a_writer_does_everything(
     place: Place, harm: Harm
 ) -> None:
@@ -325,6 +323,7 @@ def _restore(directory: Path, other: Path) -> None:
     shutil.copytree(other, directory)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("away", [_delete, _move, _rebuild, _replace, _restore])
 @pytest.mark.parametrize("warm", [True, False], ids=["after a query", "before any"])
 def test_a_collection_whose_directory_becomes_another_says_so(
@@ -358,7 +357,7 @@ def test_a_forked_process_has_to_open_the_collection_itself(empty: Path, tmp_pat
     with Grower(empty) as grower:
         grower.add(clustered(3_000, seed=1))
         grower.fold()
-    ended = run_python([sys.executable, "-c", FORKING, str(empty)], cwd=tmp_path)
+    ended = run_python([sys.executable, "-c", FORKING, str(empty)], cwd=tmp_path, env=THREADS)
     refusal = f"the collection at {empty} was opened before this process was forked"
     assert ended.err == ""
     assert ended.out.splitlines() == [

@@ -87,6 +87,7 @@ def fill_up(folder: Path) -> None:
     assert codes[-1] == 0
 
 
+@pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
 def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is_room(
     tmp_path: Path, harm: Harm
 ) -> None:
@@ -130,7 +131,7 @@ def use_read_only(folder: Path) -> None:
     assert len(check(directory)) == FOUND[1]
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
 @pytest.mark.parametrize("play", [use_read_only, create_on_a_full_disk])
 def test_a_disk_that_cannot_be_written_to_ends_in_one_line(
     play: Callable[[Path], None], tmp_path: Path, harm: Harm
@@ -160,6 +161,7 @@ def test_a_quota_ends_in_one_line_and_loses_nothing(tmp_path: Path, harm: Harm) 
         harm.done("quotas")
 
 
+@pytest.mark.few(2)
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("victim", "command"),

@@ -91,6 +91,7 @@ def test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed(
         harm.done("kills")
 
 
+@pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
 def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -114,6 +115,7 @@ def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
         harm.done("file faults")
 
 
+@pytest.mark.whole("test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed")
 @pytest.mark.parametrize(("call", "error"), [("mmap", "ENOMEM"), ("openat", "EMFILE")])
 def test_an_index_that_cannot_be_mapped_is_not_taken_for_damaged(
     indexed: Path, photos: Path, tmp_path: Path, run: Run, call: str, error: str

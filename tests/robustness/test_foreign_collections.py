@@ -138,12 +138,13 @@ def test_whatever_is_in_the_place_of_a_file_nothing_outside_is_touched(
 ) -> None:
     cases = [(place, what) for place in PLACES for what in FILES]
     chance = random.Random(16)
-    for place, what in chance.sample(cases, harm.times(40, len(cases), fast=10)):
+    for place, what in chance.sample(cases, harm.times(40, len(cases), fast=5)):
         copy, victims = foreign.add(f"{place}: {what}")
         in_its_place(copy, place, what, victims)
     harm.done("foreign files", len(foreign.use()))
 
 
+@pytest.mark.whole("test_a_journal_that_names_a_file_is_refused_and_the_file_is_kept")
 def test_no_journal_reaches_beyond_its_database(foreign: Foreign, harm: Harm) -> None:
     for name, make in JOURNALS.items():
         for catalog in ("catalog.sqlite", "catalog.copy"):
@@ -176,7 +177,7 @@ def test_no_schema_but_ours_is_used(foreign: Foreign, harm: Harm) -> None:
 
 def test_no_number_of_a_catalog_is_believed(foreign: Foreign, harm: Harm) -> None:
     chance = random.Random(18)
-    for number in range(harm.times(25, 1_000, fast=6)):
+    for number in range(harm.times(25, 1_000, fast=3)):
         copy, _ = foreign.add(f"row {number}")
         foreign.call(copy, change_a_row(copy, chance))
     harm.done("foreign rows", len(foreign.use()))
@@ -184,7 +185,7 @@ def test_no_number_of_a_catalog_is_believed(foreign: Foreign, harm: Harm) -> Non
 
 def test_no_number_of_an_index_or_a_shard_is_believed(foreign: Foreign, harm: Harm) -> None:
     chance = random.Random(19)
-    for number in range(harm.times(25, 1_000, fast=6)):
+    for number in range(harm.times(25, 1_000, fast=3)):
         copy, _ = foreign.add(f"file {number}")
         file = chance.choice([*copy.glob("vectors/*.npy"), *copy.glob("segments/*.faiss")])
         content = bytearray(file.read_bytes())

@@ -494,10 +494,9 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_any_history_of_files_ends_as_a_collection_made_afresh(harm: Harm) -> None:
     History.histories = History.kills = 0
-    often = settings(max_examples=harm.times(40, 400, fast=5), stateful_step_count=40)
+    often = settings(max_examples=harm.times(40, 400, fast=3), stateful_step_count=40)
     run_state_machine_as_test(History, settings=often)
     assert History.kills
     harm.done("histories", History.histories)

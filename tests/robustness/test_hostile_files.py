@@ -30,8 +30,6 @@ from tests.support.image_files import encode, photo
 from tests.support.outcomes import age, did
 from tests.support.pictures import save_pictures
 
-pytestmark = pytest.mark.processes
-
 MB = 1 << 20
 GB = 1 << 30
 AT_REST = 400 * MB  # of one process of imgsearch, its libraries included
@@ -91,10 +89,10 @@ def names_in(failures: list[dict[str, str]]) -> set[bytes]:
 def test_hostile_files_are_all_accounted_for_in_bounded_memory_and_time(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
-    limit, edge = harm.times(20_000_000, 100_000_000), harm.times(4000, 9000)
+    limit, edge = harm.times(20_000_000, 100_000_000), harm.times(4000, 9000, fast=1000)
     folder = tmp_path / "hostile"
     count = make_hostile_files(
-        folder, harm.times(250, 6000, fast=60), edge=edge, frames=harm.times(500, 5000)
+        folder, harm.times(250, 6000, fast=30), edge=edge, frames=harm.times(500, 5000, fast=50)
     )
     age(folder)
     command: list[str | Path] = ["-c", empty, "index", folder, "--json", "--workers", "2"]
@@ -114,6 +112,7 @@ def test_hostile_files_are_all_accounted_for_in_bounded_memory_and_time(
     harm.done("hostile files", count)
 
 
+@pytest.mark.whole("test_odd_files_are_decoded_or_refused_with_a_reason")
 def test_the_odd_files_are_indexed_in_6_gib_of_address_space(
     data: Path, mobilenet_empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -159,6 +158,7 @@ def test_an_image_that_has_grown_beyond_the_limit_is_no_longer_found(
     assert str(path) not in {hit.path for hit in collection.query(path, include_self=True)}
 
 
+@pytest.mark.whole("test_hostile_files_are_all_accounted_for_in_bounded_memory_and_time")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 def test_as_many_floats_as_there_may_be_pixels_fit_into_the_memory_of_a_worker(
     collection: Collection, tmp_path: Path, harm: Harm
@@ -189,6 +189,9 @@ def test_what_is_in_an_icon_counts(collection: Collection, tmp_path: Path) -> No
     assert did(collection.index(max_pixels=9_000_000)) == {"indexed": 1}
 
 
+@pytest.mark.whole(
+    "test_an_image_beyond_the_limit_is_recorded_and_indexed_once_the_limit_is_raised"
+)
 def test_a_small_file_that_would_take_a_decoder_minutes_is_refused(
     collection: Collection, tmp_path: Path, harm: Harm
 ) -> None:
@@ -219,6 +222,7 @@ def chatty_tiff() -> bytes:
     return bytes(data)
 
 
+@pytest.mark.whole("test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages")
 def test_what_libtiff_says_of_a_file_reaches_no_terminal(
     run: Run, empty: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,6 +273,7 @@ def test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages(
 # Queries
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "options", [[], ["--crop", "0,0,0.1,0.1"], ["--html", "page.html"], ["--json"]]
 )

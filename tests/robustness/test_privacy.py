@@ -102,15 +102,18 @@ def test_indexing_reports_nothing(
     check("-c", indexed, "index", tmp_path / "new")
 
 
+@pytest.mark.whole("test_indexing_reports_nothing")
 def test_making_a_collection_reports_nothing(check: Callable[..., None], tmp_path: Path) -> None:
     save_pictures(tmp_path / "new", 3)
     check("-c", tmp_path / "made", "index", tmp_path / "new")
 
 
+@pytest.mark.whole("test_a_query_reports_nothing")
 def test_verifying_reports_nothing(indexed: Path, check: Callable[..., None]) -> None:
     check("-c", indexed, "verify")
 
 
+@pytest.mark.whole("test_indexing_reports_nothing")
 def test_drawing_a_plot_reports_nothing(
     empty: Path, check: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -120,6 +123,7 @@ def test_drawing_a_plot_reports_nothing(
     check("-c", empty, "tune", *options, "--plot", tmp_path / "plot.png")
 
 
+@pytest.mark.whole("test_a_query_reports_nothing")
 def test_a_program_that_uses_imgsearch_reports_nothing(
     home: Home, indexed: Path, photos: Path, tmp_path: Path
 ) -> None:

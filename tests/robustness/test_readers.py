@@ -133,6 +133,7 @@ def test_threads_query_while_another_process_indexes_and_their_answers_grow(
     assert len(collection.query(picture(7), k=1000)) == len(paths)
 
 
+@pytest.mark.whole("test_threads_query_while_another_process_indexes_and_their_answers_grow")
 def test_several_processes_query_without_an_error_while_another_indexes_and_their_answers_grow(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_lock_left_by_a_dead_process_does_not_block(indexed: Path, tmp_path: P
         assert collection.index().unchanged == 40
 
 
+@pytest.mark.whole("test_a_reader_in_the_middle_of_a_query_is_not_hurt_by_a_swap")
 def test_segments_may_be_replaced_under_a_reader(collection: Collection, tmp_path: Path) -> None:
     save_pictures(tmp_path / "many", 60)
     collection.index([tmp_path / "many"], nlist=3)

@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -340,12 +339,11 @@ class Searching(RuleBasedStateMachine):
         return sorted({files[number % len(files)] for number in numbers}) if files else []
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_what_is_found_is_what_brute_force_finds_after_any_history(harm: Harm) -> None:
     Searching.histories = Searching.kills = 0
     run_state_machine_as_test(
         Searching,
-        settings=settings(max_examples=harm.times(12, 250, fast=3), stateful_step_count=40),
+        settings=settings(max_examples=harm.times(12, 250, fast=2), stateful_step_count=40),
     )
     harm.done("histories", Searching.histories)
     harm.done("kills", Searching.kills)

@@ -65,6 +65,7 @@ def await_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resumes(
     empty: Path, tmp_path: Path, sent: signal.Signals, harm: Harm
@@ -90,6 +91,7 @@ def test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resume
     assert check(empty).keys() == set(map(str, photos))
 
 
+@pytest.mark.whole("test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resumes")
 @pytest.mark.usefixtures("uncovered")
 def test_ctrl_c_again_and_again_ends_without_a_traceback(
     empty: Path, tmp_path: Path, harm: Harm
@@ -116,6 +118,7 @@ def test_ctrl_c_again_and_again_ends_without_a_traceback(
     assert check(empty).keys() == set(map(str, photos))
 
 
+@pytest.mark.whole("test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resumes")
 def test_ctrl_c_while_it_trains_ends_with_130_and_keeps_the_images(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -157,6 +160,7 @@ def few_files(count: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("count", [5, 6, 8, 10, 12, 64])
 def test_with_few_open_files_it_works_or_says_so_in_one_line(
     indexed: Path, tmp_path: Path, run: Run, count: int, harm: Harm
@@ -198,6 +202,7 @@ main()
 """
 
 
+@pytest.mark.whole("test_where_memory_ends_in_the_middle_it_says_so_in_one_line")
 def test_without_another_thread_it_says_so_in_one_line(empty: Path, photos: Path) -> None:
     command = busily("-c", empty, "index", photos, code=NO_MORE_THREADS)
     ended = run_python(command, cwd=empty)
@@ -239,6 +244,7 @@ def mounted(what: list[str], *options: str) -> None:
     subprocess.run(["mount", *options, *what], check=True, capture_output=True)
 
 
+@pytest.mark.whole("test_what_may_not_be_read_or_written_ends_in_one_line")
 @pytest.mark.usefixtures("uncovered")
 def test_without_a_place_for_temporary_files_it_says_so_in_one_line(tmp_path: Path) -> None:
     with_drives(index_without_temporary_files, tmp_path)
@@ -250,6 +256,7 @@ def test_without_a_place_for_temporary_files_it_says_so_in_one_line(tmp_path: Pa
 PRINTING = (["query", "PHOTO"], ["query", "PHOTO", "--json"], ["query", "PHOTO", "-0"], ["info"])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("command", [*PRINTING, ["info", "--json"], ["index", "--json"]])
 @pytest.mark.parametrize("out", ["full", "closed"])
 def test_output_that_cannot_be_written_ends_with_7(
@@ -275,6 +282,7 @@ def test_output_that_cannot_be_written_ends_with_7(
     check(indexed)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
 def test_without_standard_streams_no_file_of_the_collection_takes_their_place(
     indexed: Path, tmp_path: Path, closed: list[int], run: Run

@@ -128,6 +128,7 @@ def root_on_a_drive(folder: Path) -> None:
         collection.close()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "play", [unplug_and_plug, unplug_part, copy_meanwhile, move_to_the_disk, root_on_a_drive]
 )

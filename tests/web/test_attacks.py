@@ -87,6 +87,7 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(port: int) -> None:
     assert psutil.Process().memory_info().rss - before < 500 * MEGABYTE
 
 
+@pytest.mark.whole("test_memory_is_counted_over_all_that_is_looked_at")
 def test_many_large_images_at_once_are_decoded_one_after_the_other(port: int) -> None:
     before = psutil.Process().memory_info().rss
     bomb = blank(9_900, 10_000)  # just allowed: 100 MB, or 300 in RGB
@@ -138,6 +139,7 @@ def test_the_refusal_of_a_large_upload_reaches_who_sends_it(port: int) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pause", [0.3, 30])
 def test_a_slow_upload_is_cut_off(port: int, pause: float) -> None:
     stop = threading.Event()

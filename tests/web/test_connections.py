@@ -352,6 +352,7 @@ def test_who_does_not_read_answers_makes_room(
     wait_for(lambda: is_served(port), 15)
 
 
+@pytest.mark.whole("test_who_does_not_read_answers_makes_room")
 def test_who_does_not_read_answers_is_hung_up_on(
     serve: Callable[..., int], connect: Callable[..., Client]
 ) -> None:
@@ -371,6 +372,7 @@ def test_who_does_not_read_answers_is_hung_up_on(
     assert received > 0
 
 
+@pytest.mark.whole("test_a_file_that_stays_is_sent_whole")
 def test_a_slow_reader_gets_all(serve: Callable[..., int], connect: Callable[..., Client]) -> None:
     port = serve(ConnectionLimits(write_seconds=3.0))
     client = connect(port, receive=4_096)

@@ -93,6 +93,7 @@ def test_nobody_with_an_ordinary_image_waits_for_images_that_take_for_ever(
         assert {each.result() for each in hostile} <= {0, 422, 503}
 
 
+@pytest.mark.whole("test_what_is_given_up_frees_its_worker_at_once")
 def test_clients_that_leave_free_what_decodes_their_images(server: Server, photos: Path) -> None:
     good = (photos / "0000.jpg").read_bytes()
     assert server.send(good) == 200
@@ -103,6 +104,7 @@ def test_clients_that_leave_free_what_decodes_their_images(server: Server, photo
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.whole("test_nobody_with_an_ordinary_image_waits_for_images_that_take_for_ever")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_soon_whatever_its_decoders_are_at(
     server: Server, photos: Path, number: signal.Signals
@@ -123,6 +125,7 @@ def test_it_ends_soon_whatever_its_decoders_are_at(
     assert not alive
 
 
+@pytest.mark.whole("test_workers_leave_when_their_parent_is_killed")
 @pytest.mark.parametrize("number", [signal.SIGKILL])
 def test_workers_do_not_outlive_a_server_that_is_killed(
     server: Server, photos: Path, number: signal.Signals
@@ -137,6 +140,7 @@ def test_workers_do_not_outlive_a_server_that_is_killed(
     assert not alive
 
 
+@pytest.mark.whole("test_an_image_whose_worker_was_killed_once_is_looked_at_again")
 def test_workers_that_are_killed_or_stopped_are_replaced(server: Server, photos: Path) -> None:
     good = (photos / "0000.jpg").read_bytes()
     assert server.send(good) == 200

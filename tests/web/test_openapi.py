@@ -63,6 +63,7 @@ def test_the_document_says_whether_a_token_is_needed(served: Served, indexed: Pa
     assert "401" in described["paths"]["/api/v1/info"]["get"]["responses"]
 
 
+@pytest.mark.whole("test_the_document_has_all_that_is_there")
 def test_whatever_is_asked_is_answered_as_it_is_declared(indexed: Path, tmp_path: Path) -> None:
     with listening(indexed, ServerOptions(cache=tmp_path / "cache")) as port:
         address = f"http://127.0.0.1:{port}/openapi.json"

@@ -75,6 +75,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         server.process.communicate()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)]
 )
@@ -88,6 +89,7 @@ def test_it_serves_until_it_is_told_to_end(
     assert server.end(number) == (code, "", "")
 
 
+@pytest.mark.whole("test_a_program_sends_the_token")
 def test_a_token_may_come_from_the_environment(
     start: Callable[..., Serving], indexed: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     assert "pip install '.[web]'" in result.stderr
 
 
+@pytest.mark.whole("test_a_collection_that_may_only_be_read_can_be_queried_and_not_changed")
 def test_a_collection_that_is_read_only_is_served(
     start: Callable[..., Serving], indexed: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_collection_that_is_read_only_is_served(
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.whole("test_what_another_process_indexes_and_removes_is_seen_at_once")
 def test_indexing_goes_on_while_it_serves(
     start: Callable[..., Serving], indexed: Path, run: Run, tree: Path
 ) -> None:
@@ -168,6 +172,7 @@ def test_indexing_goes_on_while_it_serves(
     assert server.get("api/v1/info").json()["images"] == 40
 
 
+@pytest.mark.whole("test_it_serves_until_it_is_told_to_end")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_within_five_seconds_whoever_is_connected_and_whatever_is_stuck(
     indexed: Path, tmp_path: Path, number: int
@@ -214,6 +219,7 @@ def test_a_weak_token_is_refused_with_a_better_one(
     assert "--token auto" in result.stderr
 
 
+@pytest.mark.whole("test_others_are_not_let_in_without_a_token")
 def test_a_token_is_made_up_and_shown(start: Callable[..., Serving], indexed: Path) -> None:
     server = start("-c", indexed, "serve", "--port", "0", "--host", "0.0.0.0", "--token", "auto")
     assert server.process.stderr is not None

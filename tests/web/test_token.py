@@ -199,9 +199,12 @@ def test_guesses_at_the_same_time_are_not_faster(indexed: Path, tmp_path: Path) 
 
         def guess(number: int) -> httpx2.Response:
             headers = {"Authorization": f"Bearer guess-{number}"}
-            return httpx2.get(address, headers=headers, timeout=60)
+            return guesser.get(address, headers=headers)
 
-        with httpx2.Client(headers=RIGHT, timeout=60) as owner:
+        with (
+            httpx2.Client(headers=RIGHT, timeout=60) as owner,
+            httpx2.Client(timeout=60) as guesser,
+        ):
             assert owner.get(address).status_code == 200
             started = time.monotonic()
             with ThreadPoolExecutor(30) as threads:

@@ -103,7 +103,7 @@ def _stop_after(files: int) -> Callable[[Progress], None]:
     return progress
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("files", [1, PART - 1, PART, 2 * PART + 1])
 def test_a_run_that_was_cut_off_goes_on_from_what_was_staged(
     empty: Path, pictures: Path, alone: Path, staging: Staging, files: int

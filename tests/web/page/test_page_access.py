@@ -13,6 +13,8 @@ from playwright.sync_api import Page, expect
 from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
 
+pytestmark = pytest.mark.few(1)  # a device
+
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 
 
@@ -28,6 +30,7 @@ def faults(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_view_has_a_serious_fault(
     album_page: Page, album: Path, scheme: Literal["light", "dark"]
@@ -52,6 +55,7 @@ def test_no_view_has_a_serious_fault(
     assert faults(page) == []
 
 
+@pytest.mark.whole("test_no_view_has_a_serious_fault")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_empty_collection_has_no_serious_fault(
     page: Page,
@@ -65,11 +69,13 @@ def test_an_empty_collection_has_no_serious_fault(
     assert faults(page) == []
 
 
+@pytest.mark.few(1)
 def test_what_is_found_is_announced(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     expect(album_page.locator("#count[role=status]")).to_contain_text("nearest 60 images")
 
 
+@pytest.mark.few(1)
 def test_nothing_moves_for_those_who_want_it_so(album_page: Page) -> None:
     album_page.emulate_media(reduced_motion="reduce")
     picture = album_page.locator(".tile img").first

@@ -11,7 +11,10 @@ from playwright.sync_api import Page, expect
 from tests.support.pictures import picture
 from tests.web.page.doing import choose, hand_over, hits, hold, names, open_large, tile, unfold
 
+pytestmark = pytest.mark.few(1)  # a device
 
+
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_a_chosen_image_finds_itself_first(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     assert names(album_page)[0] == "chelsea.jpg"
@@ -19,6 +22,7 @@ def test_a_chosen_image_finds_itself_first(album_page: Page, album: Path) -> Non
     assert "#image=" in album_page.url
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_an_image_can_be_dropped_and_pasted(album_page: Page, album: Path, how: str) -> None:
     hand_over(album_page, how, album / "coffee.jpg")
@@ -27,6 +31,7 @@ def test_an_image_can_be_dropped_and_pasted(album_page: Page, album: Path, how: 
     expect(album_page.get_by_alt_text("Query: coffee.jpg")).to_be_visible()
 
 
+@pytest.mark.few(2)
 def test_a_photo_can_be_taken_on_a_phone(album_page: Page, album: Path, device: str) -> None:
     button = album_page.get_by_role("button", name="Take a photo")
     if device == "desktop":
@@ -50,6 +55,7 @@ def test_pasting_a_text_says_that_it_is_no_image(album_page: Page) -> None:
     expect(album_page.get_by_role("alert")).to_have_text("There is no image on the clipboard.")
 
 
+@pytest.mark.whole("test_a_part_is_searched_for_by_the_keyboard")
 def test_a_part_is_searched_for_by_dragging(album_page: Page, album: Path, device: str) -> None:
     choose(album_page, album / "astronaut.jpg")
     before = hits(album_page).all_text_contents()
@@ -86,6 +92,7 @@ def test_a_part_is_searched_for_by_the_keyboard(album_page: Page, album: Path) -
     expect(album_page.get_by_role("button", name="Search a part")).to_be_focused()
 
 
+@pytest.mark.whole("test_a_part_is_searched_for_by_the_keyboard")
 def test_a_part_of_an_image_of_the_collection_is_searched_for(album_page: Page) -> None:
     tile(album_page, "astronaut.jpg").locator(".picture").click()
     hits(album_page)
@@ -103,6 +110,7 @@ def test_a_click_searches_from_a_hit(album_page: Page, album: Path) -> None:
     assert urlsplit(album_page.url).fragment.startswith("like=")
 
 
+@pytest.mark.whole("test_plus_and_minus_are_more_and_less")
 def test_more_and_less_like_this_are_chips_that_can_be_taken_away(
     album_page: Page, album: Path, device: str
 ) -> None:
@@ -140,6 +148,7 @@ def test_plus_and_minus_are_more_and_less(album_page: Page, album: Path) -> None
     album_page.wait_for_url("**&unlike=*")
 
 
+@pytest.mark.whole("test_the_large_view_goes_from_image_to_image_and_gives_the_focus_back")
 def test_holding_opens_all_that_can_be_done(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     before = album_page.url
@@ -166,6 +175,7 @@ def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Pat
     expect(slider).to_be_focused()
 
 
+@pytest.mark.whole("test_the_slider_leaves_out_what_is_less_similar")
 def test_the_recall_can_be_chosen(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     unfold(album_page)
@@ -180,6 +190,7 @@ def test_the_recall_can_be_chosen(album_page: Page, album: Path) -> None:
     album_page.wait_for_url("**recall=fast")
 
 
+@pytest.mark.whole("test_the_slider_leaves_out_what_is_less_similar")
 def test_nothing_found_says_so_and_offers_the_way_out(album_page: Page, tmp_path: Path) -> None:
     picture(7).save(tmp_path / "blobs.jpg")
     choose(album_page, tmp_path / "blobs.jpg")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
+
+pytestmark = pytest.mark.few(1)  # a device
 
 ROWS = """tiles => tiles.map(tile => {
   const { left, right, top, height } = tile.getBoundingClientRect();
@@ -15,6 +18,7 @@ ROWS = """tiles => tiles.map(tile => {
 })"""
 
 
+@pytest.mark.whole("test_scrolling_to_the_end_again_and_again_shows_all_images")
 def test_more_images_come_while_one_scrolls(album_page: Page, album: Path) -> None:
     count = len(list(album.iterdir()))
     assert album_page.locator(".tile").count() < count
@@ -27,6 +31,7 @@ def test_more_images_come_while_one_scrolls(album_page: Page, album: Path) -> No
     expect(album_page.get_by_role("button", name="Show more")).to_be_hidden()
 
 
+@pytest.mark.whole("test_scrolling_to_the_end_again_and_again_shows_all_images")
 def test_hits_go_on_while_one_scrolls_without_a_repetition(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     shown = hits(album_page).count()
@@ -37,6 +42,7 @@ def test_hits_go_on_while_one_scrolls_without_a_repetition(album_page: Page, alb
     assert len(set(names(album_page))) == len(names(album_page))
 
 
+@pytest.mark.few(2)
 def test_rows_are_justified_and_nothing_juts_out(album_page: Page) -> None:
     album_page.wait_for_load_state("networkidle")
     left, right = album_page.locator("#grid").evaluate(
@@ -77,6 +83,7 @@ def test_back_forward_and_reload_keep_the_question(album_page: Page, album: Path
     expect(heading).to_have_text("All images")
 
 
+@pytest.mark.whole("test_back_forward_and_reload_keep_the_question")
 def test_going_back_returns_to_the_same_place(album_page: Page) -> None:
     album_page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(album_page.locator(".tile >> nth=60")).to_be_attached()
@@ -93,6 +100,7 @@ def test_going_back_returns_to_the_same_place(album_page: Page) -> None:
     album_page.wait_for_function("before => Math.abs(scrollY - before) < 200", arg=before)
 
 
+@pytest.mark.whole("test_back_forward_and_reload_keep_the_question")
 def test_a_bookmark_opens_the_same_hits(
     album_page: Page, context: BrowserContext, album: Path
 ) -> None:
@@ -104,6 +112,7 @@ def test_a_bookmark_opens_the_same_hits(
     there.close()
 
 
+@pytest.mark.whole("test_the_large_view_goes_from_image_to_image_and_gives_the_focus_back")
 def test_the_large_view_opens_the_original_and_copies_its_path(
     album_page: Page, context: BrowserContext, album: Path
 ) -> None:
@@ -154,6 +163,7 @@ def test_the_keyboard_is_enough(album_page: Page) -> None:
     expect(album_page.get_by_role("heading", level=1)).to_be_focused()
 
 
+@pytest.mark.whole("test_back_forward_and_reload_keep_the_question")
 def test_the_name_at_the_top_leads_to_all_images(album_page: Page, server: Server) -> None:
     tile(album_page, "coffee.jpg").locator(".picture").click()
     hits(album_page)

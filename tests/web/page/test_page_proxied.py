@@ -16,6 +16,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
 
+pytestmark = pytest.mark.few(1)  # a device
+
 PREFIX = "/photos"
 TOKEN = "open-sesame"
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
@@ -118,6 +120,7 @@ def test_everything_works_below_a_path(
     opened.value.close()
 
 
+@pytest.mark.whole("test_logging_out_ends_that_browser_and_no_other")
 def test_logging_out_asks_for_the_token_again(
     page: Page, context: BrowserContext, below: str, expected: list[str]
 ) -> None:
@@ -132,6 +135,7 @@ def test_logging_out_asks_for_the_token_again(
     expect(page.get_by_label("Token")).to_be_visible()
 
 
+@pytest.mark.whole("test_a_form_sends_the_token_where_no_log_keeps_it")
 def test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address(
     page: Page, guarded: Server, expected: list[str]
 ) -> None:
@@ -145,10 +149,12 @@ def test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address(
     assert page.url == guarded.address
 
 
+@pytest.mark.whole("test_everything_works_below_a_path")
 def test_without_a_token_there_is_nothing_to_log_out_of(album_page: Page) -> None:
     expect(album_page.get_by_role("button", name="Log out")).to_be_hidden()
 
 
+@pytest.mark.whole("test_cookies_of_others_on_this_host_do_not_matter")
 def test_a_cookie_of_another_application_does_not_keep_anybody_out(
     page: Page, context: BrowserContext, guarded: Server, expected: list[str]
 ) -> None:

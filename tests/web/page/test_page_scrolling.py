@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
+from tests.support.depth import Harm
 from tests.web.page.serving import Server
 
-MANY = 2_000
+pytestmark = pytest.mark.few(1)  # a device
+
+MANY, FAST = 2_000, 300
 OBSERVER = """window.IntersectionObserver = class {
   constructor(callback) { window.report = (...seen) =>
     callback(seen.map((isIntersecting) => ({ isIntersecting }))); }
@@ -21,8 +24,14 @@ OBSERVER = """window.IntersectionObserver = class {
 
 
 @pytest.fixture
-def many(page: Page, server: Server) -> Page:
-    """The page, as if the collection had 2,000 images."""
+def count(harm: Harm) -> int:
+    """How many images there are."""
+    return harm.times(MANY, MANY, fast=FAST)
+
+
+@pytest.fixture
+def many(page: Page, server: Server, count: int) -> Page:
+    """The page, as if the collection had that many images."""
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), "teal").save(buffer, "PNG")
 
@@ -31,7 +40,7 @@ def many(page: Page, server: Server) -> Page:
         first, limit = int(asked["after"][0]) + 1, int(asked["limit"][0])
         found = [
             {"id": id_, "path": f"/many/{id_:04}.jpg", "width": 3, "height": 2}
-            for id_ in range(first, min(MANY, first + limit - 1) + 1)
+            for id_ in range(first, min(count, first + limit - 1) + 1)
         ]
         route.fulfill(body=json.dumps({"images": found}), content_type="application/json")
 
@@ -45,20 +54,21 @@ def many(page: Page, server: Server) -> Page:
     return page
 
 
-def test_scrolling_to_the_end_again_and_again_shows_all_of_2000_images(many: Page) -> None:
+def test_scrolling_to_the_end_again_and_again_shows_all_images(many: Page, count: int) -> None:
     shown = 0
-    while shown < MANY:
+    while shown < count:
         many.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         many.wait_for_function(
             "shown => document.querySelectorAll('.tile').length > shown", arg=shown
         )
         shown = many.locator(".tile").count()
-    assert many.locator(".tile").count() == MANY
+    assert many.locator(".tile").count() == count
     expect(many.get_by_role("button", name="Show more")).to_be_hidden()
     ids = many.locator(".tile").evaluate_all("tiles => tiles.map(tile => Number(tile.dataset.id))")
-    assert ids == list(range(1, MANY + 1))
+    assert ids == list(range(1, count + 1))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("seen", "more"),
     [

@@ -15,6 +15,8 @@ from tests.support.pictures import save_pictures
 from tests.web.page.doing import choose, hits, names, open_large, tile
 from tests.web.page.serving import Server
 
+pytestmark = pytest.mark.few(1)  # a device
+
 NOT_FOUND = "status of 404"
 EVIL = '"><img src=x onerror=alert(1)>.jpg'
 
@@ -44,6 +46,7 @@ def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
     expect(page.locator("#total")).to_have_text("5 images")
 
 
+@pytest.mark.whole("test_an_empty_collection_says_what_to_run_and_fills_by_itself")
 def test_indexing_under_way_is_counted_live(album_page: Page) -> None:
     counts = iter([1200, 1234])
 
@@ -59,6 +62,7 @@ def test_indexing_under_way_is_counted_live(album_page: Page) -> None:
     expect(album_page.get_by_text("so far")).to_be_hidden()
 
 
+@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
 def test_a_file_that_is_gone_leaves_its_name_and_the_reason(
     page: Page, serve: Callable[[Path], Server], empty: Path, pictures: Path, expected: list[str]
 ) -> None:
@@ -83,6 +87,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(
     expect(album_page.locator(".tile").first).to_be_visible()
 
 
+@pytest.mark.whole("test_an_upload_can_be_asked_about_again_by_its_name")
 def test_an_upload_that_nobody_remembers_is_asked_for_again(
     page: Page, server: Server, album: Path, expected: list[str]
 ) -> None:
@@ -107,6 +112,7 @@ def test_an_image_that_was_removed_from_the_collection_is_named(
     expect(page.locator(".tile").first).to_be_visible()
 
 
+@pytest.mark.whole("test_a_file_that_is_no_image_is_refused_by_name")
 def test_the_page_goes_on_when_the_server_is_back(
     page: Page,
     serve: Callable[[Path], Server],
@@ -152,6 +158,7 @@ def test_a_file_name_is_only_ever_text(
     assert page.locator("[onerror]").count() == 0
 
 
+@pytest.mark.whole("test_an_image_of_the_collection_is_not_among_its_own_hits")
 def test_an_image_that_is_alone_finds_no_other(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +172,7 @@ def test_an_image_that_is_alone_finds_no_other(
     expect(page.locator(".tile")).to_have_count(0)
 
 
+@pytest.mark.whole("test_an_image_of_the_collection_is_not_among_its_own_hits")
 @pytest.mark.usefixtures("here")
 def test_a_search_in_an_empty_collection_says_that_it_is_empty(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
@@ -199,6 +207,7 @@ def test_numbers_do_not_claim_more_than_is_true(page: Page, server: Server) -> N
     assert page.evaluate(rounded) == said
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("least", ["0.999", "-0.5", "0.8"])
 def test_a_minimum_from_the_address_is_shown_as_it_is(
     page: Page, server: Server, least: str
