@@ -47,11 +47,12 @@ def test_the_vectors_of_a_collection_are_normalised_and_of_the_models_length(
 
 
 def test_a_collection_is_made_where_nothing_is(indexed: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="is already a collection"):
         Collection.create(indexed)
     with pytest.raises(InputError, match=r"holds other files, such as thesis\.tex"):
-        Collection.create(tmp_path)
+        Collection.create(tmp_path / "work")
     with pytest.raises(SettingError, match=r"no model 'resnet'; there are mobilenet_v2"):
         Collection.create(tmp_path / "new", model="resnet")
     with pytest.raises(ModelError, match="no weights 'IMAGENET22K' for mobilenet_v2"):
