@@ -23,27 +23,28 @@ from imgsearch.errors import ImgsearchError, StorageError, reason_of
 
 __all__ = ["main"]
 
-COMMANDS = (
-    "index",
-    "query",
-    "serve",
-    "duplicates",
-    "info",
-    "remove",
-    "verify",
-    "evaluate",
-    "tune",
-    "export",
-)
+#: The commands, in the order in which people need them, with what `--help` says of each: their own
+#: summary, kept here so that the list of the commands is shown without importing any of them.
+COMMANDS = {
+    "index": "Embed and index the images under PATH, folders or files.",
+    "query": "Show the images most similar to each IMAGE, best first.",
+    "serve": "Show the collection in a browser.",
+    "duplicates": "Find images that are copies of one another.",
+    "info": "Show what is in the collection, and how it is searched.",
+    "remove": "Take images out of the collection; the files stay.",
+    "verify": "Check every file of the collection, and repair it.",
+    "evaluate": "Measure P@k, recall@k and mAP on labelled images.",
+    "tune": "Measure which nlist and nprobe suit the collection.",
+    "export": "Copy the collection into Milvus.",
+}
 INTERRUPTED = 130
 
 
 class _Group(click.Group):
     """A group that exits with the exit code of the exception that ended its command.
 
-    Its help, which is also shown if there are no arguments, lists the commands in the order in
-    which people need them. A command is the function with the same name as its module, and is
-    imported only when needed.
+    Its help is also shown if there are no arguments. A command is the function with the same name
+    as its module, and is imported only when needed.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,6 +57,11 @@ class _Group(click.Group):
             return None
         command: click.Command = getattr(import_module(f"imgsearch.cli.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
