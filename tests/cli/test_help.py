@@ -33,7 +33,9 @@ def test_without_arguments_the_help_is_shown(invoke: Invoke) -> None:
 def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invoke: Invoke) -> None:
     text = invoke("--help").stdout
     rows = re.findall(r"^  (\w+)  +(.+)", text.partition("\nCommands:")[2], re.M)
-    summaries = {name: command.get_short_help_str(80) for name, command in commands_of(main).items()}
+    summaries = {
+        name: command.get_short_help_str(80) for name, command in commands_of(main).items()
+    }
     assert dict(rows) == summaries
     assert [name for name, _ in rows] == [
         *("index", "query", "serve", "duplicates", "info", "remove"),
