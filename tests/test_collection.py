@@ -46,6 +46,7 @@ def test_the_vectors_of_a_collection_are_normalised_and_of_the_models_length(
     assert info.model.weights_sha256.startswith("2f518e77")
 
 
+@pytest.mark.whole("test_an_unfinished_creation_is_made_anew")
 def test_a_collection_is_made_where_nothing_is(indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.tex").write_text("precious")

@@ -76,7 +76,7 @@ def test_a_collection_that_is_being_written_to_ends_with_5(
         assert run("-c", indexed, "query", photos / "0003.png").code == 0
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_weights_are_downloaded_once_and_checked")
 def test_weights_that_cannot_be_fetched_end_with_6_and_say_where_to_put_them(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:
@@ -113,7 +113,7 @@ main()
 
 # A shard of 400 embeddings has 69,000 bytes, a segment with 400 centroids 167,000, and the catalog
 # of them 140,000.
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
 @pytest.mark.parametrize(("full", "size"), [("vectors", 60_000), ("segments", 150_000)])
 @pytest.mark.usefixtures("uncovered")
 def test_a_full_disk_ends_with_7_and_loses_nothing(

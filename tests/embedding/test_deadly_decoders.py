@@ -83,6 +83,7 @@ def test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again(
     harm.done("deadly decoders")
 
 
+@pytest.mark.whole("test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again")
 def test_a_decoder_that_never_stops_talking_does_not_fill_the_disk(
     collection: Collection, tmp_path: Path, fault: Fault, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,7 +105,7 @@ def test_a_decoder_that_never_stops_talking_does_not_fill_the_disk(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.whole("test_a_file_whose_worker_is_killed_is_to_be_tried_again")
+@pytest.mark.whole("test_a_worker_is_replaced_as_often_as_it_dies")
 def test_workers_that_are_killed_from_outside_cost_nothing_that_the_next_run_does_not_mend(
     collection: Collection, tmp_path: Path, fault: Fault, harm: Harm
 ) -> None:
@@ -191,7 +192,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CLOSE_DEEDS = ["a null pointer", "a loop that never lets go of Python's lock", "an exit"]
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_duplicates_and_verify_outlive_a_deadly_decoder")
 @pytest.mark.parametrize("deed", CLOSE_DEEDS)
 def test_a_decoder_that_dies_at_a_close_look_costs_duplicates_that_file_only(
     deed: str, collection: Collection, empty: Path, copies: Path, fault: Fault
@@ -205,7 +206,7 @@ def test_a_decoder_that_dies_at_a_close_look_costs_duplicates_that_file_only(
     assert [Path(copy.path).name for copy in group.others] == ["75.jpg"]
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_duplicates_and_verify_outlive_a_deadly_decoder")
 @pytest.mark.parametrize("deed", CLOSE_DEEDS)
 def test_a_decoder_that_dies_when_a_copy_is_to_be_deleted_leaves_that_copy(
     deed: str, copies: Path, fault: Fault

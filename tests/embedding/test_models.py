@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torchvision
 
 from imgsearch.embedding.models import MODELS, Shapes, build, export_onnx, find_network, load_state
 from imgsearch.embedding.onnx.check import check_model
@@ -35,6 +34,8 @@ def _in_torch(module: torch.nn.Module, pixels: Pixels) -> Embeddings:
 
 def _reference(name: str, weights: Any, pixels: Pixels) -> Embeddings:
     """Return what torchvision's own network, weights and normalisation make of the pixels."""
+    import torchvision
+
     builder = getattr(torchvision.models, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the initialisation that the weights replace
@@ -77,6 +78,8 @@ def test_a_row_has_the_sizes_of_its_network(name: str, input_size: int, dim: int
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_normalises_as_torchvision_says_of_its_weights(name: str) -> None:
+    import torchvision
+
     for weights in torchvision.models.get_model_weights(name):
         transforms = weights.transforms()
         assert tuple(transforms.mean) == MODELS[name].mean
@@ -112,6 +115,8 @@ def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
 def test_an_embedding_of_the_default_weights_is_that_of_torchvisions_network(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:
+    import torchvision
+
     network = mobilenet.network
     theirs = torchvision.models.mobilenet_v2(weights=None)
     theirs.load_state_dict(read_state(network, find_weights(network)), strict=False)

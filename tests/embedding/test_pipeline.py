@@ -115,11 +115,13 @@ def test_refused_files_stand_between_the_others_with_their_reasons(
     assert sum(isinstance(outcome, Embedded) for outcome in outcomes.values()) == 6
 
 
+@pytest.mark.whole("test_refused_files_stand_between_the_others_with_their_reasons")
 def test_a_run_of_nothing_but_refused_files_is_fine(tmp_path: Path, embed: Embed) -> None:
     paths = [str(tmp_path / f"{number}.jpg") for number in range(9)]
     assert all(isinstance(outcome, Refused) for outcome in embed(paths))
 
 
+@pytest.mark.whole("test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages")
 def test_names_of_any_bytes_reach_the_workers(tmp_path: Path, embed: Embed) -> None:
     names = [b"new\nline.png", "日本.png".encode(), b'quo"te\\.png', b" .png"]
     try:
@@ -131,6 +133,7 @@ def test_names_of_any_bytes_reach_the_workers(tmp_path: Path, embed: Embed) -> N
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths))
 
 
+@pytest.mark.whole("test_refused_files_stand_between_the_others_with_their_reasons")
 def test_modules_among_the_photographs_are_not_imported(
     tmp_path: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +366,7 @@ def test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded(
     assert refused == {"crashes.png": f"made its worker crash ({how})"}
 
 
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 def test_a_file_whose_worker_is_killed_is_to_be_tried_again(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -389,6 +393,7 @@ def test_a_worker_is_replaced_as_often_as_it_dies(
     )
 
 
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 def test_a_refused_file_before_a_crash_keeps_its_own_reason(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -511,6 +516,7 @@ def test_a_worker_that_is_stopped_while_it_starts_is_replaced(
     assert all(isinstance(outcome, Embedded) for outcome in embed(paths, workers=1))
 
 
+@pytest.mark.whole("test_a_worker_that_is_killed_while_it_starts_is_started_again")
 def test_a_worker_that_is_always_killed_while_it_starts_is_given_up_after_a_few_attempts(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:

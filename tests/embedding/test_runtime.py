@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,6 +162,8 @@ def test_torch_leaves_the_settings_of_its_user_alone(
 
 
 def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path, mobilenet: Model) -> None:
+    import torchvision
+
     state = torchvision.models.mobilenet_v2().state_dict()
     state["features.0.0.weight"] *= float("inf")
     torch.save(state, tmp_path / "w.pt")

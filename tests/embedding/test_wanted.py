@@ -81,6 +81,7 @@ def test_a_file_that_is_not_wanted_is_not_decoded(
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 
+@pytest.mark.whole("test_a_file_that_is_not_wanted_is_not_decoded")
 def test_a_damaged_file_that_is_not_wanted_is_known_and_otherwise_refused(
     tmp_path: Path, embed: Embed
 ) -> None:
@@ -99,6 +100,7 @@ def test_each_path_is_asked_about_once_with_its_own_digest(tmp_path: Path, embed
     assert asked.times == Counter((path, _digest(path)) for path in paths)
 
 
+@pytest.mark.whole("test_each_path_is_asked_about_once_with_its_own_digest")
 def test_two_files_of_one_content_are_each_asked_about(tmp_path: Path, embed: Embed) -> None:
     paths = _photos(tmp_path, "a", "b")
     Path(paths[1]).write_bytes(Path(paths[0]).read_bytes())

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
 
 from imgsearch.embedding import weights as weights_module
@@ -172,6 +171,8 @@ def hub(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def point_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function that makes torchvision have its MobileNetV2 weights at another URL."""
+    import torchvision
+
     row = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
     return lambda url: monkeypatch.setattr(row.value, "url", url)
 

@@ -58,6 +58,7 @@ def _save_raw(path: Path, image: Image.Image) -> None:
     path.write_bytes(tiff(preview))
 
 
+@pytest.mark.whole("test_copies_are_deleted_and_what_is_kept_stays")
 def test_copies_are_deleted_and_nothing_else_that_no_kept_file_holds(
     invoke: Callable[..., Result], empty: Path, tmp_path: Path
 ) -> None:

@@ -348,6 +348,7 @@ def repair_on_a_full_disk(task: str) -> str:
     return "repaired"
 
 
+@pytest.mark.whole("test_a_repair_that_is_killed_leaves_what_the_next_repairs")
 def test_a_disk_that_is_full_during_a_repair_leaves_what_the_next_repairs(
     lived_in: LivedIn, tmp_path: Path, harm: Harm
 ) -> None:

@@ -107,7 +107,7 @@ def test_any_damage_to_any_file_is_found_and_repaired_without_a_loss(
 ) -> None:
     chance = random.Random(1234)
     files, expected = files_of(lived_in), answers(lived_in)
-    for number in range(harm.times(120, 2_000, fast=20)):
+    for number in range(harm.times(120, 2_000, fast=10)):
         directory = tmp_path / "damaged"
         shutil.copytree(lived_in, directory)
         file, kind = chance.choice(files), list(DAMAGE)[number % len(DAMAGE)]

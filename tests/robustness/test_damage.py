@@ -57,7 +57,7 @@ def test_a_damaged_collection_that_is_used_crashes_nobody(
     chance = random.Random(99)
     files = files_of(lived_in.directory)
     told: dict[str, str] = {}
-    for number in range(harm.times(60, 3_000, fast=12)):
+    for number in range(harm.times(60, 3_000, fast=5)):
         victim = shutil.copytree(lived_in.directory, tmp_path / f"{number}")
         file, kind = chance.choice(files), list(DAMAGE)[number % len(DAMAGE)]
         content = bytearray((victim / file).read_bytes())

@@ -145,7 +145,7 @@ def test_a_quota_ends_in_one_line_and_loses_nothing(tmp_path: Path, harm: Harm) 
     model, photos = prepare(tmp_path), tmp_path / "photos"
     catalog = (model / "catalog.sqlite").stat().st_size
     sizes = [0, 1_000, 4_096, 6_000, 10_000, catalog, catalog + 4_096]
-    for size in sizes[:: harm.times(3, 1, fast=6)]:
+    for size in sizes[:: harm.times(3, 1, fast=7)]:
 
         def limit(size: int = size) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -183,6 +183,7 @@ def test_no_number_of_a_catalog_is_believed(foreign: Foreign, harm: Harm) -> Non
     harm.done("foreign rows", len(foreign.use()))
 
 
+@pytest.mark.whole("test_no_number_of_a_catalog_is_believed")
 def test_no_number_of_an_index_or_a_shard_is_believed(foreign: Foreign, harm: Harm) -> None:
     chance = random.Random(19)
     for number in range(harm.times(25, 1_000, fast=3)):

@@ -213,6 +213,7 @@ def test_a_reader_in_the_middle_of_a_query_is_not_hurt_by_a_swap(empty: Path) ->
         assert found[0][:, 0].tolist() == [0] * 5
 
 
+@pytest.mark.whole("test_a_reader_in_the_middle_of_a_query_is_not_hurt_by_a_swap")
 def test_the_segments_that_stay_are_not_opened_again(empty: Path) -> None:
     with Grower(empty) as grower:
         grower.add(clustered(3_000, seed=1))

@@ -160,7 +160,7 @@ def few_files(count: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_output_that_cannot_be_written_ends_with_7")
 @pytest.mark.parametrize("count", [5, 6, 8, 10, 12, 64])
 def test_with_few_open_files_it_works_or_says_so_in_one_line(
     indexed: Path, tmp_path: Path, run: Run, count: int, harm: Harm
@@ -178,6 +178,7 @@ def test_with_few_open_files_it_works_or_says_so_in_one_line(
     harm.done("file faults")
 
 
+@pytest.mark.whole("test_where_memory_ends_in_the_middle_it_says_so_in_one_line")
 def test_with_little_memory_it_works_or_says_so_in_one_line(indexed: Path, run: Run) -> None:
     def little() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))
@@ -282,7 +283,7 @@ def test_output_that_cannot_be_written_ends_with_7(
     check(indexed)
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_output_that_cannot_be_written_ends_with_7")
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
 def test_without_standard_streams_no_file_of_the_collection_takes_their_place(
     indexed: Path, tmp_path: Path, closed: list[int], run: Run

@@ -237,6 +237,7 @@ def test_what_is_no_request_of_ours_is_refused(port: int, request_: bytes) -> No
     assert not line or 400 <= int(line.split()[1]) < 500
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", ['"><img src=x onerror=alert(1)>.jpg', "../../etc/passwd", "\n", ""]
 )

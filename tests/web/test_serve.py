@@ -124,6 +124,7 @@ def test_a_port_that_is_taken_ends_with_7(invoke: Callable[..., Result], indexed
     assert "--port" in result.stderr
 
 
+@pytest.mark.whole("test_a_port_that_is_taken_ends_with_7")
 def test_without_a_collection_there_is_nothing_to_serve(run: Run, tmp_path: Path) -> None:
     ended = run("-c", tmp_path / "nothing", "serve", "--port", "0")
     assert ended.code == 3

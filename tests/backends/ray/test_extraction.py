@@ -65,7 +65,7 @@ def _segments(directory: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(Layout.at(directory).segments.iterdir())]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("storage", ["flat", "compact"])
 def test_a_cluster_makes_the_same_collection(
     empty: Path, pictures: Path, alone: Path, staging: Staging, storage: Storage

@@ -101,6 +101,7 @@ def test_a_part_of_an_image_of_the_collection_is_searched_for(album_page: Page) 
     expect(hits(album_page).first).not_to_have_text("1.00")
 
 
+@pytest.mark.whole("test_plus_and_minus_are_more_and_less")
 def test_a_click_searches_from_a_hit(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     tile(album_page, "chelsea-left.jpg").locator(".picture").click()

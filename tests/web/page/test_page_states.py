@@ -31,6 +31,7 @@ def pictures(empty: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
 @pytest.mark.usefixtures("here")
 def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
@@ -46,7 +47,7 @@ def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
     expect(page.locator("#total")).to_have_text("5 images")
 
 
-@pytest.mark.whole("test_an_empty_collection_says_what_to_run_and_fills_by_itself")
+@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
 def test_indexing_under_way_is_counted_live(album_page: Page) -> None:
     counts = iter([1200, 1234])
 
