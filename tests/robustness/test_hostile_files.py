@@ -130,6 +130,7 @@ def test_the_odd_files_are_indexed_in_6_gib_of_address_space(
 # Limits
 
 
+@pytest.mark.processes
 def test_an_image_beyond_the_limit_is_recorded_and_indexed_once_the_limit_is_raised(
     collection: Collection, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_an_image_beyond_the_limit_is_recorded_and_indexed_once_the_limit_is_rai
     assert did(collection.index(max_pixels=59_999)) == {"unchanged": 4}  # it is not taken out
 
 
+@pytest.mark.processes
 def test_an_image_that_has_grown_beyond_the_limit_is_no_longer_found(
     collection: Collection, tmp_path: Path
 ) -> None:
@@ -173,6 +175,7 @@ def test_as_many_floats_as_there_may_be_pixels_fit_into_the_memory_of_a_worker(
     harm.done("hostile files")
 
 
+@pytest.mark.processes
 def test_what_is_in_an_icon_counts(collection: Collection, tmp_path: Path) -> None:
     large = png(3000, 3000, zlib.compress(bytes(3000 * 3001)))
     icon = (

@@ -44,7 +44,7 @@ class Harm:
 def add_options(parser: pytest.Parser) -> None:
     """Add the options by which `make test` asks for a part and `make test-slow` for all of it."""
     group = parser.getgroup("imgsearch")
-    group.addoption("--fast", action="store_true", help="run the fast form of every test")
+    group.addoption("--fast", action="store_true", help="run the quick form of the tests")
     group.addoption(
         "--all-harm", action="store_true", help="do as much harm as `make test-slow` does"
     )
