@@ -15,7 +15,7 @@ from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
 
-MANY, FAST = 2_000, 300
+MANY, FAST = 2_000, 320  # the last page is not full
 OBSERVER = """window.IntersectionObserver = class {
   constructor(callback) { window.report = (...seen) =>
     callback(seen.map((isIntersecting) => ({ isIntersecting }))); }
