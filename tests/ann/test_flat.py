@@ -32,6 +32,7 @@ from tests.support.small_network import random_embeddings
 NOTHING = np.empty(0, np.int64)
 
 
+@pytest.mark.usefixtures("several_threads")
 @settings(max_examples=examples(25))
 @given(stored=stored(), nlist=st.integers(1, 12), k=st.integers(1, 30), data=st.data())
 def test_probing_all_lists_is_exact_search(

@@ -322,6 +322,7 @@ def test_an_update_of_much_costs_no_more_training_than_one_of_little_at_a_time(
     assert sorted(trainings) == [300, 600, 1_200, 2_400]
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_the_answers_of_all_segments_and_the_tail_are_those_of_one(grower: Grower) -> None:
     random = np.random.default_rng(3)
     alive: list[int] = []

@@ -116,6 +116,7 @@ def test_a_path_may_begin_with_the_home_directory(
     assert opened.query("~/0003.png", k=1) == [replace(hits[1], rank=1)]
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_many_queries_are_answered_as_each_alone(any_kind: Collection, photos: Path) -> None:
     paths = sorted(photos.iterdir())[:25]
     together = any_kind.query_many(paths, k=4)
