@@ -232,9 +232,9 @@ def test_an_index_of_another_kind_is_damaged(
 ) -> None:
     write_atomically(tmp_path / "compact", compact.save)
     write_atomically(tmp_path / "flat", index.save)
-    with pytest.raises(DamagedError, match="is no IndexIVFFlat"):
+    with pytest.raises(DamagedError, match="is not an IndexIVFFlat"):
         IvfIndex.open(tmp_path / "compact")
-    with pytest.raises(DamagedError, match="is no IndexPreTransform"):
+    with pytest.raises(DamagedError, match="is not an IndexPreTransform"):
         CompactIndex.open(tmp_path / "flat")
     with pytest.raises(FileNotFoundError):
         CompactIndex.open(tmp_path / "missing")

@@ -293,7 +293,7 @@ def test_an_index_of_another_kind_is_damaged(tmp_path: Path, vectors: Vectors) -
     flat = faiss.IndexFlatL2(DIM)
     flat.add(vectors)
     faiss.write_index(flat, str(tmp_path / "index"))
-    with pytest.raises(DamagedError, match="is no IndexIVFFlat"):
+    with pytest.raises(DamagedError, match="is not an IndexIVFFlat"):
         IvfIndex.open(tmp_path / "index")
 
 

@@ -65,5 +65,5 @@ def test_every_altered_byte_of_its_structure_is_noticed(path: Path) -> None:
 )
 def test_what_is_cut_off_or_longer_is_damaged(path: Path, alter: Callable[[bytes], bytes]) -> None:
     assert not is_one(path, alter(path.read_bytes()))
-    with pytest.raises(DamagedError, match="is no IndexIVFFlat, or is cut off"):
+    with pytest.raises(DamagedError, match="is not an IndexIVFFlat, or is cut off"):
         IvfIndex.open(path)

@@ -250,7 +250,7 @@ def test_very_many_images_that_are_nearly_the_same_are_no_damage(grower: Grower)
 def test_segments_of_another_training_are_told_apart(grower: Grower) -> None:
     grower.add(clustered(600, seed=1))
     snapshot = grower.fold()
-    with pytest.raises(DamagedError, match="is no IndexIVFFlat"):
+    with pytest.raises(DamagedError, match="is not an IndexIVFFlat"):
         segments.open_segment(grower.layout, snapshot.segments[0], compact=False)
 
 
