@@ -52,17 +52,17 @@ test-scale: $(STAMP)  ## install the extras for more than one machine, and test 
 	@$(BIN)/python -m pip install -qq --editable '.[milvus,ray,scale]'
 	@$(BIN)/python -m pytest tests/scale
 
-test-latest:  ## run the tests on the newest release of every package, in .venv-latest (about 20 minutes)
+test-latest:  ## run the quick form of the tests on the newest release of every package, in .venv-latest
 	@$(MAKE) --no-print-directory test-in VENV=.venv-latest CONSTRAINTS=
 
-test-lowest:  ## run the tests on the oldest releases that are allowed, in .venv-lowest (about 20 minutes)
+test-lowest:  ## run the quick form of the tests on the oldest releases allowed, in .venv-lowest
 	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST) WARNINGS='-W default'
 
 test-in:
-	@echo "Installing into $(VENV), then running the tests: about 20 minutes."
+	@echo "Installing into $(VENV), then running the quick form of the tests: about 10 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
-	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS) --fast
 
 # The oldest release allowed of what imgsearch itself imports; of its tools, the newest.
 PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproject.toml \
