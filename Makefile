@@ -22,7 +22,7 @@ export PIP_CONSTRAINT = $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-failed test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-peers bench-ray clean
+.PHONY: help venv demo test test-all test-failed test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-answers bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench: $(STAMP)  ## measure all that this machine can do by itself (about 60 min
 	@$(BIN)/python -m benchmarks.bench_kmeans
 	@$(BIN)/python -m benchmarks.bench_serve
 	@$(BIN)/python -m benchmarks.bench_duplicates
+
+bench-answers: $(STAMP)  ## measure the ranking, z, and what they cost: the figures of docs/answers.md
+	@$(BIN)/python -m benchmarks.bench_answers
 
 bench-peers: $(STAMP)  ## compare with Faiss, hnswlib, usearch, KMeans and exact search
 	@$(BIN)/python -m pip install -qq --editable '.[peers]'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,11 @@ def _as_json(collection: str, found: Evaluation) -> str:
             "alone": found.alone,
             "k": found.k,
             "exact": _measures(found.exact),
-            "index": None if found.index is None else _measures(found.index),
+            "index": _measures(found.index),
+            "by_collection": _measures(found.collection),
+            "index_by_collection": _measures(found.collection_index),
+            "gain": _measures(found.gain),
+            "index_gain": _measures(found.index_gain),
             "searched": asdict(found.searched),
             "worst": [_worst(query) for query in found.worst],
             "seconds": found.seconds,
@@ -139,15 +143,41 @@ def _searched(found: Evaluation) -> str:
 
 
 def _table(found: Evaluation) -> Iterator[str]:
-    names = ("P@1", f"P@{found.k}", f"recall@{found.k}", "mAP")
-    ways = {"exact": found.exact} | ({"index": found.index} if found.index else {})
-    yield f"{'':<12}" + "  ".join(f"{way:>6}  {'95 % interval':<16}" for way in ways).rstrip()
-    columns = [_estimates(measures) for measures in ways.values()]
-    for name, *row in zip(names, *columns, strict=True):
-        cells = (f"{each.mean:6.4f}  {each.low:.4f} to {each.high:.4f}" for each in row)
-        yield f"{name:<12}" + "  ".join(cells)
+    ways = {"exact": found.exact, "index": found.index}
+    if found.collection is None:
+        yield from _columns(found, ways)
+    else:
+        gain = {"cosine": found.exact, "collection": found.collection, "gain": found.gain}
+        yield "exact search, ranked by the cosine and by what the collection knows"
+        yield from _columns(found, gain)
+        if found.index:
+            again = found.collection_index
+            gain = {"cosine": found.index, "collection": again, "gain": found.index_gain}
+            yield ""
+            yield "the index, its nearest ranked again"
+            yield from _columns(found, gain)
     if found.index:
         yield "(In the mAP of the index, an image in a list that is not scanned counts as 0.)"
+
+
+def _columns(found: Evaluation, ways: Mapping[str, Measures | None]) -> Iterator[str]:
+    """Yield a table with two columns for each way that there is."""
+    names = ("P@1", f"P@{found.k}", f"recall@{found.k}", "mAP")
+    shown = {way: _estimates(measures) for way, measures in ways.items() if measures}
+    widths = [max(len(way), 7 if way == "gain" else 6) for way in shown]
+    heads = (
+        f"{way:>{width}}  {'95 % interval':<{16 + 2 * (way == 'gain')}}"
+        for way, width in zip(shown, widths, strict=True)
+    )
+    yield (f"{'':<12}" + "  ".join(heads)).rstrip()
+    for number, name in enumerate(names):
+        cells = []
+        for (way, estimates), width in zip(shown.items(), widths, strict=True):
+            each, sign = estimates[number], "+" if way == "gain" else ""
+            cells.append(
+                f"{each.mean:{sign}{width}.4f}  {each.low:{sign}.4f} to {each.high:{sign}.4f}"
+            )
+        yield f"{name:<12}" + "  ".join(cells)
 
 
 def _worst_lines(found: Evaluation) -> Iterator[str]:
@@ -166,7 +196,9 @@ def _estimates(measures: Measures) -> list[Estimate]:
     return [getattr(measures, field.name) for field in fields(measures)]
 
 
-def _measures(measures: Measures) -> dict[str, Any]:
+def _measures(measures: Measures | None) -> dict[str, Any] | None:
+    if measures is None:
+        return None
     values: dict[str, dict[str, float]] = asdict(measures)
     return {
         name: {part: round(value, DIGITS) for part, value in estimate.items()}

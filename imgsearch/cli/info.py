@@ -83,6 +83,7 @@ def info_as_text(info: Info, models: list[str]) -> str:
         ("weights", f"{info.model.weights} (SHA-256 {info.model.weights_sha256[:16]}...)"),
         *_decoder_rows(info),
         *_index_rows(info),
+        ("ranking", _ranking(info)),
         ("faiss", info.faiss),
         ("device", info.device),
         ("models", ", ".join(models)),
@@ -127,6 +128,17 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
             text += f": {' '.join(map(str, info.list_sizes))}"
         yield "lists", text
     yield "tail", f"{counted(info.tail, 'image')} not in the lists yet, searched exactly"
+
+
+def _ranking(info: Info) -> str:
+    """Return what queries rank by, and what that takes on the disk."""
+    if info.rank == "cosine":
+        return "by cosine, without bands (there are bands from 256 images on)"
+    each = round(info.ranking_bytes / max(info.images - info.unranked, 1))
+    text = f"by cosine, or by the collection with --rank collection; {each:,} bytes an image"
+    if info.unranked:
+        text += f"; {counted(info.unranked, 'image')} not in it yet"
+    return text
 
 
 def _curve_rows(ivf: IvfRecord) -> Iterator[tuple[str, str]]:

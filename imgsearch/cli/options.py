@@ -23,6 +23,7 @@ __all__ = [
     "Decorator",
     "Option",
     "Switch",
+    "all_hits_option",
     "allow_host_option",
     "apply_option",
     "choose",
@@ -52,6 +53,7 @@ __all__ = [
     "k_option",
     "max_pixels_option",
     "max_upload_option",
+    "min_band_option",
     "min_similarity_option",
     "model_option",
     "moved_option",
@@ -69,6 +71,7 @@ __all__ = [
     "promise_option",
     "prune_option",
     "queries_option",
+    "rank_option",
     "ray_option",
     "recall_option",
     "rehash_option",
@@ -114,6 +117,14 @@ class CollectionLocation(click.Path):
         # Convert the URL before it becomes a Path, which merges double slashes.
         path = os.fsdecode(located(value)) if str(value)[:5].lower() == "file:" else value
         return super().convert(path, param, ctx)
+
+
+class BandName(click.Choice[str]):
+    """The name of a band; words may be joined by a hyphen."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name as `Hit.band` has it."""
+        return super().convert(str(value).replace("-", " "), param, ctx)
 
 
 class Option(click.Option):
@@ -226,6 +237,8 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
+RANKS = ("collection", "cosine")  # as in imgsearch.querying.ranking, which `--help` need not import
+BANDS = ("weak", "similar", "same thing")
 OPPOSITES = (
     "Every switch has an opposite: --no-json overrides --json from a variable or a "
     "configuration file."
@@ -235,6 +248,9 @@ OPPOSITES = (
 _positive = click.IntRange(min=1)
 _share = click.FloatRange(min=0, min_open=True, max=1)
 
+all_hits_option = switch(
+    "--all", "all_hits", help="Show all N hits, even those that are not similar."
+)
 apply_option = switch("--apply", help="Rebuild the index as recommended, and keep that setting.")
 collection_option = option(
     "-c",
@@ -330,6 +346,11 @@ max_pixels_option = option(
     default=MAX_PIXELS,
     help="Refuse images with more pixels than this.",
 )
+min_band_option = option(
+    "--min-band",
+    type=BandName(BANDS),
+    help="Show only hits of this band or a better one; the default is similar.",
+)
 min_similarity_option = option(
     "--min-similarity",
     type=click.FloatRange(-1, 1),
@@ -411,6 +432,12 @@ recall_option = option(
     type=_share,
     metavar="R",
     help="Recall@10 to reach, against exact search.  [default: what the collection promises]",
+)
+rank_option = option(
+    "--rank",
+    type=click.Choice(RANKS),
+    default="cosine",
+    help="Rank by the cosine of embeddings, or by what the collection knows of its images.",
 )
 ray_option = option(
     "--ray",

@@ -30,8 +30,9 @@ from imgsearch.querying.hits import answer_fields, hit_fields
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
     from imgsearch.collection import Collection
-    from imgsearch.querying.hits import Answer
+    from imgsearch.querying.hits import Answer, Hit
     from imgsearch.querying.options import QueryOptions
+    from imgsearch.querying.ranking import Rank
 
 __all__ = ["STDIN", "Answered", "Crop", "Picture", "Request", "answers", "pictures", "query"]
 
@@ -58,7 +59,10 @@ Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 @options.combine_option
 @options.unlike_option
 @options.crop_option
+@options.min_band_option
+@options.all_hits_option
 @options.min_similarity_option
+@options.rank_option
 @options.include_self_option
 @options.exclude_self_option
 @options.max_pixels_option
@@ -79,13 +83,15 @@ def query(
     crop: Crop | None,
     max_pixels: int,
     min_similarity: float | None,
+    rank: Rank,
     device: str,
     trust_model: bool,
     **_: object,  # the options that are mutually exclusive: see `choose`
 ) -> None:
     """Show the images most similar to each IMAGE, best first.
 
-    IMAGE is a file, a folder for all images in it, or - for an image on stdin.
+    IMAGE is a file, a folder for all images in it, or - for an image on stdin. Images that are not
+    similar are left out, unless --all, --min-band or --min-similarity says otherwise.
     """
     from imgsearch.collection import Collection
 
@@ -101,7 +107,7 @@ def query(
         crop=crop,
         max_pixels=max_pixels,
         include_self=itself == "include_self",
-        options=_search_options(ctx, way, k, min_similarity),
+        options=_search_options(ctx, way, {"k": k, "min_similarity": min_similarity, "rank": rank}),
     )
     status = ExitStatus()
     directory = locate_any(ctx, collection)
@@ -119,10 +125,14 @@ def query(
     ctx.exit(status.code)
 
 
-def _search_options(
-    ctx: click.Context, way: str | None, k: int, min_similarity: float | None
-) -> QueryOptions:
-    found: QueryOptions = {"k": k, "min_similarity": min_similarity}
+def _search_options(ctx: click.Context, way: str | None, given: QueryOptions) -> QueryOptions:
+    """Return the search options, some of them as given, which others depend on."""
+    found = given.copy()
+    match choose(ctx, ("min_band",), ("all_hits",)):
+        case "min_band":
+            found["min_band"] = ctx.params["min_band"]
+        case None if given["min_similarity"] is None:
+            found["min_band"] = "similar"
     match way:
         case "recall":
             found["recall"] = ctx.params["recall"]
@@ -195,6 +205,7 @@ class Answered:
     unlike: tuple[Picture, ...]
     combined: bool
     answer: Answer
+    nearest: Hit | None = None  # if there are hits, but all of them are too weak
 
     @property
     def title(self) -> str:
@@ -339,8 +350,15 @@ def _search(
         return
     embeddings = np.stack([query.embedding for query in queries])
     found = collection.answer(embeddings, **options)
-    for query, answer in zip(queries, found, strict=True):
-        yield Answered(query.like, query.unlike, request.combine, answer)
+    for number, (query, answer) in enumerate(zip(queries, found, strict=True)):
+        nearest = None
+        if not answer.hits and options.get("min_band") is not None:
+            again: QueryOptions = {**options, "k": 1, "min_band": None, "rank": "cosine"}
+            if "exclude" in options:
+                again["exclude"] = options["exclude"][number : number + 1]
+            (weak,) = collection.answer([query.embedding], **again)
+            nearest = next(iter(weak.hits), None)
+        yield Answered(query.like, query.unlike, request.combine, answer, nearest)
 
 
 def _pictures(group: list[_Embedded]) -> tuple[Picture, ...]:
@@ -359,6 +377,13 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
     images = len(collection.entries.after(0, asked + 1))  # counted up to this limit
     if not images:
         return "nothing found: the collection is empty; add images with `imgsearch index FOLDER`"
+    if answered.nearest is not None:
+        hit, band = answered.nearest, request.options.get("min_band")
+        nothing = "nothing similar" if band == "similar" else f"nothing in the band {band!r}"
+        return (
+            f"{answered.title}: {nothing}; the nearest: {hit.path} (similarity "
+            f"{hit.similarity:.4f}); --all shows it"
+        )
     other = "image" if request.include_self else "other image"
     least = request.options.get("min_similarity")
     if least is not None:
@@ -374,12 +399,23 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
 def _as_table(answers: Iterable[Answered]) -> Iterator[str]:
     """Yield a table for each answer that has hits."""
     for number, answered in enumerate(one for one in answers if one.answer.hits):
-        lines = [shown(answered.title), "   #  similarity  distance  path"]
-        lines += [
-            f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}  {shown(hit.path)}"
-            for hit in answered.answer.hits
-        ]
+        lines = [shown(answered.title), *_rows(answered.answer.hits)]
         yield ("\n" if number else "") + "\n".join(lines) + "\n"
+
+
+def _rows(hits: Sequence[Hit]) -> Iterator[str]:
+    """Yield the heading and the rows of a table, with the columns that the hits are ordered by."""
+    if any(hit.score is not None for hit in hits):
+        yield "   #  band        path"
+        for hit in hits:
+            yield f"{hit.rank:4}  {hit.band or '-':10}  {shown(hit.path)}"
+        return
+    banded = any(hit.band is not None for hit in hits)
+    yield f"   #  similarity  distance  {'band        ' if banded else ''}path"
+    for hit in hits:
+        band = f"{hit.band or '-':10}  " if banded else ""
+        numbers = f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}"
+        yield f"{numbers}  {band}{shown(hit.path)}"
 
 
 def _as_json(answers: Iterable[Answered]) -> Iterator[str]:
@@ -413,17 +449,18 @@ def _as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[
         terminal: Whether to escape characters that a terminal would obey.
     """
     text: Callable[[str], str] = shown if terminal else str
-    yield _row("query", "rank", "id", "path", "distance", "similarity")
+    facts = "distance", "similarity", "score", "z", "band"
+    yield _row("query", "rank", "id", "path", *facts)
     for answered in answers:
         asked = answered.title if answered.combined else answered.like[0].path
         query = text(path_fields(asked)["path"])
         for hit in answered.answer.hits:
             fields = hit_fields(hit)
             path = text(fields["path"])
-            yield _row(query, hit.rank, hit.id, path, fields["distance"], fields["similarity"])
+            yield _row(query, hit.rank, hit.id, path, *(fields[name] for name in facts))
 
 
-def _row(*values: str | float) -> bytes:
+def _row(*values: str | float | None) -> bytes:
     row = io.StringIO(newline="")
     csv.writer(row).writerow([_guarded(v) if isinstance(v, str) else v for v in values])
     return row.getvalue().encode()

@@ -64,6 +64,10 @@ def _queries(pictures: tuple[Picture, ...], label: str, of: Thumbnailer) -> Iter
 def _hit(hit: Hit, of: Thumbnailer) -> str:
     image = image_element(hit.path, os.path.basename(hit.path), of)
     facts = f"similarity {hit.similarity:.4f}<br>distance {hit.distance:.4f}"
+    if hit.score is not None:  # the order is not that of the similarity
+        facts = text(hit.band or "")
+    elif hit.band is not None:
+        facts = f"{text(hit.band)}<br>{facts}"
     return figure("hit", image, f"{hit.rank}. {link(hit.path)}", facts)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from imgsearch.ann.metrics import Values, interval, measure
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import BusyError, missing
 from imgsearch.evaluation.ground_truth import GroundTruth, Lists, ground_truth
 from imgsearch.evaluation.labels import read_labels
 from imgsearch.querying.hits import Search
 from imgsearch.querying.options import SearchOptions
+from imgsearch.querying.ranking import RERANKED, Ranking
 from imgsearch.querying.search import Searchable
-from imgsearch.querying.view import open_view
+from imgsearch.querying.view import Found, open_view
 from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
 
@@ -117,12 +118,17 @@ class Evaluation:
         queries: The number of images used as queries.
         alone: The number of images that are the only one of their class: hits, but not queries.
         k: The rank limit of precision at k and recall at k.
-        exact: The measures of exact search.
-        index: The measures of the index; None if there is no index.
+        exact: The measures of exact search by cosine.
+        index: The measures of the index by cosine; None if there is no index.
         searched: The ways in which the index answered.
         worst: Up to ten queries with an average precision by exact search below 1, the lowest
             first.
         seconds: The duration of the evaluation.
+        collection: The measures of all images ranked by what the collection knows of them; None if
+            it knows too little.
+        collection_index: The same for the index, whose nearest are ranked again as in a query.
+        gain: The differences between `collection` and `exact`, query by query.
+        index_gain: The differences between `collection_index` and `index`.
         warnings: Warnings about labels that are nearly the same, and about paths that nearly match
             those of images.
     """
@@ -141,6 +147,10 @@ class Evaluation:
     worst: tuple[WorstQuery, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    collection: Measures | None = None
+    collection_index: Measures | None = None
+    gain: Measures | None = None
+    index_gain: Measures | None = None
 
 
 def evaluate(
@@ -210,19 +220,28 @@ def judge(
 ) -> Evaluation:
     """Measure as `evaluate` does, counting time from `started`, by `time.monotonic`."""
     asked = truth.ids[truth.totals > 0]
-    values = np.empty((len(asked), 2 * _MEASURES))
+    ranking = truth.view.ranking
+    values = np.empty((len(asked), (2 if ranking is None else 4) * _MEASURES))
     ways: list[Search] = []
     size = max(1, _CELLS // max(len(truth.ids), min(options.k, truth.view.count)))
     for ids, vectors in truth.blocks(asked, size):
-        searches = _search(truth.view, vectors, options)
+        found = _search(truth.view, vectors, options)
         rows = np.searchsorted(asked, ids)
-        values[rows] = _measure(truth, ids, vectors, searches, options.k)
-        ways += searches
+        values[rows] = _measure(truth, ids, vectors, found, options.k)
+        ways += found.searches
         if progress:
             progress(len(ways), len(asked))
+    if ranking is not None:
+        half = 2 * _MEASURES
+        values = np.hstack([values, values[:, half:] - values[:, :half]])
     low, high = interval(values)
     columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
     estimates = [Estimate(*column) for column in columns]
+    parts = [
+        Measures(*estimates[start : start + _MEASURES])
+        for start in range(0, len(estimates), _MEASURES)
+    ]
+    by_index = [part if truth.view.has_index else None for part in parts[1::2]]
     return Evaluation(
         labelled=len(truth.ids) + len(truth.missing),
         images=len(truth.ids),
@@ -232,34 +251,76 @@ def judge(
         queries=len(asked),
         alone=len(truth.ids) - len(asked),
         k=options.k,
-        exact=Measures(*estimates[:_MEASURES]),
-        index=Measures(*estimates[_MEASURES:]) if truth.view.has_index else None,
+        exact=parts[0],
+        index=by_index[0],
         searched=_searched(ways),
         worst=tuple(_worst(truth, asked, values[:, _MEASURES - 1], options.k)),
         seconds=time.monotonic() - started,
         warnings=tuple(truth.warnings),
+        collection=None if ranking is None else parts[2],
+        collection_index=None if ranking is None else by_index[1],
+        gain=None if ranking is None else parts[4],
+        index_gain=None if ranking is None else by_index[2],
     )
 
 
-def _search(view: Searchable, vectors: Vectors, options: SearchOptions) -> list[Search]:
-    """Search as `query --exclude-self` does, and return the way of each search."""
+def _search(
+    view: Searchable, vectors: Vectors, options: SearchOptions, *, exact: bool = False
+) -> Found:
+    """Search as `query` does, except that an image is not left out of its own hits."""
     k = min(options.k, view.count) + 1
     return view.search(
-        vectors, k, recall=options.recall, nprobe=options.nprobe, exact=False
-    ).searches
+        vectors,
+        k,
+        recall=options.recall,
+        nprobe=options.nprobe,
+        exact=exact,
+        candidates=0 if view.ranking is None else min(RERANKED, view.count) + 1,
+    )
 
 
-def _measure(
-    truth: GroundTruth, ids: Ids, vectors: Vectors, searches: Sequence[Search], k: int
-) -> Values:
-    """Return the measures of exact search and of the index, side by side."""
-    own, order, _ = truth.rank(ids, vectors)
+def _measure(truth: GroundTruth, ids: Ids, vectors: Vectors, found: Found, k: int) -> Values:
+    """Return the measures of exact search and of the index, side by side, by each ranking."""
+    own, order, distances = truth.rank(ids, vectors)
     totals = truth.totals[own]
     others = order != own[:, None]
     relevant = truth.classes[order] == truth.classes[own][:, None]
-    scanned = np.take_along_axis(truth.scanned(vectors, searches), order, 1)
+    reached = truth.scanned(vectors, found.searches)
+    scanned = np.take_along_axis(reached, order, 1)
     parts = [measure(relevant, others, totals, k), measure(relevant, others & scanned, totals, k)]
+    ranking = truth.view.ranking
+    if ranking is not None:
+        nearest = _search(truth.view, vectors, SearchOptions(k=k), exact=True)
+        np.put_along_axis(distances, own[:, None], np.inf, 1)
+        every = ranking.order_all(vectors, _others(ids, nearest), truth.ids, distances)
+        again = _ranked_again(truth, vectors, order, ranking, _others(ids, found))
+        for columns, retrieved in ((every, None), (again, reached)):
+            relevant = truth.classes[columns] == truth.classes[own][:, None]
+            others = columns != own[:, None]
+            if retrieved is not None:
+                others &= np.take_along_axis(retrieved, columns, 1)
+            parts.append(measure(relevant, others, totals, k))
     return np.concatenate(parts, axis=1)
+
+
+def _others(ids: Ids, found: Found) -> Neighbours:
+    """Return what was found of each query without the image that is the query, nearest first."""
+    width = found.ids.shape[1]
+    neighbours = Neighbours(found.distances, found.ids)
+    return neighbours.without(found.ids == ids[:, None]).first(max(width - 1, 1))
+
+
+def _ranked_again(
+    truth: GroundTruth, vectors: Vectors, order: Ids, ranking: Ranking, found: Neighbours
+) -> Ids:
+    """Return all columns by rank, the found ones as a query ranks them and then the others."""
+    hits = ranking.order(vectors, found, rank="collection").neighbours.ids
+    ranks = np.empty(order.shape, np.int64)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None] + hits.shape[1], 1)
+    rows, places = np.nonzero(rows_of(hits, truth.ids))
+    columns = np.searchsorted(truth.ids, hits[rows, places])
+    ranks[rows, columns] = places
+    return np.argsort(ranks, axis=1, kind="stable")
 
 
 def _searched(ways: Iterable[Search]) -> Searched:

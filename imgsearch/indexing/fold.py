@@ -35,6 +35,7 @@ from imgsearch.indexing.policy import POLICY, FoldPolicy, most_lists
 from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_room, check_sha256, remove_unnamed
+from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Shard, Snapshot
 from imgsearch.storage.shards import check_shard, open_ids, open_shard, shard_files, write_shard
@@ -86,6 +87,10 @@ def fold(
         _flush_tail(layout, catalog, view, ivf, policy)
         _purge(layout, catalog, policy)
     _compact(layout, catalog, policy)
+    if not meanwhile and (view.count >= policy.ranked_from or view.snapshot.layers):
+        from imgsearch.indexing.neighbours import rank
+
+        rank(layout, catalog, policy)
 
 
 def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
@@ -101,6 +106,8 @@ def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
     segments = {layout.segment(segment.number).name for segment in snapshot.segments}
     remove_unnamed(layout.vectors, ".npy", shards)
     remove_unnamed(layout.segments, ".faiss", segments)
+    layers = {layer_name(layer.number) for layer in snapshot.layers}
+    remove_unnamed(layout.layers, ".layer", layers)
 
 
 def is_outgrown(

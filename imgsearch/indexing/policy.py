@@ -33,6 +33,8 @@ class FoldPolicy:
         segment_dead: Removed share of a segment from which on it is rewritten.
         small_shard: Number of rows below which a shard is merged with those after it.
         shard_dead: Removed share of a shard from which on it is rewritten.
+        ranked_from: Number of images from which on there is a ranking: see
+            `imgsearch.indexing.neighbours`.
     """
 
     commit_seconds: float = 0.5
@@ -50,6 +52,7 @@ class FoldPolicy:
     segment_dead: float = 0.25
     small_shard: int = 2_000
     shard_dead: float = 0.5
+    ranked_from: int = 256
 
 
 POLICY = FoldPolicy()

@@ -19,6 +19,7 @@ from imgsearch.maintenance.damage import Damage, Oddity, Part
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import read_file, sha256_of
+from imgsearch.storage.layers import layer_name, open_layer
 from imgsearch.storage.layout import FORMAT_VERSION, MAX_MANIFEST, MAX_MODEL, Layout, manifest_of
 from imgsearch.storage.records import Segment, Shard, Snapshot
 from imgsearch.storage.seal import check_sealed, read_seal
@@ -162,6 +163,7 @@ class Checker:
             yield from self._check_shard(shard, removed)
         yield from self._check_images()
         yield from self._check_index(removed)
+        yield from self._check_ranking()
         yield from self._check_replaced()
 
     def _read(self, path: Path, sha256: bytes, most: int | None = None) -> str | None:
@@ -249,13 +251,30 @@ class Checker:
             return "lists images that do not exist"
         return None
 
+    def _check_ranking(self) -> Iterator[Damage]:
+        """Check the layers; their rows may also be of images that are gone."""
+        folder, dim = self.layout.layers, self.snapshot.model.dim
+        for layer in self.snapshot.layers:
+            name = layer_name(layer.number)
+            reason = self._read(folder / name, layer.sha256)
+            if reason is None:
+                try:
+                    ids = open_layer(folder, layer, dim).ids
+                    sound = bool((np.diff(ids) > 0).all()) and ids[0] > 0
+                except DamagedError:
+                    sound = False
+                reason = None if sound else "is not the layer that the catalog names"
+            if reason is not None:
+                yield Damage(Part.RANKING, f"{folder.name}/{name}", reason)
+
     def _check_replaced(self) -> Iterator[Damage]:
         replaced = self.catalog.replaced()
         shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
         segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
-        for folder in (self.layout.vectors, self.layout.segments):
+        layers = {layer_name(each.number) for each in self.snapshot.layers}
+        for folder in (self.layout.vectors, self.layout.segments, self.layout.layers):
             for path in sorted(folder.glob("*")):  # none if the folder itself is missing
-                if path.name in shards | segments:
+                if path.name in shards | segments | layers:
                     continue
                 if path.is_symlink():
                     stray = f"{folder.name}/{path.name}"

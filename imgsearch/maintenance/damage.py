@@ -21,6 +21,7 @@ class Part(Enum):
     SHARD = "shard"
     IMAGES = "images"  # without an embedding in any shard
     INDEX = "index"
+    RANKING = "ranking"
     REPLACED = "replaced"  # a file that no reader will open any more
     EMBEDDINGS = "embeddings"  # that differ from those of their images
     FOREIGN = "foreign"  # for example a link, which imgsearch never makes

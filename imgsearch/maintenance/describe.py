@@ -33,6 +33,7 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
     counts, settings = catalog.counts(), view.snapshot.settings
     sizes = [index.list_sizes() for index in view.segments]
     picked = pick_device(device)
+    ranking = view.ranking
     return Info(
         directory=str(layout.directory),
         images=view.count,
@@ -53,4 +54,7 @@ def describe(layout: Layout, catalog: Catalog, view: View, device: str) -> Info:
         bytes=layout.size(),
         device=picked,
         faiss=describe_faiss(picked),
+        rank="cosine" if ranking is None else "collection",
+        ranking_bytes=sum(layer.size for layer in view.snapshot.layers),
+        unranked=0 if ranking is None else len(catalog.image_ids(ranking.layers.last_id() + 1)),
     )

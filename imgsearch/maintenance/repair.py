@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedMo
 from imgsearch.images.limits import LIMITS
 from imgsearch.indexing.engine import LocalEngine, ModelFile
 from imgsearch.indexing.fold import fold, remove_orphans
+from imgsearch.indexing.neighbours import rank
+from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
 from imgsearch.storage.files import write_atomically
@@ -59,6 +61,7 @@ class Repairer:
     sound: Sequence[InvertedFile]
     workers: int
     trust_model: bool = False
+    policy: FoldPolicy = POLICY
 
     def repair(self, damages: Sequence[Damage]) -> Iterator[str]:
         """Repair whatever can be repaired; yield the repairs.
@@ -68,6 +71,8 @@ class Repairer:
             UntrustedModelError: If imgsearch did not export the model needed to embed again.
         """
         parts = {damage.part for damage in damages}
+        if self.catalog.snapshot().layers:  # however few images there are
+            self.policy = replace(POLICY, ranked_from=2)
         if Part.MODEL in parts:
             with suppress(ModelError, SettingError):  # the weights are unavailable, or have changed
                 yield self._repair_model()
@@ -80,11 +85,17 @@ class Repairer:
                 yield f"{damage.file}: {len(damage.ids):,} ids dropped; {again}"
         if Part.INDEX in parts:
             self.catalog.drop_index()
+        if Part.RANKING in parts:
+            self.catalog.drop_ranking()
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
-            fold(self.layout, self.catalog, device="cpu")
+            fold(self.layout, self.catalog, device="cpu", policy=self.policy)
             if self.catalog.snapshot().segments:
                 yield f"{self.layout.segments.name}: the index was rebuilt from the embeddings"
-        if parts & {Part.SHARD, Part.INDEX, Part.REPLACED}:
+        if Part.RANKING in parts:
+            rank(self.layout, self.catalog, self.policy)
+            if self.catalog.snapshot().layers:
+                yield f"{self.layout.layers.name}: the ranking was rebuilt from the embeddings"
+        if parts & {Part.SHARD, Part.INDEX, Part.RANKING, Part.REPLACED}:
             remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:
             yield "files that are no longer used: deleted"

@@ -38,7 +38,7 @@ SAMPLE = 20  # images
 
 #: Parts whose damage keeps the catalog from being used, or the images from being searched.
 _FIRST = {Part.CATALOG}
-_SEARCHED = {Part.MODEL, Part.SHARD, Part.IMAGES, Part.INDEX}
+_SEARCHED = {Part.MODEL, Part.SHARD, Part.IMAGES, Part.INDEX, Part.RANKING}
 
 
 @dataclass(slots=True)

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from imgsearch.ann.vectors import Ids, Neighbours, Vectors
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.files.paths import path_fields
+from imgsearch.querying.ranking import BANDS, Band, Ranked
 
 __all__ = [
     "Answer",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 
+#: The names of bands, by their numbers in `HitArrays`; the last is that of -1.
+_NAMES: tuple[Band | None, ...] = (*BANDS, None)
+
 SearchKind: TypeAlias = Literal["ivf", "wide", "exact"]
 
 
@@ -32,11 +36,15 @@ class Hit:
     """An image of the collection that is similar to the query.
 
     Attributes:
-        rank: Rank among the hits; 1 is the most similar.
+        rank: Rank among the hits; 1 is the best.
         id: Id of the image in its collection.
         path: Absolute path, decoded with `os.fsdecode`.
         distance: L2 distance of the embeddings, 0 to 2; lower is nearer.
         similarity: Cosine of the embeddings, -1 to 1; 1 is identical.
+        score: What the hits of a band are ordered by; None if it is the cosine.
+        z: How unusual the similarity is for the two images, in standard deviations: it means the
+            same in every collection. None if the collection has too few images to tell.
+        band: What the similarity means: "same thing", "similar" or "weak"; None as `z`.
     """
 
     rank: int
@@ -44,6 +52,9 @@ class Hit:
     path: str
     distance: float
     similarity: float
+    score: float | None = None
+    z: float | None = None
+    band: Band | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +87,24 @@ class HitArrays:
     """The hits of n queries as arrays `[n, k]`, best first.
 
     `ids` is int64, and -1 where there is no hit; `distances` and `similarities` are float32, as in
-    `Hit`, and infinite where there is no hit.
+    `Hit`, and infinite where there is no hit. `scores` and `z` are float32, as in `Hit`, and NaN
+    for None; `bands` is int64: 2 for "same thing", 1 for "similar", 0 for "weak", -1 for None.
     """
 
     ids: Ids
     distances: Vectors
     similarities: Vectors
+    scores: Vectors
+    z: Vectors
+    bands: Ids
 
 
-def arrays_of(found: Neighbours) -> HitArrays:
+def arrays_of(ranked: Ranked) -> HitArrays:
     """Convert squared L2 distances of unit vectors into distances and similarities."""
+    found = ranked.neighbours
     squared: Vectors = np.where(found.there, np.maximum(found.distances, 0), np.float32(np.inf))
-    return HitArrays(found.ids, np.sqrt(squared), np.float32(1) - squared / np.float32(2))
+    similarities = np.float32(1) - squared / np.float32(2)
+    return HitArrays(found.ids, np.sqrt(squared), similarities, *ranked[1:])
 
 
 def answers_of(
@@ -98,14 +115,17 @@ def answers_of(
         arrays.ids.tolist(),
         arrays.distances.tolist(),
         arrays.similarities.tolist(),
+        _numbers(arrays.scores),
+        _numbers(arrays.z),
+        [[_NAMES[number] for number in row] for row in arrays.bands.tolist()],
         searches,
         strict=True,
     )
     return [
         Answer(
             tuple(
-                Hit(rank, id_, paths[id_], distance, similarity)
-                for rank, (id_, distance, similarity) in enumerate(zip(*row, strict=True), 1)
+                Hit(rank, id_, paths[id_], *facts)
+                for rank, (id_, *facts) in enumerate(zip(*row, strict=True), 1)
                 if id_ >= 0
             ),
             search,
@@ -114,14 +134,28 @@ def answers_of(
     ]
 
 
+def _numbers(values: Vectors) -> list[list[float | None]]:
+    """Return the values of an array as lists, with None for NaN."""
+    known = ~np.isnan(values)
+    if known.all():
+        return [list(row) for row in values.tolist()]
+    pairs = zip(values.tolist(), known.tolist(), strict=True)
+    return [
+        [value if there else None for value, there in zip(*pair, strict=True)] for pair in pairs
+    ]
+
+
 def hit_fields(hit: Hit) -> dict[str, Any]:
-    """Return the fields of a hit; distance and similarity are rounded to six digits."""
+    """Return the fields of a hit; numbers are rounded to six digits."""
     return {
         "rank": hit.rank,
         "id": hit.id,
         **path_fields(hit.path),
         "distance": round(hit.distance, 6),
         "similarity": round(hit.similarity, 6),
+        "score": None if hit.score is None else round(hit.score, 6),
+        "z": None if hit.z is None else round(hit.z, 6),
+        "band": hit.band,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from imgsearch.files.paths import path_fields
+from imgsearch.querying.ranking import Rank
 from imgsearch.storage.records import IvfRecord, ModelRecord, Settings
 
 __all__ = ["Info", "info_fields"]
@@ -39,6 +40,10 @@ class Info:
         bytes: Total size in bytes of all files.
         device: Device that the collection was opened for.
         faiss: Faiss version that searches, and where it runs.
+        rank: What a query may rank by: "collection" if the collection knows enough of its images,
+            otherwise only "cosine".
+        ranking_bytes: Total size in bytes of the files for this ranking, and for z.
+        unranked: Number of images that these files do not hold yet.
     """
 
     directory: str
@@ -60,6 +65,9 @@ class Info:
     bytes: int
     device: str
     faiss: str
+    rank: Rank = "cosine"
+    ranking_bytes: int = 0
+    unranked: int = 0
 
 
 def info_fields(info: Info) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import (
     TypedDict,
     Unpack,
     cast,
+    get_args,
 )
 
 import numpy as np
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.errors import InputError, SettingError, reason_of
+from imgsearch.querying.ranking import BANDS, DEFAULT, Band, Rank
 
 __all__ = [
     "LEAST_ID",
@@ -69,6 +71,8 @@ class QueryOptions(TypedDict, total=False):
     exclude_self: bool
     exclude: Sequence[Sequence[PathLike | int]]
     min_similarity: float | None
+    min_band: Band | None
+    rank: Rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,10 @@ class SearchOptions:
             `include_self`.
         exclude: Paths or ids of images to leave out of the hits, as one list for each query.
         min_similarity: Minimum similarity of a hit.
+        min_band: The weakest band of a hit, "similar" or "same thing"; None or "weak" for all hits.
+            In a collection with too few images to tell bands, all are hits.
+        rank: What to rank by: "cosine", or "collection" for what the collection knows of its
+            images, wherever it knows enough.
 
     Raises:
         SettingError: If a value is invalid, or options contradict each other.
@@ -100,6 +108,8 @@ class SearchOptions:
     exclude_self: bool | None = None
     exclude: Sequence[Sequence[PathLike | int]] = ()
     min_similarity: float | None = None
+    min_band: Band | None = None
+    rank: Rank = DEFAULT
 
     def __post_init__(self) -> None:
         for name in ("k", "nprobe"):
@@ -108,6 +118,11 @@ class SearchOptions:
         for name, least in (("recall", 0), ("min_similarity", -1)):
             if getattr(self, name) is not None:
                 self._set(name, number(name, getattr(self, name), least, 1))
+        for name, choices in (("min_band", BANDS), ("rank", get_args(Rank))):
+            value = getattr(self, name)
+            if value not in choices and not (value is None and name == "min_band"):
+                named = " or ".join(map(repr, choices))
+                raise SettingError(f"{name} is {_shown(value)}; it must be {named}")
         if self.recall == 0:
             raise SettingError("recall is 0; it must be more than 0 and at most 1")
         for name in ("exact", "include_self", "exclude_self"):

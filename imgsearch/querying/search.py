@@ -19,6 +19,7 @@ from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
 from imgsearch.querying.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.querying.options import PathLike, Query, SearchOptions
+from imgsearch.querying.ranking import BANDS, RERANKED, Ranked, Ranking
 from imgsearch.querying.view import EXACT, Found, OutdatedError, View, open_view, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
@@ -211,14 +212,26 @@ class Searchable(Protocol):
         """Whether there are inverted lists; otherwise every search is exact."""
         ...
 
+    @property
+    def ranking(self) -> Ranking | None:
+        """What the collection knows of itself; None while images are ranked by cosine."""
+        ...
+
     def live_blocks(self) -> Iterable[Block]:
         """Yield all images, block by block."""
         ...
 
     def search(
-        self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        recall: float | None,
+        nprobe: int | None,
+        exact: bool,
+        candidates: int = 0,
     ) -> Found:
-        """Return the `k` images nearest to each query, and how each query was searched."""
+        """Return the `k` images nearest to each query, or more; tell how each was searched."""
         ...
 
 
@@ -278,19 +291,39 @@ def search(
     """
     k = min(options.k, view.count)
     if not k:
-        return FoundHits(arrays_of(Neighbours.none(len(queries), 0)), [EXACT] * len(queries))
+        none = Ranked.plain(Neighbours.none(len(queries), 0))
+        return FoundHits(arrays_of(none), [EXACT] * len(queries))
     more = max(map(len, without), default=0)
+    ranking = view.ranking if len(queries) else None
+    ranked_again = RERANKED if ranking and options.rank == "collection" else 0
     found = view.search(
-        queries, k + more, recall=options.recall, nprobe=options.nprobe, exact=options.exact
+        queries,
+        k + more,
+        recall=options.recall,
+        nprobe=options.nprobe,
+        exact=options.exact,
+        candidates=min(ranked_again, view.count) + more,
     )
     neighbours = Neighbours(found.distances, found.ids)
     if more:
         rows = zip(neighbours.ids, without, strict=True)
         dropped = np.array([rows_of(ids, excluded) for ids, excluded in rows])
         neighbours = neighbours.without(dropped & neighbours.there)
-    hits = arrays_of(neighbours.first(k))
+    if ranking is None:
+        ranked = Ranked.plain(neighbours.first(k))
+    else:
+        neighbours = neighbours.first(max(k, ranked_again))
+        ranked = ranking.order(queries, neighbours, rank=options.rank).first(k)
+    return FoundHits(arrays_of(_only_wanted(ranked, options)), found.searches)
+
+
+def _only_wanted(ranked: Ranked, options: SearchOptions) -> Ranked:
+    """Drop the hits below the minimum similarity or band; a hit of no band is never too weak."""
+    kept = ranked.neighbours.there
     if options.min_similarity is not None:
         # 5e-7, so that a similarity is compared as it is printed, with six digits.
-        near = hits.similarities >= options.min_similarity - 5e-7
-        hits = HitArrays(np.where(near, hits.ids, -1), hits.distances, hits.similarities)
-    return FoundHits(hits, found.searches)
+        most = 2 * (1 - (options.min_similarity - 5e-7))
+        kept &= np.maximum(ranked.neighbours.distances, 0) <= most
+    if options.min_band is not None:
+        kept &= (ranked.bands < 0) | (ranked.bands >= BANDS.index(options.min_band))
+    return ranked if kept.all() else ranked.only(kept)

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
 from imgsearch.querying.hits import Search
+from imgsearch.querying.ranking import Ranking
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layers import Layers
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Shard, Snapshot
 from imgsearch.storage.shards import ShardCache
@@ -65,7 +68,7 @@ class View:
     """A `snapshot` with its files opened. Safe for concurrent searches.
 
     `count` is the number of images; `removed` has the ids that must not be found, int64, sorted;
-    `promise` is None if there are no lists.
+    `promise` is None if there are no lists; `ranking` is None while images are ranked by cosine.
     """
 
     def __init__(
@@ -108,6 +111,10 @@ class View:
         self._kept: Block | None = None
         cache = previous._cache if previous else ShardCache(layout.vectors, snapshot.model.dim)
         self._cache: ShardCache = cache.kept(snapshot.shards)
+        self.ranking: Ranking | None = None
+        if snapshot.ranking is not None:
+            layers = Layers.open(layout.layers, snapshot.layers, snapshot.model.dim)
+            self.ranking = Ranking(snapshot.ranking, layers, self)
 
     @property
     def folder(self) -> Path:
@@ -152,6 +159,39 @@ class View:
                 raise NoImageError(id_)
         return rows
 
+    def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Tell which of some distinct ids, ascending, are those of images, bool `[n]`."""
+        known = np.zeros(len(ids), np.bool_)
+        for there, _ in self._read(self._shards_of(ids)):
+            known |= rows_of(ids, there)
+        return np.asarray(known & ~rows_of(ids, self.removed))
+
+    def rows(self, ids: Ids) -> Vectors:
+        """Return the embeddings of distinct ids, ascending, float32 `[n, dim]`.
+
+        Raises:
+            NoImageError: If there is no embedding of an id.
+        """
+        found = np.empty((len(ids), self.snapshot.model.dim), np.float32)
+        known = np.zeros(len(ids), np.bool_)
+        for there, vectors in self._read(self._shards_of(ids)):
+            if not len(there):
+                continue
+            start, end = np.searchsorted(ids, (there[0], there[-1] + 1))
+            places = np.searchsorted(there, ids[start:end])
+            here = there[places] == ids[start:end]
+            found[start:end][here] = vectors[places[here]]
+            known[start:end] |= here
+        for id_ in ids[~known].tolist():
+            raise NoImageError(id_)
+        return found
+
+    def live_ids(self) -> Ids:
+        """Return the ids of all images, ascending, int64."""
+        blocks = [block.ids for block in self._read(self.snapshot.shards)]
+        ids = np.concatenate([np.empty(0, np.int64), *blocks])
+        return np.asarray(ids[~rows_of(ids, self.removed)])
+
     def live_blocks(self) -> Iterator[Block]:
         """Yield the ids and vectors of each shard, without removed images."""
         return map(self._live, self._read(self.snapshot.shards))
@@ -161,9 +201,16 @@ class View:
         return map(self._live, self._read(self._tail))
 
     def search(
-        self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        recall: float | None,
+        nprobe: int | None,
+        exact: bool,
+        candidates: int = 0,
     ) -> Found:
-        """Return the `k` images nearest to each query.
+        """Return the `k` images nearest to each query, or more.
 
         Args:
             queries: Queries, float32 `[n, dim]`.
@@ -172,7 +219,10 @@ class View:
             nprobe: Number of lists per query, whatever the recall; None for as many as `recall`
                 requires.
             exact: Whether to compare with every vector instead.
+            candidates: Number of images to return if it is more than `k` and the lists that are
+                searched for `k` hold so many.
         """
+        width = max(k, candidates)
         recall = recall or self.snapshot.settings.recall
         if exact or self.promise is None or not len(queries) or (nprobe is None and recall >= 1):
             groups = [_exactly(np.arange(len(queries)))]
@@ -180,11 +230,12 @@ class View:
             groups = self._plan_lists(queries, nprobe, self.promise)
         else:
             groups = self._plan_recall(queries, recall, self.promise)
-        found = [self._run(queries, k, group) for group in groups]
+        found = [self._run(queries, width, group) for group in groups]
         if nprobe is None and self.promise is not None:
-            more = self._plan_more(queries, groups, found)
-            groups, found = groups + more, found + [self._run(queries, k, group) for group in more]
-        return _gathered(len(queries), k, groups, found)
+            more = self._plan_more(queries, groups, [part.first(k) for part in found])
+            groups = groups + more
+            found += [self._run(queries, width, group) for group in more]
+        return _gathered(len(queries), width, groups, found)
 
     def _plan_lists(self, queries: Vectors, nprobe: int, promise: Promise) -> list[_Group]:
         """Plan to probe the requested number of lists, with the recall to expect from them."""

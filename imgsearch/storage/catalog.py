@@ -53,6 +53,8 @@ _SNAPSHOT = (
     "SELECT * FROM ivf",
     "SELECT * FROM curve ORDER BY up_to, nprobe",
     _SETTINGS,
+    "SELECT * FROM layers ORDER BY number",
+    "SELECT * FROM ranking",
 )
 
 
@@ -121,7 +123,7 @@ class Catalog:
         """
         with self._database.transaction("DEFERRED"):
             tables = [self._rows(statement) for statement in _SNAPSHOT]
-        if not tables[0] or not tables[-1]:
+        if not tables[0] or not tables[_SNAPSHOT.index(_SETTINGS)]:
             raise DamagedError(f"{self._database.path} names no model; {REPAIR_IT}")
         size = self._database.path.stat().st_size
         try:

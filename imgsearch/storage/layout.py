@@ -47,17 +47,17 @@ Location: TypeAlias = "str | os.PathLike[str]"
 #: layers and are imported only when a collection is opened.
 BACKENDS = {"milvus": "imgsearch.backends.milvus.collection.MilvusCollection"}
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
 MAX_MANIFEST = 4_096  # bytes of a manifest or a seal
 MAX_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger
 _FORMAT = "imgsearch collection"
 
 # The names that imgsearch itself uses in a collection: files, unfinished files, and folders.
-_NUMBERED = re.compile(r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss)(\.[0-9a-f]{16}\.tmp|\.tmp)?")
+_NUMBERED = re.compile(r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss|\.layer)(\.[0-9a-f]{16}\.tmp|\.tmp)?")
 _OURS = re.compile(
     r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
-    r"|catalog\.sqlite-journal|lock|vectors|segments|staging"
+    r"|catalog\.sqlite-journal|lock|vectors|segments|layers|staging"
 )
 
 
@@ -150,6 +150,11 @@ class Layout:
         return self.directory / "segments"
 
     @property
+    def layers(self) -> Path:
+        """The folder of the layers; missing in a collection that an older version wrote."""
+        return self.directory / "layers"
+
+    @property
     def staging(self) -> Path:
         """The folder of uncommitted embeddings from the machines of a cluster; usually missing."""
         return self.directory / "staging"
@@ -240,7 +245,7 @@ class Layout:
         single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
         staging = self.staging
         try:
-            for folder in (self.vectors, self.segments, staging):
+            for folder in (self.vectors, self.segments, self.layers, staging):
                 try:
                     check_folder(folder)
                 except DamagedError as error:
@@ -264,12 +269,12 @@ class Layout:
         Raises:
             StorageError: If the directory cannot be read.
         """
-        parts = {path.name for path in (self.vectors, self.segments, self.staging)}
+        parts = {path.name for path in (self.vectors, self.segments, self.layers, self.staging)}
         try:
             for entry in sorted(os.scandir(self.directory), key=lambda entry: entry.name):
                 if entry.name not in parts and not _is_ours(entry, _OURS):
                     yield entry.name, kind_of(entry.stat(follow_symlinks=False))
-            for folder in (self.vectors, self.segments):
+            for folder in (self.vectors, self.segments, self.layers):
                 if not folder.is_dir():
                     continue
                 for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -297,7 +302,7 @@ class Layout:
         """
         make_folder(self.directory, mode=0o700)
         mode = stat.S_IMODE(self.directory.stat().st_mode)
-        for folder in (self.vectors, self.segments):
+        for folder in (self.vectors, self.segments, self.layers):
             make_folder(folder, mode=mode)
 
     def write_manifest(self) -> None:

@@ -149,6 +149,17 @@ def _from_4(_: Layout, catalog: Database) -> None:
     catalog.run("UPDATE failures SET kind = 'other' WHERE reason IS NULL")
 
 
+def _from_5(_: Layout, catalog: Database) -> None:
+    catalog.run(
+        "CREATE TABLE layers (number INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, "
+        "sha256 BLOB NOT NULL, size INTEGER NOT NULL) STRICT"
+    )
+    catalog.run(
+        "CREATE TABLE ranking (trained INTEGER NOT NULL, mean BLOB NOT NULL, "
+        "compared BLOB NOT NULL) STRICT"
+    )
+
+
 def _size(path: Path) -> int:
     status = check_regular(path)
     return status.st_size if status else 0  # no reader will find the file
@@ -159,4 +170,5 @@ _STEPS: dict[int, Callable[[Layout, Database], None]] = {
     2: _from_2,
     3: _from_3,
     4: _from_4,
+    5: _from_5,
 }

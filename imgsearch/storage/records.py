@@ -24,9 +24,11 @@ __all__ = [
     "FolderLocation",
     "Holder",
     "IvfRecord",
+    "Layer",
     "ModelRecord",
     "NewFailure",
     "NewImage",
+    "RankingRecord",
     "Root",
     "Seen",
     "Segment",
@@ -43,6 +45,7 @@ __all__ = [
 
 MOST_DIM = 1 << 16  # values of an embedding
 MOST_EDGE = 1 << 13  # pixels along the edge of a model's input
+MOST_REFERENCES = 1 << 12
 LEAST_ROW = 16  # bytes of a catalog that each image takes, present or removed
 
 _Record = TypeVar("_Record")
@@ -121,6 +124,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """The file `layers/NUMBER.layer`, of `count` rows and `size` bytes."""
+
+    number: int
+    count: int
+    sha256: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a collection.
 
@@ -188,6 +201,22 @@ class IvfRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingRecord:
+    """What the layers were made with; frozen until the number of images has doubled or halved.
+
+    Attributes:
+        trained: Number of images at the time.
+        mean: Mean of their embeddings, float32 `[dim]`, little-endian.
+        compared: Ids of the references, int64, little-endian: the images that every image is
+            compared with for its mean and deviation.
+    """
+
+    trained: int
+    mean: bytes
+    compared: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a collection at one moment, as a reader needs it to open the files.
 
@@ -201,6 +230,8 @@ class Snapshot:
     stale: tuple[int, ...]
     ivf: IvfRecord | None
     settings: Settings
+    layers: tuple[Layer, ...] = ()
+    ranking: RankingRecord | None = None
 
     @property
     def pca(self) -> int | None:
@@ -364,15 +395,16 @@ def snapshot_of(tables: Sequence[Sequence[tuple[Any, ...]]], size: int) -> Snaps
     """Return the snapshot that the rows of a catalog form.
 
     Args:
-        tables: Rows of seven tables: model; shards and segments, ordered by id; the id of each
-            removed image, and whether segments may still hold it; ivf; curve; settings.
+        tables: Rows of nine tables: model; shards and segments, ordered by id; the id of each
+            removed image, and whether segments may still hold it; ivf; curve; settings; layers,
+            ordered by number; ranking.
         size: Size of the catalog's file in bytes, which bounds the number of its images.
 
     Raises:
         TypeError: If a value does not have the type of its field.
         ValueError: If a number is impossible.
     """
-    model, shards, segments, removed, ivf, curve, settings = tables
+    model, shards, segments, removed, ivf, curve, settings, layers, ranking = tables
     index = None
     if ivf:
         *facts, pca = ivf[0]
@@ -385,6 +417,8 @@ def snapshot_of(tables: Sequence[Sequence[tuple[Any, ...]]], size: int) -> Snaps
         stale=tuple(id_ for id_, stale in removed if stale),
         ivf=index,
         settings=settings_of(settings[0]),
+        layers=tuple(records_of(Layer, layers)),
+        ranking=next(iter(records_of(RankingRecord, ranking)), None),
     )
     if wrong := _wrong_number(snapshot, size):
         raise ValueError(wrong)
@@ -438,7 +472,24 @@ def _wrong_number(snapshot: Snapshot, size: int) -> str | None:
                 f"segment {segment.number}: {segment.count:,} images from {segment.first_id} "
                 f"to {segment.last_id}"
             )
+    if wrong := _wrong_ranking(snapshot, most):
+        return wrong
     return None if snapshot.ivf is None else _wrong_curve(snapshot.ivf)
+
+
+def _wrong_ranking(snapshot: Snapshot, most: int) -> str | None:
+    ranking = snapshot.ranking
+    if (ranking is None) != (not snapshot.layers):
+        return "layers without the record of their ranking, or the record without layers"
+    for layer in snapshot.layers:
+        if layer.number < 1 or not 1 <= layer.count <= most:
+            return f"layer {layer.number}: {layer.count:,} images"
+    if ranking is None:
+        return None
+    compared, odd = divmod(len(ranking.compared), 8)
+    if len(ranking.mean) != 4 * snapshot.model.dim or odd or compared > MOST_REFERENCES:
+        return f"a ranking of {len(ranking.mean) // 4} values and {compared:,} references"
+    return None
 
 
 def _wrong_shard(shards: Sequence[Shard]) -> Shard | None:

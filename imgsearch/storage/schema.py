@@ -1,4 +1,4 @@
-"""The tables of the catalog, format version 5, and the check that a catalog has exactly these.
+"""The tables of the catalog, format version 6, and the check that a catalog has exactly these.
 
 A schema may hold endless views, triggers, virtual tables and generated columns, all of which run as
 part of a reader's statements. Ours has none of these, so any other schema counts as damage.
@@ -19,7 +19,7 @@ from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 
 SCHEMA = """
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 
 -- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
 CREATE TABLE model (
@@ -132,7 +132,8 @@ CREATE TABLE segments (
     size INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- Files under vectors and segments that were replaced, for readers that are about to open them.
+-- Files under vectors, segments and layers that were replaced, for readers that are about to open
+-- them.
 CREATE TABLE replaced (
     file TEXT PRIMARY KEY,
     sha256 BLOB NOT NULL
@@ -160,6 +161,22 @@ CREATE TABLE curve (
     milliseconds REAL NOT NULL,
     PRIMARY KEY (up_to, nprobe)
 ) STRICT, WITHOUT ROWID;
+
+-- Rows of the ranking; a row in a layer replaces those of its id in layers with lower numbers.
+CREATE TABLE layers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    count INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL
+) STRICT;
+
+-- One row if there are layers: the number of images when it was made, the mean of their embeddings
+-- (float32), and the ids of the images (int64) that each image was compared with for its z.
+CREATE TABLE ranking (
+    trained INTEGER NOT NULL,
+    mean BLOB NOT NULL,
+    compared BLOB NOT NULL
+) STRICT;
 """
 
 _ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
@@ -170,6 +187,7 @@ _SHAPES = {
     3: "fb5a3da318daa0bcb94a7e19a3c589dfc7c38e94fe9c0af128597a20fc715ca7",
     4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
     5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
+    6: "f3ecc2933d6e9f713a0174c9ddd04f6978aa9a69edbf237c82d2b99fa1aa82f5",
 }
 
 #: The format versions whose shape is known even when they are not current.

@@ -8,15 +8,18 @@ from dataclasses import astuple
 from typing import ClassVar
 
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import segment_name
 from imgsearch.storage.records import (
     Commit,
     FileLocation,
     FolderLocation,
     IvfRecord,
+    Layer,
     ModelRecord,
     NewFailure,
     NewImage,
+    RankingRecord,
     Seen,
     Segment,
     Settings,
@@ -272,6 +275,42 @@ class CatalogWriter(Catalog):
             )
             if new is not None:
                 self._insert_shard(new)
+
+    # The ranking
+
+    def next_layer(self) -> int:
+        """Return the number of the next layer, which was not used before."""
+        return self._last("layers") + 1
+
+    def replace_layers(
+        self, gone: Sequence[Layer], new: Layer | None, ranking: RankingRecord | None
+    ) -> None:
+        """Replace layers with one, written and synced.
+
+        Args:
+            gone: The last layers, or all of them.
+            new: The new layer; None to replace them with nothing.
+            ranking: Record of the ranking; None if no layer is left.
+        """
+        with self._database.transaction():
+            self._drop_layers([layer.number for layer in gone])
+            if new is not None:
+                self._insert("layers", *astuple(new))
+            self._run("DELETE FROM ranking")
+            if ranking is not None:
+                self._insert("ranking", *astuple(ranking))
+
+    def drop_ranking(self) -> None:
+        """Drop the layers, and return to the ranking by cosine."""
+        with self._database.transaction():
+            self._drop_layers([number for (number,) in self._rows("SELECT number FROM layers")])
+            self._run("DELETE FROM ranking")
+
+    def _drop_layers(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            rows = self._rows("SELECT sha256 FROM layers WHERE number = ?", number)
+            self._note_replaced({layer_name(number): sha256 for (sha256,) in rows})
+            self._run("DELETE FROM layers WHERE number = ?", number)
 
     def forget_replaced(self) -> None:
         """Forget the replaced files, which are deleted next."""

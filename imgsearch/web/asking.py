@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from starlette.datastructures import FormData, UploadFile
 
 from imgsearch.errors import SettingError
 from imgsearch.images.crop import Box
 from imgsearch.querying.options import QueryOptions
+from imgsearch.querying.ranking import BANDS, DEFAULT, RANKS, Band, Rank
 
 __all__ = ["FORM", "MAX_ID", "Ask", "Crop", "Weighted", "read_form"]
 
@@ -71,6 +72,17 @@ FORM: dict[str, Any] = {
         },
         "exact": {"type": "boolean", "default": False, "description": "Compare with every image."},
         "min_similarity": {"type": "number", "minimum": -1, "maximum": 1},
+        "min_band": {
+            "type": "string",
+            "enum": list(BANDS),
+            "description": "The weakest band of a hit; all are hits otherwise.",
+        },
+        "rank": {
+            "type": "string",
+            "enum": list(RANKS),
+            "default": DEFAULT,
+            "description": "What to rank by: cosine, or what the collection knows of its images.",
+        },
         "include_self": {
             "type": "boolean",
             "default": False,
@@ -153,6 +165,14 @@ def read_form(form: FormData) -> Ask:
     options["recall"] = _number(single, "recall", 0, 1)
     options["min_similarity"] = _number(single, "min_similarity", -1, 1)
     options["exact"] = _flag(single, "exact")
+    for name, choices in (("min_band", BANDS), ("rank", RANKS)):
+        if name in single and single[name] not in choices:
+            named = " or ".join(map(repr, choices))
+            raise SettingError(f"{name} is {single[name][:40]!r}; it must be {named}")
+    if "min_band" in single:
+        options["min_band"] = cast("Band", single["min_band"])
+    if "rank" in single:
+        options["rank"] = cast("Rank", single["rank"])
     return Ask(
         image=image,
         embedding=_matching(single, "embedding", _NAME),

@@ -22,7 +22,10 @@ class Edge(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A similar image; width and height (pixels, upright) are null until they are known."""
+    """A similar image; width and height (pixels, upright) are null until they are known.
+
+    `score`, `z` and `band` are null where the collection knows too little of its images.
+    """
 
     rank: int
     id: int
@@ -31,6 +34,9 @@ class Hit:
     similarity: float
     width: int | None
     height: int | None
+    score: float | None
+    z: float | None
+    band: Literal["same thing", "similar", "weak"] | None
     path_bytes: str | None = None
 
 
@@ -99,6 +105,9 @@ class Information:
     bytes: int
     device: str
     faiss: str
+    rank: Literal["collection", "cosine"]
+    ranking_bytes: int
+    unranked: int
 
 
 @dataclass(frozen=True, slots=True)

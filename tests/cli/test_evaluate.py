@@ -85,6 +85,8 @@ def test_json_has_all_of_it(invoke: Invoke, indexed: Path, labels: Path, photos:
         ]
         for estimate in found[way].values():
             assert 0 <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= 1
+    ranked = ("by_collection", "index_by_collection", "gain", "index_gain")
+    assert [found[way] for way in ranked] == [None] * 4  # of so few images
     assert sum(found["searched"][kind] for kind in ("ivf", "wide", "exact")) == 29
     assert len(found["worst"]) == 10
     query = found["worst"][0]

@@ -45,6 +45,9 @@ def hostile(empty: Path, tmp_path: Path) -> Path:
 # CSV
 
 
+FACTS = ("score", "z", "band")
+
+
 def test_csv_has_a_header_and_a_row_for_each_hit(
     invoke: Invoke, indexed: Path, photos: Path
 ) -> None:
@@ -52,12 +55,12 @@ def test_csv_has_a_header_and_a_row_for_each_hit(
     ended = invoke("-c", indexed, "query", *images, "--csv", "-k", "3", "--include-self")
     text = ended.stdout_bytes.decode()
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    assert header == ["query", "rank", "id", "path", "distance", "similarity"]
+    assert header == ["query", "rank", "id", "path", "distance", "similarity", *FACTS]
     assert [row[0] for row in rows] == [images[0]] * 3 + [images[1]] * 3
     assert [row[1] for row in rows] == ["1", "2", "3"] * 2
-    assert rows[0][2:] == ["4", images[0], "0.0", "1.0"]
+    assert rows[0][2:] == ["4", images[0], "0.0", "1.0", "", "", ""]
     nothing = invoke("-c", indexed, "query", "no.jpg", "--csv")
-    assert nothing.stdout_bytes == b"query,rank,id,path,distance,similarity\r\n"
+    assert nothing.stdout_bytes == b"query,rank,id,path,distance,similarity,score,z,band\r\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

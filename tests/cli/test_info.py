@@ -36,6 +36,9 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
         "bytes",
         "device",
         "faiss",
+        "rank",
+        "ranking_bytes",
+        "unranked",
     }
     assert info["directory"] == str(indexed)
     assert info["images"] == 40

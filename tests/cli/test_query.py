@@ -79,6 +79,9 @@ def test_json_is_a_line_for_each_query_with_absolute_paths(
         "path": str(photos / "0003.png"),
         "distance": 0.0,
         "similarity": 1.0,
+        "score": None,
+        "z": None,
+        "band": None,
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
@@ -31,6 +32,9 @@ from tests.support.small_network import DIM, make_small_collection
 pytestmark = pytest.mark.usefixtures("embedded_here")
 
 
+RANKED = FoldPolicy(ranked_from=20)
+
+
 @pytest.fixture(scope="module")
 def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection with all kinds of files and rows, and its pictures beside it, to be copied."""
@@ -42,15 +46,16 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
             save_pictures(photos, count, first=start)
             (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no JPEG")
             age(photos)
-            collection.index(photos, nlist=3, engine=engine)
+            collection.index(photos, nlist=3, engine=engine, policy=RANKED)
         collection.remove([next(photos.glob(f"{n:04}.*")) for n in (2, 101, 200, 201)])
-        collection.index(nlist=4, engine=engine)
+        collection.index(nlist=4, engine=engine, policy=RANKED)
         for start, count in ((300, 3), (400, 5)):
             save_pictures(photos, count, first=start)
             age(photos)
-            collection.index(engine=engine)
+            collection.index(engine=engine, policy=RANKED)
     files = {path.name for path in files_of(directory)}
     assert any(name.endswith(".ids.npy") for name in files)
+    assert any(name.endswith(".layer") for name in files)
     with closing(Catalog(directory / "catalog.sqlite")) as catalog:
         assert files & catalog.replaced().keys()
     return directory
@@ -157,11 +162,13 @@ def test_every_bit_of_the_header_of_the_catalog_counts(
     assert sorted(files_of(directory)) == sorted(files_of(lived_in))
 
 
-@pytest.mark.parametrize("part", ["catalog.sqlite", "catalog.seal", "catalog.copy", "segments"])
+@pytest.mark.parametrize(
+    "part", ["catalog.sqlite", "catalog.seal", "catalog.copy", "segments", "layers"]
+)
 def test_what_is_missing_is_made_again(damaged: Path, part: str) -> None:
     expected = answers(damaged)
-    if part == "segments":
-        for path in (damaged / "segments").iterdir():
+    if part in ("segments", "layers"):
+        for path in (damaged / part).iterdir():
             path.unlink()
     else:
         (damaged / part).unlink()

@@ -133,6 +133,7 @@ class Soak:
             "10000",
             "--json",
             "--include-self",
+            "--all",
             *how,
         ]
         ended = run_python(imgsearch_command(*arguments), cwd=ROOT)

@@ -58,6 +58,7 @@ def test_every_kind_of_file_is_written_under_another_name_first(
     }
     assert kinds >= {
         "collection.json",
+        "layers/N.layer",
         "model.onnx",
         "segments/N.faiss",
         "vectors/N.ids.npy",
@@ -114,7 +115,7 @@ def test_the_catalog_is_on_the_disk_when_it_is_committed(steps: tuple[Path, list
 
 def test_new_folders_are_on_the_disk(steps: tuple[Path, list[str]]) -> None:
     directory, lines = steps
-    for folder in (directory, directory / "vectors", directory / "segments"):
+    for folder in (directory, directory / "vectors", directory / "segments", directory / "layers"):
         made = next(
             n
             for n, line in enumerate(lines)

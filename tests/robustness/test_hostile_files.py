@@ -263,7 +263,7 @@ def test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages(
     assert {*os.fsencode(run(*query, "-0").out).split(b"\0")} == {*good, b""}
     assert names_in(json.loads(run(*query, "--json").out)["hits"]) == good
     rows = csv.reader(io.StringIO(run(*query, "--csv").out, newline=""), strict=True)
-    assert [len(row) for row in rows] == [6] * (1 + len(good))
+    assert [len(row) for row in rows] == [9] * (1 + len(good))
     table = run(*query).out
     assert len(table.splitlines()) == 2 + len(good)
     assert all(line.isprintable() for line in table.splitlines())

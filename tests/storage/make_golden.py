@@ -44,6 +44,7 @@ def make(directory: Path) -> None:
         save_pictures(PHOTOS / "new", 2, first=80)
         _index(collection, PHOTOS)
         _index(collection, ROOT / "single.png")
+        _index(collection)  # nothing has changed: what was replaced is deleted
     (directory / "lock").unlink()
     shutil.rmtree(ROOT)
 
@@ -51,8 +52,8 @@ def make(directory: Path) -> None:
 def _index(collection: Collection, *paths: Path, **options: Any) -> None:
     for path in PHOTOS.rglob("*.*"):
         os.utime(path, (LONG_AGO, LONG_AGO))
-    one_shard_a_run = FoldPolicy(commit_seconds=600.0)
-    collection.index(paths, workers=1, policy=one_shard_a_run, **options)
+    policy = FoldPolicy(commit_seconds=600.0, ranked_from=64)  # one shard a run, and a ranking
+    collection.index(paths, workers=1, policy=policy, **options)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def test_the_images_and_their_embeddings_can_be_read_as_the_document_says(
     np.testing.assert_allclose(norms, 1, atol=1e-5)
     with Collection.open(GOLDEN, device="cpu") as collection:
         query = collection.embed([picture(80)])[0]
-        hits = collection.query(picture(80), k=len(paths), exact=True)
+        hits = collection.query(picture(80), k=len(paths), exact=True, rank="cosine")
     nearest = sorted(paths, key=lambda id_: float(-rows[id_] @ query))
     assert [(hit.id, hit.path) for hit in hits[:3]] == [(id_, paths[id_]) for id_ in nearest[:3]]
 
@@ -203,3 +203,43 @@ def test_the_document_names_every_table_and_every_column() -> None:
 
 def test_the_document_is_of_the_present_version() -> None:
     assert FORMAT.startswith(f"# The collection on disk, format version {FORMAT_VERSION}\n")
+
+
+def test_the_layers_can_be_read_as_the_document_says(catalog: sqlite3.Connection) -> None:
+    rows = embeddings(catalog)
+    ((trained, mean_bytes, compared),) = catalog.execute("SELECT * FROM ranking").fetchall()
+    mean = np.frombuffer(mean_bytes, "<f4")
+    references = np.frombuffer(compared, "<i8").tolist()
+    assert trained == len(references)
+    known: dict[int, tuple[float, float, float]] = {}
+    neighbours: dict[int, list[int]] = {}
+    similarities: dict[int, Vectors] = {}
+    layers = catalog.execute("SELECT number, count, sha256, size FROM layers ORDER BY number")
+    for number, count, sha256, size in layers.fetchall():
+        content = (GOLDEN / "layers" / f"{number:08}.layer").read_bytes()
+        assert (hashlib.sha256(content).digest(), len(content)) == (sha256, size)
+        reader = Reader(content)
+        assert reader.take(16) == b"imgsearch layer\n"
+        assert reader.numbers(2) == [count, len(mean)]
+        reader.take(count * len(mean) + -count * len(mean) % 8)
+        ids = reader.numbers(count)
+        assert ids == sorted(set(ids))
+        leaders = np.frombuffer(reader.take(4 * count), "<u4")
+        along, means, deviations, scales = (reader.floats(count, 1)[:, 0] for _ in range(4))
+        listed = np.frombuffer(reader.take(160 * count), "<u4").reshape(count, 40)
+        stored = np.frombuffer(reader.take(82 * count), "<u2").reshape(count, 41)
+        assert reader.at == len(content)
+        assert (leaders <= ids).all()
+        assert (scales > 0).all()
+        for row, id_ in enumerate(ids):
+            known[id_] = (float(along[row]), float(means[row]), float(deviations[row]))
+            neighbours[id_] = [each for each in listed[row].tolist() if each]
+            similarities[id_] = (stored[row] / 32767.5 - 1).astype(np.float32)
+    paths = {id_ for (id_,) in catalog.execute("SELECT id FROM images")}
+    assert paths <= known.keys()
+    z = {id_: (row - mean) / np.linalg.norm(row - mean) for id_, row in rows.items()}
+    for id_ in paths:
+        assert known[id_][0] == pytest.approx(float(rows[id_] @ mean), abs=1e-5)
+        assert set(neighbours[id_]) <= paths - {id_}
+        for place, each in enumerate(neighbours[id_]):
+            assert similarities[id_][place] == pytest.approx(float(z[id_] @ z[each]), abs=1e-4)

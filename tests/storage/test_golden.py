@@ -25,6 +25,7 @@ from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import FORMAT_VERSION, OLDEST, Layout
 from imgsearch.storage.migrations import migrate
 from imgsearch.storage.records import Root, Settings
@@ -112,7 +113,9 @@ def test_the_files_of_a_golden_collection_are_those_that_its_catalog_names(
         digests.update({layout.vectors / name: shard.ids_sha256 for name in ids})
     for segment in snapshot.segments:
         digests[layout.segment(segment.number)] = segment.sha256
-    there = {*layout.vectors.iterdir(), *layout.segments.iterdir()}
+    for layer in snapshot.layers:
+        digests[layout.layers / layer_name(layer.number)] = layer.sha256
+    there = {*layout.vectors.iterdir(), *layout.segments.iterdir(), *layout.layers.glob("*")}
     assert {path: hashlib.sha256(path.read_bytes()).digest() for path in there} == digests
 
 

@@ -76,7 +76,9 @@ def in_this_process() -> Iterator[None]:
         patch(engine, embed_files=embed_here())
         patch(repair, export=_export)
         patch(sample, decoders=decoders_here)
-        policy = FoldPolicy(commit_seconds=600.0, tail_least=8, tail_most=8, merge=0)
+        policy = FoldPolicy(
+            commit_seconds=600.0, tail_least=8, tail_most=8, merge=0, ranked_from=20
+        )
         patches.enter_context(indexing_with(policy=policy))
         yield
 

@@ -23,7 +23,7 @@ def files_of(directory: Path) -> list[Path]:
 def answers(directory: Path) -> list[list[tuple[str, float]]]:
     """Return all images in the order of their distances from a few queries."""
     with Collection.open(directory, device="cpu") as collection:
-        found = collection.query_many(QUERIES, k=1_000, exact=True)
+        found = collection.query_many(QUERIES, k=1_000, exact=True, rank="cosine")
         assert collection.info().images == len(found[0])
     return [[(hit.path, round(hit.distance, 5)) for hit in hits] for hits in found]
 

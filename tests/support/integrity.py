@@ -15,6 +15,7 @@ import numpy.typing as npt
 from imgsearch.collection import Collection
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
 from imgsearch.storage.shards import open_ids, open_shard, shard_files
@@ -26,7 +27,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Embeddings: TypeAlias = dict[str, Vector]
 
 # `imgsearch` in steps so small that a few images make commits, folds, merges and compactions.
-BUSY = FoldPolicy(commit_files=10, tail_least=15, tail_most=30, small_shard=25)
+BUSY = FoldPolicy(commit_files=10, tail_least=15, tail_most=30, small_shard=25, ranked_from=20)
 _BUSILY = begin_with(BUSY) + "from imgsearch.cli import main\n"
 
 
@@ -71,6 +72,8 @@ def _rows(layout: Layout, snapshot: Snapshot) -> dict[int, Vector]:
         rows.update(zip(ids, vectors, strict=True))
     for segment in snapshot.segments:
         assert _sha256(layout.segment(segment.number)) == segment.sha256
+    for layer in snapshot.layers:
+        assert _sha256(layout.layers / layer_name(layer.number)) == layer.sha256
     removed = set(snapshot.removed)
     return {id_: row for id_, row in rows.items() if id_ not in removed}
 
@@ -131,6 +134,8 @@ def check_tidy(directory: Path) -> None:
     catalog.close()
     named = {name for shard in snapshot.shards for name in shard_files(shard)}
     named |= {layout.segment(segment.number).name for segment in snapshot.segments}
-    there = {path.name for path in [*layout.vectors.iterdir(), *layout.segments.iterdir()]}
+    named |= {layer_name(layer.number) for layer in snapshot.layers}
+    folders = layout.vectors, layout.segments, layout.layers
+    there = {path.name for folder in folders for path in folder.iterdir()}
     assert there == named
     assert not list(directory.glob("*.tmp"))

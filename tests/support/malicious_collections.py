@@ -32,7 +32,15 @@ MAGIC = bytes.fromhex("d9d505f920a163d7")
 #: Where something else may be: each is there once, or could be.
 PLACES = (
     *("collection.json", "catalog.sqlite", "catalog.seal", "catalog.copy", "model.onnx", "lock"),
-    *("vectors", "segments", "staging", "vectors/*.npy", "vectors/*.ids.npy", "segments/*.faiss"),
+    *(
+        "vectors",
+        "segments",
+        "layers",
+        "staging",
+        "vectors/*.npy",
+        "vectors/*.ids.npy",
+        "segments/*.faiss",
+    ),
     *("catalog.sqlite-journal", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.copy-journal"),
     *("catalog.copy.tmp", "catalog.seal.tmp", "collection.json.tmp", "model.onnx.tmp"),
     *("vectors/00000001.npy.tmp", "vectors/00000099.npy", "segments/00000099.faiss", "notes.txt"),

@@ -139,7 +139,13 @@ def anew(place: Place) -> int:
 def often() -> None:
     """Let everything that happens to large collections happen to small ones."""
     policy = FoldPolicy(
-        commit_files=3, small_shard=16, ivf_from=30, tail_least=4, tail_most=10, segments=3
+        commit_files=3,
+        small_shard=16,
+        ivf_from=30,
+        tail_least=4,
+        tail_most=10,
+        segments=3,
+        ranked_from=20,
     )
     index_with(policy=policy, engine=EngineInProcess())
     shards.MAPPED, view.TAIL_KEPT = 4, 1_000

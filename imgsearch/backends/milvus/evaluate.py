@@ -64,11 +64,22 @@ class _Fetched:
     def has_index(self) -> bool:
         return self.view.has_index
 
+    @property
+    def ranking(self) -> None:
+        return
+
     def live_blocks(self) -> Iterator[Block]:
         yield Block(self.ids, self.vectors)
 
     def search(
-        self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        recall: float | None,
+        nprobe: int | None,
+        exact: bool,
+        candidates: int = 0,  # noqa: ARG002
     ) -> Found:
         return self.view.search(queries, k, recall=recall, nprobe=nprobe, exact=exact)
 

@@ -41,6 +41,11 @@ class MilvusView:
         ivf = self.state.ivf
         return Promise([Step(*astuple(step)) for step in ivf.curve]) if ivf else None
 
+    @property
+    def ranking(self) -> None:
+        """None: images in Milvus are ranked by cosine."""
+        return
+
     def live_blocks(self) -> Iterator[Block]:
         """Yield ids and vectors of all images, block by block."""
         ids = [row.id for row in self.store.rows()]
@@ -49,9 +54,18 @@ class MilvusView:
             yield Block(np.array(list(found), np.int64), np.stack(list(found.values())))
 
     def search(
-        self, queries: Vectors, k: int, *, recall: float | None, nprobe: int | None, exact: bool
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        recall: float | None,
+        nprobe: int | None,
+        exact: bool,
+        candidates: int = 0,  # noqa: ARG002
     ) -> Found:
         """Return the `k` images nearest to each query; see `View.search`.
+
+        There are no more `candidates` than `k`.
 
         Scanning all lists is exact search. It also answers queries that are farther from their
         nearest hit than nearly all queries that the promise was measured with, and those with too

@@ -101,6 +101,7 @@ export class Large {
   async #tell(image, numbers) {
     const parts = [];
     if (image.similarity !== undefined) {
+      if (image.band) parts.push(image.band);
       parts.push(`similarity ${rounded(image.similarity, 4)}`, `distance ${image.distance.toFixed(4)}`);
     }
     numbers.textContent = parts.join(" · ");

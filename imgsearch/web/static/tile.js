@@ -16,13 +16,15 @@ const KEYS = { "+": "more", "-": "less", " ": "open" };
 export function makeTile(image, { act, measured, mayLess }) {
   const name = fileName(image.path);
   const known = image.similarity !== undefined;
+  const ranked = known && image.score !== null; // in an order of its own: see docs/answers.md
+  const facts = ranked ? image.band ?? "" : known ? rounded(image.similarity) : "";
   const picture = makePicture(image, name, measured);
   const link = element("a", {
     className: "picture",
     href: hashOf(stateOf({ like: [image.id] })),
     title: image.path,
     draggable: false,
-    "aria-label": `Search from ${name}${known ? `, similarity ${rounded(image.similarity)}` : ""}`,
+    "aria-label": `Search from ${name}${known ? `, ${ranked ? "" : "similarity "}${facts}` : ""}`,
     onkeydown: (event) => {
       const what = KEYS[event.key];
       if (!what || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -34,7 +36,7 @@ export function makeTile(image, { act, measured, mayLess }) {
   tile.dataset.id = image.id;
   if (known) {
     tile.append(element("span", { className: "similarity", "aria-hidden": "true" },
-      rounded(image.similarity)));
+      facts));
   }
   const actions = element("div", { className: "actions" });
   actions.append(iconButton("more", `More like ${name}`, { onclick: () => act("more", image) }));

@@ -1,0 +1,356 @@
+"""Rank candidates by what the collection knows of itself, and tell how much a similarity means.
+
+The nearest candidates of a plain search are ranked again, by band, and within a band by the score
+(`imgsearch.ann.neighbourhood`); the nearest by cosine stays the first of its band. `z` compares a
+similarity with what is usual for both images (symmetric normalisation: P. Kenny, "Bayesian speaker
+verification with heavy-tailed priors", 2010):
+
+    z(q, h) = ½ [ (c − μ_q) / σ_q + (c − μ_h) / σ_h ]
+
+where `c` is the centred similarity, and μ and σ are the mean and deviation of an image's
+similarities to the references, up to 500 images of the collection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.ann.neighbourhood import (
+    Centre,
+    centred,
+    dequantised,
+    expanded,
+    mixed,
+    near_lists,
+    weights,
+)
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors
+from imgsearch.storage.layers import Layers, Places
+from imgsearch.storage.records import RankingRecord
+
+__all__ = [
+    "BANDS",
+    "DEFAULT",
+    "LEAST_REFERENCES",
+    "RANKS",
+    "RERANKED",
+    "Band",
+    "Rank",
+    "Ranked",
+    "Ranking",
+    "band_numbers",
+    "moments",
+    "references_of",
+]
+
+Rank: TypeAlias = Literal["collection", "cosine"]
+Band: TypeAlias = Literal["weak", "similar", "same thing"]
+
+RANKS: tuple[Rank, ...] = get_args(Rank)
+#: What queries rank by unless told otherwise: a query by the collection still takes more than twice
+#: the time of one by cosine (docs/answers.md).
+DEFAULT: Rank = "cosine"
+BANDS: tuple[Band, ...] = get_args(Band)  # from the weakest to the strongest
+RERANKED = 200  # nearest candidates that are ranked again
+LEAST_REFERENCES = 64  # references below which a deviation means nothing
+SIMILAR, SAME = 3.0, 4.0  # z from which two images are similar, or show the same thing
+LEAST_SIMILAR, LEAST_SAME = 0.70, 0.75  # cosines below which they are not, whatever z is
+NEAR_COPY = 0.95  # cosine from which two images show the same thing, whatever z is
+CLEARLY_SIMILAR = 0.80  # cosine from which they are similar, even if the whole collection is
+_BLOCK = 64  # queries ranked together
+_COLUMNS = 4_096  # images scored together
+
+
+class Embeddings(Protocol):
+    """The embeddings of a collection, by id."""
+
+    def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Tell which of the ids, ascending and distinct, are there, bool `[n]`."""
+        ...
+
+    def rows(self, ids: Ids) -> Vectors:
+        """Return the embeddings of ids, ascending and distinct, float32 `[n, dim]`."""
+        ...
+
+
+class Ranked(NamedTuple):
+    """Candidates in a new order, `[n, k]`; NaN where a number is unknown.
+
+    Attributes:
+        neighbours: The candidates, best first.
+        scores: What they are ordered by within a band, float32; NaN if it is their distance.
+        z: Their normalised similarities, float32.
+        bands: Numbers of their bands in `BANDS`, int64; -1 if there is none.
+    """
+
+    neighbours: Neighbours
+    scores: Vectors
+    z: Vectors
+    bands: Ids
+
+    @classmethod
+    def plain(cls, neighbours: Neighbours) -> Ranked:
+        """Return candidates as they are, without bands."""
+        unknown = np.full(neighbours.ids.shape, np.nan, np.float32)
+        return cls(neighbours, unknown, unknown, np.full(neighbours.ids.shape, -1, np.int64))
+
+    def take(self, columns: Ids) -> Ranked:
+        """Return the given columns of each row, int64 `[n, m]`."""
+        return Ranked(
+            self.neighbours.take(columns),
+            np.take_along_axis(self.scores, columns, 1),
+            np.take_along_axis(self.z, columns, 1),
+            np.take_along_axis(self.bands, columns, 1),
+        )
+
+    def first(self, k: int) -> Ranked:
+        """Return the first `k` of each row."""
+        rest = self.scores[:, :k], self.z[:, :k], self.bands[:, :k]
+        return Ranked(self.neighbours.first(k), *rest)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Ranked:
+        """Return the candidates in a mask, bool `[n, k]`, first; the others are none."""
+        ids = np.where(kept, self.neighbours.ids, -1)
+        distances = np.where(kept, self.neighbours.distances, np.float32(np.inf))
+        left = self._replace(neighbours=Neighbours(distances, ids))
+        return left.take(np.argsort(~kept, axis=1, kind="stable"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Queries and what is known of their candidates.
+
+    Attributes:
+        queries: Queries, L2-normalised, float32 `[n, dim]`.
+        centred: Queries without the mean, L2-normalised, float32 `[n, dim]`.
+        found: Candidates, nearest first, `[n, k]`.
+        places: Where the rows of the candidates are.
+        similarities: Centred similarities, float32 `[n, k]`.
+    """
+
+    queries: Vectors
+    centred: Vectors
+    found: Neighbours
+    places: Places
+    similarities: Vectors
+
+
+class Ranking:
+    """The ranking of a collection as of a view. Safe for concurrent use."""
+
+    def __init__(self, record: RankingRecord, layers: Layers, embeddings: Embeddings) -> None:
+        """Initialise the ranking.
+
+        Args:
+            record: Record of the ranking.
+            layers: Layers of the collection.
+            embeddings: Embeddings of the images.
+        """
+        self.centre = Centre(np.frombuffer(record.mean, "<f4").astype(np.float32))
+        self.layers = layers
+        self._references = references_of(record)
+        self._embeddings = embeddings
+        self._compared: Vectors | None = None
+
+    @property
+    def compared(self) -> Vectors:
+        """The references that are left, without the mean, L2-normalised, float32 `[n, dim]`."""
+        if self._compared is None:  # two threads may do this at once, with the same result
+            left = self._references[self._embeddings.has(self._references)]
+            self._compared = centred(self._embeddings.rows(left), self.centre)
+        return self._compared
+
+    def order(self, queries: Vectors, found: Neighbours, *, rank: Rank) -> Ranked:
+        """Rank candidates, or only tell their bands if `rank` is "cosine".
+
+        Args:
+            queries: Queries, float32 `[n, dim]`, L2-normalised.
+            found: Candidates, nearest first; those beyond `RERANKED` keep their order.
+            rank: What to rank by.
+        """
+        starts = range(0, max(len(queries), 1), _BLOCK)
+        parts = []
+        for start in starts:
+            block = slice(start, start + _BLOCK)
+            some = Neighbours(found.distances[block], found.ids[block])
+            with np.errstate(all="ignore"):  # a layer may come from somebody else
+                parts.append(self._order(queries[block], some, rank))
+        if len(parts) == 1:
+            return parts[0]
+        neighbours = zip(*(part.neighbours for part in parts), strict=True)
+        return Ranked(
+            Neighbours(*map(np.concatenate, neighbours)),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.z for part in parts]),
+            np.concatenate([part.bands for part in parts]),
+        )
+
+    def _order(self, queries: Vectors, found: Neighbours, rank: Rank) -> Ranked:
+        there, cosines = found.there, _cosines(found)
+        asked = self._asked(queries, found, cosines)
+        z = np.where(there, self._z(asked), np.float32(np.nan))
+        bands = np.where(there, band_numbers(z, cosines), -1)
+        unknown = np.full(found.ids.shape, np.nan, np.float32)
+        if rank == "cosine":
+            return Ranked(found, unknown, z, bands)
+        width = min(RERANKED, found.ids.shape[1])
+        scores = unknown
+        scores[:, :width] = self._scores(asked, width)
+        ranked = Ranked(found, np.where(there, scores, np.float32(np.nan)), z, bands)
+        order = np.tile(np.arange(found.ids.shape[1]), (len(queries), 1))
+        order[:, :width] = order_of(ranked.scores[:, :width], bands[:, :width], there[:, :width])
+        return ranked.take(order)
+
+    def order_all(
+        self, queries: Vectors, near: Neighbours, ids: Ids, distances: npt.NDArray[np.float64]
+    ) -> Ids:
+        """Return all images in the order of each query, as columns, int64 `[n, m]`.
+
+        Args:
+            queries: Queries, float32 `[n, dim]`, L2-normalised.
+            near: The nearest images of each query, towards which it is moved.
+            ids: Ids of the images to order, int64 `[m]`.
+            distances: Squared distances of queries and images, infinite if an image is left out.
+        """
+        moved = self._moved(self._asked(queries, near, _cosines(near)))
+        everything = np.broadcast_to(ids, distances.shape)
+        there = np.isfinite(distances)
+        found = Neighbours(distances.astype(np.float32), np.where(there, everything, -1))
+        cosines = _cosines(found)
+        asked = self._asked(queries, found, cosines)
+        scores = asked.similarities.copy()
+        for start in range(0, len(ids), _COLUMNS):
+            columns = slice(start, start + _COLUMNS)
+            places = self.layers.places(ids[columns])
+            codes = self.layers.take("codes", places)
+            d2 = dequantised(codes, self.layers.take("scales", places))
+            mix = mixed(scores[:, columns], moved @ d2.T)
+            scores[:, columns] = np.where(places.there, mix, scores[:, columns])
+        bands = band_numbers(self._z(asked), cosines)
+        return order_of(scores, bands, there, distances)
+
+    def _asked(self, queries: Vectors, found: Neighbours, cosines: Vectors) -> _Asked:
+        places = self.layers.places(found.ids)
+        along = self.layers.take("along", places)
+        new = found.there & ~places.there  # added since the layers were written
+        if new.any():
+            ids = np.unique(found.ids[new])
+            products = self.centre.along(self._embeddings.rows(ids))
+            along[new] = products[np.searchsorted(ids, found.ids[new])]
+        own = self.centre.along(queries)[:, None]
+        similarities = self.centre.similarities(cosines, own, along)
+        return _Asked(queries, centred(queries, self.centre), found, places, similarities)
+
+    def _z(self, asked: _Asked) -> Vectors:
+        """Return z of each candidate; from the side of the query alone if it has no row yet."""
+        if len(self.compared) < LEAST_REFERENCES:
+            return np.full(asked.similarities.shape, np.nan, np.float32)
+        mean, deviation = moments(asked.centred @ self.compared.T)
+        ours = (asked.similarities - mean[:, None]) / deviation[:, None]
+        means = self.layers.take("means", asked.places)
+        deviations = np.maximum(self.layers.take("deviations", asked.places), np.float32(1e-6))
+        theirs = (asked.similarities - means) / deviations
+        return np.where(asked.places.there, (ours + theirs) / 2, ours).astype(np.float32)
+
+    def _scores(self, asked: _Asked, width: int) -> Vectors:
+        """Return the scores of the first `width` candidates, float32 `[n, width]`."""
+        moved = self._moved(asked)
+        scores = asked.similarities[:, :width].copy()
+        for row, query in enumerate(moved):
+            places = Places(asked.places.layers[row, :width], asked.places.rows[row, :width])
+            products = self._products(query, places)
+            mix = mixed(scores[row], products)
+            scores[row] = np.where(places.there, mix, scores[row])
+        return scores
+
+    def _products(self, query: Vectors, places: Places) -> Vectors:
+        codes: npt.NDArray[Any] = self.layers.take("codes", places)
+        scales = self.layers.take("scales", places)
+        found = (codes.astype(np.float32) @ query) * scales
+        return np.asarray(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0), np.float32)
+
+    def _moved(self, asked: _Asked) -> Vectors:
+        """Return the queries, each moved towards its neighbours, float32 `[n, dim]`."""
+        width = min(RERANKED, asked.found.ids.shape[1])
+        ids, there = asked.found.ids[:, :width], asked.found.there[:, :width]
+        places = Places(asked.places.layers[:, :width], asked.places.rows[:, :width])
+        leaders = np.where(places.there, self.layers.take("leaders", places).astype(np.int64), ids)
+        own = np.full(len(ids), -1)
+        lists = near_lists(asked.similarities[:, :width], leaders, own, there)
+        used = weights(lists.similarities) > 0
+        columns = np.maximum(lists.places, 0)
+        neighbours = np.where(used & (lists.places >= 0), np.take_along_axis(ids, columns, 1), -1)
+        wanted = np.unique(neighbours[neighbours >= 0])
+        if not wanted.size:
+            return asked.centred
+        vectors = centred(self._embeddings.rows(wanted), self.centre)
+        moved = asked.centred.copy()
+        for row, listed in enumerate(neighbours):
+            count = int((listed >= 0).sum())  # weights fall with the rank
+            if count:
+                near = vectors[np.searchsorted(wanted, listed[:count])]
+                moved[row] = expanded(asked.centred[row], lists.similarities[row], near)
+        return moved
+
+
+def order_of(
+    scores: Vectors,
+    bands: Ids,
+    there: npt.NDArray[np.bool_],
+    distances: npt.NDArray[np.float64] | None = None,
+) -> Ids:
+    """Return the columns of candidates, best first, int64 `[n, k]`.
+
+    Args:
+        scores: Scores, float32 `[n, k]`.
+        bands: Numbers of bands, int64 `[n, k]`.
+        there: Which candidates there are, bool `[n, k]`.
+        distances: Distances, of which the least comes first; None if the first column is the
+            nearest that is there.
+    """
+    nearest = np.argmax(there, axis=1) if distances is None else np.argmin(distances, axis=1)
+    scores = np.where(there, scores, -np.inf)
+    np.put_along_axis(scores, nearest[:, None], np.inf, 1)
+    return np.lexsort((-scores, -bands, ~there))
+
+
+def references_of(record: RankingRecord) -> Ids:
+    """Return the ids of the references, ascending, int64; some may be gone."""
+    return np.unique(np.frombuffer(record.compared, "<i8").astype(np.int64))
+
+
+def moments(similarities: Vectors) -> tuple[Vectors, Vectors]:
+    """Return mean and deviation of each row of similarities to the references, float32 `[n]`.
+
+    An image that is a reference itself has a similarity of NaN, which does not count.
+    """
+    if not np.isnan(similarities).any():
+        mean, deviation = similarities.mean(axis=1), similarities.std(axis=1)
+        return mean, np.maximum(deviation, np.float32(1e-6))
+    there = ~np.isnan(similarities)
+    count = np.maximum(there.sum(axis=1), 1)
+    mean = np.sum(similarities, axis=1, where=there, dtype=np.float64) / count
+    away = similarities - mean[:, None]
+    deviation = np.sqrt(np.sum(away * away, axis=1, where=there) / count)
+    return mean.astype(np.float32), np.maximum(deviation, 1e-6).astype(np.float32)
+
+
+def band_numbers(z: Vectors, cosines: Vectors) -> Ids:
+    """Return the number of each hit's band in `BANDS`, int64; -1 if z is NaN.
+
+    A cosine that unrelated images often have is never more than weak: z alone says only how unusual
+    it is for the two images.
+    """
+    same = ((z >= SAME) & (cosines >= LEAST_SAME)) | (cosines >= NEAR_COPY)
+    similar = ((z >= SIMILAR) & (cosines >= LEAST_SIMILAR)) | (cosines >= CLEARLY_SIMILAR)
+    numbers = np.where(same, 2, np.where(similar, 1, 0))
+    return np.asarray(np.where(np.isnan(z), -1, numbers), np.int64)
+
+
+def _cosines(found: Neighbours) -> Vectors:
+    squared = np.where(found.there, found.distances, np.float32(4))
+    return np.asarray(1 - np.maximum(squared, 0) / 2, np.float32)
