@@ -6,6 +6,7 @@ searched exactly, so that an image is found from the moment it is committed.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -114,7 +115,8 @@ class View:
         self.ranking: Ranking | None = None
         if snapshot.ranking is not None:
             layers = Layers.open(layout.layers, snapshot.layers, snapshot.model.dim)
-            self.ranking = Ranking(snapshot.ranking, layers, self)
+            # A cycle of references would keep the files of an outdated view mapped for a while.
+            self.ranking = Ranking(snapshot.ranking, layers, weakref.proxy(self))
 
     @property
     def folder(self) -> Path:

@@ -606,7 +606,7 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "weights as words": (
         lambda c: c.combine([picture(1)], weights=cast(Any, ["a"])),
         InputError,
-        "weights are numbers",
+        "weights must be numbers",
     ),
     "nothing to index": (lambda c: c.index(cast(Any, 5)), InputError, "paths is a int"),
     "None to index": (lambda c: c.index(cast(Any, [None])), InputError, "None is not a path"),

@@ -181,7 +181,7 @@ def test_with_few_open_files_it_works_or_says_so_in_one_line(
 @pytest.mark.whole("test_where_memory_ends_in_the_middle_it_says_so_in_one_line")
 def test_with_little_memory_it_works_or_says_so_in_one_line(indexed: Path, run: Run) -> None:
     def little() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))
+        resource.setrlimit(resource.RLIMIT_AS, (150 << 20, 150 << 20))
 
     ended = run("-c", indexed, "index", before=little)
     (line,) = ended.err.splitlines()
