@@ -162,10 +162,11 @@ class InvertedFile(ABC):
                 return Neighbours(*self._fast.search(queries, k, params=parameters))
         distances = np.empty((len(queries), k), np.float32)
         ids = np.empty((len(queries), k), np.int64)
-        centroid_distances, lists = map(np.ascontiguousarray, nearest)
+        # Each array is named here, because a pointer does not keep its array alive.
+        queries, centroid_distances, lists = map(np.ascontiguousarray, (queries, *nearest))
         self._index.search_preassigned_c(  # the wrapper without _c takes no parameters
             len(queries),
-            faiss.swig_ptr(np.ascontiguousarray(queries)),
+            faiss.swig_ptr(queries),
             k,
             *map(faiss.swig_ptr, (lists, centroid_distances, distances, ids)),
             False,
