@@ -20,7 +20,7 @@ __all__ = ["Fault", "Life", "Traced", "run_traced"]
 
 # Makes a collection with the small network, and does all that changes one. It embeds in this
 # process, so that its main thread does all of it. Temporary files have the same names each time, by
-# which strace knows them.
+# which strace knows them, but not those that a killed run has left behind.
 _LIFE = """
 import itertools, os
 from dataclasses import replace
@@ -31,7 +31,7 @@ from imgsearch.indexing import create
 from tests.support.embedding_here import EngineInProcess
 from tests.support.integrity import BUSY
 from tests.support.small_network import DIM, INPUT_SIZE
-numbers = itertools.count(1)
+numbers = itertools.count(1 << 32 if os.path.exists(sys.argv[1]) else 1)
 os.urandom = lambda size: next(numbers).to_bytes(size, "big")
 index_with(policy=replace(BUSY, commit_seconds=3600), engine=EngineInProcess(ahead=1))
 directory, tree, model = sys.argv[1:]
