@@ -89,7 +89,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the ranking takes: milliseconds of a query, seconds of a fold, bytes an image."""
+    """What the ranking takes: milliseconds of a query, seconds of a fold, bytes per image."""
 
     images: int
     single_cosine: float
@@ -311,7 +311,7 @@ def _print(results: Sequence[Any]) -> None:
                     _ratio("a single query, ms", each.single_cosine, each.single_collection),
                     _ratio("a query of a batch, ms", each.batch_cosine, each.batch_collection),
                     _ratio("the fold, s", each.fold_index, each.fold_all),
-                    ("bytes an image", "", f"{each.bytes_an_image:,.0f}", ""),
+                    ("bytes per image", "", f"{each.bytes_an_image:,.0f}", ""),
                 ],
             )
 

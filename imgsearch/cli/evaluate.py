@@ -148,7 +148,7 @@ def _table(found: Evaluation) -> Iterator[str]:
         yield from _columns(found, ways)
     else:
         gain = {"cosine": found.exact, "collection": found.collection, "gain": found.gain}
-        yield "exact search, ranked by the cosine and by what the collection knows"
+        yield "exact search, ranked by the cosine and by what the collection knows of its images"
         yield from _columns(found, gain)
         if found.index:
             again = found.collection_index

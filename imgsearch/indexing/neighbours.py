@@ -2,11 +2,11 @@
 
 The rules (docs/answers.md explains them and their cost):
 
-- There is a ranking from 256 images on (`FoldPolicy.ranked_from`). It is made again, with a new
+- There is a ranking from 256 images on (`FoldPolicy.ranked_from`). It is rebuilt, with a new
   mean and new references, once the number of images has doubled or halved since, or half of the
   references are gone.
 - At the end of every run, new images get lists, and are inserted into the lists of their neighbours
-  where they are nearer than the bound; lists that name a removed image are made again. The rows
+  where they are nearer than the bound; lists that name a removed image are rebuilt. The rows
   whose lists have changed are computed again.
 - These rows are a new layer, which absorbs the last layers that are at most four times as large.
 """
@@ -55,7 +55,7 @@ __all__ = ["is_ranking_outgrown", "rank"]
 GROWTH = 2  # factor on the number of images that the mean was taken of
 REFERENCES = 500
 CANDIDATES = 128  # images among which the neighbours of an image are chosen
-EXACT_UP_TO = 8_000  # images: comparing each with all of so few takes a few seconds
+EXACT_UP_TO = 8_000  # images: comparing each with every other takes a few seconds
 PROBED = 24  # lists whose images are compared with those of a list in a larger collection
 MERGE = 4  # how many times the rows of a new layer an absorbed layer may have
 IN_MEMORY = 64 << 20  # bytes of intermediate results, beyond which they are on the disk
@@ -188,8 +188,8 @@ class _Base:
 
     def _lists(self) -> Ids:
         """Return the list of each image, int64 `[n]`."""
-        filed = Assignment.of(self.view.segments)
-        lists = np.where(rows_of(self.live, filed.ids), filed.of_ids(self.live), 0)
+        assigned = Assignment.of(self.view.segments)
+        lists = np.where(rows_of(self.live, assigned.ids), assigned.of_ids(self.live), 0)
         for ids, vectors in self.view.live_tail():
             lists[np.searchsorted(self.live, ids)] = self.view.segments[0].assign_one(vectors)
         return lists
@@ -264,8 +264,8 @@ def _changed_rows(base: _Base, layers: Layers, live: Ids) -> _Table | None:
     known = layers.ids()
     new = np.setdiff1d(live, known, assume_unique=True)
     gone = np.setdiff1d(known, live, assume_unique=True)
-    bereft = _that_name(layers, gone, live)
-    again = np.union1d(new, bereft)
+    orphaned = _naming(layers, gone, live)
+    again = np.union1d(new, orphaned)
     if not again.size:
         return None
     facts = _Facts(base, layers, new)
@@ -340,7 +340,7 @@ class _Facts:
         return values
 
 
-def _that_name(layers: Layers, gone: Ids, live: Ids) -> Ids:
+def _naming(layers: Layers, gone: Ids, live: Ids) -> Ids:
     """Return the ids of the images whose lists name an image that is gone."""
     found = [np.empty(0, np.int64)]
     for number, layer in enumerate(layers.rows if gone.size else ()):
@@ -365,7 +365,7 @@ class _Inserted:
 def _inserted(
     layers: Layers, candidates: Ids, similarities: Vectors, new: Ids, again: Ids
 ) -> _Inserted:
-    """Insert new images into the lists of their candidates, unless these are made again anyway."""
+    """Insert new images into the lists of their candidates, unless these are rebuilt anyway."""
     flat = candidates.reshape(-1)
     places = layers.places(flat)
     bounds = similarity_from_code(layers.take("similarities", places)[:, -1])
@@ -427,7 +427,7 @@ def _write(
 
 
 def _taken_over(table: _Table, absorbed: Layers, ids: Ids) -> list[npt.NDArray[Any]]:
-    """Return the columns of a new layer, but for the ids, the codes and the scales."""
+    """Return the columns of a new layer other than the ids, the codes and the scales."""
     names = ("leaders", "along", "means", "deviations", "neighbours", "similarities")
     if len(ids) == len(table.ids):
         return [getattr(table, name) for name in names]

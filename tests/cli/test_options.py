@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
+from imgsearch.cli.query import query as query_command
 from imgsearch.collection import Collection
+from imgsearch.querying.ranking import BANDS, DEFAULT, RANKS
 from tests.support.small_network import make_small_collection
 
 Invoke = Callable[..., Result]
@@ -314,3 +317,13 @@ def test_an_error_about_a_value_names_the_variable_that_it_is_from(
     ended = invoke("-c", "indexed", *query, env=both)
     assert ended.exit_code == 2
     assert "IMGSEARCH_RECALL and IMGSEARCH_EXACT are mutually exclusive: give one" in ended.stderr
+
+
+def test_the_choices_of_ranking_are_those_of_the_library() -> None:
+    parameters = {each.name: each for each in query_command.params}
+    rank, min_band = parameters["rank"], parameters["min_band"]
+    assert isinstance(rank.type, click.Choice)
+    assert isinstance(min_band.type, click.Choice)
+    assert set(rank.type.choices) == set(RANKS)
+    assert tuple(min_band.type.choices) == BANDS
+    assert rank.default == DEFAULT

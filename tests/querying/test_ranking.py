@@ -123,14 +123,14 @@ def test_a_cosine_that_strangers_have_is_weak_and_a_high_one_is_similar_whatever
 def test_hits_below_the_wanted_band_are_left_out(ranked: Collection, band: str) -> None:
     query = things(400, seed=1)[0]
     every = ask(ranked, query, k=30)
-    hits = ask(ranked, query, k=30, min_band=band)  # type: ignore[arg-type]
+    hits = ask(ranked, query, k=30, min_band=band)  # type: ignore[arg-type]  # a str
     assert [hit.id for hit in hits] == [hit.id for hit in every if ORDER[hit.band] >= ORDER[band]]
 
 
 @pytest.mark.parametrize("option", [{"min_band": "strong"}, {"rank": "best"}, {"rank": None}])
 def test_an_unknown_band_or_ranking_is_refused(ranked: Collection, option: dict[str, str]) -> None:
     with pytest.raises(SettingError, match=next(iter(option))):
-        ranked.query(clustered(1, seed=1)[0], **option)  # type: ignore[arg-type]
+        ranked.query(clustered(1, seed=1)[0], **option)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_an_image_that_was_just_added_is_found_before_the_next_fold(empty: Path) -> None:
@@ -148,7 +148,7 @@ def test_few_images_have_no_bands_and_none_is_withheld(empty: Path) -> None:
         grower.add(clustered(40, seed=1))
         grower.fold()
         for options in ({}, {"min_band": "same thing"}, {"rank": "cosine"}):
-            hits = ask(collection, clustered(1, seed=5, first=99)[0], k=10, **options)  # type: ignore[arg-type]
+            hits = ask(collection, clustered(1, seed=5, first=99)[0], k=10, **options)  # type: ignore[arg-type]  # a dict
             assert len(hits) == 10
             assert all((hit.score, hit.z, hit.band) == (None, None, None) for hit in hits)
         assert collection.info().rank == "cosine"

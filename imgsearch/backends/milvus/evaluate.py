@@ -79,7 +79,7 @@ class _Fetched:
         recall: float | None,
         nprobe: int | None,
         exact: bool,
-        candidates: int = 0,  # noqa: ARG002
+        candidates: int = 0,  # noqa: ARG002 - ranked by cosine, which needs no more
     ) -> Found:
         return self.view.search(queries, k, recall=recall, nprobe=nprobe, exact=exact)
 

@@ -61,7 +61,7 @@ class MilvusView:
         recall: float | None,
         nprobe: int | None,
         exact: bool,
-        candidates: int = 0,  # noqa: ARG002
+        candidates: int = 0,  # noqa: ARG002 - ranked by cosine, which needs no more
     ) -> Found:
         """Return the `k` images nearest to each query; see `View.search`.
 
