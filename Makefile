@@ -33,12 +33,12 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run the quick form of the tests, one worker per core (about 4 minutes)
-	@echo "Running the quick form of the tests: about 4 minutes."
+test: $(STAMP)  ## run the quick form of the tests, one worker per core (about 7 minutes)
+	@echo "Running the quick form of the tests: about 7 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) --fast
 
-test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 25 minutes)
-	@echo "Running all tests in full and measuring their coverage: about 25 minutes."
+test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 35 minutes)
+	@echo "Running all tests in full and measuring their coverage: about 35 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
 
 test-failed: $(STAMP)  ## run once more, one after another, the tests that failed last
@@ -59,7 +59,7 @@ test-lowest:  ## run the quick form of the tests on the oldest releases allowed,
 	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST) WARNINGS='-W default'
 
 test-in:
-	@echo "Installing into $(VENV), then running the quick form of the tests: about 10 minutes."
+	@echo "Installing into $(VENV), then running the quick form of the tests: about 15 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
 	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS) --fast
