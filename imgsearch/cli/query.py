@@ -91,7 +91,8 @@ def query(
     """Show the images most similar to each IMAGE, best first.
 
     IMAGE is a file, a folder for all images in it, or - for an image on stdin. Images that are not
-    similar are left out, unless --all, --min-band or --min-similarity says otherwise.
+    similar are left out, unless several images are combined, or --all, --min-band or
+    --min-similarity says otherwise.
     """
     from imgsearch.collection import Collection
 
@@ -131,7 +132,7 @@ def _search_options(ctx: click.Context, way: str | None, given: QueryOptions) ->
     match choose(ctx, ("min_band",), ("all_hits",)):
         case "min_band":
             found["min_band"] = ctx.params["min_band"]
-        case None if given["min_similarity"] is None:
+        case None if given["min_similarity"] is None and not _is_combined(ctx):
             found["min_band"] = "similar"
     match way:
         case "recall":
@@ -141,6 +142,11 @@ def _search_options(ctx: click.Context, way: str | None, given: QueryOptions) ->
         case "exact":
             found["exact"] = True
     return found
+
+
+def _is_combined(ctx: click.Context) -> bool:
+    """Tell whether a query is made of several images, which may all be far from the best hit."""
+    return bool(ctx.params["combine"] or ctx.params["unlike"])
 
 
 def _form(ctx: click.Context, name: str | None) -> Form:

@@ -197,6 +197,8 @@ def test_the_command_shows_the_band_first_and_stops_where_nothing_is_similar(
         assert {hit["band"] for hit in hits} == {"weak"}
     strict = run("query", foreign, "-c", directory, "--min-band", "same-thing")
     assert strict.code == 1
+    combined = run("query", foreign, foreign, "--combine", "-c", directory, "-k", "5", "--paths")
+    assert (combined.code, len(combined.out.splitlines())) == (0, 5)
 
 
 def test_ranked_by_cosine_the_table_shows_numbers_and_bands(
