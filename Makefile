@@ -6,9 +6,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := constraints.txt
 LOWEST := constraints-lowest.txt
-PARALLEL := --numprocesses logical --dist worksteal
+LIGHT := constraints-light.txt
+PARALLEL := --numprocesses auto --dist worksteal
 COVERAGE := --cov --cov-report=term
-INSTALL := --editable '.[demo,dev,bench,web]'
+# Tests that use, between them, every package that imgsearch imports.
+BOUNDED := $(addprefix tests/,ann embedding files images storage querying/test_export.py querying/test_query.py \
+  indexing/test_update.py indexing/test_watch.py maintenance/test_discard.py cli/test_query.py cli/test_tune.py \
+  web/test_api.py web/test_assistants.py web/test_serve.py)
+INSTALL := --editable '.[demo,dev,bench,mcp,tables,watch,web]'
 
 # Real images for the tests that can use them, where this checkout has them beside it.
 IMGSEARCH_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -22,7 +27,7 @@ export PIP_CONSTRAINT = $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT = $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-failed test-scale test-slow test-latest test-lowest test-in lint constraints audit bench bench-answers bench-peers bench-ray clean
+.PHONY: help venv demo test test-all test-failed test-scale test-slow test-latest test-lowest test-bounds test-light test-in lint constraints audit bench bench-answers bench-peers bench-ray clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +38,8 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run the quick form of the tests, one worker per core (about 7 minutes)
-	@echo "Running the quick form of the tests: about 7 minutes."
+test: $(STAMP)  ## run the quick form of the tests (about 4 minutes)
+	@echo "Running the quick form of the tests: about 4 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) --fast
 
 test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 35 minutes)
@@ -58,21 +63,36 @@ test-latest:  ## run the quick form of the tests on the newest release of every 
 test-lowest:  ## run the quick form of the tests on the oldest releases allowed, in .venv-lowest
 	@$(MAKE) --no-print-directory test-in VENV=.venv-lowest CONSTRAINTS=$(LOWEST) WARNINGS='-W default'
 
+test-bounds:  ## run only those of them that use what imgsearch imports, package by package
+	@$(MAKE) --no-print-directory test-lowest TESTS='$(BOUNDED)'
+
+test-light:  ## do the main job with the default network in an environment without torch, in .venv-light
+	@echo "Installing into .venv-light, then doing the main job there: about a minute."
+	@test -x .venv-light/bin/pip || $(PYTHON) -m venv --clear .venv-light
+	@.venv-light/bin/python -m pip install -qq --no-deps --requirement $(LIGHT) --editable .
+	@.venv-light/bin/python -m tests.support.main_job
+	@du -sm .venv-light | awk '{ print "The environment takes", $$1, "MB."; exit $$1 > 700 }'
+
 test-in:
-	@echo "Installing into $(VENV), then running the quick form of the tests: about 15 minutes."
+	@echo "Installing into $(VENV), then running the quick form of the tests: about 10 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade --upgrade-strategy eager $(INSTALL)
-	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS) --fast
+	@$(BIN)/python -m pytest $(PARALLEL) $(WARNINGS) --fast $(TESTS)
 
 # The oldest release allowed of what imgsearch itself imports; of its tools, the newest.
 PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproject.toml \
   --quiet --upgrade --no-annotate --python-version 3.11
+# What the main job with the default network does without.
+LEFT_OUT = matplotlib onnx opencv-python safetensors scipy torch torchvision
 constraints: $(STAMP)  ## pin the newest releases in constraints.txt, the oldest allowed in constraints-lowest.txt
 	@$(PIN) --universal --all-extras --output-file $(CONSTRAINTS)
-	@$(PIN) --resolution lowest-direct --no-deps --extra web --output-file $(LOWEST)
+	@$(PIN) --resolution lowest-direct --no-deps --extra mcp --extra tables --extra watch --extra web --output-file $(LOWEST)
 	@cp $(LOWEST) $(LOWEST).in
-	@$(PIN) --extra demo --extra dev --extra bench --extra web --constraint $(LOWEST).in --output-file $(LOWEST)
+	@$(PIN) --extra demo --extra dev --extra bench --extra mcp --extra tables --extra watch --extra web --constraint $(LOWEST).in --output-file $(LOWEST)
 	@rm $(LOWEST).in
+	@printf '%s ; python_version < "3"\n' $(LEFT_OUT) > $(LIGHT).in
+	@$(PIN) --universal --extra web --override $(LIGHT).in --constraint $(CONSTRAINTS) --output-file $(LIGHT)
+	@rm $(LIGHT).in
 
 lint: $(STAMP)  ## check style, types and the import table (about 20 seconds)
 	@echo "Checking style, types and imports: about 20 seconds."
@@ -109,7 +129,7 @@ bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a secon
 	@$(BIN)/python -m benchmarks.bench_ray
 
 clean:  ## remove .venv and what the tools left
-	rm -rf $(VENV) .venv-latest .venv-lowest .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-latest .venv-light .venv-lowest .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
 
 $(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

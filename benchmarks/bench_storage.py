@@ -42,6 +42,8 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
 
+__all__ = ["make_view", "recall_of", "vectors_of"]
+
 K = 10
 ROUNDS = 5
 NPROBES = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
@@ -66,7 +68,7 @@ def main() -> None:
     """Measure, and print a table."""
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        base, queries = _vectors(options, Path(folder))
+        base, queries = vectors_of(options, Path(folder))
         results = measure(Path(folder), base, queries, options)
     rows = [
         (
@@ -91,7 +93,7 @@ def measure(
     true: Ids | None = None
     for storage in ("flat", "compact"):
         note(f"making the {storage} index")
-        view, sizes[storage] = _make(folder / storage, base, storage, options.pca)
+        view, sizes[storage] = make_view(folder / storage, base, storage, options.pca)
         if true is None:
             true = view.search(queries, K, recall=None, nprobe=None, exact=True)[1]
         for nprobe in NPROBES:
@@ -110,11 +112,11 @@ def measure(
             started = time.perf_counter()
             found = find(queries)
             rates[key].append(len(queries) / (time.perf_counter() - started))
-            recalls[key] = _recall(found, true) if true is not None else 0.0
+            recalls[key] = recall_of(found, true) if true is not None else 0.0
     return [Result(*key, sizes[key[0]], recalls[key], tuple(rates[key])) for key in finders]
 
 
-def _make(directory: Path, base: Vectors, storage: Storage, pca: int) -> tuple[View, float]:
+def make_view(directory: Path, base: Vectors, storage: Storage, pca: int) -> tuple[View, float]:
     """Make a collection and open it; return the megabytes that its index takes."""
     make_empty(directory)
     layout = Layout(directory)
@@ -160,7 +162,8 @@ def _walker(graph: object, ef: int) -> Find:
     return find
 
 
-def _recall(found: Ids, true: Ids) -> float:
+def recall_of(found: Ids, true: Ids) -> float:
+    """Return the mean share of the true neighbours that was found, of ids `[n, K]` each."""
     same = [len(set(one) & set(other)) for one, other in zip(found, true, strict=True)]
     return float(np.mean(same)) / K
 
@@ -171,7 +174,8 @@ def _anonymous() -> float:
     return float(memory.rss - memory.shared) / 1e6
 
 
-def _vectors(options: argparse.Namespace, folder: Path) -> tuple[Vectors, Vectors]:
+def vectors_of(options: argparse.Namespace, folder: Path) -> tuple[Vectors, Vectors]:
+    """Return the vectors to index and those to query with, as the options say."""
     if options.embeddings:
         vectors: Vectors = np.load(options.embeddings).astype(np.float32)
         return vectors[: -options.queries], vectors[-options.queries :]

@@ -16,9 +16,9 @@ from imgsearch import Collection
 from imgsearch.ann.exact import search_exactly
 from imgsearch.indexing.fold import fold
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.changes import Commit, FileLocation, NewImage
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, FileLocation, NewImage
 from imgsearch.storage.shards import open_shard, write_shard
 from imgsearch.storage.writer import CatalogWriter
 

@@ -42,16 +42,20 @@ if TYPE_CHECKING:
     )
     from imgsearch.evaluation.tune import Sweep, apply, tune
     from imgsearch.indexing.report import Failure, IndexReport, Progress
-    from imgsearch.maintenance.copies import Copy, Discarded, Duplicates, Group
+    from imgsearch.maintenance.against import find_against
+    from imgsearch.maintenance.copies import Against, Copy, Discarded, Duplicates, Group, Owned
     from imgsearch.maintenance.damage import Damage, Verification
-    from imgsearch.maintenance.discard import delete_copies, link_copies
+    from imgsearch.maintenance.discard import delete_copies, link_copies, trash_copies
     from imgsearch.maintenance.duplicates import find_duplicates
+    from imgsearch.maintenance.judging import forget_not_duplicates, mark_not_duplicates
     from imgsearch.maintenance.verify import verify
+    from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.hits import Answer, Hit, HitArrays, Search
     from imgsearch.querying.info import Info
     from imgsearch.storage.records import IvfRecord, ModelRecord
 
 __all__ = [
+    "Against",
     "Answer",
     "BusyError",
     "Collection",
@@ -62,6 +66,7 @@ __all__ = [
     "Duplicates",
     "Estimate",
     "Evaluation",
+    "Explanation",
     "Failure",
     "GoneError",
     "Group",
@@ -78,6 +83,7 @@ __all__ = [
     "ModelRecord",
     "NoCollectionError",
     "NoImageError",
+    "Owned",
     "PackageError",
     "Progress",
     "RayEngine",
@@ -92,14 +98,19 @@ __all__ = [
     "apply",
     "delete_copies",
     "evaluate",
+    "find_against",
     "find_duplicates",
+    "forget_not_duplicates",
     "link_copies",
+    "mark_not_duplicates",
     "opened",
+    "trash_copies",
     "tune",
     "verify",
 ]
 
 _HOME = {
+    "Against": "maintenance.copies",
     "Answer": "querying.hits",
     "Collection": "collection",
     "Copy": "maintenance.copies",
@@ -108,6 +119,7 @@ _HOME = {
     "Duplicates": "maintenance.copies",
     "Estimate": "evaluation.evaluate",
     "Evaluation": "evaluation.evaluate",
+    "Explanation": "querying.explanation",
     "Failure": "indexing.report",
     "Group": "maintenance.copies",
     "Hit": "querying.hits",
@@ -117,6 +129,7 @@ _HOME = {
     "IvfRecord": "storage.records",
     "Measures": "evaluation.evaluate",
     "ModelRecord": "storage.records",
+    "Owned": "maintenance.copies",
     "Progress": "indexing.report",
     "RayEngine": "backends.ray",
     "Search": "querying.hits",
@@ -128,9 +141,13 @@ _HOME = {
     "apply": "evaluation.tune",
     "delete_copies": "maintenance.discard",
     "evaluate": "evaluation.evaluate",
+    "find_against": "maintenance.against",
     "find_duplicates": "maintenance.duplicates",
+    "forget_not_duplicates": "maintenance.judging",
     "link_copies": "maintenance.discard",
+    "mark_not_duplicates": "maintenance.judging",
     "opened": "collection",
+    "trash_copies": "maintenance.discard",
     "tune": "evaluation.tune",
     "verify": "maintenance.verify",
 }
@@ -141,6 +158,10 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
 class _Cluster(ModuleType):

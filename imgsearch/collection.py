@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, Unpack, cast, overload
 
-from imgsearch.ann.vectors import Vectors, combine
+import numpy as np
+from PIL import Image
+
+from imgsearch.ann.vectors import Ids, Vectors, combine
 from imgsearch.embedding.models import DEFAULT_MODEL, find_network
 from imgsearch.embedding.runtime import pick_device
-from imgsearch.errors import SettingError
+from imgsearch.errors import ImgsearchError, InputError, SettingError
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, MAX_PIXELS, Limits
-from imgsearch.querying.hits import Answer, Hit, HitArrays
+from imgsearch.querying.embedder import Embedder, indexed_pixels
+from imgsearch.querying.filters import FilterKeywords, Order
+from imgsearch.querying.hits import Answer, Hit, HitArrays, Hits
 from imgsearch.querying.options import (
+    LEAST_ID,
     PathLike,
     Query,
     QueryOptions,
     SearchOptions,
+    items,
     paths_of,
     queries_of,
     whole,
@@ -33,10 +42,17 @@ from imgsearch.storage.layout import Layout, Location, backend_of
 from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:  # imported where they are used, so that no query waits for them
+    import pandas as pd
+
     from imgsearch.evaluation.evaluate import Evaluation
+    from imgsearch.images.decode import Pixels
     from imgsearch.indexing.options import IndexKeywords, IndexOptions
     from imgsearch.indexing.report import IndexReport
+    from imgsearch.indexing.watch import Seen
+    from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.info import Info
+    from imgsearch.querying.looking import Looker
+    from imgsearch.storage.fingerprints import Light
     from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["AnyEntries", "Collection", "DirectoryCollection", "Queries", "opened"]
@@ -60,8 +76,60 @@ class AnyEntries(Protocol):
         """Return the entries of up to `limit` images with ids above `id_`, ordered by id."""
         ...
 
+    def ids(
+        self, *, order: Order = "added", reverse: bool = False, **keywords: Unpack[FilterKeywords]
+    ) -> list[int]:
+        """Return the ids of the images that pass a filter."""
+        ...
+
+    def where(
+        self, *, order: Order = "added", reverse: bool = False, **keywords: Unpack[FilterKeywords]
+    ) -> Iterator[Entry]:
+        """Yield the entries of the images that pass a filter."""
+        ...
+
+    def ids_after(self, id_: int, limit: int) -> list[int]:
+        """Return up to `limit` ids above `id_`, in ascending order."""
+        ...
+
+    def sizes(self, ids: Sequence[int]) -> list[tuple[int, int] | None]:
+        """Return width and height of images, in the order of `ids`; None where they are unknown."""
+        ...
+
+    def folders(self) -> list[tuple[str, int]]:
+        """Return each folder that has images, and their number, by path."""
+        ...
+
+    def cameras(self) -> list[tuple[str, int]]:
+        """Return each camera that took images, and their number, by name."""
+        ...
+
+    def version(self) -> object:
+        """Return a value that differs once the images have changed."""
+        ...
+
+    def count(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def unread(self) -> int:
+        """Return the number of images whose pixels, capture time and camera no run has read yet."""
+        ...
+
+    def failures(self, **keywords: Unpack[FilterKeywords]) -> Iterator[tuple[str, str]]:
+        """Yield path and reason of the files that failed and pass a filter."""
+        ...
+
     def embeddings(self, ids: Sequence[int]) -> Vectors:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`."""
+        ...
+
+    def lights(self, ids: Sequence[int]) -> dict[int, Light]:
+        """Return the small pictures of those images whose fingerprint has one, by id."""
+        ...
+
+    def hashes(self, ids: Sequence[int]) -> dict[int, int]:
+        """Return the perceptual hashes, of 64 bits, of those images that have one, by id."""
         ...
 
     def are_changing(self) -> bool:
@@ -84,6 +152,8 @@ class Collection(ABC):
         self._model = model
         self._device = device
         self._trust_model = trust_model
+        self._looker: Looker | None = None
+        self._beginning = threading.Lock()
 
     @classmethod
     def create(
@@ -179,6 +249,116 @@ class Collection(ABC):
     def entries(self) -> AnyEntries:
         """The facts about each image."""
 
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._count()
+
+    def __bool__(self) -> bool:
+        """Return True, even for an empty collection."""
+        return True
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the images in the order in which they were added."""
+        return self.entries.where()
+
+    def __contains__(self, image: object) -> bool:
+        """Tell whether there is an image at a path, or with an id."""
+        if isinstance(image, str | os.PathLike):
+            return bool(self._ids_at(image))
+        return isinstance(image, int) and bool(self.entries.find([image]))
+
+    def __repr__(self) -> str:
+        try:
+            state = f"{len(self):,} images, {self._model.name}"
+        except InputError:
+            state = "closed"
+        except ImgsearchError as error:
+            state = str(error)
+        return f"<{type(self).__name__} {self._where!r}: {state}>"
+
+    @property
+    def ids(self) -> Ids:
+        """The ids of all images, ascending, int64 `[n]`."""
+        return np.array(self.entries.ids(), np.int64)
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of all images, in the order of `ids`."""
+        return [entry.path for entry in self]
+
+    def id_of(self, path: PathLike) -> int:
+        """Return the id of the image at a path, or raise `InputError`."""
+        return self.entry_of(os.fspath(path)).id
+
+    def embeddings(self, ids: Sequence[int] | Ids | None = None) -> Vectors:
+        """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
+
+        Args:
+            ids: Ids of images; None for all, in the order of the property `ids`.
+
+        Raises:
+            NoImageError: If an image is not, or no longer, in the collection.
+        """
+        return self.entries.embeddings(self.entries.ids() if ids is None else list(ids))
+
+    def to_pandas(self, **keywords: Unpack[FilterKeywords]) -> pd.DataFrame:
+        """Return a pandas data frame with a row per image, indexed by id.
+
+        Args:
+            keywords: Keywords of a filter, as for `query`.
+
+        Raises:
+            PackageError: If pandas is not installed.
+        """
+        from imgsearch.querying.tables import data_frame
+
+        return data_frame(self.entries.where(**keywords))
+
+    def to_arrow(self, **keywords: Unpack[FilterKeywords]) -> Any:
+        """Return a `pyarrow.Table` with a row per image; see `to_pandas`."""
+        from imgsearch.querying.tables import table
+
+        return table(self.entries.where(**keywords))
+
+    def export(
+        self,
+        path: PathLike,
+        *,
+        query: Query | None = None,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        **keywords: Unpack[FilterKeywords],
+    ) -> int:
+        """Export images and their embeddings to a file or a folder, and return how many.
+
+        Args:
+            path: A file that ends in ".parquet", ".csv" (which has no embeddings) or ".npz", or a
+                folder of NumPy arrays and a CSV file. Images are ordered as in the property `ids`.
+            query: A query, as for `query`, to tell how similar each image is.
+            force: Whether to replace an earlier export.
+            progress: Function that is called with the number of images done, and of all.
+            keywords: Keywords of a filter, as for `query`.
+
+        Raises:
+            InputError: If no image passes the filter, or there is something at the path already.
+            SettingError: If the suffix of the path is not one of these.
+            BusyError: If images are removed again and again meanwhile.
+            PackageError: If pyarrow, which ".parquet" needs, is not installed.
+            StorageError: If the path cannot be written.
+        """
+        from imgsearch.querying.export import Chosen, export
+
+        embedding = None if query is None else self.embed([query])
+
+        def choose() -> Chosen:
+            ids = self.entries.ids(**keywords)
+            hits = None
+            if embedding is not None and ids:
+                hits = self.query_many(embedding, arrays=True, k=len(ids), exact=True, **keywords)
+            return Chosen(sorted(ids), self._model.dim, hits)
+
+        return export(self.entries, path, choose, force=force, progress=progress)
+
     def index(self, paths: Paths = (), **options: Unpack[IndexKeywords]) -> IndexReport:
         """Bring the collection up to date with the files under `paths`.
 
@@ -202,6 +382,34 @@ class Collection(ABC):
 
         return self._index(paths_of(paths), IndexOptions.of(**options))
 
+    def watch(
+        self, paths: Paths = (), **options: Unpack[IndexKeywords]
+    ) -> Generator[Seen, None, None]:
+        """Index as `index` does, and then whenever something changes in a root, for ever.
+
+        A drive that goes takes no image with it; when it is back, its changes are found. Roots at
+        URLs, and changes that the system does not tell of, are looked for every 15 minutes.
+
+        Args:
+            paths: As for `index`.
+            options: As for `index`, for each run; not `moved`.
+
+        Yields:
+            What each run did, and what kept it from doing more: see `imgsearch.indexing.watch`.
+
+        Raises:
+            PackageError: If watchdog is not installed.
+            SettingError: If the collection is not in a directory, or there is nothing to watch.
+            DamagedError: If a file of the collection is missing or damaged.
+            ModelError: If the model or its device is unavailable.
+        """
+        from imgsearch.indexing.options import IndexOptions
+
+        given = IndexOptions.of(**options)
+        if given.moved is not None:
+            raise SettingError("moved applies to one run: call index with it")
+        return self._watch(paths_of(paths), given)
+
     def remove(self, paths: Paths) -> int:
         """Remove images from the collection, but not their files, and return how many.
 
@@ -218,7 +426,26 @@ class Collection(ABC):
         """
         return self._remove(paths_of(paths))
 
-    def query(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
+    def remove_ids(self, ids: Sequence[int] | Ids) -> int:
+        """Remove images from the collection by their ids, but not their files; return how many.
+
+        They stay out until `index` is given the name of the file. Ids that are not, or no longer,
+        in the collection are ignored.
+
+        Raises:
+            SettingError: If an id makes no sense.
+            BusyError: If another process is writing to the collection.
+            StorageError: If the disk is full, or cannot be written.
+        """
+        return self._remove_ids([whole("an id", id_, LEAST_ID) for id_ in items("ids", ids)])
+
+    def query(
+        self,
+        query: Query | None = None,
+        *,
+        id: int | None = None,  # noqa: A002 - what it is called everywhere
+        **options: Unpack[QueryOptions],
+    ) -> list[Hit]:
         """Return the `k` most similar images, best first.
 
         Args:
@@ -226,17 +453,42 @@ class Collection(ABC):
                 its pixels (integers from 0 to 255 or floats from 0 to 1, `[h, w]` or
                 `[h, w, 3]`), or an embedding (`[dim]`, which is L2-normalised). Pixels and
                 embeddings may be NumPy arrays, torch tensors or lists.
+            id: The id of an image of the collection, instead of a query.
             options: Keywords, above all `k=10`; see `SearchOptions` in
                 `imgsearch.querying.options`.
 
         Raises:
             ImageError: If the image cannot be read.
             InputError: If the query is none of the above.
+            NoImageError: If there is no image with that id.
             SettingError: If an option makes no sense, or more than one of recall, nprobe and
                 exact is given.
             DamagedError: If a file of the collection is missing or damaged.
         """
-        return list(self.answer([query], **options)[0].hits)
+        if (query is None) == (id is None):
+            raise InputError("give either a query (an image or an embedding) or an id")
+        asked = query
+        if id is not None:
+            asked = self.entries.embeddings([id])[0]
+            if SearchOptions.of(**options).leaves_self_out:
+                (excluded,) = SearchOptions.of(**options).exclude or [[]]
+                options["exclude"] = [[*excluded, id]]
+        return Hits(self.answer([cast("Query", asked)], **options)[0].hits)
+
+    async def aquery(
+        self,
+        query: Query | None = None,
+        *,
+        id: int | None = None,  # noqa: A002 - what it is called everywhere
+        **options: Unpack[QueryOptions],
+    ) -> list[Hit]:
+        """Return what `query` returns, which runs in a thread meanwhile.
+
+        If the task is cancelled, the thread ends its query all the same.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(self.query, query, id=id, **options)
 
     @overload
     def query_many(
@@ -265,8 +517,10 @@ class Collection(ABC):
             SettingError: If `min_similarity` is given with `arrays`; otherwise see `query`.
         """
         if not arrays:
-            return [list(answer.hits) for answer in self.answer(queries, **options)]
+            return [Hits(answer.hits) for answer in self.answer(queries, **options)]
         settings, queries = SearchOptions.of(**options), queries_of(queries)
+        if settings.looks:
+            raise SettingError("verify and fold do not apply to arrays; ask for hits")
         if settings.min_similarity is not None:
             raise SettingError(
                 "min_similarity does not apply to arrays, which hold all hits; "
@@ -282,7 +536,17 @@ class Collection(ABC):
             options: As for `query`.
         """
         settings, queries = SearchOptions.of(**options), queries_of(queries)
-        return self._answer(queries, self._embed(queries), settings)
+        if not settings.looks:
+            return self._answer(queries, self._embed(queries), settings)
+        from imgsearch.querying.looking import before_looking
+
+        images = [_kept(query) for query in queries]
+        answers = self._answer(images, self._embed(images), before_looking(settings))
+        looker = self._looking()
+        return [
+            looker.refined(image, answer, settings)
+            for image, answer in zip(images, answers, strict=True)
+        ]
 
     def embed(
         self,
@@ -323,6 +587,63 @@ class Collection(ABC):
         """
         return combine(self.embed(queries), self.embed(unlike), weights)
 
+    def explain(
+        self,
+        query: Query,
+        hit: Hit | PathLike | int,
+        *,
+        crop: tuple[float, float, float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Explanation:
+        """Explain where the similarity of a query and an image of the collection comes from.
+
+        Args:
+            query: An image, as for `query`, but not an embedding.
+            hit: The image of the collection: a hit, its path or its id.
+            crop: The part of the query that was searched for, as for `embed`.
+            max_pixels: Maximum number of pixels of an image file.
+
+        Raises:
+            ImageError: If an image cannot be read, is too large, or has changed since it was
+                indexed.
+            InputError: If the query is not an image, or the collection has no such image.
+            ModelError: If the model is foreign.
+            SettingError: If the box is empty.
+            DamagedError: If a file of the collection is missing or damaged.
+        """
+        box = None if crop is None else Box.of(crop)
+        limits = Limits(whole("max_pixels", max_pixels, 1))
+        from imgsearch.querying.looking import match_with
+
+        entry, query = self.entry_of(hit), _kept(query)
+        pixels = self._embedder.pixels_of(query, box, limits)
+        found = self.explain_pixels(pixels, entry, indexed_pixels(entry, len(pixels), limits))
+        return replace(found, match=match_with(query, entry.path, box, limits))
+
+    def explain_pixels(self, query: Pixels, hit: Entry, pixels: Pixels) -> Explanation:
+        """Explain as `explain` does, with images that were decoded elsewhere.
+
+        Args:
+            query: Pixels of the query, uint8 `[input_size, input_size, 3]`.
+            hit: Entry of the image of the collection.
+            pixels: Pixels of that image, in the same form.
+        """
+        return self._explain(hit, np.stack([query, pixels]))
+
+    def entry_of(self, image: Hit | PathLike | int) -> Entry:
+        """Return the entry of an image, given as a hit, a path or an id.
+
+        Raises:
+            InputError: If the collection has no such image.
+        """
+        if isinstance(image, str | os.PathLike):
+            for id_ in self._ids_at(image):
+                return self.entries.get(id_)
+            raise InputError(
+                f"{os.fsdecode(image)} is not in the collection; give the path or the id of a hit"
+            )
+        return self.entries.get(image.id if isinstance(image, Hit) else image)
+
     def evaluate(
         self,
         labels: PathLike,
@@ -330,10 +651,12 @@ class Collection(ABC):
         k: int = 10,
         recall: float | None = None,
         nprobe: int | None = None,
+        verify: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Measure P@1, P@k, recall@k and mAP on labelled images: see `imgsearch.evaluate`."""
-        return self._evaluate(labels, SearchOptions(k=k, recall=recall, nprobe=nprobe), progress)
+        options = SearchOptions(k=k, recall=recall, nprobe=nprobe, verify=verify)
+        return self._evaluate(labels, options, progress)
 
     @abstractmethod
     def info(self) -> Info:
@@ -359,7 +682,30 @@ class Collection(ABC):
                 f"another one for them with -c"
             )
 
+    def _looking(self) -> Looker:
+        """Return the looker of this collection, which starts its workers when it is first used."""
+        from imgsearch.querying.looking import Looker
+
+        with self._beginning:
+            if self._looker is None:
+                self._looker = Looker(self.entries)
+            return self._looker
+
+    def _stop_looking(self) -> None:
+        """End the workers of the looker, if there are any."""
+        if self._looker is not None:
+            self._looker.close()
+
     # Each backend implements these methods in its own way.
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The location of the collection."""
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Return the number of images."""
 
     @classmethod
     @abstractmethod
@@ -389,9 +735,18 @@ class Collection(ABC):
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
         """Bring the collection up to date; see `index`."""
 
+    def _watch(self, paths: list[PathLike], options: IndexOptions) -> Generator[Seen, None, None]:
+        """Index whenever something changes; see `watch`."""
+        del paths, options
+        raise SettingError(f"only a collection in a directory can be kept up to date: {self!r}")
+
     @abstractmethod
     def _remove(self, paths: list[PathLike]) -> int:
         """Remove images from the collection; see `remove`."""
+
+    @abstractmethod
+    def _remove_ids(self, ids: list[int]) -> int:
+        """See `remove_ids`."""
 
     @abstractmethod
     def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
@@ -402,6 +757,19 @@ class Collection(ABC):
         self, queries: Queries, embeddings: Vectors, options: SearchOptions
     ) -> list[Answer]:
         """Answer queries by their embeddings; `queries` tells which images to leave out."""
+
+    @property
+    @abstractmethod
+    def _embedder(self) -> Embedder:
+        """The embedder of queries."""
+
+    @abstractmethod
+    def _ids_at(self, path: PathLike) -> Sequence[int]:
+        """Return the ids of the images at a path; none if there is none."""
+
+    @abstractmethod
+    def _explain(self, hit: Entry, pixels: Pixels) -> Explanation:
+        """Explain the similarity of a query and an image; see `explain_pixels`."""
 
     @abstractmethod
     def _evaluate(
@@ -431,8 +799,16 @@ class DirectoryCollection(Collection):
 
         return Entries(self._layout, self._catalog, self._searcher.view)
 
+    @property
+    def _where(self) -> str:
+        return str(self._layout.directory)
+
+    def _count(self) -> int:
+        return self._searcher.view().count
+
     def close(self) -> None:
         """Close the collection; no other method may be called afterwards."""
+        self._stop_looking()
         self._searcher.close()
         self._catalog.close()
 
@@ -466,7 +842,12 @@ class DirectoryCollection(Collection):
 
         return discard_empty(Layout.at(location))
 
-    def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
+    def _index(
+        self,
+        paths: list[PathLike],
+        options: IndexOptions,
+        within: Iterable[bytes] | None = None,
+    ) -> IndexReport:
         from imgsearch.indexing.update import update
 
         self._catalog.check_open()
@@ -479,7 +860,21 @@ class DirectoryCollection(Collection):
                 options,
                 device=device,
                 trust_model=self._trust_model,
+                within=within,
             )
+
+    def _watch(self, paths: list[PathLike], options: IndexOptions) -> Generator[Seen, None, None]:
+        from imgsearch.indexing.engine import WarmEngine
+        from imgsearch.indexing.watch import Changes, Seen, WatchdogObserver, watch
+
+        changes = Changes(os.path.realpath(os.fsencode(self._layout.directory)))
+        engine = WarmEngine(workers=options.workers, device=pick_device(self._device))
+        options = replace(options, engine=options.engine or engine)
+        with engine, closing(WatchdogObserver(changes)) as observer:
+            if paths or not self._catalog.roots():
+                yield Seen(self._index(paths, options))
+            run = partial(self._index, [], options)
+            yield from watch(run, self._catalog.roots, observer, changes)
 
     def _remove(self, paths: list[PathLike]) -> int:
         from imgsearch.indexing.remove import remove
@@ -487,6 +882,13 @@ class DirectoryCollection(Collection):
         self._catalog.check_open()
         with closing(self._writer()) as catalog:
             return remove(self._layout, catalog, paths)
+
+    def _remove_ids(self, ids: list[int]) -> int:
+        from imgsearch.indexing.remove import remove_ids
+
+        self._catalog.check_open()
+        with closing(self._writer()) as catalog:
+            return remove_ids(self._layout, catalog, ids)
 
     def _writer(self) -> CatalogWriter:
         """Open the catalog for writing, after bringing an older format up to date."""
@@ -506,6 +908,16 @@ class DirectoryCollection(Collection):
     ) -> list[Answer]:
         return self._searcher.answer(queries, embeddings, options)
 
+    @property
+    def _embedder(self) -> Embedder:
+        return self._searcher.embedder
+
+    def _ids_at(self, path: PathLike) -> Sequence[int]:
+        return self._searcher.ids_at(path)
+
+    def _explain(self, hit: Entry, pixels: Pixels) -> Explanation:
+        return self._searcher.explain(hit, pixels)
+
     def _evaluate(
         self, labels: PathLike, options: SearchOptions, progress: Callable[[int, int], None] | None
     ) -> Evaluation:
@@ -517,6 +929,7 @@ class DirectoryCollection(Collection):
             k=options.k,
             recall=options.recall,
             nprobe=options.nprobe,
+            verify=options.verify,
             progress=progress,
         )
 
@@ -529,6 +942,14 @@ def opened(
 ) -> Collection:
     """Open a collection. Deprecated: `Collection.open` does the same."""
     return Collection.open(location, device=device, threads=threads, trust_model=trust_model)
+
+
+def _kept(query: Query) -> Query:
+    """Return a query that can be read twice."""
+    if hasattr(query, "read") and not isinstance(query, Image.Image):
+        content: bytes = query.read()
+        return content
+    return query
 
 
 def _kind_of(location: Location) -> type[Collection]:

@@ -39,6 +39,8 @@ __all__ = [
     "SettingError",
     "StorageError",
     "UntrustedModelError",
+    "check_installed",
+    "is_installed",
     "missing",
     "reason_of",
     "url_package_error",
@@ -165,7 +167,7 @@ class PackageError(ImgsearchError):
 
     exit_code = 6
 
-    def __init__(self, what: str, extra: str | None) -> None:
+    def __init__(self, what: str, extra: str | None = None) -> None:
         """Take a message that says what needs which package.
 
         Args:
@@ -185,6 +187,27 @@ class StorageError(ImgsearchError):
     """A disk that cannot be read or written."""
 
     exit_code = 7
+
+
+def check_installed(what: str, *packages: str) -> None:
+    """Raise `PackageError` unless all packages that `what` needs are installed.
+
+    A light installation (docs/install.md) lacks some of those that imgsearch depends on.
+    """
+    if lacking := [name for name in packages if not is_installed(name)]:
+        are = "are" if len(lacking) > 1 else "is"
+        how = f"`pip install {' '.join(lacking)}` adds what a light installation leaves out"
+        raise PackageError(f"{what} needs {', '.join(lacking)}, which {are} not installed; {how}")
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether a package can be imported, without importing it."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def url_package_error(url: str, error: ImportError) -> PackageError:

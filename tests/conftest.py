@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,19 +18,23 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
-from imgsearch.cli import main
+from imgsearch.cli import gallery_page, main
 from imgsearch.collection import Collection
 from imgsearch.indexing import create, engine
+from imgsearch.indexing.engine import Engine
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance import sample
+from imgsearch.querying import looking
 from tests.support import depth as harming
 from tests.support.aged_collection import LivedIn, live_in
 from tests.support.commands import Ended, Run, imgsearch_command, run_here, run_python
 from tests.support.depth import Harm
-from tests.support.embedding_here import decoders_here, embed_here
+from tests.support.embedding_here import EngineInProcess, decoders_here, embed_here, examine_here
 from tests.support.outcomes import age, did
 from tests.support.pictures import save_pictures
 from tests.support.small_network import make_small_collection, small_export
+
+TESTS = Path(__file__).parent
 
 # What runs in the background is told to ignore Ctrl-C, and so would be all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,10 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
     harming.set_up(config)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three workers on two cores, for tests often wait: for the disk, or for a process."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `make test` leaves to `make test-all`."""
+    """Leave out what `make test` leaves to `make test-all`; begin with what needs a browser.
+
+    Workers of xdist take over tests from the ends of each other's lists: so one has all of those.
+    """
     harming.choose(config, items)
+    items.sort(key=lambda item: "browser" not in getattr(item, "fixturenames", ()))
 
 
 def pytest_terminal_summary(
@@ -59,16 +74,54 @@ def pytest_terminal_summary(
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Keep the environment variables of who runs the tests out of them."""
     for name in [name for name in os.environ if name.startswith("IMGSEARCH_")]:
         if name != "IMGSEARCH_DATA":
             monkeypatch.delenv(name)
+    state = tmp_path_factory.getbasetemp() / "state"  # of imgsearch, such as its journal
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Let Ctrl-C interrupt the tests that follow a command that was interrupted in this process."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the files in the trash, which is that of a user whose home is `tmp_path`."""
+    if sys.platform == "darwin":
+        pytest.skip("the trash of macOS is where it is")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "send2trash"]:
+        monkeypatch.delitem(sys.modules, name)  # it reads the environment when it is imported
+    monkeypatch.setitem(sys.modules, "gi", None)  # the desktop's own library, which does as well
+    return tmp_path / "data" / "Trash" / "files"
 
 
 @pytest.fixture
 def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure no coverage in processes: its own file is written, and may fail, as they end."""
+    _do_not_cover_processes(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _covered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure coverage in the processes of a few folders only, for it doubles the time they take.
+
+    These have a test of all that runs in a process of its own: commands, workers and servers.
+    """
+    if not any((TESTS / folder) in request.path.parents for folder in ("cli", "embedding", "web")):
+        _do_not_cover_processes(monkeypatch)
+
+
+def _do_not_cover_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
         monkeypatch.delenv(name, raising=False)
 
@@ -124,10 +177,10 @@ def quick_export(harm: Harm, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(create, name, stand_in)
 
 
-def _index_in_one_commit(directory: Path, photos: Path) -> None:
+def _index_in_one_commit(directory: Path, photos: Path, engine: Engine | None = None) -> None:
     """Index images so that there is one shard, and no file left over, on a busy machine too."""
     with Collection.open(directory, device="cpu") as collection:
-        collection.index([photos], policy=FoldPolicy(commit_seconds=3600.0))
+        collection.index([photos], policy=FoldPolicy(commit_seconds=3600.0), engine=engine)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +205,7 @@ def _small_indexed(
 ) -> Path:
     directory = tmp_path_factory.mktemp("small_indexed") / "collection"
     shutil.copytree(_small_empty, directory)
-    _index_in_one_commit(directory, photos)
+    _index_in_one_commit(directory, photos, EngineInProcess(ahead=100))
     return directory
 
 
@@ -223,7 +276,8 @@ def embedded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let indexing and verification embed in this process: no worker has to start."""
     request.getfixturevalue("embedded_here")
-    monkeypatch.setattr(sample, "decoders", decoders_here)
+    for module in (sample, looking, gallery_page):
+        monkeypatch.setattr(module, "decoders", decoders_here)
 
 
 @pytest.fixture
@@ -232,11 +286,12 @@ def here(_no_workers: None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _here_in_make_test(request: pytest.FixtureRequest) -> None:
+def _here_in_make_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no workers in `make test`, but for tests of what becomes of them."""
     fast = request.config.getoption("fast")
     if fast and request.node.get_closest_marker("processes") is None:
         request.getfixturevalue("_no_workers")
+        examine_here(monkeypatch)
 
 
 @pytest.fixture

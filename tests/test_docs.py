@@ -143,7 +143,7 @@ def home(_prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Monke
     return home
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "page",
     [page for page in RUNNABLE if RUNNABLE[page]],

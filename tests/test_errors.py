@@ -105,6 +105,7 @@ def ask(directory: Path, query: Path) -> str:
         return collection.query(query, k=1)[0].path
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["executor", "pool"])
 def test_an_error_in_a_process_of_a_pool_reaches_who_waits_for_it(
     kind: str, indexed: Path, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pydoc
 import re
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from packaging.version import Version
 import imgsearch
 from imgsearch.cli import main
 from imgsearch.cli.config import commands_of
+from imgsearch.cli.options import FILTERS
 from imgsearch.indexing.options import IndexKeywords, IndexOptions
+from imgsearch.querying.filters import Filter, FilterKeywords
 from imgsearch.querying.options import QueryOptions, SearchOptions
 
 ROOT = Path(__file__).parent.parent
@@ -79,12 +82,24 @@ def test_no_function_takes_more_than_eight_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "options"), [(IndexKeywords, IndexOptions), (QueryOptions, SearchOptions)]
+    ("keywords", "options"),
+    [
+        (IndexKeywords, [IndexOptions]),
+        (QueryOptions, [Filter, SearchOptions]),
+        (FilterKeywords, [Filter]),
+    ],
 )
 def test_the_keywords_of_a_method_are_the_fields_of_its_options(
-    keywords: type, options: type
+    keywords: type, options: list[type]
 ) -> None:
-    assert list(keywords.__annotations__) == [field.name for field in fields(options)]
+    names = [field.name for each in options for field in fields(each) if field.name != "filter"]
+    assert list(keywords.__annotations__) == names
+
+
+def test_every_filter_can_be_given_on_the_command_line() -> None:
+    assert list(FilterKeywords.__annotations__) == list(FILTERS)
+    for command in ("query", "list"):
+        assert set(FILTERS) <= {parameter.name for parameter in commands_of(main)[command].params}
 
 
 def test_every_option_of_index_can_be_given_on_the_command_line() -> None:
@@ -96,6 +111,9 @@ def test_every_option_of_index_can_be_given_on_the_command_line() -> None:
 def test_every_public_name_of_the_package_is_there() -> None:
     for name in imgsearch.__all__:
         assert getattr(imgsearch, name).__name__ == name
+    shown = {name for name in dir(imgsearch) if not name.startswith("_")}
+    assert shown == set(imgsearch.__all__)
+    assert "class Collection" in pydoc.plain(pydoc.render_doc(imgsearch))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         imgsearch.nonsense  # noqa: B018 - it raises
 
@@ -144,7 +162,8 @@ def test_the_oldest_releases_that_are_tested_are_the_oldest_that_are_allowed() -
         canonicalize_name(pin.name): next(iter(pin.specifier)).version
         for pin in _pins("constraints-lowest.txt")
     }
-    for row in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["web"]]:
+    extras = (PROJECT["optional-dependencies"][name] for name in ("mcp", "tables", "watch", "web"))
+    for row in [*PROJECT["dependencies"], *(row for extra in extras for row in extra)]:
         each = Requirement(row)
         (bound,) = each.specifier
         assert Version(oldest[canonicalize_name(each.name)]) in SpecifierSet(f"=={bound.version}.*")
@@ -211,7 +230,8 @@ def test_of_each_test_that_make_test_leaves_out_it_runs_a_quicker_form() -> None
     quicker: dict[str, str] = {}
     tests: set[str] = set()
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        for node in [*tree.body, *(each for top in tree.body for each in getattr(top, "body", ()))]:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 tests.add(node.name)
                 for mark in map(ast.unparse, node.decorator_list):

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.faiss_files import is_compact_file
-from imgsearch.ann.inverted import InvertedFile, NearestLists, Writer, quantizer_of, read_mapped
+from imgsearch.ann.inverted import (
+    Chosen,
+    InvertedFile,
+    NearestLists,
+    Writer,
+    quantizer_of,
+    read_mapped,
+)
 from imgsearch.ann.kmeans import train
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 
@@ -103,10 +110,15 @@ class CompactIndex(InvertedFile):
         return NearestLists(near.distances + left_out.clip(min=0)[:, None], near.lists)
 
     def search(
-        self, queries: Vectors, k: int, nearest: NearestLists, excluded: Ids | None = None
+        self,
+        queries: Vectors,
+        k: int,
+        nearest: NearestLists,
+        excluded: Ids | None = None,
+        chosen: Chosen | None = None,
     ) -> Neighbours:
         """See `InvertedFile.search`."""
-        return super().search(self.project(queries), k, nearest, excluded)
+        return super().search(self.project(queries), k, nearest, excluded, chosen)
 
     def project(self, vectors: Vectors) -> Vectors:
         """Return vectors after PCA, float32 `[n, pca]`."""

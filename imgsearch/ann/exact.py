@@ -22,6 +22,7 @@ __all__ = [
 
 _QUERIES = 1_024  # queries per block
 _FEW = 64  # most excluded vectors to drop from the results: leaving them out copies the block
+_FEW_PAIRS = 4_096  # pairs of vectors that one thread compares
 _BITS = 30  # binary digits of a rounded distance after the point, and bits of a column number
 LEAST = 50  # minimum number of candidates per query
 EACH = 5  # candidates per hit
@@ -160,5 +161,11 @@ def _candidate_distances(queries: Vectors, asking: Ids, vectors: Vectors, rows: 
     distances = np.empty(len(rows), np.float32)
     arrays = [np.ascontiguousarray(array) for array in (queries, asking, vectors, rows)]
     pointers = map(faiss.swig_ptr, (*arrays, distances))
-    faiss.pairwise_indexed_L2sqr(queries.shape[1], len(rows), *pointers)
+    threads = faiss.omp_get_max_threads()
+    try:
+        if len(rows) <= _FEW_PAIRS:  # several threads would mostly wait for each other
+            faiss.omp_set_num_threads(1)  # for what this thread starts
+        faiss.pairwise_indexed_L2sqr(queries.shape[1], len(rows), *pointers)
+    finally:
+        faiss.omp_set_num_threads(threads)
     return distances

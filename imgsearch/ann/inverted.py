@@ -11,6 +11,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.files.opening import open_regular, path_of
 
 __all__ = [
+    "Chosen",
     "Codes",
     "InvertedFile",
     "NearestLists",
@@ -35,6 +37,7 @@ __all__ = [
 
 Codes = npt.NDArray[np.uint8]
 
+_GAPS = 64  # most ids per chosen one for a bitmap, which then takes as much as a list of the ids
 _BY_QUERY = 3  # IndexIVF::parallel_mode for search_preassigned, which by default uses one thread
 # Mapping through the interface is faster than the older way, but does not work on macOS.
 _MAPPED = faiss.IO_FLAG_MMAP if sys.platform == "darwin" else faiss.IO_FLAG_MMAP_IFC
@@ -63,6 +66,47 @@ class NearestLists(NamedTuple):
     def of(self, rows: Ids, nprobe: int) -> NearestLists:
         """Return the first `nprobe` lists of the queries in `rows`."""
         return NearestLists(self.distances[rows, :nprobe], self.lists[rows, :nprobe])
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> NearestLists:
+        """Return only the lists in a mask, bool `[nlist]`; every query must have all of these."""
+        columns = np.argsort(~kept[self.lists], axis=1, kind="stable")[:, : int(kept.sum())]
+        return NearestLists(
+            np.take_along_axis(self.distances, columns, 1),
+            np.take_along_axis(self.lists, columns, 1),
+        )
+
+    def each(self, rows: Ids, counts: Ids) -> NearestLists:
+        """Return the first `counts` lists, int64 `[m]`, of each of the queries in `rows`."""
+        width = int(counts.max())
+        near = self.of(rows, width)
+        probed = np.arange(width) < counts[:, None]
+        return NearestLists(near.distances, np.where(probed, near.lists, -1))
+
+
+class Chosen:
+    """The images that a search is limited to: `ids`, int64, ascending and distinct."""
+
+    def __init__(self, ids: Ids) -> None:
+        """Prepare a selector, which threads may share."""
+        self.ids = ids
+        self._mask = np.zeros(0, np.bool_)
+        # The ids of a collection leave few gaps, but a foreign catalog may hold any number.
+        if len(ids) and ids[0] >= 0 and ids[-1] <= _GAPS * len(ids):
+            self._mask = np.zeros(int(ids[-1]) + 1, np.bool_)
+            self._mask[ids] = True
+
+    def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Tell for each id, none of them negative, whether it is chosen."""
+        if not len(self._mask):
+            return rows_of(ids, self.ids)
+        return np.asarray(self._mask.take(ids, mode="clip") & (ids < len(self._mask)))
+
+    @cached_property
+    def selector(self) -> Any:
+        """The Faiss selector of these ids."""
+        if not len(self._mask):
+            return faiss.IDSelectorBatch(self.ids)
+        return faiss.IDSelectorBitmap(np.packbits(self._mask, bitorder="little"))
 
 
 class InvertedFile(ABC):
@@ -139,22 +183,28 @@ class InvertedFile(ABC):
         return NearestLists(*self._index.quantizer.search(queries, count))
 
     def search(
-        self, queries: Vectors, k: int, nearest: NearestLists, excluded: Ids | None = None
+        self,
+        queries: Vectors,
+        k: int,
+        nearest: NearestLists,
+        excluded: Ids | None = None,
+        chosen: Chosen | None = None,
     ) -> Neighbours:
         """Scan the lists assigned to each query.
 
         Args:
             queries: Queries, float32 `[n, dim]`.
             k: Number of hits per query.
-            nearest: Lists to scan, as returned by `assign`.
-            excluded: Sorted ids to skip.
+            nearest: Lists to scan, as returned by `assign`; -1 stands for no list.
+            excluded: Sorted ids to skip; ignored if some are chosen.
+            chosen: Images to find; None for all.
 
         Returns:
             The nearest entries of the lists; distances are approximate if the index is `lossy`.
         """
         nprobe = nearest.lists.shape[1]
-        selector = None
-        if excluded is not None and excluded.size:
+        selector = None if chosen is None else chosen.selector
+        if selector is None and excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
         parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         if self._fast is not self._index and selector is None and max(k, nprobe) <= GPU_MOST:
@@ -206,6 +256,20 @@ class InvertedFile(ABC):
         """Return the number of vectors in each list."""
         lists = self._index.invlists
         return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
+
+    def counts_of(self, chosen: Chosen) -> npt.NDArray[np.int64]:
+        """Return the number of chosen images in each list."""
+        ids, lists = self._assigned
+        return np.bincount(lists[chosen.has(ids)], minlength=self.nlist)
+
+    @cached_property
+    def _assigned(self) -> tuple[Ids, npt.NDArray[np.int32]]:
+        """All ids, and the list of each, of an index that is complete.
+
+        Two threads may do this at once, with the same result.
+        """
+        ids = np.concatenate([np.empty(0, np.int64), *self.list_ids()])
+        return ids, np.repeat(np.arange(self.nlist, dtype=np.int32), self.list_sizes())
 
     def list_ids(self) -> Iterator[Ids]:
         """Yield the ids of each list."""

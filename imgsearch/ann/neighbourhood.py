@@ -33,11 +33,11 @@ __all__ = [
     "augmented",
     "centred",
     "dequantised",
-    "expanded",
     "leaders_of",
     "mixed",
     "near_lists",
     "nearest",
+    "products",
     "quantised",
     "similarity_from_code",
     "similarity_to_code",
@@ -53,6 +53,8 @@ NEAR = 0.95  # similarity above which two images are near copies
 OWN = 0.2  # share of the plain similarity in the score
 LEAST_WEIGHT = 0.005  # weights below this make no difference, and take most of the time
 _CODES = 65_535 / 2  # codes per unit of similarity
+_FEW = 8  # queries that are cheaper to multiply one by one
+_DENSE = 16  # products with 0 for each other one, up to which a product of matrices is quicker
 
 
 class NearLists(NamedTuple):
@@ -97,6 +99,22 @@ class Centre:
 def centred(vectors: Vectors, centre: Centre) -> Vectors:
     """Return vectors without the mean, L2-normalised; float32 `[n, dim]`."""
     return _normalised(vectors - centre.mean)
+
+
+def products(queries: Vectors, vectors: Vectors) -> Vectors:
+    """Return the product of each query with each vector, float32 `[n, m]`.
+
+    A few queries are multiplied one by one, in this thread. BLAS would share even a single one
+    among threads that wait for each other, which takes ten times as long where the cores have other
+    work, such as further queries.
+
+    Args:
+        queries: Queries, float32 `[n, dim]`.
+        vectors: Vectors, float32 `[m, dim]`.
+    """
+    if len(queries) > _FEW:
+        return np.asarray(queries @ vectors.T, np.float32)
+    return np.stack([np.vecdot(query, vectors) for query in queries])
 
 
 def nearest(queries: Vectors, blocks: Iterable[Block], k: int) -> Neighbours:
@@ -193,25 +211,16 @@ def augmented(
     if not wanted.size:
         return _normalised(own)
     vectors = base(wanted)
-    rows = np.searchsorted(wanted, neighbours)
+    columns = np.searchsorted(wanted, neighbours)
+    if len(own) > _FEW and len(own) * len(wanted) <= _DENSE * used.sum():
+        matrix = np.zeros((len(own), len(wanted)), np.float32)
+        rows, places = np.nonzero(used)
+        np.add.at(matrix, (rows, columns[rows, places]), weight[rows, places])
+        return _normalised(own + matrix @ vectors)
     total = own.copy()
-    for number in range(len(own)):
-        here = used[number]
-        total[number] += weight[number, here] @ vectors[rows[number, here]]
+    for row, here in enumerate(used):
+        total[row] += _weighted_sum(weight[row, here], vectors[columns[row, here]])
     return _normalised(total)
-
-
-def expanded(query: Vectors, similarities: Vectors, vectors: Vectors) -> Vectors:
-    """Return a query moved towards its neighbours, float32 `[dim]`.
-
-    Args:
-        query: Centred query, float32 `[dim]`.
-        similarities: A row of `NearLists.similarities`, float32 `[NEIGHBOURS + 1]`.
-        vectors: Centred vectors of its m neighbours, in their order, float32 `[m, dim]`.
-    """
-    weight = weights(similarities[None])[0, : len(vectors)]
-    moved: Vectors = _normalised((query + weight @ vectors)[None])[0]
-    return moved
 
 
 def mixed(similarities: Vectors, augmented_similarities: Vectors) -> Vectors:
@@ -238,6 +247,11 @@ def similarity_to_code(similarities: Vectors) -> Codes:
 def similarity_from_code(codes: Codes) -> Vectors:
     """Return the similarities that `similarity_to_code` made codes of."""
     return np.asarray(codes.astype(np.float32) / np.float32(_CODES) - 1, np.float32)
+
+
+def _weighted_sum(weight: Vectors, vectors: Vectors) -> Vectors:
+    """Return Σ weight · vector, float32 `[dim]`, computed in this thread alone: see `products`."""
+    return np.asarray(np.einsum("i,id->d", weight, vectors), np.float32)
 
 
 def _normalised(vectors: Vectors) -> Vectors:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,8 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     """
     if path is None:
         return
+    import tomllib
+
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG + 1)
@@ -83,6 +83,10 @@ def _hint(key: str, command: click.Command) -> str:
         if key in _options(table):
             return f"it belongs in [{name}]" if name else "it belongs above the tables"
     there = [*_options(command), *commands_of(command)]
+    if not there:
+        return "this command has none that a file may set"
+    import difflib
+
     return f"did you mean {difflib.get_close_matches(key, there, n=1, cutoff=0)[0]}?"
 
 
@@ -97,7 +101,10 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 
 
 def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:
-    """Return a value if it has the type of its option; Click only converts from text."""
+    """Return a value if it has the type of its option; Click only converts from text.
+
+    A NUL character, which no argument of a command can hold, is refused.
+    """
     if option.multiple or option.nargs > 1:
         fits = isinstance(value, list) and all(isinstance(part, str) for part in value)
         fits = fits and (option.multiple or len(value) == option.nargs)
@@ -111,7 +118,8 @@ def _checked(path: Path, key: str, value: Any, option: click.Option) -> Any:
         fits = isinstance(value, str) or (isinstance(value, list) and all(map(_is_number, value)))
     else:
         fits = isinstance(value, str)
-    if not fits:
+    texts = value if isinstance(value, list) else [value]
+    if not fits or any(isinstance(text, str) and "\0" in text for text in texts):
         raise click.UsageError(f"{path}: {key} cannot be {value!r}")
     return value
 

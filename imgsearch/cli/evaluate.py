@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ HITS_SHOWN = 5  # hits shown per query; --json has k
 @options.recall_option
 @options.json_option
 @options.nprobe_option
+@options.worst_option
+@options.verify_ranking_option
 @options.collection_option
 @click.pass_context
 def evaluate(
@@ -40,6 +42,8 @@ def evaluate(
     recall: float | None,
     as_json: bool,
     nprobe: int | None,
+    worst: int,
+    verify: bool,
     collection: Path | str | None,
 ) -> None:
     """Measure how well the images of the collection find those of their class.
@@ -61,12 +65,13 @@ def evaluate(
             k=k,
             recall=recall if chosen == "recall" else None,
             nprobe=nprobe if chosen == "nprobe" else None,
+            verify=verify,
             progress=bar,
         )
     for warning in found.warnings:
         complain(f"warning: {warning}")
     place = where(directory)
-    click.echo(_as_json(place, found) if as_json else _as_text(place, labels, found))
+    click.echo(_as_json(place, found) if as_json else _as_text(place, labels, found, worst))
 
 
 def _as_json(collection: str, found: Evaluation) -> str:
@@ -88,6 +93,8 @@ def _as_json(collection: str, found: Evaluation) -> str:
             "index_by_collection": _measures(found.collection_index),
             "gain": _measures(found.gain),
             "index_gain": _measures(found.index_gain),
+            "verified": _measures(found.verified),
+            "verified_gain": _measures(found.verified_gain),
             "searched": asdict(found.searched),
             "worst": [_worst(query) for query in found.worst],
             "seconds": found.seconds,
@@ -96,8 +103,8 @@ def _as_json(collection: str, found: Evaluation) -> str:
     )
 
 
-def _as_text(collection: str, labels: str, found: Evaluation) -> str:
-    """Return the evaluation as text: what was evaluated, a table, and the worst queries."""
+def _as_text(collection: str, labels: str, found: Evaluation, worst: int) -> str:
+    """Return the evaluation as text: what was evaluated, a table, and some of the worst queries."""
     rows = [
         ("collection", collection),
         ("labels", labels),
@@ -107,7 +114,7 @@ def _as_text(collection: str, labels: str, found: Evaluation) -> str:
         ("index", _searched(found)),
     ]
     lines = [f"{name:<12}{shown(value)}" for name, value in rows if value]
-    lines += ["", *_table(found), *_worst_lines(found)]
+    lines += ["", *_table(found), *_worst_lines(found.worst[:worst])]
     return "\n".join(lines)
 
 
@@ -156,6 +163,11 @@ def _table(found: Evaluation) -> Iterator[str]:
             yield ""
             yield "the index, its nearest ranked again"
             yield from _columns(found, gain)
+    if found.verified:
+        gain = {"cosine": found.exact, "verified": found.verified, "gain": found.verified_gain}
+        yield ""
+        yield "exact search by the cosine, its first 50 hits verified by local features"
+        yield from _columns(found, gain)
     if found.index:
         yield "(In the mAP of the index, an image in a list that is not scanned counts as 0.)"
 
@@ -180,11 +192,11 @@ def _columns(found: Evaluation, ways: Mapping[str, Measures | None]) -> Iterator
         yield f"{name:<12}" + "  ".join(cells)
 
 
-def _worst_lines(found: Evaluation) -> Iterator[str]:
-    if found.worst:
+def _worst_lines(worst: Sequence[WorstQuery]) -> Iterator[str]:
+    if worst:
         yield ""
         yield "worst       by the average precision (AP) of exact search"
-    for query in found.worst:
+    for query in worst:
         yield f"AP {query.average_precision:.4f}   {shown(query.label)}: {shown(query.path)}"
         for hit in query.hits[:HITS_SHOWN]:
             verdict = "right" if hit.right else "wrong"

@@ -1,4 +1,4 @@
-"""Write a self-contained HTML page of pictures, which needs neither scripts nor a network."""
+"""Write a self-contained HTML page of pictures, which needs no network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from urllib.parse import quote
 
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.output import shown
-from imgsearch.errors import ImageError, PicklableError, StorageError, reason_of
+from imgsearch.errors import ImageError, PicklableError
 from imgsearch.files.paths import is_url
-from imgsearch.storage.files import Sink, write_atomically
+from imgsearch.storage.files import Sink, write_result
 
-__all__ = ["EDGE", "Thumbnailer", "figure", "image_element", "link", "text", "write_document"]
+__all__ = [
+    "EDGE",
+    "Thumbnailer",
+    "figure",
+    "image_element",
+    "link",
+    "text",
+    "write_document",
+]
 
 EDGE = 256  # pixels of the longer edge of a thumbnail
 
@@ -32,22 +40,32 @@ STYLE = """
 body { margin: 0 auto; max-width: 100rem; padding: 1rem 1.5rem 3rem; color: var(--ink);
   background: var(--ground); font: 1rem/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.1rem; color: var(--dim); }
-h2 { margin: 2rem 0 0; font-size: 1.25rem; overflow-wrap: anywhere; }
+h2 { margin: 2rem 0 0.5rem; font-size: 1.25rem; overflow-wrap: anywhere; }
 p { margin: 0.2rem 0 0.8rem; color: var(--dim); }
 ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem;
   margin: 0; padding: 0; list-style: none; }
+ol.sides { display: inline-grid; width: min(32rem, 100%); grid-template-columns: 1fr 1fr;
+  margin: 0 1.5rem 1rem 0; vertical-align: top; }
+ol.pair { grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); }
 figure { margin: 0; height: 100%; padding: 0.6rem; border-radius: 0.5rem; background: var(--box);
   border: 2px solid transparent; }
 .query figure { border-color: var(--mark); }
 img, .none { display: block; width: 100%; height: 11rem; object-fit: contain; }
+.pair img { height: auto; max-height: 80vh; }
 .none { padding: 0.6rem; overflow: auto; border: 1px dashed var(--dim); color: var(--dim);
   font-size: 0.85rem; }
 figcaption { margin-top: 0.5rem; font-size: 0.85rem; overflow-wrap: anywhere; }
 small { display: block; color: var(--dim); font-variant-numeric: tabular-nums; }
 a { color: var(--mark); }
 """
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-_POLICY = f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'"
+
+
+def _hash_of(text: str) -> str:
+    """Return what a content security policy allows a style or a script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+_POLICY = f"default-src 'none'; img-src data:; style-src {_hash_of(STYLE)}"
 
 _HEAD = f"""<!DOCTYPE html>
 <html lang="en">
@@ -73,12 +91,13 @@ class _NothingToShowError(PicklableError):
     """A document without sections; the existing page is kept."""
 
 
-def write_document(path: Path, sections: Iterable[str]) -> bool:
+def write_document(path: Path, sections: Iterable[str], *, script: str = "") -> bool:
     """Write a page atomically, computing its sections along the way.
 
     Args:
         path: Path of the page, which is replaced if it exists.
         sections: The HTML of the sections, in pieces.
+        script: A script to run once the page is there, the only one that can; empty for none.
 
     Returns:
         Whether there was anything to show; if not, nothing was written.
@@ -93,22 +112,17 @@ def write_document(path: Path, sections: Iterable[str]) -> bool:
         first = next(pieces, None)
         if first is None:
             raise _NothingToShowError
-        for piece in chain([_HEAD, first], pieces, [_FOOT]):
+        head, foot = _HEAD, _FOOT
+        if script:
+            head = head.replace(_POLICY, f"{_POLICY}; script-src {_hash_of(script)}")
+            foot = f"<script>{script}</script>\n{_FOOT}"
+        for piece in chain([head, first], pieces, [foot]):
             sink.write(piece.encode())
 
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():  # otherwise a file would replace a device
-        raise StorageError(f"cannot write the page {path}: it is not a regular file")
     try:
-        write_atomically(target, fill, mode=0o666)
+        write_result(path, fill, "page")
     except _NothingToShowError:
         return False
-    except StorageError as error:
-        if error.__cause__ and str(error).startswith(f"cannot write {target}: "):
-            # Reworded: the message for a collection's file promises that nothing is lost.
-            reason = reason_of(error.__cause__)
-            raise StorageError(f"cannot write the page {path}: {reason}") from error
-        raise  # the collection could not be read
     return True
 
 

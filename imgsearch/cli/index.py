@@ -13,7 +13,8 @@ from imgsearch.cli import options
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.output import NOTHING_FOUND, complain, libraries_silenced, shown, where
 from imgsearch.cli.progress import ProgressBar
-from imgsearch.embedding.models import DEFAULT_MODEL
+from imgsearch.embedding.models import DEFAULT_MODEL, find_network
+from imgsearch.embedding.weights import are_packaged
 from imgsearch.errors import GoneError, InputError, SettingError
 from imgsearch.storage.layout import Layout
 
@@ -32,7 +33,7 @@ from imgsearch.files.paths import dump, path_fields
 if TYPE_CHECKING:
     from imgsearch.indexing.report import Failure, IndexReport
 
-__all__ = ["index", "report_as_json", "report_as_text"]
+__all__ = ["exists", "index", "open_or_create", "report_as_json", "report_as_text"]
 FAILURES_SHOWN = 20
 KINDS_SHOWN = 8
 
@@ -87,8 +88,10 @@ def index(
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = locate_any(ctx, collection, make=True)
     cluster = _cluster(ray, staging, directory, settings.get("workers"), gpus)
-    is_new = not _exists(directory)
-    with _open(directory, paths, model, weights, device, trust_model, is_new=is_new) as found:
+    is_new = not exists(directory)
+    with open_or_create(
+        directory, paths, model, weights, device, trust_model, is_new=is_new
+    ) as found:
         try:
             quiet = libraries_silenced() if ray else nullcontext()  # Ray also logs what it raises
             with quiet, cluster as engine, ProgressBar() as bar:
@@ -109,7 +112,7 @@ def index(
         ctx.exit(InputError.exit_code)
 
 
-def _exists(directory: Path | str) -> bool:
+def exists(directory: Path | str) -> bool:
     """Tell whether there is a collection, avoiding slow imports where possible."""
     if isinstance(directory, Path):
         return Layout.at(directory).exists()
@@ -159,7 +162,7 @@ def _cluster(
     return RayEngine(address, staging=staging, workers=workers, gpus=gpus)
 
 
-def _open(
+def open_or_create(
     directory: Path | str,
     paths: tuple[str, ...],
     model: str | None,
@@ -181,11 +184,10 @@ def _open(
             for path in paths:
                 existing(path)
         model = model or DEFAULT_MODEL
-        click.echo(  # before the slow steps: importing the library and exporting the network
-            f"creating the collection {shown(str(directory))} with {model}; "
-            "exporting the network takes a few seconds",
-            err=True,
-        )
+        fast = are_packaged(find_network(model), weights)
+        slow = "" if fast else "; exporting the network takes a few seconds"
+        making = f"creating the collection {shown(str(directory))} with {model}{slow}"
+        click.echo(making, err=True)  # before the slow steps: importing and exporting
     from imgsearch.collection import Collection
 
     if not is_new:

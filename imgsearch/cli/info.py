@@ -33,6 +33,7 @@ from imgsearch.cli.config import commands_of, config_path
 __all__ = ["info"]
 RECALL_ENOUGH = 0.999  # recall at which the displayed curve ends
 LISTS_SHOWN = 12
+ROOTS_SHOWN = 3
 SettingSource: TypeAlias = Literal["flag", "variable", "file", "default"]
 _SOURCES: dict[ParameterSource | None, SettingSource] = {
     ParameterSource.COMMANDLINE: "flag",
@@ -43,12 +44,18 @@ _SOURCES: dict[ParameterSource | None, SettingSource] = {
 
 @click.command(epilog=options.OPPOSITES)
 @options.settings_option
+@options.verbose_option
 @options.json_option
 @options.collection_option
 @options.device_option
 @click.pass_context
 def info(
-    ctx: click.Context, settings: bool, as_json: bool, collection: Path | str | None, device: str
+    ctx: click.Context,
+    settings: bool,
+    verbose: bool,
+    as_json: bool,
+    collection: Path | str | None,
+    device: str,
 ) -> None:
     """Show what is in the collection, and how it is searched."""
     if settings:
@@ -59,12 +66,49 @@ def info(
 
     with Collection.open(locate_any(ctx, collection), device=device) as found:
         facts = found.info()
-    click.echo(info_as_json(facts) if as_json else info_as_text(facts, list(MODELS)))
+    if as_json:
+        click.echo(info_as_json(facts))
+    else:
+        click.echo(info_as_text(facts, list(MODELS)) if verbose else summary_of(facts))
 
 
 def info_as_json(info: Info) -> str:
     """Return the facts about a collection as a line of JSON."""
     return dump(info_fields(info))
+
+
+def summary_of(info: Info) -> str:
+    """Return the main facts about a collection: six lines, or more if decoders are missing."""
+    roots = list(info.roots[:ROOTS_SHOWN])
+    if len(info.roots) > ROOTS_SHOWN:
+        roots.append(f"{len(info.roots) - ROOTS_SHOWN:,} more")
+    files = [
+        f"{counted(info.failed, 'file')} failed (`imgsearch list --failed`)" if info.failed else "",
+        f"{info.skipped:,} skipped (not images)" if info.skipped else "",
+        f"{info.excluded:,} taken out by `imgsearch remove`" if info.excluded else "",
+    ]
+    rows = [
+        ("collection", f"{info.directory} ({info.bytes / 1e6:,.1f} MB)"),
+        ("images", f"{info.images:,}"),
+        ("folders", ", ".join(roots) or "none; add some with `imgsearch index FOLDER`"),
+        ("other files", ", ".join(filter(None, files)) or "none"),
+        ("search", _how_searched(info)),
+        ("model", f"{info.model.name}, {info.model.dim} values per image"),
+        *_decoder_rows(info),
+    ]
+    return "\n".join(f"{name:<12}{shown(value)}" for name, value in rows)
+
+
+def _how_searched(info: Info) -> str:
+    if info.ivf is None:
+        return "exact: a query is compared with every image"
+    least = f"{100 * info.settings.recall:g} %"
+    text = f"by an index, which finds at least {least} of the 10 nearest images on average"
+    if info.tail:
+        text += f"; not in it yet, but compared with every query: {counted(info.tail, 'image')}"
+    if info.outgrown:
+        text += "; the images have changed a lot: run `imgsearch index` to rebuild it"
+    return text
 
 
 def info_as_text(info: Info, models: list[str]) -> str:
@@ -228,7 +272,11 @@ def settings_of(ctx: click.Context) -> list[Setting]:
 def _resolve(command: click.Command, name: str, group: click.Context) -> click.Context:
     """Return the context that a command would have without any flags."""
     arguments = [part for part in command.params if isinstance(part, click.Argument)]
-    needed = ["." for argument in arguments if argument.required]
+    needed = [
+        argument.type.choices[0] if isinstance(argument.type, click.Choice) else "."
+        for argument in arguments
+        if argument.required
+    ]
     return command.make_context(name, needed, parent=group)
 
 

@@ -1,16 +1,16 @@
-"""Wait for functions that may spend long in a decoder, so that Ctrl-C ends the wait at once."""
+"""Make Ctrl-C end slow calls, even in a decoder, at once and without a traceback."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import NoReturn, ParamSpec, TypeVar
 
-__all__ = ["end_at_once", "is_left_behind", "waiting_for"]
+__all__ = ["end_at_once", "is_left_behind", "leave_the_next_to_the_system", "waiting_for"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +24,8 @@ def waiting_for(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Python handles Ctrl-C only in the main thread, and a decoder, being in C, returns only when it
     is done. After Ctrl-C its thread is left running.
     """
+    from concurrent.futures import Future
+
     future: Future[T] = Future()
 
     def call() -> None:
@@ -42,6 +44,16 @@ def end_at_once(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def leave_the_next_to_the_system() -> None:
+    """Let another Ctrl-C end the process at once.
+
+    Python would raise `KeyboardInterrupt` again: in the middle of a message, or while it shuts
+    down, and would print a traceback.
+    """
+    with suppress(ValueError):  # not in the main thread, which alone gets the signal
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_left_behind() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +141,8 @@ def _is_trusted(directory: Path) -> bool:
 
 
 def _listed() -> list[str]:
+    import tomllib
+
     path = _config()
     try:
         settings = tomllib.loads(read_limited(Path(os.path.realpath(path)), MAX_CONFIG).decode())

@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgsearch.cli.config import load_config
-from imgsearch.cli.interrupt import end_at_once, is_left_behind
+from imgsearch.cli.interrupt import end_at_once, is_left_behind, leave_the_next_to_the_system
 from imgsearch.cli.options import collection_option, config_option
 from imgsearch.cli.output import complain
 from imgsearch.errors import ImgsearchError, StorageError, reason_of
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["main"]
 
@@ -28,14 +31,46 @@ __all__ = ["main"]
 COMMANDS = {
     "index": "Embed and index the images under PATH, folders or files.",
     "query": "Show the images most similar to each IMAGE, best first.",
+    "list": "List the images in the collection.",
+    "explain": "Show where the similarity of QUERY and HIT comes from.",
     "serve": "Show the collection in a browser.",
+    "gallery": "Write web pages that show the images, without a server.",
     "duplicates": "Find images that are copies of one another.",
     "info": "Show what is in the collection, and how it is searched.",
     "remove": "Take images out of the collection; the files stay.",
     "verify": "Check every file of the collection, and repair it.",
     "evaluate": "Measure P@k, recall@k and mAP on labelled images.",
     "tune": "Measure which nlist and nprobe suit the collection.",
-    "export": "Copy the collection into Milvus.",
+    "export": "Export the collection to a file, a folder or Milvus.",
+    "watch": "Index folders whenever something in them changes, until Ctrl-C.",
+    "mcp": "Let assistants search the collection (MCP).",
+    "completion": "Print a script that completes commands and options in a shell.",
+}
+#: Second names of commands, as people know them from other programs.
+ALIASES = {
+    "add": "index",
+    "check": "verify",
+    "dedupe": "duplicates",
+    "ls": "list",
+    "rm": "remove",
+    "search": "query",
+    "status": "info",
+    "update": "index",
+}
+#: What a name that is not a command may mean.
+MEANT = {
+    "compare": ("explain", "evaluate", "duplicates"),
+    "delete": ("remove", "duplicates"),
+    "find": ("query", "list"),
+    "help": ("--help",),
+    "import": ("index",),
+    "init": ("index",),
+    "repair": ("verify --repair",),
+    "scan": ("index", "verify"),
+    "show": ("query", "info"),
+    "stats": ("info",),
+    "version": ("--version",),
+    "web": ("serve",),
 }
 INTERRUPTED = 130
 
@@ -57,6 +92,33 @@ class _Group(click.Group):
             return None
         command: click.Command = getattr(import_module(f"imgsearch.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, *rest = args
+        if name in ALIASES:
+            args = [ALIASES[name], *rest]
+        elif name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            meant = MEANT.get(name) or difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=2)
+            names = dict.fromkeys(ALIASES.get(each, each) for each in meant)
+            hint = " or ".join(f"`imgsearch {each}`" for each in names)
+            more = f"did you mean {hint}?" if hint else "`imgsearch --help` lists all commands"
+            ctx.fail(f"there is no command {name!r}; {more}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        # Click would import every command to see whether it is hidden.
+        names = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
@@ -100,6 +162,7 @@ def _exit_codes() -> Iterator[None]:
         complain(f"cannot load a part of this program: {reason_of(error)}")
         raise click.exceptions.Exit(StorageError.exit_code) from error
     except KeyboardInterrupt as error:
+        leave_the_next_to_the_system()
         complain("; ".join(["interrupted", *error.args]))
         if is_left_behind():  # in a decoder, which must not run while Python shuts down
             end_at_once(INTERRUPTED)

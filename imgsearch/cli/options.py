@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import click
 from click.core import ParameterSource
@@ -17,12 +17,18 @@ from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
 
+if TYPE_CHECKING:
+    from imgsearch.collection import Collection
+    from imgsearch.querying.filters import FilterKeywords
+
 __all__ = [
+    "FILTERS",
     "OPPOSITES",
     "CollectionLocation",
     "Decorator",
     "Option",
     "Switch",
+    "absolute_option",
     "all_hits_option",
     "allow_host_option",
     "apply_option",
@@ -30,9 +36,17 @@ __all__ = [
     "collection_option",
     "combine_option",
     "config_option",
+    "copies_against_option",
+    "copies_apply_option",
+    "copies_csv_option",
+    "copies_delete_forever_option",
     "copies_delete_option",
+    "copies_distinct_option",
+    "copies_forget_option",
     "copies_html_option",
+    "copies_keep_option",
     "copies_link_option",
+    "copies_prefer_option",
     "copies_similarity_option",
     "copies_yes_option",
     "crop",
@@ -40,10 +54,24 @@ __all__ = [
     "csv_option",
     "depth_option",
     "device_option",
+    "distance_option",
     "exact_option",
     "exclude_option",
     "exclude_self_option",
+    "explanation_crop_option",
+    "explanation_html_option",
+    "explanation_png_option",
+    "failed_option",
+    "filter_options",
+    "filters_of",
+    "fold_option",
+    "force_option",
+    "gallery_k_option",
+    "gallery_limit_option",
+    "gallery_open_option",
+    "gallery_query_option",
     "gpus_option",
+    "hits_open_option",
     "host_option",
     "html_option",
     "include_option",
@@ -51,6 +79,7 @@ __all__ = [
     "insecure_option",
     "json_option",
     "k_option",
+    "limit_option",
     "max_pixels_option",
     "max_upload_option",
     "min_band_option",
@@ -68,16 +97,21 @@ __all__ = [
     "pca_option",
     "plot_option",
     "port_option",
+    "preview_option",
     "promise_option",
     "prune_option",
     "queries_option",
+    "query_option",
     "rank_option",
     "ray_option",
+    "read_only_option",
     "recall_option",
     "rehash_option",
     "repair_option",
+    "reverse_option",
     "sample_option",
     "settings_option",
+    "sort_option",
     "staging_option",
     "storage_option",
     "strict_option",
@@ -89,9 +123,14 @@ __all__ = [
     "trust_model_option",
     "unlike_option",
     "upload_pixels_option",
+    "verbose_option",
+    "verify_hits_option",
     "verify_option",
+    "verify_ranking_option",
     "weights_option",
+    "what_is_unread",
     "workers_option",
+    "worst_option",
 ]
 
 
@@ -182,7 +221,7 @@ def option(*names: str, **settings: Any) -> Decorator:
     flag = max((name for name in names if name.startswith("-")), key=len)
     variable = flag.lstrip("-").replace("-", "_").upper()
     settings = {"cls": Option, "show_default": settings.get("default") is not None, **settings}
-    return click.option(*names, envvar=f"IMGSEARCH_{variable}", **settings)
+    return click.option(*names, **{"envvar": f"IMGSEARCH_{variable}", **settings})
 
 
 def switch(*names: str, **settings: Any) -> Decorator:
@@ -238,7 +277,10 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
 RANKS = ("collection", "cosine")  # as in imgsearch.querying.ranking, which `--help` need not import
+PREVIEWS = ("never", "auto", "always")
 BANDS = ("weak", "similar", "same thing")
+ORDERS = ("path", "name", "date", "size", "added")  # as in imgsearch.querying.filters
+PREFERENCES = ("largest", "oldest", "newest", "sharpest")  # as in imgsearch.maintenance.preference
 OPPOSITES = (
     "Every switch has an opposite: --no-json overrides --json from a variable or a "
     "configuration file."
@@ -270,16 +312,54 @@ crop_option = option(
     "image, or, if none is more than 1, as fractions of its width and height.",
 )
 csv_option = switch("--csv", "as_csv", help="Print CSV, one hit per row.")
+copies_against_option = option(
+    "--against",
+    metavar="PATH",
+    help="Show which files of a folder, or images of another collection, the collection has.",
+)
+copies_apply_option = option(
+    "--apply",
+    "applied",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    envvar="IMGSEARCH_APPLY_FILE",  # `tune --apply` is a switch
+    help="Discard only the copies listed in this file, which the page of --html saves; one path "
+    "per line.",
+)
+copies_csv_option = switch("--csv", "as_csv", help="Print CSV, one image per row.")
 copies_delete_option = switch(
-    "--delete", help="Delete every image of a group except the one to keep, after confirmation."
+    "--delete",
+    help="Move every image of a group except the one to keep to the trash, after confirmation.",
+)
+copies_delete_forever_option = switch(
+    "--delete-forever", help="The same, but delete the files instead of moving them to the trash."
+)
+copies_distinct_option = switch(
+    "--not-duplicates",
+    help="Record that no two of the images PATH... are copies; they are never grouped again.",
+)
+copies_forget_option = switch(
+    "--forget", help="Take back what --not-duplicates recorded about the images PATH..."
 )
 copies_html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write an HTML page to review the groups.",
 )
+copies_keep_option = option(
+    "--keep-in",
+    multiple=True,
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Never discard an image in this folder, and keep it rather than others; repeatable.",
+)
 copies_link_option = switch(
     "--link", help="Replace the copies with hard links to the one to keep, after confirmation."
+)
+copies_prefer_option = option(
+    "--prefer",
+    type=click.Choice(PREFERENCES),
+    help="Which of several equivalent copies to keep.  [default: most bytes, then oldest]",
 )
 copies_similarity_option = option(
     "--min-similarity",
@@ -288,7 +368,10 @@ copies_similarity_option = option(
     default=0.75,
     help="Compare the pixels of images at least this similar; lower finds more but is slower.",
 )
-copies_yes_option = switch("--yes", help="Do not ask for confirmation of --delete or --link.")
+copies_yes_option = switch(
+    "--yes", help="Do not ask for confirmation of --delete, --delete-forever or --link."
+)
+distance_option = switch("--distance", help="Also show the distance of each hit in the table.")
 depth_option = option(
     "-k",
     type=_positive,
@@ -302,6 +385,64 @@ device_option = option(
     default="auto",
     help="Where the model runs; auto uses a GPU for indexing if there is one.",
 )
+absolute_option = switch(
+    "--absolute", help="Print absolute paths, even of images below the current folder."
+)
+failed_option = switch("--failed", help="List the files that failed, each with the reason.")
+limit_option = option("-n", "-k", "--limit", type=_positive, metavar="N", help="List at most N.")
+reverse_option = switch("--reverse", help="Reverse the order.")
+verbose_option = switch("-v", "--verbose", help="Show all details of the collection.")
+sort_option = option(
+    "--sort",
+    type=click.Choice(ORDERS),
+    default="path",
+    help="Sort by path, name, date, size in bytes, or the order in which images were added.",
+)
+after_option = option(
+    "--after",
+    metavar="DATE",
+    help="Only images from this date on: 2024-05-17, 2024-05 or 2024. The date is the capture time "
+    "by the camera's clock or, if there is none, the time of the file.",
+)
+before_option = option(
+    "--before", metavar="DATE", help="Only images from before this day, month or year."
+)
+in_option = option(
+    "--in",
+    "folder",
+    multiple=True,
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Only images in this folder or below it; repeatable: images in any of them.",
+)
+name_option = option(
+    "--name",
+    multiple=True,
+    metavar="WORD",
+    help="Only images with this word in the name of the file or of a folder above it, or matching "
+    "a pattern such as '*beach*'; repeatable: images that match all.",
+)
+size_option = option(
+    "--size",
+    multiple=True,
+    metavar="SIZE",
+    help="Only images of this size: '>2000' for the longer edge in pixels, '>12MP', '<=500kB', or "
+    "a range such as 1000..2000; repeatable: images that match all.",
+)
+format_option = option(
+    "--format",
+    multiple=True,
+    metavar="FORMAT",
+    help="Only images of this format, by the file extension: png, jpeg, raw; repeatable: images "
+    "of any of them.",
+)
+camera_option = option(
+    "--camera",
+    multiple=True,
+    metavar="WORD",
+    help="Only images from this camera: a word of its make or model, or a pattern; repeatable: "
+    "images from any of them.",
+)
 exact_option = switch("--exact", help="Compare the query with every image.")
 exclude_option = option(
     "--exclude",
@@ -313,13 +454,53 @@ include_option = option(
     "--include",
     multiple=True,
     metavar="PATTERN",
-    help="Drop a PATTERN of --exclude or of the defaults; `imgsearch info` lists them.",
+    help="Drop a PATTERN of --exclude or of the defaults; `imgsearch info -v` lists them.",
 )
 rehash_option = switch(
     "--rehash", help="Read every file again, even if its size and times have not changed."
 )
+explanation_crop_option = option(
+    "--crop",
+    type=crop,
+    metavar="L,T,R,B",
+    help="The part of QUERY that was searched for: left, top, right and bottom, as for `query`.",
+)
+explanation_html_option = option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write an HTML page that shows both images with the parts that contribute most marked.",
+)
+explanation_png_option = option(
+    "--png",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the same two images, side by side, as a PNG.",
+)
 exclude_self_option = switch(
     "--exclude-self", help="Leave the query image itself out of the hits (the default)."
+)
+force_option = switch("--force", help="Replace what is there already.")
+fold_option = switch("--fold", help="Show versions of the same picture as one hit.")
+gallery_k_option = option(
+    "-k",
+    type=_positive,
+    metavar="N",
+    default=20,
+    help="Number of similar images to show with each image.",
+)
+gallery_limit_option = option(
+    "-n",
+    "--limit",
+    type=_positive,
+    metavar="N",
+    help="Show at most N images.  [default: all, or 100 with --query]",
+)
+gallery_open_option = switch("--open", help="Open the page in a browser.")
+gallery_query_option = option(
+    "--query",
+    type=click.Path(),
+    metavar="IMAGE",
+    help="Show only the images most similar to this one, best first.",
 )
 gpus_option = option(
     "--gpus",
@@ -327,6 +508,9 @@ gpus_option = option(
     metavar="N",
     default=0.0,
     help="GPUs per worker of --ray: 0.25 is a quarter of one, 0 the CPU.",
+)
+hits_open_option = switch(
+    "--open", help="Show the hits in a browser, on a page as --html writes it."
 )
 html_option = option(
     "--html",
@@ -338,7 +522,9 @@ include_self_option = switch(
     help="Keep the query image itself among the hits.",
 )
 json_option = switch("--json", "as_json", help="Print JSON.")
-k_option = option("-k", type=_positive, metavar="N", default=10, help="Number of hits per query.")
+k_option = option(
+    "-k", "-n", type=_positive, metavar="N", default=10, help="Number of hits per query."
+)
 max_pixels_option = option(
     "--max-pixels",
     type=_positive,
@@ -413,6 +599,12 @@ plot_option = option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the plot to this file, .png or .svg; without a suffix, to both.",
 )
+preview_option = option(
+    "--preview",
+    type=click.Choice(PREVIEWS),
+    default="never",
+    help="Show thumbnails of the hits below the table; auto if the terminal can.",
+)
 promise_option = option(
     "--recall",
     type=_share,
@@ -426,6 +618,12 @@ queries_option = option(
     metavar="N",
     default=1_000,
     help="Images held out as queries; at most a fifth of all.",
+)
+query_option = option(
+    "--query",
+    type=click.Path(),
+    metavar="IMAGE",
+    help="Add how similar each image is to this one.",
 )
 recall_option = option(
     "--recall",
@@ -471,8 +669,9 @@ time_limit_option = option(
 )
 to_option = option(
     "--to",
-    metavar="milvus://HOST:PORT/NAME",
-    help="The destination in Milvus, or milvus:FILE.db for Milvus Lite.",
+    metavar="DESTINATION",
+    help="A file that ends in .parquet, .csv or .npz, a folder, milvus://HOST:PORT/NAME, or "
+    "milvus:FILE.db for Milvus Lite.",
 )
 trust_model_option = switch(
     "--trust-model",
@@ -485,14 +684,65 @@ unlike_option = option(
     metavar="IMAGE",
     help="Search away from this image, with half the weight; repeatable.",
 )
-verify_option = switch("--verify", help="Compare the two collections, and change nothing.")
+verify_hits_option = switch(
+    "--verify",
+    help="Compare local features with those of the first 50 hits: hits that show the same object, "
+    "or part of the same picture, come first.",
+)
+verify_ranking_option = switch(
+    "--verify", help="Also verify the first 50 hits by local features, which is slow."
+)
+verify_option = switch(
+    "--verify", help="Compare the collection with the one in Milvus, and change nothing."
+)
 weights_option = option(
     "--weights",
     help="The weights of a new collection: a name from torchvision, or a state-dict file.",
 )
+worst_option = option(
+    "--worst",
+    type=click.IntRange(0, 10),
+    metavar="N",
+    default=0,
+    help="Also show the N worst queries, at most 10, each with the hits that misled it.",
+)
 workers_option = option(
     "--workers", type=_positive, metavar="N", help="Worker processes.  [default: one per core]"
 )
+
+
+#: The parameters of `filter_options`, which are keywords of `imgsearch.querying.filters.Filter.of`.
+FILTERS = ("name", "after", "before", "folder", "size", "format", "camera")
+
+
+def filter_options(command: Any) -> Any:
+    """Add the options that limit a command to some of the images; see `filters_of`."""
+    for add in (camera_option, format_option, size_option, in_option):
+        command = add(command)
+    for add in (before_option, after_option, name_option):
+        command = add(command)
+    return command
+
+
+def filters_of(ctx: click.Context) -> FilterKeywords:
+    """Return the keywords of the filter that a command line gives."""
+    given = {name: ctx.params[name] for name in FILTERS if ctx.params[name] not in (None, ())}
+    return cast("FilterKeywords", given)
+
+
+def what_is_unread(collection: Collection, given: Container[str]) -> str:
+    """Return the end of a message, if a filter may have missed images that no run has read.
+
+    Args:
+        collection: The collection that was searched or listed.
+        given: Keywords of the filter.
+    """
+    unread = any(name in given for name in ("size", "camera")) and collection.entries.unread()
+    if not unread:
+        return ""
+    return (
+        f"; pixels and camera are not known yet for {unread:,} of its images: run `imgsearch index`"
+    )
 
 
 def config_option(load: Callable[[click.Context, click.Parameter, Any], Any]) -> Decorator:
@@ -518,6 +768,9 @@ host_option = option(
 )
 insecure_option = switch(
     "--insecure", help="Do not ask for a token, even if others can reach the server."
+)
+read_only_option = switch(
+    "--read-only", help="Refuse every request that would change the collection."
 )
 max_upload_option = option(
     "--max-upload",

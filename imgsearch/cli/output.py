@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "dump",
     "libraries_silenced",
     "path_fields",
+    "shortened",
     "shown",
     "where",
 ]
@@ -42,6 +43,37 @@ def shown(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def shortened(*, absolute: bool) -> Callable[[str], str]:
+    """Return a function that makes paths below the current folder relative to it.
+
+    A relative path that would look like an option begins with `./`.
+
+    Args:
+        absolute: Whether to leave all paths as they are.
+    """
+    heres = [] if absolute else [f"{here.rstrip('/')}/" for here in _current_folders()]
+
+    def short(path: str) -> str:
+        for here in heres:
+            if path.startswith(here) and path != here:
+                below = path[len(here) :]
+                return f"./{below}" if below.startswith("-") else below
+        return path
+
+    return short
+
+
+def _current_folders() -> Iterator[str]:
+    """Yield the path of the current folder, and the shell's path of it, which may hold links."""
+    try:
+        yield os.getcwd()
+        as_typed = os.environ.get("PWD", "")
+        if os.path.isabs(as_typed) and os.path.samefile(as_typed, "."):
+            yield as_typed
+    except OSError:  # it was deleted
+        return
 
 
 def complain(message: str) -> None:

@@ -39,6 +39,8 @@ class ProgressBar:
         self._bar.update(progress.done - self._bar.n)
         if progress.training:
             self._bar.set_description("building the index")
+        if progress.fingerprints:
+            self._bar.set_description("making fingerprints")
 
     def _say(self, progress: Progress) -> None:
         now = self._clock()
@@ -47,6 +49,10 @@ class ProgressBar:
         self._told, self._pause = now, min(2 * self._pause, LAST_PAUSE)
         if progress.training:
             click.echo("building the index", err=True)
+            return
+        if progress.fingerprints:
+            told = f"making fingerprints: {progress.done:,} of {progress.total:,} images"
+            click.echo(told, err=True)
             return
         rate = progress.done / (now - self._started)
         text = f"indexing: {progress.done:,} files"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,28 +18,45 @@ from imgsearch.cli import options
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
-from imgsearch.cli.output import ExitStatus, libraries_silenced, shown
+from imgsearch.cli.output import ExitStatus, libraries_silenced, shortened, shown
+from imgsearch.cli.terminal import Style, Terminal
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import dump, located, path_fields, plain_path
 from imgsearch.files.sources import is_folder
-from imgsearch.images.limits import pillow_allows
+from imgsearch.images.crop import Box
+from imgsearch.images.limits import Limits, pillow_allows
 from imgsearch.querying.hits import answer_fields, hit_fields
 
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
     from imgsearch.collection import Collection
     from imgsearch.querying.hits import Answer, Hit
-    from imgsearch.querying.options import QueryOptions
+    from imgsearch.querying.options import QueryOptions, Shown
     from imgsearch.querying.ranking import Rank
 
-__all__ = ["STDIN", "Answered", "Crop", "Picture", "Request", "answers", "pictures", "query"]
+__all__ = [
+    "STDIN",
+    "Answered",
+    "Crop",
+    "Picture",
+    "Request",
+    "answers",
+    "picture_of",
+    "pictures",
+    "query",
+    "versions",
+]
 
 STDIN = "-"
 BLOCK = 32  # queries searched together, as an exact search reads all vectors once per block
 NAMED = 3  # combined images to name in a title
 Crop: TypeAlias = tuple[float, float, float, float]
-#: First characters of a cell that a spreadsheet may take for a formula; some use full-width ones.
-_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+_STYLES: dict[str | None, Style] = {
+    "same picture": "green",
+    "same thing": "green",
+    "similar": "cyan",
+    "weak": "dim",
+}
 #: An output format. It is lazy, so that each answer is printed as soon as it is available.
 Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 
@@ -55,7 +70,12 @@ Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 @options.csv_option
 @options.paths_option
 @options.null_option
+@options.absolute_option
+@options.distance_option
+@options.preview_option
 @options.html_option
+@options.hits_open_option
+@options.filter_options
 @options.combine_option
 @options.unlike_option
 @options.crop_option
@@ -63,6 +83,8 @@ Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 @options.all_hits_option
 @options.min_similarity_option
 @options.rank_option
+@options.verify_hits_option
+@options.fold_option
 @options.include_self_option
 @options.exclude_self_option
 @options.max_pixels_option
@@ -78,12 +100,15 @@ def query(
     collection: Path | str | None,
     k: int,
     html: Path | None,
+    open: bool,  # noqa: A002 - the name of the option
     combine: bool,
     unlike: tuple[str, ...],
     crop: Crop | None,
     max_pixels: int,
     min_similarity: float | None,
     rank: Rank,
+    verify: bool,
+    fold: bool,
     device: str,
     trust_model: bool,
     **_: object,  # the options that are mutually exclusive: see `choose`
@@ -98,7 +123,12 @@ def query(
 
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, but stdin holds one image", ctx)
-    form = choose(ctx, ("as_json",), ("as_csv",), ("html",), ("paths", "null"))
+    if verify and _is_combined(ctx):
+        raise click.UsageError(
+            "--verify compares one image with the hits; it cannot be used with a combined query",
+            ctx,
+        )
+    form = choose(ctx, ("as_json",), ("as_csv",), ("html", "open"), ("paths", "null"))
     way = choose(ctx, ("recall",), ("nprobe",), ("exact",))
     itself = choose(ctx, ("include_self",), ("exclude_self",))
     request = Request(
@@ -108,27 +138,42 @@ def query(
         crop=crop,
         max_pixels=max_pixels,
         include_self=itself == "include_self",
-        options=_search_options(ctx, way, {"k": k, "min_similarity": min_similarity, "rank": rank}),
+        options=_search_options(
+            ctx,
+            way,
+            {
+                "k": k,
+                "min_similarity": min_similarity,
+                "rank": rank,
+                "verify": verify,
+                "fold": fold,
+            },
+        ),
     )
     status = ExitStatus()
     directory = locate_any(ctx, collection)
     found_there = Collection.open(directory, device=device, trust_model=trust_model)
     with libraries_silenced(), pillow_allows(max_pixels), found_there as found:
         answered = answers(found, request, status)
-        if form == "html" and html is not None:
-            from imgsearch.cli.query_page import write_page
+        if form == "html":
+            from imgsearch.cli.query_page import own_page, write_page
 
-            if write_page(html, answered, crop, max_pixels):
-                click.echo(f"wrote {shown(str(html))}", err=True)
+            page = html or own_page()
+            if write_page(page, answered, crop, max_pixels):
+                if html is not None:
+                    click.echo(f"wrote {shown(str(html))}", err=True)
+                if open:
+                    click.launch(page.absolute().as_uri())
         else:
             for text in _form(ctx, form)(answered):
-                click.echo(text, nl=False)
+                # Styles are written only where they are wanted; Click need not look for them.
+                click.echo(text, nl=False, color=True)
     ctx.exit(status.code)
 
 
 def _search_options(ctx: click.Context, way: str | None, given: QueryOptions) -> QueryOptions:
     """Return the search options, some of them as given, which others depend on."""
-    found = given.copy()
+    found: QueryOptions = {**given, **options.filters_of(ctx)}
     match choose(ctx, ("min_band",), ("all_hits",)):
         case "min_band":
             found["min_band"] = ctx.params["min_band"]
@@ -154,13 +199,45 @@ def _form(ctx: click.Context, name: str | None) -> Form:
         case "as_json":
             return _as_json
         case "as_csv":
-            return partial(_as_csv, terminal=sys.stdout.isatty())
+            asked = [name for name in ("verify", "fold") if ctx.params[name]]
+            return partial(_as_csv, asked=asked, terminal=sys.stdout.isatty())
         case "paths" if ctx.params["null"]:
             return partial(_as_paths, end=b"\0", terminal=sys.stdout.isatty())
         case "paths":
             return partial(_as_paths, terminal=sys.stdout.isatty())
         case _:
-            return _as_table
+            return partial(_as_table, look=_look(ctx))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a table looks.
+
+    Attributes:
+        short: Function that shortens the path of a hit.
+        distance: Whether to show the distances of the hits.
+        terminal: What the terminal can show.
+        preview: Whether to show pictures of the hits below their table.
+        limits: Limits of the images that are shown.
+    """
+
+    short: Callable[[str], str]
+    distance: bool
+    terminal: Terminal
+    preview: bool
+    limits: Limits
+
+
+def _look(ctx: click.Context) -> _Look:
+    terminal, preview = Terminal.on_stdout(), ctx.params["preview"]
+    return _Look(
+        short=shortened(absolute=ctx.params["absolute"]),
+        distance=ctx.params["distance"],
+        terminal=terminal,
+        preview=preview == "always"
+        or (preview == "auto" and terminal.colour and terminal.pictures is not None),
+        limits=Limits(ctx.params["max_pixels"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +351,16 @@ def pictures(argument: str) -> Iterator[Picture | InputError]:
         yield Picture(argument, path, os.fsdecode(source))
 
 
+def picture_of(argument: str) -> Picture:
+    """Return the one image that an argument names, or raise `InputError`."""
+    found = list(islice(pictures(argument), 2))
+    if len(found) != 1 or (isinstance(found[0], Picture) and found[0].listed):
+        raise InputError(f"{argument} is a folder; give one image")
+    if isinstance(found[0], InputError):
+        raise found[0]
+    return found[0]
+
+
 def _on_stdin() -> Picture | InputError:
     content = sys.stdin.buffer.read() if sys.stdin else b""
     if not content:
@@ -354,17 +441,31 @@ def _search(
         ]
     if not queries:
         return
-    embeddings = np.stack([query.embedding for query in queries])
-    found = collection.answer(embeddings, **options)
+    if options.get("verify") or options.get("fold"):
+        seen = [_shown(query, request) for query in queries]
+        found = waiting_for(collection.answer, seen, **options)  # which decodes images
+    else:
+        found = collection.answer(np.stack([query.embedding for query in queries]), **options)
     for number, (query, answer) in enumerate(zip(queries, found, strict=True)):
         nearest = None
         if not answer.hits and options.get("min_band") is not None:
             again: QueryOptions = {**options, "k": 1, "min_band": None, "rank": "cosine"}
+            again |= {"verify": False, "fold": False}
             if "exclude" in options:
                 again["exclude"] = options["exclude"][number : number + 1]
             (weak,) = collection.answer([query.embedding], **again)
             nearest = next(iter(weak.hits), None)
         yield Answered(query.like, query.unlike, request.combine, answer, nearest)
+
+
+def _shown(query: _Query, request: Request) -> Shown | Vectors:
+    """Return a query with its image, if it is of one image."""
+    from imgsearch.querying.options import Shown
+
+    if len(query.like) != 1 or query.unlike:
+        return query.embedding
+    crop = None if request.crop is None else Box(*request.crop)
+    return Shown(query.embedding, query.like[0].source, crop, Limits(request.max_pixels))
 
 
 def _pictures(group: list[_Embedded]) -> tuple[Picture, ...]:
@@ -390,38 +491,69 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
             f"{answered.title}: {nothing}; the nearest: {hit.path} (similarity "
             f"{hit.similarity:.4f}); --all shows it"
         )
+    wanted = [name for name in options.FILTERS if name in request.options]
     other = "image" if request.include_self else "other image"
+    other += " that passes the filter" if wanted else ""
     least = request.options.get("min_similarity")
     if least is not None:
         why = f"no {other} has a similarity of {least:.15g} or more"
-    elif images <= asked:
-        why = f"the collection holds no {other}"
+    elif images <= asked or (wanted and "nprobe" not in request.options):
+        why = f"the collection holds no {other}{options.what_is_unread(collection, wanted)}"
     else:
         hint = "pass --exact to compare with every image"
         why = f"the inverted lists that were searched hold no {other}; {hint}"
     return f"nothing found for {answered.title}: {why}"
 
 
-def _as_table(answers: Iterable[Answered]) -> Iterator[str]:
-    """Yield a table for each answer that has hits."""
+def _as_table(answers: Iterable[Answered], *, look: _Look) -> Iterator[str]:
+    """Yield a table for each answer that has hits, and pictures of them if they are wanted."""
     for number, answered in enumerate(one for one in answers if one.answer.hits):
-        lines = [shown(answered.title), *_rows(answered.answer.hits)]
+        hits = answered.answer.hits
+        lines = [look.terminal.styled(shown(answered.title), "bold"), *_rows(hits, look)]
         yield ("\n" if number else "") + "\n".join(lines) + "\n"
+        if look.preview:
+            from imgsearch.cli.preview import previews
+
+            yield from previews(hits, look.terminal, partial(_thumbnail, look.limits))
 
 
-def _rows(hits: Sequence[Hit]) -> Iterator[str]:
+def _thumbnail(limits: Limits, path: str, edge: int) -> bytes:
+    from imgsearch.images.render import thumbnail
+
+    return waiting_for(thumbnail, path, edge, limits=limits)
+
+
+def _rows(hits: Sequence[Hit], look: _Look) -> Iterator[str]:
     """Yield the heading and the rows of a table, with the columns that the hits are ordered by."""
-    if any(hit.score is not None for hit in hits):
-        yield "   #  band        path"
-        for hit in hits:
-            yield f"{hit.rank:4}  {hit.band or '-':10}  {shown(hit.path)}"
-        return
-    banded = any(hit.band is not None for hit in hits)
-    yield f"   #  similarity  distance  {'band        ' if banded else ''}path"
+    ranked = any(hit.score is not None for hit in hits)  # not in the order of similarities
+    banded = ranked or any(hit.band is not None for hit in hits)
+    wide = 12 if any(hit.band == "same picture" for hit in hits) else 10
+    verified = any(hit.inliers is not None for hit in hits)
+
+    def band(hit: Hit) -> str:
+        return look.terminal.styled((hit.band or "-").ljust(wide), _STYLES.get(hit.band))
+
+    def path(hit: Hit) -> str:
+        return look.terminal.linked(shown(look.short(hit.path)), hit.path) + versions(hit)
+
+    columns: list[tuple[str, Callable[[Hit], str], bool]] = [
+        ("   #", lambda hit: f"{hit.rank:4}", True),
+        ("inliers", lambda hit: f"{hit.inliers or '-':>7}", verified),
+        ("similarity", lambda hit: f"{hit.similarity:10.4f}", not ranked),
+        ("distance", lambda hit: f"{hit.distance:8.4f}", look.distance),
+        ("band".ljust(wide), band, banded),
+        ("path", path, True),
+    ]
+    shown_columns = [column[:2] for column in columns if column[2]]
+    yield look.terminal.styled("  ".join(title for title, _ in shown_columns), "dim")
     for hit in hits:
-        band = f"{hit.band or '-':10}  " if banded else ""
-        numbers = f"{hit.rank:4}  {hit.similarity:10.4f}  {hit.distance:8.4f}"
-        yield f"{numbers}  {band}{shown(hit.path)}"
+        yield "  ".join(cell(hit) for _, cell in shown_columns)
+
+
+def versions(hit: Hit) -> str:
+    """Return how many other versions are folded into a hit, for a line that ends with it."""
+    count = len(hit.copies or ())
+    return f" (and {count:,} more version{'s' * (count > 1)})" if count else ""
 
 
 def _as_json(answers: Iterable[Answered]) -> Iterator[str]:
@@ -445,39 +577,34 @@ def _as_paths(
             yield (shown(hit.path).encode() if terminal else os.fsencode(hit.path)) + end
 
 
-def _as_csv(answers: Iterable[Answered], *, terminal: bool = False) -> Iterator[bytes]:
+def _as_csv(
+    answers: Iterable[Answered], *, asked: Sequence[str] = (), terminal: bool = False
+) -> Iterator[bytes]:
     """Yield a header, then a CSV row for each hit (RFC 4180, UTF-8), guarded against formulas.
 
     Paths are written as in JSON.
 
     Args:
         answers: The answers to print.
+        asked: Options that ask for more columns: "verify" for the number of inliers, "fold" for
+            the number of other versions.
         terminal: Whether to escape characters that a terminal would obey.
     """
+    from imgsearch.querying.tables import csv_row
+
     text: Callable[[str], str] = shown if terminal else str
     facts = "distance", "similarity", "score", "z", "band"
-    yield _row("query", "rank", "id", "path", *facts)
+    more = [{"verify": "inliers", "fold": "copies"}[name] for name in asked]
+    yield csv_row("query", "rank", "id", "path", *facts, *more)
     for answered in answers:
-        asked = answered.title if answered.combined else answered.like[0].path
-        query = text(path_fields(asked)["path"])
+        title = answered.title if answered.combined else answered.like[0].path
+        query = text(path_fields(title)["path"])
         for hit in answered.answer.hits:
             fields = hit_fields(hit)
             path = text(fields["path"])
-            yield _row(query, hit.rank, hit.id, path, *(fields[name] for name in facts))
-
-
-def _row(*values: str | float | None) -> bytes:
-    row = io.StringIO(newline="")
-    csv.writer(row).writerow([_guarded(v) if isinstance(v, str) else v for v in values])
-    return row.getvalue().encode()
-
-
-def _guarded(text: str) -> str:
-    """Return a cell, prefixed with an apostrophe if a spreadsheet might take it for a formula.
-
-    Source: OWASP, "CSV Injection". A single `-`, the name of stdin, is not a formula.
-    """
-    return f"'{text}" if len(text) > 1 and text.lstrip(" ")[:1] in _FORMULA else text
+            counts = {"inliers": hit.inliers, "copies": len(hit.copies or ())}
+            row = *(fields[name] for name in facts), *(counts[name] for name in more)
+            yield csv_row(query, hit.rank, hit.id, path, *row)
 
 
 def _asked(answered: Answered) -> dict[str, Any]:

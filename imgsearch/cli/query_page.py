@@ -9,18 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgsearch.cli.html import EDGE, Thumbnailer, figure, image_element, link, text, write_document
-from imgsearch.cli.query import STDIN, Answered, Crop, Picture
+from imgsearch.cli.query import STDIN, Answered, Crop, Picture, versions
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import Limits
 from imgsearch.images.render import thumbnail
+from imgsearch.storage.files import make_folder, user_cache
 
 if TYPE_CHECKING:
     from imgsearch.querying.hits import Hit, Search
 
-__all__ = ["write_page"]
+__all__ = ["own_page", "write_page"]
 
 QUERIES_SHOWN = 12  # combined images to show on a page
 REMEMBERED = 512  # thumbnails to cache, some 6 MB: queries from one folder find the same images
+
+
+def own_page() -> Path:
+    """Return the path of the page that `query --open` shows, in a folder for this user only."""
+    folder = user_cache("pages")
+    make_folder(folder, mode=0o700)
+    return folder / "hits.html"
 
 
 def write_page(path: Path, answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -> bool:
@@ -68,6 +76,10 @@ def _hit(hit: Hit, of: Thumbnailer) -> str:
         facts = text(hit.band or "")
     elif hit.band is not None:
         facts = f"{text(hit.band)}<br>{facts}"
+    if hit.inliers:
+        facts = f"{facts}<br>{hit.inliers:,} inliers"
+    if hit.copies:
+        facts = f"{facts}<br>{versions(hit).strip()}"
     return figure("hit", image, f"{hit.rank}. {link(hit.path)}", facts)
 
 

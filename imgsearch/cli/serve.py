@@ -25,6 +25,7 @@ _OF_THE_EXTRA = ("fastapi", "httptools", "platformdirs", "python_multipart", "st
 @server_options.allow_host_option
 @server_options.token_option
 @server_options.insecure_option
+@server_options.read_only_option
 @server_options.max_upload_option
 @server_options.upload_pixels_option
 @server_options.thumbnails_option
@@ -40,6 +41,7 @@ def serve(
     allow_host: tuple[str, ...],
     token: str | None,
     insecure: bool,
+    read_only: bool,
     max_upload: int,
     max_pixels: int,
     thumbnails: int,
@@ -68,6 +70,7 @@ def serve(
         allowed_hosts=allow_host,
         token=made or token or None,
         insecure=insecure,
+        read_only=read_only,
         max_upload=max_upload * 1_000_000,
         max_pixels=max_pixels,
         thumbnails=thumbnails * 1_000_000,

@@ -20,7 +20,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.errors import SettingError, StorageError, reason_of
+from imgsearch.errors import SettingError, StorageError, check_installed, reason_of
 from imgsearch.storage.files import user_cache
 
 if TYPE_CHECKING:
@@ -143,8 +143,10 @@ def _check_plot(path: Path) -> list[Path]:
     """Return the files to draw: `path` itself, or, if it has no known suffix, one of each kind.
 
     Raises:
+        PackageError: If Matplotlib is not installed.
         SettingError: If the folder of the files does not exist.
     """
+    check_installed("--plot", "matplotlib")
     if not path.parent.is_dir():
         raise SettingError(f"there is no folder {path.parent} for the plot; create it first")
     if path.suffix.lower() in KINDS:

@@ -153,6 +153,15 @@ class Decoder:
         pixels = np.frombuffer(data, np.uint8).reshape(edge, edge, 3)
         return Glance(pixels, facts["width"], facts["height"])
 
+    def grey(self, origin: Origin, longest: int) -> Pixels:
+        """Return an image in grey, as `imgsearch.images.render.grey` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: As for `pixels`.
+        """
+        facts, data = self._look("grey", origin, longest)
+        return np.frombuffer(data, np.uint8).reshape(facts["height"], facts["width"])
+
     def size(self, origin: Origin) -> tuple[int, int]:
         """Return the upright width and height of an image.
 

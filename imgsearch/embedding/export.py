@@ -1,5 +1,6 @@
-"""Export a network in its own process, which gives back torch's 800 MB when it ends.
+"""Export a network: the default one from its template, any other one by torch.
 
+torch runs in its own process, which gives back its 800 MB when it ends:
 ``python -m imgsearch.embedding.export MODEL PROGRESS [WEIGHTS]`` answers on stdout with one
 message of `imgsearch.embedding.wire`.
 """
@@ -16,8 +17,15 @@ from dataclasses import dataclass
 
 from imgsearch.embedding.models import Network, build, export_onnx, find_network
 from imgsearch.embedding.process import command, environment
+from imgsearch.embedding.weights import (
+    Weights,
+    are_packaged,
+    find_weights,
+    read_arrays,
+    read_state,
+)
 from imgsearch.embedding.wire import raise_error, receive, send, send_error
-from imgsearch.errors import ImgsearchError, ModelError
+from imgsearch.errors import ImgsearchError, ModelError, check_installed
 
 __all__ = ["Exported", "export"]
 
@@ -32,7 +40,10 @@ class Exported:
 
 
 def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
-    """Find the weights of a network, build it with them and export it.
+    """Find the weights of a network and export it with them.
+
+    The default network with the weights of the package is exported without torch, torchvision or
+    onnx, in a fraction of a second.
 
     Args:
         network: Row of the registry.
@@ -42,7 +53,11 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
 
     Raises:
         ModelError: If the weights are unavailable or do not fit the network.
+        PackageError: If torch is needed, but not installed.
     """
+    if are_packaged(network, weights):
+        return _filled(find_weights(network, weights))
+    check_installed(f"exporting {network.name}", "torch", "torchvision", "onnx")
     arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]
     done = subprocess.run(
         command("export", *arguments),
@@ -61,10 +76,19 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
     return Exported(onnx, message["weights"], message["sha256"])
 
 
+def _filled(weights: Weights) -> Exported:
+    """Fill the template of MobileNetV2 with the weights of the package."""
+    from imgsearch.embedding.onnx.template import fill_template
+
+    try:
+        onnx = fill_template(list(read_arrays(weights).values()))
+    except ValueError as error:
+        raise ModelError(f"{weights.path} does not fit mobilenet_v2") from error
+    return Exported(onnx, weights.name, weights.sha256)
+
+
 def main() -> None:
     """Carry out the export that `export` requests."""
-    from imgsearch.embedding.weights import find_weights, read_state
-
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # The parent reports Ctrl-C.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Keep libraries' output out of the answer.

@@ -24,7 +24,7 @@ from imgsearch.images.holdings import Holdings
 from imgsearch.images.inspection import Frames, Inspection, frames, inspect
 from imgsearch.images.limits import Limits, memory_limited, pillow_allows, seconds_limited
 from imgsearch.images.opening import bytes_needed
-from imgsearch.images.render import glance, pixels_from, render, size_of
+from imgsearch.images.render import glance, grey, pixels_from, render, size_of
 
 __all__ = ["Look", "frames_of", "inspection_of", "look", "look_of"]
 
@@ -40,8 +40,9 @@ class Look:
     """A request for information about one image.
 
     Attributes:
-        kind: "pixels" for a network, a "thumbnail", a "glance" for comparing it, or its "size";
-            an "inspection", which is a close look at the whole file, or some of its "frames".
+        kind: "pixels" for a network, a "thumbnail", a "glance" for comparing it, the picture in
+            "grey", or its "size"; an "inspection", which is a close look at the whole file, or some
+            of its "frames".
         edge: Edge of the result in pixels.
         limits: Maximum pixels of the image, and maximum seconds of computing.
         bytes: Maximum memory for decoding, in bytes.
@@ -154,6 +155,11 @@ def _glance(content: bytes, wanted: Look, _: Box | None) -> Reply:
     return {"width": seen.width, "height": seen.height}, seen.pixels.tobytes()
 
 
+def _grey(content: bytes, wanted: Look, _: Box | None) -> Reply:
+    picture = grey(content, wanted.edge, limits=wanted.limits)
+    return {"height": picture.shape[0], "width": picture.shape[1]}, picture.tobytes()
+
+
 def _size(content: bytes, wanted: Look, _: Box | None) -> Reply:
     width, height = size_of(content, wanted.limits)
     return {"width": width, "height": height}, b""
@@ -205,6 +211,7 @@ _KINDS: dict[str, Callable[[bytes, Look, Box | None], Reply]] = {
     "pixels": _pixels,
     "thumbnail": _thumbnail,
     "glance": _glance,
+    "grey": _grey,
     "size": _size,
     "inspection": _inspection,
     "frames": _frames,

@@ -22,9 +22,20 @@ from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pool import BATCH, Decoded, Known, Pool, Refused, Reply
 from imgsearch.embedding.process import command
 from imgsearch.embedding.runtime import AT_ONCE, Embeddings, Runtime
+from imgsearch.images.fingerprint import Fingerprint
 from imgsearch.images.limits import LIMITS, Limits
 
-__all__ = ["Embedded", "Extractor", "Known", "Outcome", "Refused", "cores", "embed_files"]
+__all__ = [
+    "Embedded",
+    "Extractor",
+    "Fingerprinted",
+    "Known",
+    "Outcome",
+    "Refused",
+    "cores",
+    "embed_files",
+    "fingerprint_files",
+]
 
 WINDOW = 512  # Requests in progress, or done but waiting for an earlier one.
 PIXEL_BATCH = 16  # Files per request for pixels; with fewer, workers would wait for this process.
@@ -38,16 +49,26 @@ class Embedded:
 
     `embedding` is float32 `[dim]`, L2-normalised; `digest` is the SHA-256 of the file. `size` and
     `mtime_ns` are those of the file when it was read; `mtime_ns` is None if it was too recent to
-    reveal a later change (`imgsearch.files.listing.trusted_time`).
+    reveal a later change (`imgsearch.files.listing.trusted_time`). Its fingerprint is None if the
+    engine made none.
     """
 
     embedding: Embeddings
     digest: bytes
     size: int
     mtime_ns: int | None
+    fingerprint: Fingerprint | None = None
 
 
 Outcome: TypeAlias = Embedded | Known | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprinted:
+    """A file that has been decoded, and not embedded; `digest` is its SHA-256."""
+
+    fingerprint: Fingerprint
+    digest: bytes
 
 
 def embed_files(
@@ -93,6 +114,36 @@ def embed_files(
     )
     with extractor, closing(extractor.embed(paths, wanted)) as outcomes:
         yield from outcomes
+
+
+def fingerprint_files(
+    paths: Iterable[str],
+    *,
+    wanted: Callable[[str, bytes], bool],
+    input_size: int,
+    workers: int,
+    limits: Limits = LIMITS,
+) -> Generator[Fingerprinted | Known | Refused, None, None]:
+    """Yield the fingerprint of each path, in order, as `embed_files` would make it.
+
+    Args:
+        paths: Files to decode, consumed lazily.
+        wanted: As for `embed_files`.
+        input_size: Edge of the network's input in pixels, for which the files are decoded.
+        workers: Number of processes.
+        limits: Limits for each file.
+
+    Raises:
+        ModelError: If a worker cannot start.
+    """
+    arguments = [str(input_size), str(limits.max_pixels), str(limits.memory(workers))]
+    row = np.dtype((np.uint8, (input_size, input_size, 3)))
+    with Pool(command("worker", *arguments), workers, limits.time_limit, row) as pool:
+        for reply in pool.run(paths, PIXEL_WINDOW, wanted):
+            if isinstance(reply, Decoded):
+                yield Fingerprinted(reply.fingerprint, reply.digest)
+            else:
+                yield reply
 
 
 class Extractor:
@@ -165,7 +216,7 @@ def _outcome(reply: Reply, embedding: Embeddings | None = None) -> Outcome:
     if not isinstance(reply, Decoded):
         return reply
     row = reply.array if embedding is None else embedding
-    return Embedded(row, reply.digest, reply.size, reply.mtime_ns)
+    return Embedded(row, reply.digest, reply.size, reply.mtime_ns, reply.fingerprint)
 
 
 def _embed_on_gpu(replies: Iterator[Reply], gpu: Runtime) -> Iterator[Outcome]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, started
 from imgsearch.errors import ModelError, PicklableError, reason_of
+from imgsearch.images.fingerprint import FINGERPRINT, Fingerprint
 
 __all__ = ["BATCH", "Decoded", "Known", "Pool", "Refused", "Reply"]
 
@@ -51,6 +52,7 @@ class Decoded:
     digest: bytes
     size: int
     mtime_ns: int | None
+    fingerprint: Fingerprint
 
 
 Reply: TypeAlias = Decoded | Known | Refused
@@ -220,8 +222,10 @@ class Pool:
         if worker is None:
             worker = started(self._command, self._time_limit, partial(self._note, slot))
         replies, data = worker.run(paths, self._wanted)
-        rows = iter(np.frombuffer(data, self._row))
-        return [_reply(reply, rows) for reply in replies]
+        count = sum(bool(reply.get("wanted")) for reply in replies)
+        rows = iter(np.frombuffer(data, self._row, count))
+        prints = iter(np.frombuffer(data, FINGERPRINT, count, count * self._row.itemsize))
+        return [_reply(reply, rows, prints) for reply in replies]
 
     def _note(self, slot: int, worker: WorkerProcess) -> None:
         self._workers[slot] = worker
@@ -245,10 +249,13 @@ def _start(thread: threading.Thread) -> None:
         raise ModelError(f"a worker process could not start: {reason_of(error)}") from error
 
 
-def _reply(reply: dict[str, Any], rows: Iterator[npt.NDArray[Any]]) -> Reply:
+def _reply(reply: dict[str, Any], rows: Iterator[npt.NDArray[Any]], prints: Iterator[Any]) -> Reply:
     if "reason" in reply:
         return Refused(
             reply["reason"], reply["recognised"], reply["transient"], limited=reply["limited"]
         )
     content = bytes.fromhex(reply["digest"]), reply["size"], reply["mtime_ns"]
-    return Decoded(next(rows), *content) if reply["wanted"] else Known(*content)
+    if not reply["wanted"]:
+        return Known(*content)
+    fingerprint = Fingerprint(next(prints).tobytes(), reply["taken"], reply["camera"])
+    return Decoded(next(rows), *content, fingerprint)

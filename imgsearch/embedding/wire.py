@@ -8,11 +8,12 @@ each request:
 - `{"digests": [...]}`, in hexadecimal, or null for files that it refuses; the pipeline answers
   `{"wanted": [...]}`, true for each file to embed. Both are omitted if it refuses all files;
 - `{"begin": i}` again before it decodes file i, and `{"begin": null}` before it runs the model;
-- `{"replies": [...]}` with one reply per path, in order, and the arrays of those that succeeded.
+- `{"replies": [...]}` with one reply per path, in order, and the arrays of those that succeeded,
+  followed by their fingerprints, rows of `imgsearch.images.fingerprint.FINGERPRINT`.
 
 A reply holds either `reason`, `recognised`, `transient` and `limited` of a refusal, or `digest`,
 `size`, `mtime_ns` (null if it cannot be trusted) and `wanted`, which tells whether the reply has an
-array.
+array; if so, `taken` and `camera` are those of its fingerprint.
 
 A worker that examines single images is sent `{"look": {...}}` instead, with the fields of
 `imgsearch.embedding.looking.Look`, and with the content of the image as bytes unless there is a

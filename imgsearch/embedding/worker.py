@@ -31,6 +31,7 @@ from imgsearch.embedding.looking import look, look_of
 from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImageError, ImgsearchError
 from imgsearch.images.decode import ImageFile, Pixels
+from imgsearch.images.fingerprint import Fingerprint
 from imgsearch.images.limits import Limits, limit_log, limit_memory, memory_in_use, pillow_allows
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def main() -> None:
     send(answers, {"ready": True})
     limit_memory(memory)
     limit_log()
-    decode = partial(ImageFile.decode, input_size=input_size, limits=Limits(max_pixels))
+    decode = partial(ImageFile.described, input_size=input_size, limits=Limits(max_pixels))
     with pillow_allows(max_pixels):
         while True:
             _answer(messages.get()["paths"], decode, runtime, messages, answers)
@@ -128,13 +129,14 @@ def _listen(requests: BinaryIO, messages: Messages) -> None:
 
 def _answer(
     paths: list[str],
-    decode: Callable[[ImageFile], Pixels],
+    decode: Callable[[ImageFile], tuple[Pixels, Fingerprint]],
     runtime: OnnxRuntime | None,
     messages: Messages,
     answers: BinaryIO,
 ) -> None:
     replies: list[dict[str, Any]] = []
     arrays: list[npt.NDArray[Any]] = []
+    prints: list[Fingerprint] = []
     with ExitStack() as opened:
         files = _open(paths, opened, answers)
         wanted = _ask(files, messages, answers)
@@ -142,16 +144,22 @@ def _answer(
             if wanted[index] and isinstance(file, ImageFile):
                 send(answers, {"begin": index})
                 try:
-                    arrays.append(decode(file))
+                    pixels, fingerprint = decode(file)
                 except ImageError as error:
                     file = error
+                else:
+                    arrays.append(pixels)
+                    prints.append(fingerprint)
+                    shot = {"taken": fingerprint.taken, "camera": fingerprint.camera}
+                    replies.append({**_reply(file, wanted=True), **shot})
+                    continue
             replies.append(_reply(file, wanted=wanted[index]))
     if arrays and runtime is not None:
         send(answers, {"begin": None})
         runs = range(0, len(arrays), RUN)
         rows = np.concatenate([runtime.embed(np.stack(arrays[at : at + RUN])) for at in runs])
         arrays = list(rows)
-    data = b"".join(array.tobytes() for array in arrays)
+    data = b"".join([*(array.tobytes() for array in arrays), *(each.row for each in prints)])
     send(answers, {"replies": replies}, data)
 
 

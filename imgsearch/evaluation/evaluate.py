@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import BusyError, missing
 from imgsearch.evaluation.ground_truth import GroundTruth, Lists, ground_truth
 from imgsearch.evaluation.labels import read_labels
+from imgsearch.querying.entries import Entries
 from imgsearch.querying.hits import Search
 from imgsearch.querying.options import SearchOptions
 from imgsearch.querying.ranking import RERANKED, Ranking
@@ -22,6 +24,9 @@ from imgsearch.querying.search import Searchable
 from imgsearch.querying.view import Found, open_view
 from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
+
+if TYPE_CHECKING:
+    from imgsearch.evaluation.verified import Reorder
 
 __all__ = [
     "Estimate",
@@ -129,6 +134,9 @@ class Evaluation:
         collection_index: The same for the index, whose nearest are ranked again as in a query.
         gain: The differences between `collection` and `exact`, query by query.
         index_gain: The differences between `collection_index` and `index`.
+        verified: The measures of exact search whose first 50 hits are verified by local features;
+            None if that was not asked for.
+        verified_gain: The differences between `verified` and `exact`.
         warnings: Warnings about labels that are nearly the same, and about paths that nearly match
             those of images.
     """
@@ -151,6 +159,8 @@ class Evaluation:
     collection_index: Measures | None = None
     gain: Measures | None = None
     index_gain: Measures | None = None
+    verified: Measures | None = None
+    verified_gain: Measures | None = None
 
 
 def evaluate(
@@ -160,6 +170,7 @@ def evaluate(
     k: int = 10,
     recall: float | None = None,
     nprobe: int | None = None,
+    verify: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure P@1, P@k, recall@k and mAP on the labelled images of a collection.
@@ -178,9 +189,12 @@ def evaluate(
         k: The number of ranks that P@k and recall@k consider.
         recall: The recall@10 that the index should keep; by default, what the collection promises.
         nprobe: The number of inverted lists to scan instead, whatever the resulting recall.
+        verify: Whether to verify the first 50 hits of exact search by local features, too, which
+            takes a third of a second and more for each image.
         progress: A function called with the number of queries made, and the total.
 
     Raises:
+        PackageError: If `verify` is given, and OpenCV is not installed.
         NoCollectionError: If there is no collection.
         InputError: If the labels cannot be read or contradict each other, or if none of their
             classes has two images in the collection.
@@ -189,10 +203,10 @@ def evaluate(
         BusyError: If the collection changed so much meanwhile that its files are gone.
     """
     started = time.monotonic()
-    options = SearchOptions(k=k, recall=recall, nprobe=nprobe)
+    options = SearchOptions(k=k, recall=recall, nprobe=nprobe, verify=verify)
     layout = Layout.at(directory)
     labelled = read_labels(labels)
-    with closing(open_catalog(layout)) as catalog:
+    with closing(open_catalog(layout)) as catalog, ExitStack() as looking:
         view = open_view(layout, catalog)
         try:
             there = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
@@ -202,7 +216,15 @@ def evaluate(
                 labelled,
                 os.fsdecode(labels),
             )
-            return judge(truth, options, progress, started)
+            reorder = None
+            if options.verify:
+                from imgsearch.evaluation.verified import verified
+                from imgsearch.querying.looking import Looker
+
+                ids = truth.ids.tolist()
+                looker = looking.enter_context(Looker(Entries(layout, catalog, lambda: view)))
+                reorder = verified(looker, ids, {each.id: each for each in catalog.entries_of(ids)})
+            return judge(truth, options, progress, started, reorder)
         except FileNotFoundError as error:
             if catalog.snapshot() == view.snapshot:
                 raise missing(error) from error
@@ -217,23 +239,37 @@ def judge(
     options: SearchOptions,
     progress: Callable[[int, int], None] | None,
     started: float,
+    reorder: Reorder | None = None,
 ) -> Evaluation:
-    """Measure as `evaluate` does, counting time from `started`, by `time.monotonic`."""
+    """Measure as `evaluate` does, counting time from `started`, by `time.monotonic`.
+
+    Args:
+        truth: The labelled images.
+        options: Options of the search.
+        progress: As for `evaluate`.
+        started: When the evaluation was started.
+        reorder: Function that verifies the hits of exact search; None not to verify them.
+    """
     asked = truth.ids[truth.totals > 0]
     ranking = truth.view.ranking
-    values = np.empty((len(asked), (2 if ranking is None else 4) * _MEASURES))
+    ways_measured = (2 if ranking is None else 4) + (reorder is not None)
+    values = np.empty((len(asked), ways_measured * _MEASURES))
     ways: list[Search] = []
     size = max(1, _CELLS // max(len(truth.ids), min(options.k, truth.view.count)))
     for ids, vectors in truth.blocks(asked, size):
         found = _search(truth.view, vectors, options)
         rows = np.searchsorted(asked, ids)
-        values[rows] = _measure(truth, ids, vectors, found, options.k)
+        values[rows] = _measure(truth, ids, vectors, found, options.k, reorder)
         ways += found.searches
         if progress:
             progress(len(ways), len(asked))
+    verified = values[:, -_MEASURES:] if reorder else np.empty((len(asked), 0))
+    values = values[:, : values.shape[1] - verified.shape[1]]
     if ranking is not None:
         half = 2 * _MEASURES
         values = np.hstack([values, values[:, half:] - values[:, :half]])
+    if reorder is not None:
+        values = np.hstack([values, verified, verified - values[:, :_MEASURES]])
     low, high = interval(values)
     columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
     estimates = [Estimate(*column) for column in columns]
@@ -261,6 +297,8 @@ def judge(
         collection_index=None if ranking is None else by_index[1],
         gain=None if ranking is None else parts[4],
         index_gain=None if ranking is None else by_index[2],
+        verified=None if reorder is None else parts[-2],
+        verified_gain=None if reorder is None else parts[-1],
     )
 
 
@@ -279,8 +317,18 @@ def _search(
     )
 
 
-def _measure(truth: GroundTruth, ids: Ids, vectors: Vectors, found: Found, k: int) -> Values:
-    """Return the measures of exact search and of the index, side by side, by each ranking."""
+def _measure(
+    truth: GroundTruth,
+    ids: Ids,
+    vectors: Vectors,
+    found: Found,
+    k: int,
+    reorder: Reorder | None,
+) -> Values:
+    """Return the measures of exact search and of the index, side by side, by each ranking.
+
+    The last are those of exact search as verified, if there is `reorder`.
+    """
     own, order, distances = truth.rank(ids, vectors)
     totals = truth.totals[own]
     others = order != own[:, None]
@@ -300,6 +348,10 @@ def _measure(truth: GroundTruth, ids: Ids, vectors: Vectors, found: Found, k: in
             if retrieved is not None:
                 others &= np.take_along_axis(retrieved, columns, 1)
             parts.append(measure(relevant, others, totals, k))
+    if reorder is not None:
+        columns = reorder(own, order)
+        relevant = truth.classes[columns] == truth.classes[own][:, None]
+        parts.append(measure(relevant, columns != own[:, None], totals, k))
     return np.concatenate(parts, axis=1)
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from imgsearch.errors import SettingError
 
@@ -169,8 +170,13 @@ def _plain(path: bytes) -> str:
 
 def _name_pattern(patterns: Iterable[str]) -> re.Pattern[str] | None:
     """Return an expression for names that match any of the patterns; None if there are none."""
-    translated = [fnmatch.translate(_plain(os.fsencode(pattern))) for pattern in patterns]
+    translated = [_translated(pattern) for pattern in patterns]
     return re.compile("|".join(translated), re.IGNORECASE) if translated else None
+
+
+@lru_cache(maxsize=1_024)
+def _translated(pattern: str) -> str:
+    return fnmatch.translate(_plain(os.fsencode(pattern)))
 
 
 class _PathPattern:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -112,6 +110,8 @@ def local_path(path: bytes) -> bytes:
     if found is None:
         return path
     text = os.fsdecode(path)
+    import socket
+
     host = os.fsdecode(unquote_to_bytes(found[1] or b"")).lower()
     if host not in ("", "localhost", "127.0.0.1", "::1", "[::1]", socket.gethostname().lower()):
         raise InputError(
@@ -155,4 +155,6 @@ def path_fields(path: str, name: str = "path") -> dict[str, str]:
     text = raw.decode("utf-8", "replace")
     if text.encode() == raw:
         return {name: text}
+    import base64
+
     return {name: text, f"{name}_bytes": base64.b64encode(raw).decode("ascii")}

@@ -8,28 +8,43 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgsearch.images.decode import Pixels
+from imgsearch.images.fingerprint import EDGE, ORIENTATIONS, inverse, oriented
 
-__all__ = ["ALIKE", "EDGE", "LUMINANCE", "Overlay", "flattened"]
+__all__ = [
+    "ALIKE",
+    "EDGE",
+    "LUMINANCE",
+    "Overlay",
+    "all_flattened",
+    "flattened",
+    "oriented_likeness",
+    "sampler",
+]
 
-EDGE = 64  # Pixels of the edge of a picture squashed to a square.
 ALIKE = 0.8  # Correlation from which two pictures are worth a close look.
 _SMALL = 32  # Edge in pixels of the compared parts.
 _NEAR = 0.6  # Correlation from which a finer overlay is worth a try.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-_STEP = 1.0  # Pixels by which a finer overlay moves each edge.
+_STEP = EDGE / 64  # Pixels by which a finer overlay moves each edge.
+
+_AT_ONCE = 8  # Parts multiplied together: see `_sampled`.
+_LEAST_WHOLE = 0.3  # Correlation of whole pictures from which parts are worth comparing.
+_LEAST_TURNED = 0.45  # The same in any other orientation than the stored one.
+_PREFERRED = 0.02  # Correlation by which another orientation has to be better than the stored one.
 
 _Floats = npt.NDArray[np.float32]
 _Window = tuple[float, float]  # Start and end.
 
 
-def _sampler(window: _Window) -> _Floats:
-    """Return the weights `[_SMALL, EDGE]` that average the pixels of a window (box filter)."""
-    edges = np.linspace(*window, _SMALL + 1)[:, None]
+def sampler(window: _Window, count: int = _SMALL) -> _Floats:
+    """Return the weights `[count, EDGE]` that average the pixels of a window (box filter)."""
+    edges = np.linspace(*window, count + 1)[:, None]
     pixels = np.arange(EDGE)
     weights = np.clip(edges[1:], pixels, pixels + 1) - np.clip(edges[:-1], pixels, pixels + 1)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
@@ -38,7 +53,8 @@ def _sampler(window: _Window) -> _Floats:
 def _windows() -> list[_Window]:
     """Return windows of 100, 95, 90 and 86 % of an edge, at evenly spaced positions."""
     whole = [(0.0, float(EDGE))]
-    for size, places in ((61, 3), (58, 4), (55, 4)):
+    for share, places in ((0.95, 3), (0.905, 4), (0.86, 4)):
+        size = share * EDGE
         starts = np.linspace(0, EDGE - size, places)
         whole += [(start, start + size) for start in starts.tolist()]
     return whole
@@ -46,28 +62,40 @@ def _windows() -> list[_Window]:
 
 _WINDOWS = _windows()
 _SIZES = np.array([end - start for start, end in _WINDOWS])
-_SAMPLERS = np.stack([_sampler(window) for window in _WINDOWS])
+_SAMPLERS = np.stack([sampler(window) for window in _WINDOWS])
 # A crop takes about as much of the height as of the width.
-_DOWN, _ACROSS = np.nonzero(np.abs(_SIZES[:, None] - _SIZES) <= 3)
+_DOWN, _ACROSS = np.nonzero(np.abs(_SIZES[:, None] - _SIZES) <= 0.05 * EDGE)
 
 
 def flattened(pixels: Pixels) -> _Floats:
-    """Return a whole picture for comparison: uint8 `[EDGE, EDGE, 3]` to float32 `[32 * 32]`.
+    """Return a whole picture for comparison: float32 `[32 * 32]`.
 
-    The result is its luminance, centred and normalised to length 1: brightness, contrast and colour
-    do not count.
+    The picture is uint8 `[EDGE, EDGE, 3]`, or its luminance, `[EDGE, EDGE]`. The result is its
+    luminance, centred and normalised to length 1: brightness, contrast and colour do not count.
     """
-    vector: _Floats = _sampled(pixels, _SAMPLERS[:1], _SAMPLERS[:1])[0, 0]
+    vector: _Floats = _sampled(pixels, _SAMPLERS[:1], _SAMPLERS[:1])[0]
     return vector
+
+
+def all_flattened(lights: npt.NDArray[np.uint8]) -> _Floats:
+    """Return many pictures as from `flattened`: luminance, uint8 `[n, EDGE, EDGE]`."""
+    cells: _Floats = _SAMPLERS[0] @ lights.astype(np.float32) @ _SAMPLERS[0].T
+    return _normalised(cells.reshape(len(lights), -1))
+
+
+def _reoriented(flat: _Floats, orientation: int) -> _Floats:
+    """Return pictures as from `flattened`, `[n, 32 * 32]`, in an orientation; see `oriented`."""
+    turned = oriented(flat.reshape(-1, _SMALL, _SMALL), orientation)
+    return np.ascontiguousarray(turned.reshape(len(flat), -1))
 
 
 class Overlay:
     """A picture whose parts can be laid over whole other pictures."""
 
     def __init__(self, pixels: Pixels) -> None:
-        """Prepare a picture, uint8 `[EDGE, EDGE, 3]`."""
+        """Prepare a picture, uint8 `[EDGE, EDGE, 3]`, or its luminance, `[EDGE, EDGE]`."""
         self._pixels = pixels
-        self._parts = _sampled(pixels, _SAMPLERS, _SAMPLERS)[_DOWN, _ACROSS]
+        self._parts = _sampled(pixels, _SAMPLERS[_DOWN], _SAMPLERS[_ACROSS])
 
     def likeness(self, others: _Floats) -> _Floats:
         """Return the highest correlation of any part with each other picture, -1 to 1, `[n]`.
@@ -75,17 +103,31 @@ class Overlay:
         Args:
             others: Pictures as returned by `flattened`, float32 `[n, 32 * 32]`.
         """
-        found: _Floats = self._parts @ others.T
+        found = self._products(others)
         best = found.argmax(axis=0)
         coarse: _Floats = found.max(axis=0)
         unsettled = (coarse >= _NEAR) & (coarse < ALIKE)
         for part in np.unique(best[unsettled]).tolist():
             numbers = np.flatnonzero(unsettled & (best == part))
             down, across = _WINDOWS[_DOWN[part]], _WINDOWS[_ACROSS[part]]
-            finer = _sampled(self._pixels, _around(down), _around(across)).reshape(-1, _SMALL**2)
+            moved_down, moved_across = _around(down), _around(across)
+            every = len(moved_down)
+            finer = _sampled(
+                self._pixels,
+                np.repeat(moved_down, every, axis=0),
+                np.tile(moved_across, (every, 1, 1)),
+            )
             found = (finer @ others[numbers].T).max(axis=0)
             coarse[numbers] = np.maximum(coarse[numbers], found)
         return coarse
+
+    def _products(self, others: _Floats) -> _Floats:
+        """Return the correlation of each part with each other picture."""
+        rows = [
+            self._parts[at : at + _AT_ONCE] @ others.T
+            for at in range(0, len(self._parts), _AT_ONCE)
+        ]
+        return np.concatenate(rows)
 
     def places(self, other: _Floats, count: int) -> list[tuple[float, float, float, float]]:
         """Return the parts that are most similar to another picture, the best first.
@@ -100,6 +142,37 @@ class Overlay:
         ]  # fmt: skip
 
 
+def oriented_likeness(
+    light: npt.NDArray[np.uint8], own: _Floats, others: _Floats
+) -> tuple[npt.NDArray[np.int64], _Floats]:
+    """Return the orientation in which each other picture suits one best, and how alike it is then.
+
+    Args:
+        light: Luminance of a picture, uint8 `[EDGE, EDGE]`.
+        own: The same picture as from `all_flattened`, float32 `[32 * 32]`.
+        others: The other pictures as from `all_flattened`, float32 `[n, 32 * 32]`.
+    """
+    turned = np.concatenate([_reoriented(own[None], inverse(way)) for way in range(ORIENTATIONS)])
+    wholes = turned @ others.T
+    likeness = wholes[0].copy()
+    ways = np.zeros(len(others), np.int64)
+    best = wholes.argmax(axis=0)
+    promising = (best > 0) & (wholes.max(axis=0) >= _LEAST_TURNED)
+    unsettled = (likeness >= _LEAST_WHOLE) & ((likeness < ALIKE) | promising)
+    if not (unsettled.any() or promising.any()):
+        return ways, likeness
+    overlay = Overlay(light)
+    if unsettled.any():
+        likeness[unsettled] = overlay.likeness(others[unsettled])
+    for way in np.unique(best[promising]).tolist():
+        some = np.flatnonzero(promising & (best == way))
+        found = overlay.likeness(_reoriented(others[some], way))
+        better = found > likeness[some] + _PREFERRED
+        ways[some[better]] = way
+        likeness[some[better]] = found[better]
+    return ways, likeness
+
+
 @cache
 def _around(window: _Window) -> _Floats:
     """Return the samplers of the windows around one, `[9, _SMALL, EDGE]`."""
@@ -107,19 +180,28 @@ def _around(window: _Window) -> _Floats:
     start, end = window
     return np.stack(
         [
-            _sampler((max(0.0, start + before), min(float(EDGE), end + after)))
+            sampler((max(0.0, start + before), min(float(EDGE), end + after)))
             for before, after in product(moves, moves)
         ]
     )
 
 
 def _sampled(pixels: Pixels, down: _Floats, across: _Floats) -> _Floats:
-    """Return a picture as sampled, in the form of `flattened`: `[down, across, 32 * 32]`."""
-    luminance = pixels @ LUMINANCE
-    rows = down.reshape(-1, EDGE) @ luminance
-    cells = (rows @ across.reshape(-1, EDGE).T).reshape(len(down), _SMALL, len(across), _SMALL)
-    vectors = cells.transpose(0, 2, 1, 3).reshape(len(down), len(across), -1)
-    vectors = vectors - vectors.mean(axis=2, keepdims=True)
-    lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+    """Return parts of a picture in the form of `flattened`: `[n, 32 * 32]`.
+
+    Args:
+        pixels: The picture, uint8 `[EDGE, EDGE, 3]`, or its luminance, `[EDGE, EDGE]`.
+        down: Samplers of the rows of each part, `[n, 32, EDGE]`.
+        across: Samplers of its columns, likewise.
+    """
+    luminance = pixels @ LUMINANCE if pixels.ndim == 3 else pixels.astype(np.float32)
+    # Products of small matrices: for large ones, BLAS would start threads that wait for each other.
+    cells = (down @ luminance) @ across.transpose(0, 2, 1)
+    return _normalised(cells.reshape(len(down), -1))
+
+
+def _normalised(vectors: npt.NDArray[Any]) -> _Floats:
+    vectors = vectors - vectors.mean(axis=-1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     shaped: _Floats = vectors / np.maximum(lengths, 1e-3)
     return shaped

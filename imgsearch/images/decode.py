@@ -6,8 +6,8 @@ import hashlib
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import BinaryIO, Self, TypeAlias
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,20 @@ from imgsearch.files.sources import open_timed
 from imgsearch.files.stamps import bounded_size, trusted_time
 from imgsearch.images.crop import TURNED, WHOLE, Region, pixel_box, stored_part
 from imgsearch.images.formats import DEEP, recognise
+from imgsearch.images.ifds import directory_of
+from imgsearch.images.jpeg import reduce
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.opening import check_raw, open_image, opened, reading
+
+if TYPE_CHECKING:
+    from imgsearch.images.fingerprint import Fingerprint
 
 __all__ = [
     "DecodedFile",
     "ImageFile",
     "Pixels",
     "decode",
+    "described",
     "open_image",
     "orientation_of",
     "picture_of",
@@ -34,6 +40,7 @@ __all__ = [
 ]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
+
 
 # Per value of EXIF 2.32, table "Orientation": the operation that turns the pixels upright.
 _UPRIGHT = {
@@ -109,6 +116,18 @@ class ImageFile:
             self._check_unchanged()
         return pixels
 
+    def described(self, input_size: int, limits: Limits = LIMITS) -> tuple[Pixels, Fingerprint]:
+        """Decode the file as `decode` does, and return its fingerprint, too.
+
+        Raises:
+            ImageError: As for `decode`.
+        """
+        with reading(self._path):
+            self._file.seek(0)
+            found = described(self._file, input_size, self._path, limits)
+            self._check_unchanged()
+        return found
+
     def _check_unchanged(self) -> None:
         before, after = self._status, os.fstat(self._file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -138,21 +157,41 @@ def decode(file: BinaryIO, input_size: int, path: str = "image", limits: Limits 
             `limits.max_pixels`, or cannot be decoded.
         OSError: If the operating system cannot read the file.
     """
-    reduced = False
-    try:
+    with opened(file, path, limits) as image:
+        return np.asarray(_square(image, input_size), np.uint8)
+
+
+def described(
+    file: BinaryIO, input_size: int, path: str = "image", limits: Limits = LIMITS
+) -> tuple[Pixels, Fingerprint]:
+    """Decode an open image file as `decode` does, and return its fingerprint, too.
+
+    For a network with a very small input, the file is decoded twice.
+
+    Raises:
+        ImageError: As for `decode`.
+        OSError: As for `decode`.
+    """
+    # Imported here, as a query needs none of it.
+    from imgsearch.images.fingerprint import LEAST_EDGE, fingerprint_of, stated
+
+    with opened(file, path, limits) as image:
+        turned = orientation_of(image) in TURNED
+        facts = stated(image, image.size[::-1] if turned else image.size, file)
+        decoded = picture = _square(image, input_size)
+    if input_size < LEAST_EDGE:
+        file.seek(0)
         with opened(file, path, limits) as image:
-            whole = image.size
-            # Twice the size, so that resizing does the filtering: reduced to the size itself, a
-            # photo can differ from its full decoding by a cosine of 0.98 (docs/performance.md).
-            image.draft(None, (2 * input_size, 2 * input_size))
-            reduced = image.size != whole
-            return pixels_of(image, input_size)
-    except ImageError:
-        if not reduced:
-            raise
-    file.seek(0)
-    with opened(file, path, limits) as image:  # A lossless JPEG has only its full scale.
-        return pixels_of(image, input_size)
+            picture = _square(image, LEAST_EDGE)
+    return np.asarray(decoded, np.uint8), fingerprint_of(picture, facts)
+
+
+def _square(image: Image.Image, edge: int) -> Image.Image:
+    """Decode an image that was just opened, and resize it to a square."""
+    # Twice the size, so that resizing does the filtering: reduced to the size itself, a photo can
+    # differ from its full decoding by a cosine of 0.98 (docs/performance.md).
+    reduce(image, (2 * edge, 2 * edge))
+    return picture_of(image, (edge, edge))
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -165,14 +204,14 @@ def orientation_of(image: Image.Image) -> int:
     exif = image.info.get("exif")
     if not exif or image.format in ("TIFF", "HEIF", "GIF") or not isinstance(exif, bytes):
         return 1
-    parsed = Image.Exif()
-    try:
-        parsed.load(exif)
-        value = parsed.get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        # Metadata that cannot be parsed says nothing about the picture, which can be decoded.
-        return 1
-    return value if isinstance(value, int) else 1
+    return _orientation_in(exif)
+
+
+@lru_cache(maxsize=4)  # Asked for several times while a file is decoded.
+def _orientation_in(exif: bytes) -> int:
+    found = directory_of(exif)  # None if it cannot be parsed: that says nothing about the picture.
+    values = found.integers(ExifTags.Base.Orientation) if found else ()
+    return values[0] if len(values) == 1 else 1
 
 
 def pixels_of(image: Image.Image, input_size: int, part: Region = WHOLE) -> Pixels:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-__all__ = ["Holdings", "advantage", "holdings_of", "lacks", "true_scale", "worth"]
+__all__ = ["Holdings", "advantage", "bits_of", "holdings_of", "lacks", "true_scale", "worth"]
 
 LARGER = 2.0  # Ratio of edges from which a lossy picture holds all of a lossless one.
 BETTER = 1.5  # Ratio of edges from which quality does not matter.
@@ -142,7 +142,7 @@ def holdings_of(
         *size,
         frames=frames,
         extras=extras,
-        bits=max(_bits_of(image, content), 12 if raw else 0),
+        bits=max(bits_of(image, content), 12 if raw else 0),
         raw=raw,
         lossless=not raw and _is_lossless(image, content),
         colour=not grey,
@@ -223,7 +223,8 @@ def _parts_of(image: Image.Image) -> tuple[int, int]:
     return max(frames, 1), extras
 
 
-def _bits_of(image: Image.Image, content: bytes) -> int:
+def bits_of(image: Image.Image, content: bytes) -> int:
+    """Return the bits per sample of a file, of which `content` is at least the header."""
     if image.format == "PNG":
         return content[24]
     if image.format == "TIFF":

@@ -6,32 +6,42 @@ their own.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
-__all__ = ["Directory", "directories"]
+__all__ = ["Directory", "directories", "directory_of", "first_directory"]
 
 # Bounds for hostile files; those of cameras have some ten directories of up to a hundred tags.
 _MOST_DIRECTORIES = 64
 _MOST_TAGS = 1024
 _MOST_VALUES = 4096
 _DEEPEST = 3
+_LONGEST = 256  # Bytes of a text.
 
 _SUB_IFDS = 330
+_ASCII = 2  # Type of text.
 
 # Format characters of struct for the types of integers.
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_SIZES = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}  # Bytes per value of the other types.
+_BYTES = {  # Per value.
+    **{type_: struct.calcsize("<" + letter) for type_, letter in _INTEGERS.items()},
+    2: 1,
+    5: 8,
+    7: 1,
+    10: 8,
+    11: 4,
+    12: 8,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A tag's type, the number of its values, and their position in the file."""
 
     type: int
-    count: int
+    values: int
     position: int
 
 
@@ -59,10 +69,23 @@ class Directory:
         values = self.integers(tag)
         return values[0] if values else default
 
+    def text(self, tag: int) -> str:
+        """Return a tag's text, cut off after some length; empty if it is missing or has none."""
+        entry = self._entries.get(tag)
+        if entry is None or entry.type != _ASCII:
+            return ""
+        data = _read(self._file, entry.position, min(entry.values, _LONGEST))
+        return data.partition(b"\0")[0].decode("utf-8", "replace")
+
+    def below_at(self, tag: int) -> Directory | None:
+        """Return the directory to whose position a tag points, without its subdirectories."""
+        chain = _chain(self._file, self._layout, self.integer(tag), set(), _DEEPEST)
+        return next(chain, None)
+
     def block(self, tag: int) -> tuple[int, int] | None:
         """Return the offset in the file and the length of the bytes of a tag."""
         entry = self._entries.get(tag)
-        return (entry.position, entry.count) if entry and entry.type in (1, 2, 7) else None
+        return (entry.position, entry.values) if entry and entry.type in (1, 2, 7) else None
 
     def position(self, tag: int) -> int | None:
         """Return the position in the file of the first value of a tag."""
@@ -82,17 +105,34 @@ def directories(file: BinaryIO, base: int = 0) -> list[Directory]:
         file: Open file at any position.
         base: Position of the TIFF header in the file.
     """
+    return list(_main_chain(file, base))
+
+
+def first_directory(file: BinaryIO, base: int = 0) -> Directory | None:
+    """Return the first of the `directories`, or None if there is none."""
+    return next(_main_chain(file, base), None)
+
+
+def directory_of(exif: bytes) -> Directory | None:
+    """Return the first directory of EXIF data as Pillow passes it on; None if there is none.
+
+    Pillow itself parses all of the data, which takes several times as long.
+    """
+    return first_directory(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
+
+
+def _main_chain(file: BinaryIO, base: int) -> Iterator[Directory]:
     header = _read(file, base, 16)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None or len(header) < 8:
-        return []
+        return
     big = struct.unpack(order + "H", header[2:4])[0] == 43
     if big and len(header) < 16:
-        return []
+        return
     (first,) = (
         struct.unpack(order + "Q", header[8:]) if big else struct.unpack(order + "I", header[4:8])
     )
-    return list(_chain(file, (order, big, base), first, set(), 0))
+    yield from _chain(file, (order, big, base), first, set(), 0)
 
 
 def _chain(
@@ -110,15 +150,13 @@ def _chain(
         start, length = base + offset + size, words[2]
         table = _read(file, start, count * length)
         entries: dict[int, _Entry] = {}
+        row, pointer = struct.Struct(order + words[1]), struct.Struct(order + words[3])
+        room = length - row.size
         for at in range(0, len(table) - length + 1, length):
-            tag, type_, values = struct.unpack_from(order + words[1], table, at)
-            head = struct.calcsize(order + words[1])
-            room = length - head
-            taken = _size_of(type_) * values
-            position = start + at + head
-            if taken > room:
-                (there,) = struct.unpack_from(order + words[3], table, at + head)
-                position = base + there
+            tag, type_, values = row.unpack_from(table, at)
+            position = start + at + row.size
+            if _BYTES.get(type_, 1) * values > room:
+                position = base + pointer.unpack_from(table, at + row.size)[0]
             entries.setdefault(tag, _Entry(type_, values, position))
         below: list[Directory] = []
         if depth < _DEEPEST:
@@ -134,14 +172,9 @@ def _chain(
 def _integers(file: BinaryIO, layout: _Layout, entry: _Entry | None) -> tuple[int, ...]:
     if entry is None or entry.type not in _INTEGERS:
         return ()
-    form = f"{layout[0]}{min(entry.count, _MOST_VALUES)}{_INTEGERS[entry.type]}"
+    form = f"{layout[0]}{min(entry.values, _MOST_VALUES)}{_INTEGERS[entry.type]}"
     data = _read(file, entry.position, struct.calcsize(form))
     return struct.unpack(form, data) if len(data) == struct.calcsize(form) else ()
-
-
-def _size_of(type_: int) -> int:
-    letter = _INTEGERS.get(type_)
-    return struct.calcsize("<" + letter) if letter else _SIZES.get(type_, 1)
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

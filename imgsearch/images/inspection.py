@@ -18,10 +18,33 @@ from imgsearch.images.agreement import CloseUp, agreement
 from imgsearch.images.crop import TURNED
 from imgsearch.images.decode import open_image, orientation_of, picture_of
 from imgsearch.images.holdings import Holdings, holdings_of, lacks
+from imgsearch.images.keypoints import Keypoints, affinity, keypoints_of
+from imgsearch.images.kinds import kind_of
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.raw import is_raw
+from imgsearch.images.relation import (
+    CROPPED,
+    FEATURES,
+    FEATURES_EDGE,
+    OWN,
+    Relation,
+    is_part,
+    related,
+)
 
-__all__ = ["Frames", "Inspection", "Sequences", "all_frames", "frames", "inspect", "why_not"]
+__all__ = [
+    "Frames",
+    "Inspection",
+    "Judgement",
+    "Sequences",
+    "all_frames",
+    "frames",
+    "inspect",
+    "judged",
+    "own_of",
+    "part_judged",
+    "why_not",
+]
 
 EDGE = 1_024  # Pixels of the longer edge of compared pictures.
 MOST_FRAMES = 64  # Maximum frames that are compared; files with more are left alone.
@@ -74,27 +97,88 @@ def inspect(content: bytes, path: str, limits: Limits = LIMITS) -> Inspection:
     return Inspection(close, held)
 
 
-def why_not(keep: Inspection, copy: Inspection, sequences: Sequences | None = None) -> str:
-    """Return why a copy may not be removed in favour of a file; empty if it may.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether a copy may be removed in favour of a file.
+
+    Attributes:
+        reason: Why it may not; empty if it may.
+        kind: One of `imgsearch.images.kinds.KINDS`; empty if it may not.
+        share: Share of the kept picture that the copy shows, 0 to 1.
+    """
+
+    reason: str
+    kind: str = ""
+    share: float = 1.0
+
+
+def judged(
+    keep: Inspection, copy: Inspection, sequences: Sequences | None = None, orientation: int = 0
+) -> Judgement:
+    """Tell whether a copy may be removed in favour of a file, and what kind of copy it is.
 
     Args:
         keep: The file to keep.
         copy: The copy to remove.
         sequences: All frames of both, as from `all_frames`; used only if the copy has several.
             Without them, such a copy may not be removed.
+        orientation: How to turn the copy before it is compared; see
+            `imgsearch.images.fingerprint.oriented`.
     """
     if lacking := lacks(keep.held, copy.held):
-        return _LACKS.format(lacking)
-    found = agreement(keep.close, copy.close)
+        return Judgement(_LACKS.format(lacking))
+    found = agreement(keep.close, copy.close.turned(orientation))
     if not found:
-        return f"the two {found.reason}"
+        return Judgement(f"the two {found.reason}")
     left, top, right, bottom = found.box
-    share = ((right - left) * (bottom - top)) ** 0.5
-    if lacking := lacks(keep.held, copy.held, share):
-        return _LACKS.format(lacking)
-    if copy.held.frames > 1 and not (sequences and _frames_agree(*sequences)):
-        return _LACKS.format("frames")
-    return ""
+    area = (right - left) * (bottom - top)
+    if lacking := lacks(keep.held, copy.held, area**0.5):
+        return Judgement(_LACKS.format(lacking))
+    if copy.held.frames > 1 and not (sequences and _frames_agree(*sequences, orientation)):
+        return Judgement(_LACKS.format("frames"))
+    if not is_part(keep.close, found.box):
+        return Judgement("it is what the other was made from")
+    return Judgement("", kind_of(keep, copy, found, orientation), round(area, 2))
+
+
+def part_judged(keep: Inspection, copy: Inspection) -> Judgement:
+    """Tell whether a copy that is a small part of a picture may be removed in favour of it."""
+    sides = [_features(each.close) for each in (keep, copy)]
+    start = affinity(sides[1], sides[0])
+    found = None if start is None else related(keep.close, copy.close, start)
+    if found is None:
+        return Judgement("the two show different things")
+    if own := own_of(keep.held, copy.held, found):
+        return Judgement(_LACKS.format(own))
+    return Judgement("", found.kind, round(found.share, 2))
+
+
+def own_of(keep: Holdings, copy: Holdings, found: Relation) -> str:
+    """Return what a picture has that the one it was made from lacks; empty if nothing.
+
+    Args:
+        keep: Contents of the file to keep.
+        copy: Contents of the other.
+        found: How the other was made from it.
+    """
+    if found.kind == CROPPED and found.certain and not found.swapped:
+        return "frames" if copy.frames > 1 else lacks(keep, copy, found.share**0.5)
+    return "more than a part" if found.swapped else OWN[found.kind]
+
+
+def _features(close: CloseUp) -> Keypoints:
+    grey = close.sheet.grey
+    scale = min(1.0, FEATURES_EDGE / max(grey.size))
+    size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
+    reduced = grey.resize(size, Image.Resampling.BILINEAR)
+    return keypoints_of(np.asarray(reduced, np.uint8), FEATURES)
+
+
+def why_not(
+    keep: Inspection, copy: Inspection, sequences: Sequences | None = None, orientation: int = 0
+) -> str:
+    """Return why a copy may not be removed in favour of a file; empty if it may: see `judged`."""
+    return judged(keep, copy, sequences, orientation).reason
 
 
 def frames(content: bytes, first: int = 0, limits: Limits = LIMITS) -> Frames:
@@ -130,12 +214,16 @@ def all_frames(some: Callable[[int], Frames]) -> Iterator[CloseUp | None]:
             return
 
 
-def _frames_agree(keep: Iterable[CloseUp | None], copy: Iterable[CloseUp | None]) -> bool:
-    """Tell whether two files have the same frames or pages in the same order."""
+def _frames_agree(
+    keep: Iterable[CloseUp | None], copy: Iterable[CloseUp | None], orientation: int
+) -> bool:
+    """Tell whether two files have the same frames or pages in the same order and orientation."""
     missing = object()
     pairs = zip_longest(keep, copy, fillvalue=missing)
     return all(
-        isinstance(one, CloseUp) and isinstance(other, CloseUp) and agreement(one, other)
+        isinstance(one, CloseUp)
+        and isinstance(other, CloseUp)
+        and agreement(one, other.turned(orientation))
         for one, other in pairs
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import IO
 
-__all__ = ["JpegHeader", "end_of", "ends_refined", "header_of"]
+from PIL import Image, ImageFile
+
+__all__ = ["JpegHeader", "end_of", "ends_refined", "header_of", "reduce"]
 
 _MOST_SEGMENTS = 1000  # Before the frame header; an ICC profile takes up to 255.
 
@@ -50,7 +52,7 @@ class JpegHeader:
     in_scans: bool = False
 
 
-def header_of(file: BinaryIO, start: int = 0) -> JpegHeader | None:
+def header_of(file: IO[bytes], start: int = 0) -> JpegHeader | None:
     """Return the header of the JPEG that begins at `start` of a file; None if there is none."""
     file.seek(start)
     head, header = b"", None
@@ -95,6 +97,22 @@ def _header_in(data: bytes) -> JpegHeader | None:
             found = JpegHeader(width, height, data[at + 9], progressive, usual)
         at += 2 + size
     return found
+
+
+def reduce(image: Image.Image, size: tuple[int, int]) -> None:
+    """Have a JPEG decoded at the smallest scale (1/2, 1/4, 1/8) that is at least `size`.
+
+    Other images keep their size, and so do unusual JPEGs: a lossless one has no smaller scale, and
+    libjpeg-turbo before 3.2 writes beyond its buffers when asked for one.
+
+    Args:
+        image: Image that was opened but not loaded yet.
+        size: Width and height that are needed.
+    """
+    if isinstance(image, ImageFile.ImageFile) and image.format in ("JPEG", "MPO") and image.fp:
+        header = header_of(image.fp, image.tile[0].offset)
+        if header is not None and header.usual:
+            image.draft(None, size)
 
 
 def end_of(data: bytes) -> int | None:

@@ -16,6 +16,7 @@ from imgsearch.files.sources import open_source
 from imgsearch.images.claims import claim_of, decoding_bytes
 from imgsearch.images.deep import kind_of_tiff, open_deep
 from imgsearch.images.formats import RAW, WEAKLY_SIGNED, cannot_decode, open_as, recognise
+from imgsearch.images.jpeg import reduce
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.images.streams import prepared
 
@@ -173,7 +174,7 @@ def _open_raw(previews: Iterator[Preview], path: str, limits: Limits) -> Image.I
 def _can_be_decoded(preview: BinaryIO, path: str) -> bool:
     try:
         with open_as(_PREVIEWS, prepared(preview, _PREVIEWS, path)) as image:
-            image.draft(None, (1, 1))
+            reduce(image, (1, 1))
             image.load()
     except Exception:  # Plug-ins' exceptions for malformed files have no common base.
         return False

@@ -18,7 +18,18 @@ from imgsearch.images.compare import EDGE, LUMINANCE, Overlay, flattened
 from imgsearch.images.crop import Region
 from imgsearch.images.decode import Pixels
 
-__all__ = ["Sheet", "Tones", "aligned", "fitted", "grid_of", "quantile", "resampled"]
+__all__ = [
+    "Sheet",
+    "Tones",
+    "aligned",
+    "fits_at",
+    "fitted",
+    "grid_of",
+    "may_fit",
+    "quantile",
+    "resampled",
+    "sheet_of",
+]
 
 COARSE, FINER = (64, 6), ((160, 4), (400, 3))  # Pixels of the longer edge, and steps.
 REDUCED = 320  # Minimum longer edge of a reduced picture, for all but the finest level.
@@ -103,6 +114,31 @@ def aligned(keep: Sheet, copy: Sheet) -> Region | None:
     return best if fits > MAY_FIT else None
 
 
+def may_fit(keep: Sheet, copy: Sheet) -> bool:
+    """Tell whether a small picture may be that of a copy; `aligned` refuses it if not."""
+    places = keep.overlay.places(copy.flattened, STARTS)
+    fits = (_refined(keep.reduced, copy.reduced, place, *COARSE, PROMISING)[1] for place in places)
+    return any(fit >= PROMISING for fit in fits)
+
+
+def fits_at(keep: Sheet, copy: Sheet, place: Region, least_edge: float) -> bool:
+    """Tell whether a small picture may be a part of another, roughly at a place.
+
+    Args:
+        keep: The other picture.
+        copy: The small picture.
+        place: The part of the other picture to start from.
+        least_edge: Share of its edges that the part shows at least.
+    """
+    fit = _refined(keep.reduced, copy.reduced, place, *COARSE, PROMISING, least_edge)[1]
+    return fit >= PROMISING
+
+
+def sheet_of(light: npt.NDArray[np.uint8]) -> Sheet:
+    """Return the sheet of a picture of which there is only the luminance, uint8 `[h, w]`."""
+    return Sheet(np.repeat(light[..., None], 3, axis=2))
+
+
 def grid_of(keep: Image.Image, copy: Image.Image, box: Region) -> tuple[int, int]:
     """Return the size for comparing two pictures: that of the copy, or one that both have."""
     across = (box[2] - box[0]) * keep.width / copy.width
@@ -179,6 +215,7 @@ def _refined(
     longest: int,
     steps: int,
     least: float = 0.0,
+    least_edge: float = 0.5,
 ) -> tuple[Region, float]:
     """Move the edges of a place until the copy fits best; return the place and the fit.
 
@@ -192,7 +229,7 @@ def _refined(
     for number in range(steps):
         step, fit = _step(keep, seen, box)
         box = np.clip(box + np.clip(step, -0.03, 0.03), 0, 1)
-        if min(box[2] - box[0], box[3] - box[1]) < 0.5:
+        if min(box[2] - box[0], box[3] - box[1]) < least_edge:
             return place, 0.0
         if np.abs(step).max() * max(size) < LEAST_STEP or (number + 1 >= TRIED and fit < least):
             break

@@ -6,22 +6,27 @@ import io
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from imgsearch.errors import ImageError, InputError
 from imgsearch.images.crop import TURNED, WHOLE, Box, Region, stored_part
 from imgsearch.images.decode import Pixels, open_image, orientation_of, picture_of, pixels_of
+from imgsearch.images.jpeg import reduce
 from imgsearch.images.limits import LIMITS, Limits
 
 __all__ = [
     "Glance",
     "Thumbnail",
     "glance",
+    "grey",
+    "grey_of",
     "part_of",
     "pixels_from",
     "render",
     "size_of",
     "thumbnail",
+    "upright_size",
 ]
 
 QUALITY = 80  # Quality of a thumbnail, which has some 12 KB.
@@ -82,7 +87,7 @@ def render(
     """Return a thumbnail as `thumbnail` does, with the size of the image."""
     with open_image(source, limits) as image:
         part = part_of(image, crop, _name(source))
-        whole = _upright_size(image)
+        whole = upright_size(image)
         width, height = whole[0] * (part[2] - part[0]), whole[1] * (part[3] - part[1])
         scale = min(1.0, longest / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -110,9 +115,45 @@ def glance(source: str | bytes, edge: int, limits: Limits = LIMITS) -> Glance:
         ImageError: As for `pixels_from`.
     """
     with open_image(source, limits) as image:
-        size = _upright_size(image)
+        size = upright_size(image)
         _reduce(image, (edge, edge), WHOLE)
         return Glance(pixels_of(image, edge), *size)
+
+
+def grey(
+    source: str | bytes,
+    longest: int,
+    crop: Box | None = None,
+    limits: Limits = LIMITS,
+    *,
+    most_scale: float = 1.0,
+) -> Pixels:
+    """Return an upright image in grey, uint8 `[height, width]`, for finding local features.
+
+    Args:
+        source: Path of the file, or its content.
+        longest: Longer edge in pixels.
+        crop: Part of the image to return; None for all of it.
+        limits: Maximum pixels of the image.
+        most_scale: Scale to which a smaller image is enlarged at most.
+
+    Raises:
+        ImageError: As for `pixels_from`.
+    """
+    with open_image(source, limits) as image:
+        return grey_of(image, longest, part_of(image, crop, _name(source)), most_scale=most_scale)
+
+
+def grey_of(
+    image: Image.Image, longest: int, part: Region = WHOLE, *, most_scale: float = 1.0
+) -> Pixels:
+    """Return an opened image in grey as `grey` does."""
+    whole = upright_size(image)
+    width, height = whole[0] * (part[2] - part[0]), whole[1] * (part[3] - part[1])
+    scale = min(most_scale, longest / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    _reduce(image, size, part, margin=1)  # local features need no finer filtering
+    return np.asarray(picture_of(image, size, part).convert("L"), np.uint8)
 
 
 def size_of(source: str | bytes, limits: Limits = LIMITS) -> tuple[int, int]:
@@ -122,7 +163,7 @@ def size_of(source: str | bytes, limits: Limits = LIMITS) -> tuple[int, int]:
         ImageError: As for `pixels_from`.
     """
     with open_image(source, limits) as image:
-        return _upright_size(image)
+        return upright_size(image)
 
 
 def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Region:
@@ -134,28 +175,28 @@ def part_of(image: Image.Image, crop: Box | None, name: str = "image") -> Region
     if crop is None:
         return WHOLE
     try:
-        return crop.part_of(*_upright_size(image))
+        return crop.part_of(*upright_size(image))
     except InputError as error:
         raise ImageError(name, str(error)) from error
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the upright width and height of an opened image, decoding it unless it is a JPEG."""
     if image.format not in _JPEG:
         image.load()  # Other plug-ins may turn the image while loading it.
     turned = orientation_of(image) in TURNED
     return image.size[::-1] if turned else image.size
 
 
-def _reduce(image: Image.Image, size: tuple[int, int], part: Region) -> None:
-    """Have a JPEG decoded at a reduced scale at which the part keeps twice `size` if possible."""
+def _reduce(image: Image.Image, size: tuple[int, int], part: Region, *, margin: float = 2) -> None:
+    """Have a JPEG decoded at a reduced scale, if possible, but still `margin` times `size`."""
     if image.format not in _JPEG:
         return
     orientation = orientation_of(image)
     left, top, right, bottom = part if part == WHOLE else stored_part(part, orientation)
     width, height = size[::-1] if orientation in TURNED else size
-    image.draft(
-        None, (math.ceil(2 * width / (right - left)), math.ceil(2 * height / (bottom - top)))
-    )
+    across, down = margin * width / (right - left), margin * height / (bottom - top)
+    reduce(image, (math.ceil(across), math.ceil(down)))
 
 
 def _name(source: str | bytes) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from imgsearch.errors import ImageError
 from imgsearch.images.formats import open_as
-from imgsearch.images.jpeg import JpegHeader, end_of, ends_refined, header_of
+from imgsearch.images.jpeg import JpegHeader, end_of, ends_refined, header_of, reduce
 
 __all__ = ["prepared"]
 
@@ -112,7 +112,7 @@ def _decoded(data: bytes, header: JpegHeader) -> npt.NDArray[np.uint8]:
     """Return the samples of a JPEG without an end marker, row by row."""
     with open_as(_JPEG, io.BytesIO(data + _END)) as image:
         if not header.progressive:  # A reduced scale hides the last scan.
-            image.draft(None, (256, 256))
+            reduce(image, (256, 256))
         samples = np.asarray(image)
     return samples.reshape(len(samples), -1)
 

@@ -12,12 +12,15 @@ from imgsearch.embedding.runtime import Embeddings
 from imgsearch.files.kinds import kind_of
 from imgsearch.files.mounts import is_gone
 from imgsearch.indexing.commit import Batch
+from imgsearch.indexing.fingerprints import facts_of
 from imgsearch.indexing.missing import may_be_unplugged
 from imgsearch.indexing.report import Failure, Tally
 from imgsearch.indexing.scan import Candidate
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.changes import Holder, NewFailure, NewImage, Seen
+from imgsearch.storage.fingerprints import Prints
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Holder, NewFailure, NewImage, Seen
+from imgsearch.storage.records import Facts
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.shards import open_ids, open_shard
 from imgsearch.storage.writer import CatalogWriter
@@ -25,6 +28,23 @@ from imgsearch.storage.writer import CatalogWriter
 __all__ = ["Applier", "Contents"]
 
 FEW = 8  # copies of a content whose files are checked; with more, any is as good
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What is known about the content of a file: its embedding, float32 `[dim]`, and more."""
+
+    embedding: Embeddings
+    row: bytes | None
+    facts: Facts
+
+    @classmethod
+    def of(cls, outcome: Embedded) -> Content:
+        """Return the content of a file that was embedded."""
+        found = outcome.fingerprint
+        if found is None:
+            return cls(outcome.embedding, None, Facts())
+        return cls(outcome.embedding, found.row, facts_of(found))
 
 
 class Contents:
@@ -37,7 +57,8 @@ class Contents:
         self._roots = Roots.of(catalog)
         self._lock = threading.Lock()
         self._claimed: dict[bytes, str] = {}  # digest: the path under which it is embedded
-        self._fresh: dict[bytes, Embeddings] = {}  # embedded, but not committed yet
+        self._fresh: dict[bytes, Content] = {}  # embedded, but not committed yet
+        self._prints: Prints | None = None
 
     def wanted(self, path: str, digest: bytes) -> bool:
         """Tell whether to embed a content for `path`. Called from several threads."""
@@ -49,9 +70,9 @@ class Contents:
             self._claimed[digest] = path
             return True
 
-    def add(self, digest: bytes, embedding: Embeddings) -> None:
+    def add(self, digest: bytes, content: Content) -> None:
         """Note that a content was embedded."""
-        self._fresh[digest] = embedding
+        self._fresh[digest] = content
 
     def give_up(self, path: str) -> bytes | None:
         """Note that a file could not be embedded; return the digest that others wait for."""
@@ -67,19 +88,28 @@ class Contents:
             for digest in self._fresh:
                 self._claimed.pop(digest, None)
             self._fresh.clear()
+        self._prints = None
 
-    def find(self, digest: bytes) -> Embeddings | None:
-        """Return the embedding of a content, float32 `[dim]`; None if it is still to come."""
+    def find(self, digest: bytes) -> Content | None:
+        """Return a content; None if its embedding is still to come."""
         if digest in self._fresh:
             return self._fresh[digest]
         holders = self._catalog.holders(digest, 1)
         if not holders:
             return None
         shard = self._catalog.shard_of(holders[0].id)
-        folder = self._layout.vectors
-        row = np.searchsorted(open_ids(folder, shard), holders[0].id)
+        folder, id_ = self._layout.vectors, holders[0].id
+        row = np.searchsorted(open_ids(folder, shard), id_)
         embedding: Embeddings = open_shard(folder, shard, self._dim)[row].copy()
-        return embedding
+        return Content(
+            embedding, self._print_of(holders[0].id), self._catalog.facts_of(holders[0].id)
+        )
+
+    def _print_of(self, id_: int) -> bytes | None:
+        """Return the fingerprint of an image; None if its file states nothing or there is none."""
+        if self._prints is None:
+            self._prints = Prints.open(self._layout.fingerprints, self._catalog.prints())
+        return self._prints.row_of(id_)
 
     def moved_from(self, digest: bytes, settled: set[int]) -> int | None:
         """Return the id of an image with this content whose file is missing, or None.
@@ -142,8 +172,9 @@ class Applier:
             self._reuse(candidate, outcome)
         else:
             self._tally.indexed += 1
-            self._contents.add(outcome.digest, outcome.embedding)
-            self._add(candidate, outcome, outcome.embedding)
+            content = Content.of(outcome)
+            self._contents.add(outcome.digest, content)
+            self._add(candidate, outcome, content)
             for copy in self._copies.pop(outcome.digest, ()):
                 self._reuse(copy.candidate, copy.known)
 
@@ -172,34 +203,35 @@ class Applier:
         """Give a file the embedding that its content already has."""
         replaces = self._replaced(candidate)
         found = candidate.file.ctime_ns, candidate.file.inode
-        content = known.size, known.mtime_ns
+        times = known.size, known.mtime_ns
         if replaces is not None and self._catalog.digest_of(replaces) == known.digest:
             self._tally.unchanged += 1
-            self._batch.see(Seen(replaces, candidate.location, *content, None, *found))
+            self._batch.see(Seen(replaces, candidate.location, *times, None, *found))
             return
         moved = self._contents.moved_from(known.digest, self._settled)
         if moved is not None:
             self.moved.add(moved)
             self._tally.moved += 1
             self._settle(moved, replaces)
-            self._batch.see(Seen(moved, candidate.location, *content, replaces, *found))
+            self._batch.see(Seen(moved, candidate.location, *times, replaces, *found))
             return
-        embedding = self._contents.find(known.digest)
-        if embedding is None:
+        content = self._contents.find(known.digest)
+        if content is None:
             self._copies.setdefault(known.digest, []).append(_Copy(candidate, known))
             return
         self._tally.copied += 1
-        self._add(candidate, known, embedding)
+        self._add(candidate, known, content)
 
-    def _add(self, candidate: Candidate, content: Embedded | Known, embedding: Embeddings) -> None:
+    def _add(self, candidate: Candidate, file: Embedded | Known, content: Content) -> None:
         replaces = self._replaced(candidate)
         self._settle(replaces)
         # The ctime and inode from the listing: any later change to the file changes these.
         found = candidate.file.ctime_ns, candidate.file.inode
         new = NewImage(
-            candidate.location, content.size, content.mtime_ns, content.digest, replaces, *found
+            *(candidate.location, file.size, file.mtime_ns, file.digest, replaces, *found),
+            facts=content.facts,
         )
-        self._batch.add(new, embedding)
+        self._batch.add(new, content.embedding, content.row)
 
     def _replaced(self, candidate: Candidate) -> int | None:
         """Return the id of the image at a path, unless it was found elsewhere."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.indexing.policy import FoldPolicy
+from imgsearch.storage.changes import Commit, NewFailure, NewImage, Seen, Stamp
+from imgsearch.storage.fingerprints import rows_of_bytes, write_prints
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, NewFailure, NewImage, Seen, Stamp
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
 
@@ -31,13 +32,23 @@ class Batch:
         self._catalog = catalog
         self._policy = policy
         self._images: list[tuple[NewImage, Embeddings]] = []
+        self._prints: dict[int, bytes] = {}  # by place among the images
         self._seen: list[Seen] = []
         self._failures: list[NewFailure] = []
         self._learnt: list[Stamp] = []
         self._started = self._committed = time.monotonic()
 
-    def add(self, image: NewImage, embedding: Embeddings) -> None:
-        """Note a new image; `embedding` is float32 `[dim]`."""
+    def add(self, image: NewImage, embedding: Embeddings, row: bytes | None = None) -> None:
+        """Note a new image.
+
+        Args:
+            image: The image.
+            embedding: Its embedding, float32 `[dim]`.
+            row: Its fingerprint, one item of `imgsearch.images.fingerprint.FINGERPRINT`; None if
+                it is to be made at the end of the run.
+        """
+        if row is not None:
+            self._prints[len(self._images)] = row
         self._images.append((image, embedding))
 
     def see(self, seen: Seen) -> None:
@@ -72,18 +83,23 @@ class Batch:
         """
         # Taken first: whatever a second Ctrl-C interrupts is lost, never committed twice.
         images, self._images = self._images, []
+        prints, self._prints = self._prints, {}
         seen, self._seen = self._seen, []
         failures, self._failures = self._failures, []
-        shard = None
+        shard = written = None
         if images:
             number, first_id = self._catalog.next_shard()
             ids = np.arange(first_id, first_id + len(images), dtype=np.int64)
             vectors = np.stack([embedding for _, embedding in images])
             shard = write_shard(self._layout.vectors, number, ids, vectors)
+            if prints:
+                rows = rows_of_bytes(list(prints.values()))
+                number, those = self._catalog.next_prints(), ids[list(prints)]
+                written = write_prints(self._layout.fingerprints, number, those, rows)
         self._write_learnt()
         if images or seen or failures:
             news = tuple(new for new, _ in images)
-            self._catalog.commit(Commit(shard, news, tuple(seen), tuple(failures)))
+            self._catalog.commit(Commit(shard, news, tuple(seen), tuple(failures), written))
         self._committed = time.monotonic()
         return len(images)
 

@@ -97,8 +97,8 @@ def discard_empty(layout: Layout) -> bool:
             layout.manifest.unlink()  # first: the rest is then no collection, and may be replaced
             for file in (layout.seal, layout.copy, layout.catalog, layout.model):
                 file.unlink(missing_ok=True)
-            for folder in (layout.vectors, layout.segments, layout.layers):
-                with suppress(FileNotFoundError):  # an older version made no layers
+            for folder in layout.folders:
+                with suppress(FileNotFoundError):  # an older version made fewer
                     folder.rmdir()
         except OSError as error:
             raise StorageError(f"cannot remove {layout.directory}: {reason_of(error)}") from error

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.models import Shapes
-from imgsearch.embedding.pipeline import Outcome, cores, embed_files
+from imgsearch.embedding.pipeline import Extractor, Outcome, cores, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.images.limits import Limits
 from imgsearch.querying.embedder import open_on_gpus
@@ -20,7 +21,15 @@ from imgsearch.storage.records import ModelRecord
 if TYPE_CHECKING:
     from imgsearch.ann.inverted import InvertedFile
 
-__all__ = ["Embed", "Engine", "LocalEngine", "ModelFile", "Wanted", "assign_here"]
+__all__ = [
+    "Embed",
+    "Engine",
+    "LocalEngine",
+    "ModelFile",
+    "Wanted",
+    "WarmEngine",
+    "assign_here",
+]
 
 #: Given a path and the SHA-256 of its content, tells whether to embed it.
 Wanted: TypeAlias = Callable[[str, bytes], bool]
@@ -129,6 +138,56 @@ class LocalEngine:
     ) -> Iterator[tuple[Ids, Vectors, Ids]]:
         """Yield each block with the list of each vector: see `Engine.assign`."""
         return assign_here(index, blocks)
+
+
+class WarmEngine(LocalEngine):
+    """This machine, with workers that stay between runs; a context manager that ends them."""
+
+    def __init__(self, *, workers: int | None = None, device: str = "cpu") -> None:
+        """Prepare the engine, without starting any worker; see `LocalEngine`."""
+        super().__init__(workers=workers, device=device)
+        self._kept: tuple[object, Extractor] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rest()
+
+    def embed_files(
+        self, paths: Iterable[str], wanted: Wanted, *, model: ModelFile, limits: Limits
+    ) -> Generator[Outcome, None, None]:
+        """Yield the outcome of each path, in order: see `LocalEngine.embed_files`."""
+        record = model.record
+        if self._device != "cpu" and self._gpus is None:
+            self._gpus = open_on_gpus(record, self._device)
+        path = model.checked() if self._gpus is None else None
+        for_what = path, record, limits, model.trusted
+        if self._kept is None or self._kept[0] != for_what:
+            self.rest()
+            extractor = Extractor(
+                model=path,
+                shapes=Shapes(record.input_size, record.dim),
+                workers=self._workers,
+                limits=limits,
+                gpu=self._gpus,
+                trust_model=model.trusted,
+            )
+            self._kept = for_what, extractor.__enter__()
+        finished = False
+        try:
+            with closing(self._kept[1].embed(paths, wanted)) as outcomes:
+                yield from outcomes
+            finished = True
+        finally:
+            if not finished:  # after an unfinished batch, an extractor can only be closed
+                self.rest()
+
+    def rest(self) -> None:
+        """End the workers; the next file starts them again."""
+        if self._kept is not None:
+            self._kept[1].__exit__()
+            self._kept = None
 
 
 def assign_here(

@@ -15,6 +15,7 @@ The rules (docs/index-upkeep.md explains them and their cost):
   binary number: a shard is merged with all those after it once they have as many rows together. So
   there are few shards, and each row is rewritten only a few times in all.
 - A shard is rewritten without its removed rows once half of it has been removed.
+- Files of fingerprints are merged and rewritten by the same two rules.
 
 The numbers are the defaults of `imgsearch.indexing.policy.FoldPolicy`.
 """
@@ -31,10 +32,12 @@ from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.ann.promise import BANDS, WITHIN
 from imgsearch.ann.vectors import Ids, Vectors, rows_of
 from imgsearch.indexing.engine import assign_here
+from imgsearch.indexing.fingerprints import last_to_merge, merge_prints
 from imgsearch.indexing.policy import POLICY, FoldPolicy, most_lists
 from imgsearch.querying.segments import check_segment_room, write_segment
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_room, check_sha256, remove_unnamed
+from imgsearch.storage.fingerprints import prints_name
 from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Shard, Snapshot
@@ -87,6 +90,7 @@ def fold(
         _flush_tail(layout, catalog, view, ivf, policy)
         _purge(layout, catalog, policy)
     _compact(layout, catalog, policy)
+    merge_prints(layout, catalog, view.live_ids(), policy)
     if not meanwhile and (view.count >= policy.ranked_from or view.snapshot.layers):
         from imgsearch.indexing.neighbours import rank
 
@@ -108,6 +112,8 @@ def remove_orphans(layout: Layout, catalog: CatalogWriter) -> None:
     remove_unnamed(layout.segments, ".faiss", segments)
     layers = {layer_name(layer.number) for layer in snapshot.layers}
     remove_unnamed(layout.layers, ".layer", layers)
+    prints = {prints_name(file.number) for file in catalog.prints()}
+    remove_unnamed(layout.fingerprints, ".prints", prints)
 
 
 def is_outgrown(
@@ -265,13 +271,7 @@ def _indexed(snapshot: Snapshot) -> int:
 
 def _small_ones(shards: Sequence[Shard], small: int) -> Sequence[Shard]:
     """Return the last shards to merge; none if there would be only one."""
-    taken = total = 0
-    for reach, shard in enumerate(reversed(shards), 1):
-        if shard.count >= small:
-            break
-        if shard.count <= total:
-            taken = reach
-        total += shard.count
+    taken = last_to_merge([shard.count for shard in shards], small)
     return shards[len(shards) - taken :] if taken else ()
 
 

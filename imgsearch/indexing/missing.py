@@ -12,7 +12,8 @@ from imgsearch.files.paths import is_at, is_below, relative, upwards
 from imgsearch.files.sources import exists, is_folder
 from imgsearch.indexing.scope import Scope
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import FileRecord, Root
+from imgsearch.storage.changes import FileRecord
+from imgsearch.storage.records import Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 

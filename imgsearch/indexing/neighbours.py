@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ MERGE = 4  # how many times the rows of a new layer an absorbed layer may have
 IN_MEMORY = 64 << 20  # bytes of intermediate results, beyond which they are on the disk
 _SEARCHED = 512  # images searched for together
 _COMPARED = 8_192  # images they are compared with at a time
-_ROWS = 256  # rows computed together
+_ROWS = 64  # rows computed together
 _SEED = 1234
 
 
@@ -163,10 +164,9 @@ class _Base:
                 yield rows, self.view.rows(ids[rows]), self._blocks(self.live)
             return
         index = self.view.segments[0]
-        lists = self._lists()
-        order = np.argsort(lists, kind="stable")
-        ends = np.searchsorted(lists[order], np.arange(index.nlist + 1))
-        own = lists[np.searchsorted(self.live, ids)]
+        order = np.argsort(self.lists, kind="stable")
+        ends = np.searchsorted(self.lists[order], np.arange(index.nlist + 1))
+        own = self.lists[np.searchsorted(self.live, ids)]
         rows_by_list = np.argsort(own, kind="stable")
         for start in np.flatnonzero(np.diff(own[rows_by_list], prepend=-1)).tolist():
             number = int(own[rows_by_list[start]])
@@ -186,8 +186,15 @@ class _Base:
             some = ids[start : start + _COMPARED]
             yield Block(some, self.view.rows(some))
 
-    def _lists(self) -> Ids:
-        """Return the list of each image, int64 `[n]`."""
+    def by_list(self, ids: Ids) -> Ids:
+        """Return ids in the order of their lists, as images of one list share neighbours."""
+        if not self.view.segments or len(ids) <= _ROWS:
+            return ids
+        return ids[np.argsort(self.lists[np.searchsorted(self.live, ids)], kind="stable")]
+
+    @cached_property
+    def lists(self) -> Ids:
+        """The list of each image, int64 `[n]`."""
         assigned = Assignment.of(self.view.segments)
         lists = np.where(rows_of(self.live, assigned.ids), assigned.of_ids(self.live), 0)
         for ids, vectors in self.view.live_tail():
@@ -348,7 +355,7 @@ def _naming(layers: Layers, gone: Ids, live: Ids) -> Ids:
             rows = slice(start, start + _SEARCHED)
             ids = layer.ids[rows]
             names = rows_of(layer.neighbours[rows].astype(np.int64), gone).any(axis=1)
-            found.append(ids[names & (layers.places(ids).layers == number)])
+            found.append(ids[names & (layers.places(ids).files == number)])
     ids = np.unique(np.concatenate(found))
     return ids[rows_of(ids, live)]
 
@@ -416,7 +423,7 @@ def _write(
         for layer in replaced:
             check_sha256(layout.layers / layer_name(layer.number), layer.sha256)
     ids = np.union1d(table.ids, np.intersect1d(absorbed.ids(), live, assume_unique=True))
-    check_room(layout.layers, 2 * len(ids) * bytes_of_row(base.dim))
+    check_room(layout.layers, 3 * len(ids) * bytes_of_row(base.dim))
     columns = _taken_over(table, absorbed, ids)
     scales = np.zeros(len(ids), np.float32)
     codes = _codes(layout, base, table, old, absorbed, ids, scales)
@@ -454,35 +461,36 @@ def _codes(
     def own(wanted: Ids) -> Vectors:
         return centred(base.view.rows(wanted), base.centre)
 
-    live = base.view.live_ids()
+    live = base.live
     named = np.unique(
         np.concatenate([_named(table, old, part, live) for part in _parts(table.ids)])
     )
     once = _scratch(layout.layers, (len(named), base.dim), np.int8)
     once_scales = np.zeros(len(named), np.float32)
+    for part in map(np.sort, _parts(base.by_list(named))):
+        rows = np.searchsorted(named, part)
+        vectors = augmented(own(part), *_lists(table, old, part, live), own)
+        once[rows], once_scales[rows] = quantised(vectors)
 
     def once_augmented(wanted: Ids) -> Vectors:
         rows = np.searchsorted(named, wanted)
         return dequantised(once[rows], once_scales[rows])
 
-    start = 0
-    for part in _parts(named):
-        rows = slice(start, start + len(part))
-        vectors = augmented(own(part), *_lists(table, old, part, live), own)
-        once[rows], once_scales[rows] = quantised(vectors)
-        start += len(part)
+    twice = _scratch(layout.layers, (len(table.ids), base.dim), np.int8)
+    twice_scales = np.zeros(len(table.ids), np.float32)
+    for part in map(np.sort, _parts(base.by_list(table.ids))):
+        rows = np.searchsorted(table.ids, part)
+        vectors = augmented(own(part), *_lists(table, old, part, named), once_augmented)
+        twice[rows], twice_scales[rows] = quantised(vectors)
     start = 0
     for part in _parts(ids):
-        rows = slice(start, start + len(part))
         changed = rows_of(part, table.ids)
-        places = absorbed.places(part)
+        places, rows = absorbed.places(part), np.searchsorted(table.ids, part[changed])
         codes, found = absorbed.take("codes", places), absorbed.take("scales", places)
         if changed.any():
             codes, found = np.array(codes), np.array(found)
-            some = part[changed]
-            lists = _lists(table, old, some, named)
-            codes[changed], found[changed] = quantised(augmented(own(some), *lists, once_augmented))
-        scales[rows] = found
+            codes[changed], found[changed] = twice[rows], twice_scales[rows]
+        scales[start : start + len(part)] = found
         yield codes
         start += len(part)
 

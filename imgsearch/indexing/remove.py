@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from imgsearch.errors import InputError
 from imgsearch.files.paths import is_at, plain_path, real_path, relative, resolved_path
+from imgsearch.storage.changes import FileLocation, FolderLocation
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import FileLocation, FolderLocation, Root
+from imgsearch.storage.records import Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["remove"]
+__all__ = ["remove", "remove_ids"]
 
 
 @dataclass(slots=True)
@@ -51,6 +52,18 @@ def remove(layout: Layout, catalog: CatalogWriter, paths: Sequence[str | os.Path
         before = catalog.counts().images
         catalog.exclude(chosen.locations, chosen.places, [root.id for root in chosen.roots])
         return before - catalog.counts().images
+
+
+def remove_ids(layout: Layout, catalog: CatalogWriter, ids: Sequence[int]) -> int:
+    """Remove those images that are in the collection, and nothing else; return how many.
+
+    Raises:
+        BusyError: If another process is writing to the collection.
+    """
+    with writing(layout):
+        locations = catalog.locations_of(ids)
+        catalog.exclude(locations, [])
+        return len(locations)
 
 
 def _choose(

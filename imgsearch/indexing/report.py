@@ -69,12 +69,14 @@ class IndexReport:
 class Progress:
     """The progress of a run: `done` files of `total`, which is None while they are counted.
 
-    `training` is set once all files are done and the index is being built.
+    `training` is set once all files are done and the index is being built; `fingerprints` is set
+    while those of images from an older version are made, and then `done` and `total` count them.
     """
 
     done: int
     total: int | None
     training: bool = False
+    fingerprints: bool = False
 
 
 @dataclass(slots=True)
@@ -171,6 +173,11 @@ class Reporter:
         """Report that all files are done and the index is being built."""
         if self._progress:
             self._progress(Progress(self.tally.done, self.tally.done, training=True))
+
+    def tell_fingerprints(self, done: int, total: int) -> None:
+        """Report how many fingerprints were made of those that were missing."""
+        if self._progress:
+            self._progress(Progress(done, total, fingerprints=True))
 
     def count_ahead(self) -> None:
         """Start counting the files, unless counting has begun or there is no callback."""

@@ -15,8 +15,8 @@ from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.report import Failure, Reporter
 from imgsearch.indexing.scope import Scope, list_scope
+from imgsearch.storage.changes import FileLocation, FileRecord, FolderLocation, Stamp
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import FileLocation, FileRecord, FolderLocation, Stamp
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 

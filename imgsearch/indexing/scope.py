@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,20 @@ from imgsearch.files.listing import Listing, Unreadable, list_files, list_one, l
 from imgsearch.files.paths import is_url, plain_path, relative, upwards
 from imgsearch.files.sources import existing, is_folder
 from imgsearch.files.walk import Names, walk
-from imgsearch.storage.records import FileLocation, Root
+from imgsearch.storage.changes import FileLocation
+from imgsearch.storage.records import Root
 from imgsearch.storage.roots import Roots
 from imgsearch.storage.writer import CatalogWriter
 
-__all__ = ["Scope", "change_exclusions", "count_scope", "find_scope", "list_scope", "scope_of"]
+__all__ = [
+    "Scope",
+    "change_exclusions",
+    "count_scope",
+    "find_scope",
+    "list_scope",
+    "scope_of",
+    "scope_within",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +108,47 @@ def find_scope(catalog: CatalogWriter, paths: Sequence[str | os.PathLike[str]]) 
         for root in roots.all
         if not paths or not given.isdisjoint(upwards(os.path.dirname(root.path)))
     }
-    more = scope_of(catalog, below)
+    return _with(scope_of(catalog, below), folders, files)
+
+
+def scope_within(catalog: CatalogWriter, folders: Iterable[bytes]) -> Scope:
+    """Return the scope of a run that looks through some folders of the roots only.
+
+    Of a folder that is gone, the nearest one above it that is there is looked through. What was
+    removed from the collection stays out, and no folder becomes a root.
+
+    Args:
+        catalog: The catalog of the collection, which is locked for writing.
+        folders: Absolute paths of folders; those outside of the roots are left out.
+    """
+    roots = Roots.of(catalog)
+    tops = {root.path for root in roots.all}
+    wanted: set[bytes] = set()
+    for folder in folders:
+        there = (path for path in upwards(folder) if path in tops or is_folder(path))
+        wanted.add(next(there, folder))
+    inside = {folder for folder in wanted if roots.covers(folder)}
+    outermost = [
+        folder
+        for folder in sorted(inside)
+        if inside.isdisjoint(above for above in upwards(os.path.dirname(folder)))
+    ]
+    given = frozenset(outermost)
+    below = {
+        root.id
+        for root in roots.all
+        if root.path in wanted or not given.isdisjoint(upwards(os.path.dirname(root.path)))
+    }
+    return _with(scope_of(catalog, below), outermost, [])
+
+
+def _with(scope: Scope, folders: Sequence[bytes], files: Sequence[bytes]) -> Scope:
+    """Return a scope with more folders and files, which come first."""
     return Scope(
-        list(dict.fromkeys([*folders, *more.folders])),
-        list(dict.fromkeys([*files, *more.files])),
-        more.skipped,
-        more.exclusions,
+        list(dict.fromkeys([*folders, *scope.folders])),
+        list(dict.fromkeys([*files, *scope.files])),
+        scope.skipped,
+        scope.exclusions,
     )
 
 

@@ -1,25 +1,28 @@
-"""One indexing run: scan → embed → apply → commit → fold."""
+"""One indexing run: scan → embed → apply → commit → fold → fingerprint."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+
+import numpy as np
 
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.indexing.apply import Applier, Contents
 from imgsearch.indexing.commit import Batch
 from imgsearch.indexing.engine import ModelFile, Wanted
+from imgsearch.indexing.fingerprints import make_missing, merge_prints
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.indexing.missing import Absence
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.relocate import move_roots
 from imgsearch.indexing.report import IndexReport, Reporter
 from imgsearch.indexing.scan import Candidate, Scan
-from imgsearch.indexing.scope import Scope, change_exclusions, find_scope, scope_of
+from imgsearch.indexing.scope import Scope, change_exclusions, find_scope, scope_of, scope_within
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
@@ -37,6 +40,7 @@ def update(
     *,
     device: str,
     trust_model: bool,
+    within: Iterable[bytes] | None = None,
 ) -> IndexReport:
     """Update a collection with the files under `paths`, or under all its roots if empty.
 
@@ -47,6 +51,7 @@ def update(
         options: Options of the run.
         device: Device that trains centroids and, on this machine, runs the model.
         trust_model: Whether to run even a model that imgsearch did not export.
+        within: Folders of the roots to look through instead of `paths`: see `scope_within`.
 
     Raises:
         InputError: If a path does not exist, or a root that was said to have moved is not there.
@@ -66,7 +71,9 @@ def update(
         left_out = 0
         if options.exclude or options.include:
             left_out = change_exclusions(catalog, list(options.exclude), list(options.include))
-        if options.moved:
+        if within is not None:
+            scope = scope_within(catalog, within)
+        elif options.moved:
             if paths:
                 raise SettingError("give the folder that has moved, or folders to index, not both")
             scope = scope_of(catalog, move_roots(catalog, *options.moved))
@@ -81,6 +88,7 @@ def update(
             away = run.absence.gone_away(run.tally.unread())
             removed, reasons = run.absence.settle(run.applier.moved)
             run.fold()
+            run.fingerprint()
         except FileNotFoundError as error:
             raise missing(error) from error
     run.tally.leave_out(away)
@@ -119,6 +127,7 @@ class _Run:
         )
         self._reporter = Reporter(scope, layout.directory, options.progress)
         self._policy = options.policy
+        self._workers, self._limits = options.workers, options.limits
         self._batch = Batch(layout, catalog, options.policy)
         self._contents = Contents(layout, catalog, record.dim)
         self._tail = 0  # images committed since the tail was folded in
@@ -159,6 +168,18 @@ class _Run:
         """Bring the index up to date."""
         self._reporter.tell_training()
         self._fold(meanwhile=False)
+
+    def fingerprint(self) -> None:
+        """Make the fingerprints that are missing: of images that an older version indexed."""
+        made = make_missing(
+            *(self._layout, self._catalog),
+            workers=self._workers,
+            limits=self._limits,
+            progress=self._reporter.tell_fingerprints,
+        )
+        if made:
+            live = np.array(self._catalog.image_ids(), np.int64)
+            merge_prints(self._layout, self._catalog, live, self._policy)
 
     def _queued(self, candidates: Iterator[Candidate], waiting: deque[Candidate]) -> Iterator[str]:
         """Yield the paths of candidates, and queue the candidates for their outcomes."""

@@ -18,10 +18,10 @@ from pathlib import Path
 from imgsearch.errors import StorageError, reason_of
 from imgsearch.indexing.report import Failure
 
-__all__ = ["discarding_lock", "put_back", "remembered", "rename_back"]
+__all__ = ["discarding_lock", "put_back", "remembered", "rename_back", "unlink_link"]
 
-_NOTE = "aside.json"
-_PRIVATE = re.compile(r"\.imgsearch-[0-9a-f]{32}~", re.ASCII)
+_NOTES = "aside*.json"  # imgsearch 0.4 and older wrote "aside.json", a single one
+_PRIVATE = re.compile(r"\.imgsearch-([0-9a-f]{32})~", re.ASCII)
 
 
 def _state() -> Path:
@@ -31,8 +31,10 @@ def _state() -> Path:
 
 
 @contextmanager
-def discarding_lock() -> Iterator[None]:
-    """Wait until no other process of this user discards files, and lock others out.
+def discarding_lock() -> Iterator[Path]:
+    """Wait until no other process of this user discards files, lock others out; yield the folder.
+
+    It is the state directory of this user, with the notes and the journal.
 
     Raises:
         StorageError: If the state directory cannot be written.
@@ -51,20 +53,27 @@ def discarding_lock() -> Iterator[None]:
             "XDG_STATE_HOME"
         ) from error
     try:
-        yield
+        yield state
     finally:
         lock.release()
 
 
 @contextmanager
-def remembered(folder: str, name: str, private: str) -> Iterator[None]:
+def remembered(folder: str, name: str, private: str, keep: str = "") -> Iterator[None]:
     """Note that a file is set aside, so that the next run finds it if this one is killed.
+
+    Args:
+        folder: The path of its folder.
+        name: Its own name.
+        private: The name that it gets.
+        keep: The path of the file to which a link may take its own name meanwhile, if any.
 
     Raises:
         OSError: If the note cannot be written.
     """
-    note = _state() / _NOTE
-    fields = {"folder": os.path.abspath(folder), "name": name, "private": private}
+    found = _PRIVATE.match(private)
+    note = _state() / _NOTES.replace("*", f"-{found[1]}" if found else "")
+    fields = {"folder": os.path.abspath(folder), "name": name, "private": private, "keep": keep}
     _write(note, json.dumps(fields))
     try:
         yield
@@ -86,14 +95,18 @@ def _write(note: Path, text: str) -> None:
 
 
 def put_back() -> list[Failure]:
-    """Restore the name of the file that a killed run set aside; return failures.
+    """Restore the names of the files that killed runs set aside; return failures.
 
     Call this function under `discarding_lock`.
     """
-    note = _state() / _NOTE
+    return [failure for note in sorted(_state().glob(_NOTES)) for failure in _put_back(note)]
+
+
+def _put_back(note: Path) -> list[Failure]:
     try:
         fields = json.loads(note.read_text())
         folder, name, private = fields["folder"], fields["name"], fields["private"]
+        keep = str(fields.get("keep", ""))
         if not (_PRIVATE.match(private) and _is_name(private) and _is_name(name)):
             raise ValueError
     except FileNotFoundError:
@@ -108,6 +121,8 @@ def put_back() -> list[Failure]:
         return [Failure(path, f"was set aside as {private}, and {reason_of(error)}")]
     try:
         if stat.S_ISREG(os.stat(private, dir_fd=there, follow_symlinks=False).st_mode):
+            if keep:
+                unlink_link(there, name, keep)
             rename_back(there, private, name)
     except FileNotFoundError:
         pass  # it was removed, or has its name back
@@ -121,6 +136,23 @@ def put_back() -> list[Failure]:
 
 def _is_name(name: str) -> bool:
     return name not in ("", ".", "..") and not set("/\0") & set(name)
+
+
+def unlink_link(folder: int, name: str, keep: str) -> None:
+    """Remove a hard link to a kept file, if a name is one; that file has another name, then.
+
+    Args:
+        folder: Descriptor of the folder.
+        name: The name that may be a link.
+        keep: The path of the kept file.
+    """
+    with suppress(OSError):
+        above = os.stat(os.path.dirname(keep))
+        if os.path.basename(keep) == name and os.path.samestat(above, os.fstat(folder)):
+            return  # it is that file itself
+        link = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if link.st_nlink > 1 and os.path.samestat(link, os.lstat(keep)):
+            os.unlink(name, dir_fd=folder)
 
 
 def rename_back(folder: int, private: str, name: str) -> None:
@@ -138,7 +170,10 @@ def rename_back(folder: int, private: str, name: str) -> None:
     try:
         os.link(private, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
-        raise
+        status = [os.stat(each, dir_fd=folder, follow_symlinks=False) for each in (private, name)]
+        if not os.path.samestat(*status):
+            raise
+        os.unlink(private, dir_fd=folder)  # a run was killed between the two steps below
     except OSError:  # a file system without hard links
         if os.access(name, os.F_OK, dir_fd=folder, follow_symlinks=False):
             raise FileExistsError(name) from None

@@ -18,7 +18,9 @@ from imgsearch.files.opening import is_there
 from imgsearch.maintenance.damage import Damage, Oddity, Part
 from imgsearch.querying.segments import open_segment
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.distinct import read_distinct
 from imgsearch.storage.files import read_file, sha256_of
+from imgsearch.storage.fingerprints import open_prints, prints_name
 from imgsearch.storage.layers import layer_name, open_layer
 from imgsearch.storage.layout import FORMAT_VERSION, MAX_MANIFEST, MAX_MODEL, Layout, manifest_of
 from imgsearch.storage.records import Segment, Shard, Snapshot
@@ -57,7 +59,8 @@ def is_older(layout: Layout) -> bool:
 
 def check_parts(layout: Layout) -> list[Damage]:
     """Check that the folders and the lock are sound: otherwise nothing can be read."""
-    own = layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model
+    own = {layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model}
+    own.add(layout.distinct)
     return [
         Damage(Part.FOREIGN, str(path.relative_to(layout.directory)), _reason(error, path))
         for path, error in layout.wrong_parts()
@@ -69,7 +72,7 @@ def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
     """Return foreign entries of a collection: those that may do harm, and harmless ones."""
     damages, oddities = [], []
     known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
-    known |= {layout.model.name, layout.lock.name}
+    known |= {layout.model.name, layout.lock.name, layout.distinct.name}
     for name, kind in layout.foreign_files():
         if kind in ("is a file", "is a folder"):
             oddities.append(Oddity(name, f"{kind} that imgsearch does not know"))
@@ -164,6 +167,8 @@ class Checker:
         yield from self._check_images()
         yield from self._check_index(removed)
         yield from self._check_ranking()
+        yield from self._check_prints()
+        yield from self._check_distinct()
         yield from self._check_replaced()
 
     def _read(self, path: Path, sha256: bytes, most: int | None = None) -> str | None:
@@ -267,14 +272,45 @@ class Checker:
             if reason is not None:
                 yield Damage(Part.RANKING, f"{folder.name}/{name}", reason)
 
+    def _check_prints(self) -> Iterator[Damage]:
+        """Check the fingerprints; some may be of images that are gone, and some may be missing."""
+        folder = self.layout.fingerprints
+        for file in self.catalog.prints():
+            name = prints_name(file.number)
+            reason = self._read(folder / name, file.sha256)
+            if reason is None:
+                try:
+                    ids = open_prints(folder, file).ids
+                    sound = bool((np.diff(ids) > 0).all()) and ids[0] > 0
+                except DamagedError:
+                    sound = False
+                reason = None if sound else "is not the file of fingerprints that the catalog names"
+            if reason is not None:
+                yield Damage(Part.FINGERPRINTS, f"{folder.name}/{name}", reason)
+
+    def _check_distinct(self) -> Iterator[Damage]:
+        """Check what somebody judged not to be copies of one another, if there is anything."""
+        try:
+            judged = bool(read_distinct(self.layout).sets)
+        except DamagedError as error:
+            reason = _reason(error, self.layout.distinct)
+            yield Damage(Part.DISTINCT, self.layout.distinct.name, reason)
+            return
+        if judged:
+            self.files += 1
+            size = self.layout.distinct.stat().st_size
+            self.size += size
+            self.progress(size)
+
     def _check_replaced(self) -> Iterator[Damage]:
         replaced = self.catalog.replaced()
         shards = {name for shard in self.snapshot.shards for name in shard_files(shard)}
         segments = {self.layout.segment(each.number).name for each in self.snapshot.segments}
         layers = {layer_name(each.number) for each in self.snapshot.layers}
-        for folder in (self.layout.vectors, self.layout.segments, self.layout.layers):
+        prints = {prints_name(each.number) for each in self.catalog.prints()}
+        for folder in self.layout.folders:
             for path in sorted(folder.glob("*")):  # none if the folder itself is missing
-                if path.name in shards | segments | layers:
+                if path.name in shards | segments | layers | prints:
                     continue
                 if path.is_symlink():
                     stray = f"{folder.name}/{path.name}"

@@ -22,6 +22,8 @@ class Part(Enum):
     IMAGES = "images"  # without an embedding in any shard
     INDEX = "index"
     RANKING = "ranking"
+    FINGERPRINTS = "fingerprints"
+    DISTINCT = "not-duplicates"  # what somebody judged not to be copies
     REPLACED = "replaced"  # a file that no reader will open any more
     EMBEDDINGS = "embeddings"  # that differ from those of their images
     FOREIGN = "foreign"  # for example a link, which imgsearch never makes

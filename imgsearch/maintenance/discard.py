@@ -1,9 +1,10 @@
-"""Delete copies, or replace them by links, once somebody has confirmed it.
+"""Move copies to the trash, delete them, or replace them by links, once somebody confirmed it.
 
 Nothing is touched unless, at that moment, both files are those that were compared and their pixels
 agree. A copy is first renamed within its folder to a name that nobody can guess, so that the file
 checked is the file removed; if anything is wrong, it gets its name back, unless something new has
-that name by then.
+that name by then. What goes to the trash gets its name back, too, so that it can be restored from
+there. A journal says what was done.
 """
 
 from __future__ import annotations
@@ -14,21 +15,30 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 
 from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.lanes import Lane, decoders
-from imgsearch.errors import ImageError, ModelError, reason_of
+from imgsearch.errors import ImageError, ModelError, StorageError, reason_of
 from imgsearch.files.paths import is_url
 from imgsearch.images.agreement import CloseUp
-from imgsearch.images.inspection import Frames, Inspection, all_frames, why_not
+from imgsearch.images.inspection import Frames, Inspection, all_frames, part_judged, why_not
+from imgsearch.images.relation import CROPPED
 from imgsearch.indexing.report import Failure
-from imgsearch.maintenance.aside import discarding_lock, put_back, remembered, rename_back
+from imgsearch.maintenance.aside import (
+    discarding_lock,
+    put_back,
+    remembered,
+    rename_back,
+    unlink_link,
+)
 from imgsearch.maintenance.copies import Copy, Discarded, Duplicates
+from imgsearch.maintenance.journal import Act, Journal, opened_journal
+from imgsearch.maintenance.trash import NoTrashError, check_trash, move_to_trash
 
-__all__ = ["delete_copies", "link_copies"]
+__all__ = ["delete_copies", "link_copies", "trash_copies"]
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LONGEST_NAME = 255  # bytes
@@ -39,103 +49,274 @@ class _RefusedError(Exception):
     """The reason why a copy has to stay."""
 
 
-def delete_copies(duplicates: Duplicates) -> Discarded:
-    """Delete all images of every group except the one to keep.
+def trash_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
+    """Move all images of every group except the one to keep to the trash of the system.
+
+    A file for whose file system there is no trash stays, and is named in the result. Of the other
+    files on the same file system, none is tried after that.
+
+    Args:
+        duplicates: The groups.
+        turned: Whether to discard mirrored and turned copies, too, as for `delete_copies`.
 
     Raises:
-        StorageError: If the lock on discarding by this user's processes cannot be taken.
+        PackageError: If send2trash is not installed.
+        StorageError: If the lock on discarding by this user's processes cannot be taken, or the
+            journal cannot be written.
     """
-    return _discard(duplicates, link=False)
+    check_trash()
+    return _discard(duplicates, Act.TRASH, turned=turned)
+
+
+def delete_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
+    """Delete all images of every group except the one to keep, forever.
+
+    Args:
+        duplicates: The groups.
+        turned: Whether to delete mirrored and turned copies, too. By default these stay, because
+            pixels do not tell which of two is the right way round.
+
+    Raises:
+        StorageError: If the lock on discarding by this user's processes cannot be taken, or the
+            journal cannot be written.
+    """
+    return _discard(duplicates, Act.DELETE, turned=turned)
 
 
 def link_copies(duplicates: Duplicates) -> Discarded:
     """Replace all images of every group except the one to keep by hard links to it.
 
+    Mirrored and turned copies stay, because a link would show the image the other way round.
+
     Raises:
-        StorageError: If the lock on discarding by this user's processes cannot be taken.
+        StorageError: If the lock on discarding by this user's processes cannot be taken, or the
+            journal cannot be written.
     """
-    return _discard(duplicates, link=True)
+    return _discard(duplicates, Act.LINK, turned=False)
 
 
-def _discard(duplicates: Duplicates, *, link: bool) -> Discarded:
-    done: list[Copy] = []
-    failures: list[Failure] = []
-    interrupted = False
+def _discard(duplicates: Duplicates, act: Act, *, turned: bool) -> Discarded:
+    run = _Run(act)
     try:
-        with discarding_lock(), decoders(1) as lane:
-            check = _Check(lane)
-            failures += put_back()
+        with (
+            discarding_lock() as state,
+            opened_journal(state) as run.journal,
+            decoders(1) as lane,
+        ):
+            run.check = _Check(lane)
+            run.failures += put_back()
+            run.journal.settle()
             for group in duplicates.groups:
                 for copy in group.others:
-                    try:
-                        _discard_one(group.keep, copy, check, link=link)
-                    except _RefusedError as refused:
-                        failures.append(Failure(copy.path, str(refused)))
-                    except ImageError as error:
-                        failures.append(Failure(copy.path, error.reason))
-                    except OSError as error:
-                        failures.append(Failure(copy.path, reason_of(error)))
-                    except (ModelError, ValueError) as error:  # no worker, or a path with a NUL
-                        failures.append(Failure(copy.path, f"cannot be compared: {error}"))
-                    else:
-                        done.append(copy)
+                    # Other copies are shown, and not counted as ones to discard.
+                    if copy.discardable or (turned and replace(copy, orientation=0).discardable):
+                        run.try_one(group.keep, copy)
     except KeyboardInterrupt:
-        interrupted = True  # still report what was done
-    paths = tuple(copy.path for copy in done)
-    return Discarded(paths, sum(copy.size for copy in done), tuple(failures), interrupted)
+        run.interrupted = True  # still report what was done
+    except StorageError as error:  # of the journal, on a full disk
+        if not run.done:
+            raise
+        run.stopped = str(error)
+    return run.result()
 
 
-def _discard_one(keep: Copy, copy: Copy, check: _Check, *, link: bool) -> None:
-    """Discard a copy.
+@dataclass(slots=True)
+class _Run:
+    """A run that discards copies, and what has become of them."""
+
+    act: Act
+    done: list[Copy] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    untrashed: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+    stopped: str = ""
+    journal: Journal = field(init=False)
+    check: _Check = field(init=False)
+    _without_trash: dict[int, str] = field(default_factory=dict)
+
+    def result(self) -> Discarded:
+        return Discarded(
+            tuple(copy.path for copy in self.done),
+            sum(copy.size for copy in self.done),
+            tuple(self.failures),
+            self.interrupted,
+            tuple(self.untrashed),
+            self.stopped,
+        )
+
+    def try_one(self, keep: Copy, copy: Copy) -> None:
+        """Discard a copy, or note why it stays.
+
+        Raises:
+            StorageError: If the journal cannot be written.
+        """
+        device = -1
+        try:
+            for each in (keep, copy):
+                if is_url(each.path):
+                    raise _RefusedError(
+                        "is at a URL, where nothing is deleted or linked; do that with its own "
+                        "tools"
+                    )
+            device = os.lstat(copy.path).st_dev
+            if device in self._without_trash:
+                self.untrashed.append(Failure(copy.path, self._without_trash[device]))
+                return
+            self._discard(keep, copy)
+        except NoTrashError as error:
+            self.untrashed.append(Failure(copy.path, str(error)))
+            if not error.alone:
+                self._without_trash[device] = str(error)
+        except _RefusedError as refused:
+            self.failures.append(Failure(copy.path, str(refused)))
+        except ImageError as error:
+            self.failures.append(Failure(copy.path, error.reason))
+        except OSError as error:
+            self.failures.append(Failure(copy.path, reason_of(error)))
+        except (ModelError, ValueError) as error:  # no worker, or a path with a NUL
+            self.failures.append(Failure(copy.path, f"cannot be compared: {error}"))
+
+    def _discard(self, keep: Copy, copy: Copy) -> None:
+        """Discard a copy.
+
+        Raises:
+            _RefusedError: If this copy or the image to keep is not the file that was compared.
+            NoTrashError: If it cannot be moved to the trash.
+            ImageError: If a picture cannot be decoded.
+            ModelError: If no worker process can be started to decode it.
+            StorageError: If the journal cannot be written.
+            OSError: If a file cannot be read, renamed or removed.
+        """
+        self.check.pixels(keep, copy)
+        if _is_same_file(keep.path, copy.path):
+            raise _RefusedError(f"is the same file as {keep.path}, which is kept")
+        above, name = os.path.split(copy.path)
+        folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            place = _Place(folder, above, name, keep.path if self.act is Act.LINK else "")
+            with self._recorded(place, keep, copy), place.aside():
+                _act(self.act, place, keep, copy)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _recorded(self, place: _Place, keep: Copy, copy: Copy) -> Iterator[None]:
+        """Record in the journal what is intended, and then what has happened."""
+        outcome = self.journal.intend(self.act, keep, copy)
+        left, reason = False, ""
+        try:
+            yield
+        except (_RefusedError, NoTrashError) as error:
+            left, reason = True, str(error)
+            raise
+        except BaseException as error:
+            # The folder tells, as an interrupt may come just after the last step.
+            left, reason = place.still_holds(), reason_of(error)
+            raise
+        finally:
+            if not left:
+                self.done.append(copy)
+            outcome(*(("left", reason) if left else ("done", "")))
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # checked and reported later
+        return False
+
+
+@dataclass(slots=True)
+class _Place:
+    """The place of a copy: its folder, its own name there, and its private name meanwhile.
+
+    Attributes:
+        folder: Descriptor of the folder.
+        above: Path of the folder.
+        name: Own name of the copy.
+        keep: Path of the file that a link takes the place of the copy to; empty for no link.
+        private: Private name of the copy.
+        checked: Status of the copy, once it has been found to be the file that was compared.
+    """
+
+    folder: int
+    above: str
+    name: str
+    keep: str
+    private: str = ""
+    checked: os.stat_result | None = None
+
+    def __post_init__(self) -> None:
+        private = f".imgsearch-{secrets.token_hex(16)}~{self.name}"
+        self.private = os.fsdecode(os.fsencode(private)[:LONGEST_NAME])
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Rename a copy within its folder to a private name; undo that if something is wrong."""
+        with remembered(self.above, self.name, self.private, self.keep):
+            os.rename(self.name, self.private, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+            try:
+                yield
+            except BaseException:
+                if os.access(self.private, os.F_OK, dir_fd=self.folder, follow_symlinks=False):
+                    self._put_back()
+                raise
+
+    def _put_back(self) -> None:
+        """Restore the name of a copy, in the place of a link to the kept file, but of nothing else.
+
+        Raises:
+            _RefusedError: If something else has that name.
+            OSError: If it cannot be renamed.
+        """
+        if self.keep:
+            unlink_link(self.folder, self.name, self.keep)
+        try:
+            rename_back(self.folder, self.private, self.name)
+        except FileExistsError:
+            there = os.path.join(self.above, self.private)
+            raise _RefusedError(
+                f"was replaced while it was looked at; what was there is now {there}"
+            ) from None
+
+    def still_holds(self) -> bool:
+        """Tell whether the copy is still there, under one of its names."""
+        if self.checked is None:
+            return True
+        for name in (self.private, self.name):
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=self.folder, follow_symlinks=False)
+                if os.path.samestat(status, self.checked):
+                    return True
+        return False
+
+
+def _act(act: Act, place: _Place, keep: Copy, copy: Copy) -> None:
+    """Check a copy under its private name, and the kept file after that; then discard the copy.
 
     Raises:
         _RefusedError: If this copy or the image to keep is not the file that was compared.
-        ImageError: If a picture cannot be decoded.
-        ModelError: If no worker process can be started to decode it.
+        NoTrashError: If it cannot be moved to the trash.
         OSError: If a file cannot be read, renamed or removed.
     """
-    for each in (keep, copy):
-        if is_url(each.path):
-            raise _RefusedError(
-                "is at a URL, where nothing is deleted or linked; do that with its own tools"
-            )
-    check.pixels(keep, copy)
-    folder = os.open(os.path.dirname(copy.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with _aside(folder, copy) as aside, _opened(aside, folder) as file:
-            before = os.fstat(file.fileno())
-            _check_digest(file, copy.digest)
-            kept = _check_kept(keep)
-            if os.path.samestat(before, kept):
-                raise _RefusedError(f"is the same file as {keep.path}, which is kept")
-            if link:
-                _link(keep, kept, folder, os.path.basename(copy.path))
-            if _version(before) != _version(os.fstat(file.fileno())):
+    with _opened(place.private, place.folder) as file:
+        before = os.fstat(file.fileno())
+        _check_digest(file, copy.digest)
+        place.checked = before
+        kept = _check_kept(keep)
+        if os.path.samestat(before, kept):
+            raise _RefusedError(f"is the same file as {keep.path}, which is kept")
+        if act is Act.LINK:
+            _link(keep, kept, place.folder, place.name)
+        if _version(before) != _version(os.fstat(file.fileno())):
+            raise _RefusedError(CHANGED)
+        if act is Act.TRASH:
+            rename_back(place.folder, place.private, place.name)
+            if not os.path.samestat(os.lstat(copy.path), before):
                 raise _RefusedError(CHANGED)
-            os.unlink(aside, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _aside(folder: int, copy: Copy) -> Iterator[str]:
-    """Rename a copy within its folder to a private name; undo that if something is wrong."""
-    above, name = os.path.split(copy.path)
-    aside = f".imgsearch-{secrets.token_hex(16)}~{name}"
-    aside = os.fsdecode(os.fsencode(aside)[:LONGEST_NAME])
-    with remembered(above, name, aside):
-        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
-        try:
-            yield aside
-        except BaseException:
-            try:
-                rename_back(folder, aside, name)
-            except FileExistsError:
-                there = os.path.join(above, aside)
-                raise _RefusedError(
-                    f"was replaced while it was looked at; what was there is now {there}"
-                ) from None
-            raise
+            move_to_trash(copy.path)
+        else:
+            os.unlink(place.private, dir_fd=place.folder)
 
 
 def _link(keep: Copy, kept: os.stat_result, folder: int, name: str) -> None:
@@ -217,7 +398,11 @@ class _Check:
             return
         self._seen = self._seen or self._inspection(keep)
         sequences = self._frames(keep), self._frames(copy)
-        if reason := why_not(self._seen, self._inspection(copy), sequences):
+        seen = self._inspection(copy)
+        reason = why_not(self._seen, seen, sequences, copy.orientation)
+        if reason and copy.kind == CROPPED and not copy.orientation:
+            reason = part_judged(self._seen, seen).reason
+        if reason:
             raise _RefusedError(f"is not a copy of {keep.path}: {reason}")
 
     def _inspection(self, copy: Copy) -> Inspection:

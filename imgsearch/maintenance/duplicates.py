@@ -1,40 +1,41 @@
 """Find the images of a collection that are copies of one another.
 
-Exact copies are recognised by their digest. Of all other images, those with near embeddings are
-candidates, found by search in the index; an image is a copy if its pixels agree with those of the
-image that is kept, tile by tile.
+Exact copies are recognised by their digest. Of all other images, those with near embeddings or
+near hashes are candidates (`imgsearch.maintenance.candidates`); an image is a copy if its pixels
+agree with those of the image that is kept, tile by tile.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import numpy as np
 
-from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.ann.vectors import Ids
 from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.pipeline import cores
-from imgsearch.images.compare import ALIKE, Overlay, flattened
+from imgsearch.maintenance.candidates import Candidates
 from imgsearch.maintenance.copies import Duplicates
-from imgsearch.maintenance.grouping import Grouping, Looks
+from imgsearch.maintenance.grouping import Grouping
+from imgsearch.maintenance.kinship import Kinship
+from imgsearch.maintenance.looks import Looks
+from imgsearch.maintenance.preference import Preference
 from imgsearch.maintenance.verdicts import Verdicts
-from imgsearch.querying.options import SearchOptions, number
-from imgsearch.querying.search import search
-from imgsearch.querying.view import View, open_view
+from imgsearch.querying.options import number
+from imgsearch.querying.view import open_view
 from imgsearch.storage.catalog import Catalog, open_catalog
+from imgsearch.storage.distinct import read_distinct
+from imgsearch.storage.fingerprints import Prints
 from imgsearch.storage.layout import Layout
 
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
 MIN_SIMILARITY = 0.75  # of embeddings: a small copy can be this far from its image
 BLOCK = 1_024  # catalog entries
-SEARCHED = 64  # images per search, so that progress is visible
-NEIGHBOURS = 16  # per image at first; four times as many as long as all are near enough
-MOST_NEIGHBOURS = 1_024
 
 Progress = Callable[[int, int], None]
 
@@ -43,33 +44,48 @@ def find_duplicates(
     directory: str | os.PathLike[str],
     *,
     min_similarity: float = MIN_SIMILARITY,
+    keep_in: Iterable[str | os.PathLike[str]] = (),
+    prefer: str | None = None,
     progress: Progress | None = None,
 ) -> Duplicates:
     """Return groups of copies, each with the image to keep; change nothing.
 
-    Files that were re-encoded, resized, brightened, turned to grey or cropped by up to a tenth
-    are copies (see `imgsearch.images.agreement`). Each of them agrees with the image that is kept,
-    and holds nothing that this image lacks (see `imgsearch.images.holdings`).
+    Files that were re-encoded, resized, brightened, turned to grey, cropped, mirrored or turned by
+    quarters are copies (see `imgsearch.images.agreement`). Each of them agrees with the image that
+    is kept, and holds nothing that this image lacks (see `imgsearch.images.holdings`). Images that
+    were turned by any angle, framed, captioned or edited are in the group of their original, too
+    (see `imgsearch.images.relation`), but have something of their own (`Copy.own`).
 
     Args:
         directory: The collection itself.
         min_similarity: The minimum similarity of embeddings for their pixels to be compared: a
             lower one finds more and takes longer.
+        keep_in: Folders whose images are never discarded. A file below them is the one to keep,
+            unless another one holds something that it lacks.
+        prefer: Which of several copies to keep, if none of them holds anything that another lacks:
+            "largest" (most pixels, then most bytes), "oldest" or "newest" (by modification time),
+            or "sharpest" (highest true resolution, then highest quality of JPEG). None for most
+            bytes.
         progress: Function called with the number of images compared and the total, from the start.
+            Images are compared in several steps, each of which counts for a part of them.
 
     Raises:
         NoCollectionError: If there is no collection.
-        SettingError: If `min_similarity` makes no sense.
+        SettingError: If `min_similarity` or `prefer` makes no sense.
+        InputError: If something in `keep_in` is not a folder with images of the collection.
         DamagedError: If a file of the collection is missing or damaged.
     """
     min_similarity = number("min_similarity", min_similarity, -1, 1)
     progress = progress or _nothing
     layout = Layout.at(directory)
     with closing(open_catalog(layout)) as catalog:
+        preference = Preference.of(keep_in, prefer, catalog)
         view = open_view(layout, catalog)
         progress(0, view.count)
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
+        apart = read_distinct(layout).apart()
         same = _by_content(catalog, ids)
+        prints = Prints.open(layout.fingerprints, catalog.prints())
         # The threads end last: they wait for the decoders.
         with (
             ThreadPoolExecutor(cores()) as threads,
@@ -78,20 +94,27 @@ def find_duplicates(
         ):
             verdicts = Verdicts.load()
             late.callback(verdicts.save)  # the findings of an interrupted run are valid, too
-            looks = Looks(catalog, threads, lane, verdicts)
+            looks = Looks(catalog, prints, threads, lane, verdicts)
             near: dict[int, set[int]] = defaultdict(set)
             compared = 0
-            for count, pairs in _near(view, same, min_similarity, looks):
-                for one, other in pairs:
+            candidates = Candidates(view, looks, frozenset(same), min_similarity)
+            for count, pairs in candidates.pairs():
+                for one, other, way in pairs:
                     near[one].add(other)
                     near[other].add(one)
+                    looks.note_way(one, other, way)
                 compared += count
-                progress(max(0, compared - len(near)), len(same))
-            grouping = Grouping(catalog, view, looks, same)
-            done = len(same) - len(near)
+                progress(compared // 4, len(same))
+            # Every step looks at all images; the second takes about as long as the others together.
+            kinship = Kinship(looks, near)
+            for count in kinship.search(candidates.others):
+                progress(compared // 4 + count // 2, len(same))
+            grouping = Grouping(catalog, view, looks, same, apart, preference, kinship)
+            alone = len(same) - len({*near, *kinship.akin})
             for count in grouping.group(near):
-                done += count
-                progress(min(done, len(same)), len(same))
+                alone += count
+                progress(3 * len(same) // 4 + min(alone, len(same)) // 4, len(same))
+            progress(len(same), len(same))
     return grouping.found(len(ids))
 
 
@@ -106,63 +129,3 @@ def _by_content(catalog: Catalog, ids: Ids) -> dict[int, tuple[int, ...]]:
         for entry in catalog.entries_of(ids[start : start + BLOCK].tolist()):
             found[entry.digest].append(entry.id)
     return {same[0]: tuple(same) for same in found.values()}
-
-
-def _near(
-    view: View, same: dict[int, tuple[int, ...]], min_similarity: float, looks: Looks
-) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yield how many images were examined, and their pairs that deserve a close look."""
-    for ids, vectors in _firsts(view, same):
-        pairs: list[tuple[int, int]] = []
-        for id_, candidates in _candidates(view, ids, vectors, min_similarity):
-            others = [other for other in candidates if other in same and other != id_]
-            if others:
-                pairs += [(id_, other) for other in _alike(id_, others, looks)]
-        yield len(ids), pairs
-
-
-def _alike(id_: int, others: list[int], looks: Looks) -> Iterator[int]:
-    """Yield those of `others` that deserve a close look beside an image."""
-    verdicts = looks.verdicts
-    entries = {entry.id: entry for entry in looks.catalog.entries_of([id_, *others])}
-    unchanged = {entry.id for entry in looks.unchanged(entries.values())}
-    known: dict[int, bool] = {}
-    for other in unchanged if id_ in unchanged else ():
-        near = verdicts.near(entries[id_].digest, entries[other].digest)
-        if near is not None:
-            known[other] = near
-    yield from (other for other in others if known.get(other))
-    unknown = [other for other in others if other not in known]
-    seen = looks.glances([id_, *unknown]) if unknown else {}
-    if id_ not in seen or len(seen) == 1:
-        return
-    overlay = Overlay(seen.pop(id_).pixels)
-    rows = overlay.likeness(np.stack([flattened(other.pixels) for other in seen.values()]))
-    for other, likeness in zip(seen, rows.tolist(), strict=True):
-        near = likeness >= ALIKE
-        verdicts.note_near(entries[id_].digest, entries[other].digest, so=near)
-        if near:
-            yield other
-
-
-def _firsts(view: View, same: dict[int, tuple[int, ...]]) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield ids and embeddings of the first image of each content, block by block."""
-    for ids, vectors in view.live_blocks():
-        rows = np.flatnonzero([id_ in same for id_ in ids.tolist()])
-        for start in range(0, len(rows), SEARCHED):
-            some = rows[start : start + SEARCHED]
-            yield ids[some], np.ascontiguousarray(vectors[some])
-
-
-def _candidates(
-    view: View, ids: Ids, vectors: Vectors, min_similarity: float
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield each image with the ids of the images that are near enough."""
-    k = NEIGHBOURS
-    while len(ids):
-        options = SearchOptions(k=k, min_similarity=min_similarity)
-        found = search(view, vectors, options).hits.ids
-        more = (found[:, -1] >= 0) & (k < min(MOST_NEIGHBOURS, view.count))
-        for row in np.flatnonzero(~more).tolist():
-            yield int(ids[row]), found[row][found[row] >= 0].tolist()
-        ids, vectors, k = ids[more], vectors[more], 4 * k

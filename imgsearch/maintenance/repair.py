@@ -18,12 +18,15 @@ from imgsearch.embedding.pipeline import Embedded
 from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
 from imgsearch.images.limits import LIMITS
 from imgsearch.indexing.engine import LocalEngine, ModelFile
+from imgsearch.indexing.fingerprints import make_missing, without_prints
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.indexing.neighbours import rank
 from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part
+from imgsearch.storage.distinct import salvage_distinct, write_distinct
 from imgsearch.storage.files import write_atomically
+from imgsearch.storage.fingerprints import prints_name
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Shard
 from imgsearch.storage.repair import CatalogRepairer
@@ -87,6 +90,8 @@ class Repairer:
             self.catalog.drop_index()
         if Part.RANKING in parts:
             self.catalog.drop_ranking()
+        if Part.FINGERPRINTS in parts:  # before the fold, which merges their files
+            yield self._repair_prints(damages)
         if parts & {Part.SHARD, Part.IMAGES, Part.INDEX} and not self.catalog.snapshot().segments:
             fold(self.layout, self.catalog, device="cpu", policy=self.policy)
             if self.catalog.snapshot().segments:
@@ -95,10 +100,35 @@ class Repairer:
             rank(self.layout, self.catalog, self.policy)
             if self.catalog.snapshot().layers:
                 yield f"{self.layout.layers.name}: the ranking was rebuilt from the embeddings"
-        if parts & {Part.SHARD, Part.INDEX, Part.RANKING, Part.REPLACED}:
+        if Part.DISTINCT in parts:
+            yield self._repair_distinct()
+        if parts & {Part.SHARD, Part.INDEX, Part.RANKING, Part.FINGERPRINTS, Part.REPLACED}:
             remove_orphans(self.layout, self.catalog)
         if Part.REPLACED in parts:
             yield "files that are no longer used: deleted"
+
+    def _repair_prints(self, damages: Sequence[Damage]) -> str:
+        """Drop damaged files of fingerprints, and make the fingerprints again from the images."""
+        lost = {each.file for each in damages if each.part is Part.FINGERPRINTS}
+        folder = self.layout.fingerprints
+        files = [
+            file
+            for file in self.catalog.prints()
+            if f"{folder.name}/{prints_name(file.number)}" in lost
+        ]
+        self.catalog.replace_prints(files, None)
+        made = 0
+        with suppress(ModelError):  # no worker can start
+            made = make_missing(self.layout, self.catalog, workers=self.workers)
+        left = len(without_prints(self.layout, self.catalog))
+        told = f", {left:,} to be made by the next `imgsearch index`" if left else ""
+        return f"{folder.name}: {made:,} made again from the images{told}"
+
+    def _repair_distinct(self) -> str:
+        """Keep the judgements that are sound."""
+        found = salvage_distinct(self.layout)
+        write_distinct(self.layout, found)
+        return f"{self.layout.distinct.name}: written again with {len(found.sets):,} judgements"
 
     def _repair_model(self) -> str:
         """Export the model again, from the same weights."""

@@ -20,17 +20,33 @@ import numpy as np
 import PIL
 
 from imgsearch.errors import StorageError
-from imgsearch.images import DECODER, agreement, compare, holdings, inspection, overlay
+from imgsearch.images import (
+    DECODER,
+    agreement,
+    compare,
+    fingerprint,
+    holdings,
+    inspection,
+    keypoints,
+    kinds,
+    overlay,
+    placement,
+    relation,
+)
 from imgsearch.images.holdings import Holdings
+from imgsearch.images.inspection import Judgement
+from imgsearch.images.kinds import KINDS
+from imgsearch.images.relation import Relation, reversed_relation
 from imgsearch.storage.files import user_cache, write_atomically
 
 __all__ = ["Verdicts"]
 
-MAGIC = b"imgsearch verdicts 1\n"
-MOST_PAIRS = 1_000_000  # 9 bytes each
+MAGIC = b"imgsearch verdicts 3\n"
+MOST_PAIRS = 1_000_000  # 10 bytes each
 MOST_FILES = 200_000  # 41 bytes each
-_HEAD = struct.Struct("<32s32sII")  # version of the comparison, SHA-256 of the rest, counts
-_PAIR = np.dtype([("key", "<u8"), ("so", "u1")])
+MOST_RELATIONS = 1_000_000  # 31 bytes each
+_HEAD = struct.Struct("<32s32sIII")  # version of the comparison, SHA-256 of the rest, counts
+_PAIR = np.dtype([("key", "<u8"), ("kind", "u1"), ("share", "u1")])
 _FILE = np.dtype(
     [
         *(("key", "<u8"), ("width", "<u4"), ("height", "<u4"), ("frames", "<u4")),
@@ -38,7 +54,15 @@ _FILE = np.dtype(
         *(("alpha", "?"), ("quality", "i1"), ("scale", "<f8"), ("dated", "?")),
     ]
 )
-_NEAR, _MAY, _HELD = b"near", b"may", b"held"
+_RELATION = np.dtype(
+    [
+        *(("key", "<u8"), ("kind", "u1"), ("share", "u1"), ("flags", "u1")),
+        *(("angle", "<f4"), ("region", "<f4", 4)),
+    ]
+)
+_MAY, _HELD, _RELATED, _AKIN = b"may", b"held", b"related", b"akin"
+_SHARES = 100  # steps of the share of a picture
+_NOT = Judgement("is known not to be a copy")
 
 
 class Verdicts:
@@ -46,18 +70,20 @@ class Verdicts:
 
     def __init__(self) -> None:
         """Start empty; `load` returns the findings of earlier runs."""
-        self._pairs: dict[int, bool] = {}
+        self._pairs: dict[int, Judgement] = {}
         self._files: dict[int, Holdings] = {}
-        self._old_pairs: dict[int, bool] = {}
+        self._old_pairs: dict[int, Judgement] = {}
         self._old_files: dict[int, Holdings] = {}
+        self._relations: dict[int, Relation | None] = {}
+        self._old_relations: dict[int, Relation | None] = {}
         self._changed = False
 
     @classmethod
     def load(cls) -> Verdicts:
         """Return the findings of earlier runs, or none if damaged, foreign or out of date."""
         found = cls()
-        with suppress(OSError, ValueError, struct.error):
-            found._old_pairs, found._old_files = _parsed(_content_of(_path()))
+        with suppress(OSError, ValueError, IndexError, struct.error):
+            found._old_pairs, found._old_files, found._old_relations = _parsed(_content_of(_path()))
         return found
 
     def save(self) -> None:
@@ -70,28 +96,60 @@ class Verdicts:
         pairs = _first({**self._pairs, **self._old_pairs}, MOST_PAIRS)
         files = _first({**self._files, **self._old_files}, MOST_FILES)
         rows = [(key, *_fields(held)) for key, held in files.items()]
-        body = np.array(list(pairs.items()), _PAIR).tobytes() + np.array(rows, _FILE).tobytes()
+        judged = [(key, *_code(judgement)) for key, judgement in pairs.items()]
+        relations = _first({**self._relations, **self._old_relations}, MOST_RELATIONS)
+        related = [(key, *_code_of(relation)) for key, relation in relations.items()]
+        body = np.array(judged, _PAIR).tobytes() + np.array(rows, _FILE).tobytes()
+        body += np.array(related, _RELATION).tobytes()
+        counts = len(pairs), len(files), len(relations)
         path = _path()
         with suppress(OSError, StorageError):  # it only saves work
-            head = _HEAD.pack(_version(), hashlib.sha256(body).digest(), len(pairs), len(files))
+            head = _HEAD.pack(_version(), hashlib.sha256(body).digest(), *counts)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, lambda sink: sink.write(MAGIC + head + body), mode=0o600)
 
-    def near(self, one: bytes, other: bytes) -> bool | None:
-        """Tell whether two files deserve a close look; None if unknown."""
-        return self._known(_key(_NEAR, one, other))
+    def may(self, keep: bytes, copy: bytes) -> Judgement | None:
+        """Return the judgement of a copy in favour of a file; None if unknown.
 
-    def note_near(self, one: bytes, other: bytes, *, so: bool) -> None:
-        """Record the answer of `near`."""
-        self._note(_key(_NEAR, one, other), so=so)
+        It gives no reason but that it was found before.
+        """
+        key = _key(_MAY, keep, copy)
+        if key in self._old_pairs:
+            self._pairs[key] = self._old_pairs.pop(key)
+        return self._pairs.get(key)
 
-    def may(self, keep: bytes, copy: bytes) -> bool | None:
-        """Tell whether a copy may be discarded in favour of a file; None if unknown."""
-        return self._known(_key(_MAY, keep, copy))
-
-    def note_may(self, keep: bytes, copy: bytes, *, so: bool) -> None:
+    def note_may(self, keep: bytes, copy: bytes, judgement: Judgement) -> None:
         """Record the answer of `may`."""
-        self._note(_key(_MAY, keep, copy), so=so)
+        self._pairs[_key(_MAY, keep, copy)] = judgement
+        self._changed = True
+
+    def are_akin(self, one: bytes, other: bytes) -> bool:
+        """Tell whether the features of two files are known to match."""
+        key = _key(_AKIN, *sorted((one, other)))
+        if key in self._old_relations:
+            self._relations[key] = self._old_relations.pop(key)
+        return key in self._relations
+
+    def note_akin(self, one: bytes, other: bytes) -> None:
+        """Record that the features of two files match."""
+        self._relations[_key(_AKIN, *sorted((one, other)))] = None
+        self._changed = True
+
+    def relation(self, one: bytes, other: bytes) -> tuple[bool, Relation | None]:
+        """Return whether the relation of two files is known, and how the second was made."""
+        for digests, is_reversed in (((one, other), False), ((other, one), True)):
+            key = _key(_RELATED, *digests)
+            if key in self._old_relations:
+                self._relations[key] = self._old_relations.pop(key)
+            if key in self._relations:
+                found = self._relations[key]
+                return True, reversed_relation(found) if found and is_reversed else found
+        return False, None
+
+    def note_relation(self, one: bytes, other: bytes, relation: Relation | None) -> None:
+        """Record the answer of `relation`."""
+        self._relations[_key(_RELATED, one, other)] = relation
+        self._changed = True
 
     def held(self, digest: bytes) -> Holdings | None:
         """Return the holdings of a file, None if unknown."""
@@ -103,15 +161,6 @@ class Verdicts:
     def note_held(self, digest: bytes, held: Holdings) -> None:
         """Record the answer of `held`."""
         self._files[_key(_HELD, digest)] = held
-        self._changed = True
-
-    def _known(self, key: int) -> bool | None:
-        if key in self._old_pairs:
-            self._pairs[key] = self._old_pairs.pop(key)
-        return self._pairs.get(key)
-
-    def _note(self, key: int, *, so: bool) -> None:
-        self._pairs[key] = so
         self._changed = True
 
 
@@ -127,7 +176,11 @@ def _key(kind: bytes, *digests: bytes) -> int:
 def _version() -> bytes:
     """Return the version of the comparison: of its code, and of the decoders."""
     told = hashlib.sha256(f"{PIL.__version__} {DECODER}".encode())
-    for module in (agreement, compare, holdings, inspection, overlay):
+    modules = (
+        *(agreement, compare, fingerprint, holdings, inspection, keypoints, kinds, overlay),
+        *(placement, relation),
+    )
+    for module in modules:
         told.update(Path(str(module.__file__)).read_bytes())
     return told.digest()
 
@@ -143,29 +196,70 @@ def _content_of(path: Path) -> bytes:
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         most = len(MAGIC) + _HEAD.size + MOST_PAIRS * _PAIR.itemsize + MOST_FILES * _FILE.itemsize
+        most += MOST_RELATIONS * _RELATION.itemsize
         mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
         if not mine or status.st_size > most:
             raise ValueError(path)
         return file.read(most)
 
 
-def _parsed(content: bytes) -> tuple[dict[int, bool], dict[int, Holdings]]:
-    """Return the findings about pairs and files.
+def _code(judgement: Judgement) -> tuple[int, int]:
+    if judgement.reason:
+        return 0, 0
+    return 1 + KINDS.index(judgement.kind), round(_SHARES * judgement.share)
+
+
+def _judgement(kind: int, share: int) -> Judgement:
+    return Judgement("", KINDS[kind - 1], share / _SHARES) if kind else _NOT
+
+
+def _code_of(relation: Relation | None) -> tuple[Any, ...]:
+    if relation is None:
+        return 0, 0, 0, 0.0, (0.0, 0.0, 0.0, 0.0)
+    region = relation.region or (0.0, 0.0, 0.0, 0.0)
+    flags = relation.swapped | relation.certain << 1 | (relation.region is not None) << 2
+    share = round(_SHARES * relation.share)
+    return 1 + KINDS.index(relation.kind), share, flags, relation.angle, region
+
+
+def _relation(
+    kind: int, share: int, flags: int, angle: float, region: list[float]
+) -> Relation | None:
+    if not kind:
+        return None
+    left, top, right, bottom = map(float, region)
+    return Relation(
+        KINDS[kind - 1],
+        share / _SHARES,
+        round(angle, 1),
+        (left, top, right, bottom) if flags & 4 else None,
+        swapped=bool(flags & 1),
+        certain=bool(flags & 2),
+    )
+
+
+def _parsed(
+    content: bytes,
+) -> tuple[dict[int, Judgement], dict[int, Holdings], dict[int, Relation | None]]:
+    """Return the findings about pairs and files, and the relations of pairs.
 
     Raises:
         ValueError: If it is damaged, or belongs to another comparison.
+        IndexError: If it names a kind that there is not.
         struct.error: If it is too short.
     """
-    version, digest, pairs, files = _HEAD.unpack_from(content, len(MAGIC))
+    version, digest, pairs, files, relations = _HEAD.unpack_from(content, len(MAGIC))
     body = content[len(MAGIC) + _HEAD.size :]
-    size = pairs * _PAIR.itemsize + files * _FILE.itemsize
-    intact = hashlib.sha256(body).digest() == digest and len(body) == size
+    sizes = pairs * _PAIR.itemsize, files * _FILE.itemsize, relations * _RELATION.itemsize
+    intact = hashlib.sha256(body).digest() == digest and len(body) == sum(sizes)
     if not content.startswith(MAGIC) or version != _version() or not intact:
         raise ValueError("not what is expected")
     one = np.frombuffer(body, _PAIR, pairs)
-    other = np.frombuffer(body, _FILE, files, pairs * _PAIR.itemsize)
-    known = dict(zip(one["key"].tolist(), one["so"].astype(bool).tolist(), strict=True))
-    return known, {row[0]: _holdings(row[1:]) for row in other.tolist()}
+    other = np.frombuffer(body, _FILE, files, sizes[0])
+    third = np.frombuffer(body, _RELATION, relations, sizes[0] + sizes[1])
+    known = {key: _judgement(kind, share) for key, kind, share in one.tolist()}
+    held = {row[0]: _holdings(row[1:]) for row in other.tolist()}
+    return known, held, {row[0]: _relation(*row[1:]) for row in third.tolist()}
 
 
 def _fields(held: Holdings) -> tuple[Any, ...]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 from imgsearch.ann.vectors import Vectors, as_queries
 from imgsearch.embedding.models import Shapes, find_network
 from imgsearch.embedding.runtime import (
+    OnnxRuntime,
     ParallelRuntime,
     Runtime,
     TorchRuntime,
@@ -26,18 +27,19 @@ from imgsearch.embedding.runtime import (
     pick_device,
     torch_devices,
 )
-from imgsearch.errors import ImageError, InputError, reason_of
+from imgsearch.errors import ImageError, InputError, ModelError, UntrustedModelError, reason_of
 from imgsearch.files.paths import located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.options import Query, as_array, is_array
-from imgsearch.storage.records import ModelRecord
+from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:
     from imgsearch.images.decode import Pixels
 
-__all__ = ["Embedder", "open_on_gpus"]
+__all__ = ["Embedder", "indexed_pixels", "open_on_gpus", "opened_query"]
 
+_NO_IMAGE = "an embedding has no pixels to look at; give the image itself"
 _CHANNELS = (1, 3, 4)
 _NEAR = 0.01  # tolerance around 1, the squared norm of an embedding; rows of pixels have any norm
 
@@ -72,6 +74,7 @@ class Embedder:
         self._trust_model = trust_model
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
+        self._mapper: OnnxRuntime | None = None
 
     def embed(
         self,
@@ -84,6 +87,41 @@ class Embedder:
             return as_queries(queries, self._record.dim)
         rows = [self._embed_one(query, crop, limits) for query in queries]
         return np.concatenate(rows) if rows else np.empty((0, self._record.dim), np.float32)
+
+    def maps(self, pixels: Pixels) -> Vectors:
+        """Return feature maps, on the CPU: float32 `[n, rows, columns, dim]`.
+
+        Args:
+            pixels: RGB pixels, uint8 `[n, input_size, input_size, 3]`, as `pixels_of` returns them.
+
+        Raises:
+            ModelError: If the model is a foreign one, or has no feature map.
+        """
+        with self._lock:
+            if self._mapper is None:
+                self._mapper = self._open_mapper()
+        return self._mapper.maps(pixels)
+
+    def pixels_of(self, query: Query, crop: Box | None = None, limits: Limits = LIMITS) -> Pixels:
+        """Return the pixels of a query for the network, uint8 `[input_size, input_size, 3]`.
+
+        Raises:
+            ImageError: If the image cannot be read, or has no such part.
+            InputError: If the query is not an image.
+        """
+        pixels = _pixels_of_query(query, self._record.input_size, crop, limits)
+        if pixels is None:
+            raise InputError(_NO_IMAGE)
+        return pixels
+
+    def _open_mapper(self) -> OnnxRuntime:
+        path, shapes = self._path(), Shapes(self._record.input_size, self._record.dim)
+        try:
+            return OnnxRuntime(path, threads=self._threads, shapes=shapes, maps=True)
+        except UntrustedModelError as error:
+            raise ModelError(
+                f"{path} was not exported by imgsearch, so similarities cannot be explained"
+            ) from error
 
     def close(self) -> None:
         """End the process of a foreign model, whatever it is doing."""
@@ -129,6 +167,46 @@ def open_on_gpus(model: ModelRecord, device: str) -> Runtime:
 
 def _open_torch(model: ModelRecord, device: str) -> TorchRuntime:
     return TorchRuntime(find_network(model.name), model.weights, model.weights_sha256, device)
+
+
+@contextmanager
+def opened_query(query: Query, limits: Limits = LIMITS) -> Iterator[Image.Image]:
+    """Open a query that is an image.
+
+    Raises:
+        ImageError: If the image cannot be read, or fails while it is in use.
+        InputError: If the query is not an image.
+    """
+    from imgsearch.images.opening import open_image
+
+    if isinstance(query, str | os.PathLike):
+        query = os.fsdecode(located(query))
+    if isinstance(query, bytearray | memoryview):
+        query = bytes(query)
+    if isinstance(query, str | bytes):
+        with open_image(query, limits) as image:
+            yield image
+    elif isinstance(query, Image.Image):
+        yield query.copy()  # the caller may change it
+    elif (array := as_array(query)).ndim in (2, 3) and array.shape[0] > 1:
+        yield _image_of(array)
+    else:
+        raise InputError(_NO_IMAGE)
+
+
+def indexed_pixels(entry: Entry, input_size: int, limits: Limits = LIMITS) -> Pixels:
+    """Return the pixels of an image of a collection, uint8 `[input_size, input_size, 3]`.
+
+    Raises:
+        ImageError: If its file cannot be read, or has changed since it was indexed.
+    """
+    from imgsearch.images.decode import ImageFile
+
+    with ImageFile(entry.path) as file:
+        if file.digest != entry.digest:
+            changed = "has changed since it was indexed; run `imgsearch index` to update it"
+            raise ImageError(entry.path, changed, transient=True)
+        return file.decode(input_size, limits)
 
 
 def _pixels_of_query(

@@ -16,11 +16,13 @@ __all__ = [
     "Answer",
     "Hit",
     "HitArrays",
+    "Hits",
     "Search",
     "SearchKind",
     "answer_fields",
     "answers_of",
     "arrays_of",
+    "band_name",
     "hit_fields",
 ]
 
@@ -44,7 +46,13 @@ class Hit:
         score: What the hits of a band are ordered by; None if it is the cosine.
         z: How unusual the similarity is for the two images, in standard deviations: it means the
             same in every collection. None if the collection has too few images to tell.
-        band: What the similarity means: "same thing", "similar" or "weak"; None as `z`.
+        band: What the similarity means: "same thing", "similar" or "weak"; None as `z`. Where
+            pixels were compared, "same picture" if the hit is a version of the query; where local
+            features were, "same thing" if they agree.
+        inliers: Number of local features that agree with those of the query; 0 if the hit could
+            not be verified; None if they were not compared.
+        copies: Other versions of the same picture, which are not hits of their own; None if they
+            were not looked for.
     """
 
     rank: int
@@ -55,6 +63,17 @@ class Hit:
     score: float | None = None
     z: float | None = None
     band: Band | None = None
+    inliers: int | None = None
+    copies: tuple[Hit, ...] | None = None
+
+
+class Hits(list[Hit]):
+    """The hits of a query, best first: a list that a notebook shows as pictures."""
+
+    def _repr_html_(self) -> str:
+        from imgsearch.querying.tables import html_of
+
+        return html_of(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +83,7 @@ class Search:
     Attributes:
         kind: Kind of search: "ivf" probed the inverted lists nearest to the query; "wide" probed
             more lists, because those held fewer than k images; "exact" compared the query with
-            every image.
+            every image, or with all that the filter lets pass.
         nprobe: Number of lists probed; 0 if the search was exact.
         recall: Expected recall@10 of the search, as measured; None if unknown.
     """
@@ -107,6 +126,11 @@ def arrays_of(ranked: Ranked) -> HitArrays:
     return HitArrays(found.ids, np.sqrt(squared), similarities, *ranked[1:])
 
 
+def band_name(number: int) -> Band | None:
+    """Return the name of a band in `HitArrays.bands`; None for -1."""
+    return _NAMES[number]
+
+
 def answers_of(
     arrays: HitArrays, searches: Sequence[Search], paths: Mapping[int, str]
 ) -> list[Answer]:
@@ -117,7 +141,7 @@ def answers_of(
         arrays.similarities.tolist(),
         _numbers(arrays.scores),
         _numbers(arrays.z),
-        [[_NAMES[number] for number in row] for row in arrays.bands.tolist()],
+        [[band_name(number) for number in row] for row in arrays.bands.tolist()],
         searches,
         strict=True,
     )
@@ -146,8 +170,11 @@ def _numbers(values: Vectors) -> list[list[float | None]]:
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
-    """Return the fields of a hit; numbers are rounded to six digits."""
-    return {
+    """Return the fields of a hit; numbers are rounded to six digits.
+
+    `inliers` and `copies` are there only if they were asked for.
+    """
+    fields: dict[str, Any] = {
         "rank": hit.rank,
         "id": hit.id,
         **path_fields(hit.path),
@@ -157,6 +184,14 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "z": None if hit.z is None else round(hit.z, 6),
         "band": hit.band,
     }
+    if hit.inliers is not None:
+        fields["inliers"] = hit.inliers
+    if hit.copies is not None:
+        fields["copies"] = [
+            {"id": copy.id, **path_fields(copy.path), "similarity": round(copy.similarity, 6)}
+            for copy in hit.copies
+        ]
+    return fields
 
 
 def answer_fields(answer: Answer) -> dict[str, Any]:

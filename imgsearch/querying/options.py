@@ -14,7 +14,6 @@ from typing import (
     SupportsFloat,
     SupportsIndex,
     TypeAlias,
-    TypedDict,
     Unpack,
     cast,
     get_args,
@@ -25,6 +24,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.errors import InputError, SettingError, reason_of
+from imgsearch.images.crop import Box
+from imgsearch.images.limits import LIMITS, Limits
+from imgsearch.querying.filters import NO_FILTER, Filter, FilterKeywords
 from imgsearch.querying.ranking import BANDS, DEFAULT, Band, Rank
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Query",
     "QueryOptions",
     "SearchOptions",
+    "Shown",
     "as_array",
     "check_names",
     "is_array",
@@ -60,8 +63,32 @@ Query: TypeAlias = (
 )
 
 
-class QueryOptions(TypedDict, total=False):
-    """The keywords of `Collection.query` and similar methods: those of `SearchOptions`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """An embedding with the image that it was made from: a query that is not embedded again.
+
+    Attributes:
+        embedding: The embedding, float32 `[dim]`.
+        source: Path of the image, or its content.
+        crop: The part of the image that is searched for; None for all of it.
+        limits: Maximum pixels of the image.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    source: str | bytes
+    crop: Box | None = None
+    limits: Limits = LIMITS
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return the embedding."""
+        return np.array(self.embedding, dtype, copy=copy)
+
+
+class QueryOptions(FilterKeywords, total=False):
+    """The keywords of `Collection.query` and similar methods: those of `SearchOptions`.
+
+    The keywords of a filter stand for its `filter`.
+    """
 
     k: int
     recall: float | None
@@ -73,6 +100,8 @@ class QueryOptions(TypedDict, total=False):
     min_similarity: float | None
     min_band: Band | None
     rank: Rank
+    verify: bool
+    fold: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +124,10 @@ class SearchOptions:
             In a collection with too few images to tell bands, all are hits.
         rank: What to rank by: "cosine", or "collection" for what the collection knows of its
             images, wherever it knows enough.
+        verify: Whether to compare local features of the query and the first 50 hits: hits that show
+            the same object, or part of the same picture, come first, whatever their band.
+        fold: Whether to show versions of the same picture as one hit.
+        filter: Images to search among.
 
     Raises:
         SettingError: If a value is invalid, or options contradict each other.
@@ -110,6 +143,9 @@ class SearchOptions:
     min_similarity: float | None = None
     min_band: Band | None = None
     rank: Rank = DEFAULT
+    verify: bool = False
+    fold: bool = False
+    filter: Filter = NO_FILTER
 
     def __post_init__(self) -> None:
         for name in ("k", "nprobe"):
@@ -125,7 +161,7 @@ class SearchOptions:
                 raise SettingError(f"{name} is {_shown(value)}; it must be {named}")
         if self.recall == 0:
             raise SettingError("recall is 0; it must be more than 0 and at most 1")
-        for name in ("exact", "include_self", "exclude_self"):
+        for name in ("exact", "include_self", "exclude_self", "verify", "fold"):
             value = getattr(self, name)
             if value is None and name == "exclude_self":
                 continue
@@ -145,16 +181,27 @@ class SearchOptions:
     @classmethod
     def of(cls, **options: Unpack[QueryOptions]) -> SearchOptions:
         """Return the options for the keywords of a query; raises `SettingError` for others."""
-        check_names(options, QueryOptions.__annotations__)
-        return cls(**options)
+        check_names(options, sorted(QueryOptions.__annotations__, key=_is_filter))
+        given: dict[str, Any] = dict(options)
+        wanted = {name: given.pop(name) for name in FilterKeywords.__annotations__ if name in given}
+        return cls(**given, filter=Filter.of(**wanted))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the instance is frozen, but still being created
 
     @property
+    def looks(self) -> bool:
+        """Whether the search looks at the images of hits."""
+        return self.verify or self.fold
+
+    @property
     def leaves_self_out(self) -> bool:
         """Whether to leave the image at a query's own path out of its hits."""
         return not self.include_self and self.exclude_self is not False
+
+
+def _is_filter(name: str) -> bool:
+    return name in FilterKeywords.__annotations__
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:

@@ -14,30 +14,34 @@ similarities to the references, up to 500 images of the collection.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.neighbourhood import (
     Centre,
+    augmented,
     centred,
     dequantised,
-    expanded,
     mixed,
     near_lists,
+    products,
     weights,
 )
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors
-from imgsearch.storage.layers import Layers, Places
+from imgsearch.storage.layers import Layers
+from imgsearch.storage.mapping import Places
 from imgsearch.storage.records import RankingRecord
 
 __all__ = [
     "BANDS",
     "DEFAULT",
     "LEAST_REFERENCES",
+    "NEAR_COPY",
     "RANKS",
     "RERANKED",
+    "SAME_PICTURE",
     "Band",
     "Rank",
     "Ranked",
@@ -48,13 +52,15 @@ __all__ = [
 ]
 
 Rank: TypeAlias = Literal["collection", "cosine"]
-Band: TypeAlias = Literal["weak", "similar", "same thing"]
+Band: TypeAlias = Literal["weak", "similar", "same thing", "same picture"]
 
 RANKS: tuple[Rank, ...] = get_args(Rank)
 #: What queries rank by unless told otherwise: a query by the collection still takes more than twice
 #: the time of one by cosine (docs/answers.md).
 DEFAULT: Rank = "cosine"
-BANDS: tuple[Band, ...] = get_args(Band)  # from the weakest to the strongest
+#: The bands that z and the cosine tell, from the weakest to the strongest.
+BANDS: tuple[Band, ...] = ("weak", "similar", "same thing")
+SAME_PICTURE: Band = "same picture"  # the strongest, which only a comparison of pixels can tell
 RERANKED = 200  # nearest candidates that are ranked again
 LEAST_REFERENCES = 64  # references below which a deviation means nothing
 SIMILAR, SAME = 3.0, 4.0  # z from which two images are similar, or show the same thing
@@ -161,7 +167,7 @@ class Ranking:
         """The references that are left, without the mean, L2-normalised, float32 `[n, dim]`."""
         if self._compared is None:  # two threads may do this at once, with the same result
             left = self._references[self._embeddings.has(self._references)]
-            self._compared = centred(self._embeddings.rows(left), self.centre)
+            self._compared = self._centred(left)
         return self._compared
 
     def order(self, queries: Vectors, found: Neighbours, *, rank: Rank) -> Ranked:
@@ -239,8 +245,8 @@ class Ranking:
         new = found.there & ~places.there  # added since the layers were written
         if new.any():
             ids = np.unique(found.ids[new])
-            products = self.centre.along(self._embeddings.rows(ids))
-            along[new] = products[np.searchsorted(ids, found.ids[new])]
+            own_products = self.centre.along(self._embeddings.rows(ids))
+            along[new] = own_products[np.searchsorted(ids, found.ids[new])]
         own = self.centre.along(queries)[:, None]
         similarities = self.centre.similarities(cosines, own, along)
         return _Asked(queries, centred(queries, self.centre), found, places, similarities)
@@ -249,7 +255,7 @@ class Ranking:
         """Return z of each candidate; from the side of the query alone if it has no row yet."""
         if len(self.compared) < LEAST_REFERENCES:
             return np.full(asked.similarities.shape, np.nan, np.float32)
-        mean, deviation = moments(asked.centred @ self.compared.T)
+        mean, deviation = moments(products(asked.centred, self.compared))
         ours = (asked.similarities - mean[:, None]) / deviation[:, None]
         means = self.layers.take("means", asked.places)
         deviations = np.maximum(self.layers.take("deviations", asked.places), np.float32(1e-6))
@@ -258,43 +264,30 @@ class Ranking:
 
     def _scores(self, asked: _Asked, width: int) -> Vectors:
         """Return the scores of the first `width` candidates, float32 `[n, width]`."""
-        moved = self._moved(asked)
-        scores = asked.similarities[:, :width].copy()
-        for row, query in enumerate(moved):
-            places = Places(asked.places.layers[row, :width], asked.places.rows[row, :width])
-            products = self._products(query, places)
-            mix = mixed(scores[row], products)
-            scores[row] = np.where(places.there, mix, scores[row])
-        return scores
-
-    def _products(self, query: Vectors, places: Places) -> Vectors:
-        codes: npt.NDArray[Any] = self.layers.take("codes", places)
-        scales = self.layers.take("scales", places)
-        found = (codes.astype(np.float32) @ query) * scales
-        return np.asarray(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0), np.float32)
+        similarities = asked.similarities[:, :width]
+        places = Places(asked.places.files[:, :width], asked.places.rows[:, :width])
+        found = np.empty(similarities.shape, np.float32)
+        for query, row, *place in zip(self._moved(asked), found, *places, strict=True):
+            codes = self.layers.take("codes", Places(*place))
+            row[:] = np.vecdot(query, codes.astype(np.float32))
+        found *= self.layers.take("scales", places)
+        found = np.where(np.isfinite(found), found, np.float32(-1))
+        return np.where(places.there, mixed(similarities, found), similarities)
 
     def _moved(self, asked: _Asked) -> Vectors:
         """Return the queries, each moved towards its neighbours, float32 `[n, dim]`."""
         width = min(RERANKED, asked.found.ids.shape[1])
         ids, there = asked.found.ids[:, :width], asked.found.there[:, :width]
-        places = Places(asked.places.layers[:, :width], asked.places.rows[:, :width])
+        places = Places(asked.places.files[:, :width], asked.places.rows[:, :width])
         leaders = np.where(places.there, self.layers.take("leaders", places).astype(np.int64), ids)
         own = np.full(len(ids), -1)
         lists = near_lists(asked.similarities[:, :width], leaders, own, there)
-        used = weights(lists.similarities) > 0
-        columns = np.maximum(lists.places, 0)
-        neighbours = np.where(used & (lists.places >= 0), np.take_along_axis(ids, columns, 1), -1)
-        wanted = np.unique(neighbours[neighbours >= 0])
-        if not wanted.size:
-            return asked.centred
-        vectors = centred(self._embeddings.rows(wanted), self.centre)
-        moved = asked.centred.copy()
-        for row, listed in enumerate(neighbours):
-            count = int((listed >= 0).sum())  # weights fall with the rank
-            if count:
-                near = vectors[np.searchsorted(wanted, listed[:count])]
-                moved[row] = expanded(asked.centred[row], lists.similarities[row], near)
-        return moved
+        neighbours = np.take_along_axis(ids, np.maximum(lists.places, 0), 1)
+        weight = np.where(lists.places >= 0, weights(lists.similarities), np.float32(0))
+        return augmented(asked.centred, neighbours, weight, self._centred)
+
+    def _centred(self, ids: Ids) -> Vectors:
+        return centred(self._embeddings.rows(ids), self.centre)
 
 
 def order_of(

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,16 +17,25 @@ from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
+from imgsearch.querying.filters import Filter, ids_matching
 from imgsearch.querying.hits import Answer, HitArrays, Search, answers_of, arrays_of
 from imgsearch.querying.options import PathLike, Query, SearchOptions
 from imgsearch.querying.ranking import BANDS, RERANKED, Ranked, Ranking
 from imgsearch.querying.view import EXACT, Found, OutdatedError, View, open_view, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Entry
+
+if TYPE_CHECKING:  # imported where they are used, so that a plain query need not wait for them
+    from imgsearch.ann.inverted import Chosen
+    from imgsearch.images.decode import Pixels
+    from imgsearch.querying.explanation import Explanation
 
 __all__ = ["FoundHits", "Searchable", "Searcher", "left_out", "names_left_out", "search"]
 
 _Result = TypeVar("_Result")
+
+FILTERS = 8  # filters whose images are remembered for further queries
 
 
 class FoundHits(NamedTuple):
@@ -39,7 +48,9 @@ class FoundHits(NamedTuple):
 class Searcher:
     """A searcher of a collection, which also embeds queries. Safe for concurrent use.
 
-    `model` is the catalog's record of the model that made the collection.
+    Attributes:
+        model: The catalog's record of the model that made the collection.
+        embedder: The embedder of queries.
     """
 
     def __init__(
@@ -71,8 +82,9 @@ class Searcher:
         self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
         self._view: View | None = None  # view of the snapshot, once opened
+        self._filtered: list[tuple[View, Filter, Chosen]] = []  # the last first
         self.model = self._snapshot.model
-        self._embedder = Embedder(
+        self.embedder = Embedder(
             *(self.model, device, partial(layout.check_model, self.model.onnx_sha256), threads),
             trust_model=trust_model,
         )
@@ -110,7 +122,7 @@ class Searcher:
 
     def close(self) -> None:
         """End the process of a foreign model, whatever it is doing."""
-        self._embedder.close()
+        self.embedder.close()
 
     def embed(
         self,
@@ -121,7 +133,7 @@ class Searcher:
         """See `imgsearch.collection.Collection.embed`."""
         if not isinstance(queries, np.ndarray):
             self._check_process()
-        return self._embedder.embed(queries, crop, limits)
+        return self.embedder.embed(queries, crop, limits)
 
     def find(
         self, queries: Sequence[Query] | Vectors, embeddings: Vectors, options: SearchOptions
@@ -155,7 +167,19 @@ class Searcher:
 
         return self.with_view(answer)
 
-    def _ids_at(self, path: PathLike) -> list[int]:
+    def explain(self, entry: Entry, pixels: Pixels) -> Explanation:
+        """Explain the similarity of a query and an image.
+
+        Args:
+            entry: Entry of the image.
+            pixels: Pixels of the query and of the image, uint8 `[2, input_size, input_size, 3]`.
+        """
+        from imgsearch.querying.explanation import explain
+
+        maps = self.embedder.maps(pixels)
+        return self.with_view(lambda view: explain(entry, maps, view.ranking))
+
+    def ids_at(self, path: PathLike) -> list[int]:
         """Return a list with the id of the image at a path, if any."""
         # The path as written, which may lead through a linked folder, and the path it resolves to.
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
@@ -172,14 +196,27 @@ class Searcher:
         view: View,
     ) -> FoundHits:
         named = names_left_out(queries, options)
-        without = left_out(named, self._ids_at)
+        without = left_out(named, self.ids_at)
+        among = self._chosen(options.filter, view) if options.filter else None
         by_path = any(not isinstance(image, int) for images in named for image in images)
-        if by_path and view is not self.view():
-            # An image to leave out may have had another id in this view.
+        if (by_path or among is not None) and view is not self.view():
+            # An image to leave out, or to search among, may have had another id in this view.
             raise OutdatedError(
                 f"{self._layout.catalog} names other images than before; {REPAIR_IT}"
             )
-        return search(view, embeddings, options, without)
+        return search(view, embeddings, options, without, among)
+
+    def _chosen(self, wanted: Filter, view: View) -> Chosen:
+        """Return the images that pass a filter, as of a view if that is still the current one."""
+        from imgsearch.ann.inverted import Chosen
+
+        kept = [each for each in self._filtered if each[0] is view]
+        found = next((chosen for _, other, chosen in kept if other == wanted), None)
+        if found is None:
+            found = Chosen(np.array(ids_matching(self._catalog, wanted), np.int64))
+        others = [each for each in kept if each[1] != wanted]
+        self._filtered = [(view, wanted, found), *others][:FILTERS]  # threads may forget some
+        return found
 
     def _check_process(self) -> None:
         """Refuse to work in a forked process, where locks and threads may wait forever."""
@@ -230,6 +267,7 @@ class Searchable(Protocol):
         nprobe: int | None,
         exact: bool,
         candidates: int = 0,
+        among: Chosen | None = None,
     ) -> Found:
         """Return the `k` images nearest to each query, or more; tell how each was searched."""
         ...
@@ -279,7 +317,11 @@ def left_out(
 
 
 def search(
-    view: Searchable, queries: Vectors, options: SearchOptions, without: Sequence[Ids] = ()
+    view: Searchable,
+    queries: Vectors,
+    options: SearchOptions,
+    without: Sequence[Ids] = (),
+    among: Chosen | None = None,
 ) -> FoundHits:
     """Return the images nearest to each query, and how each query was searched.
 
@@ -288,8 +330,10 @@ def search(
         queries: Embeddings of the queries, float32 `[n, dim]`, L2-normalised.
         options: Options of the search.
         without: Ids to leave out for each query, as returned by `left_out`; empty for none.
+        among: Images to search among; None for all.
     """
-    k = min(options.k, view.count)
+    count = view.count if among is None else len(among.ids)
+    k = min(options.k, count)
     if not k:
         none = Ranked.plain(Neighbours.none(len(queries), 0))
         return FoundHits(arrays_of(none), [EXACT] * len(queries))
@@ -302,7 +346,8 @@ def search(
         recall=options.recall,
         nprobe=options.nprobe,
         exact=options.exact,
-        candidates=min(ranked_again, view.count) + more,
+        candidates=min(ranked_again, count) + more,
+        among=among,
     )
     neighbours = Neighbours(found.distances, found.ids)
     if more:

@@ -30,16 +30,22 @@ from imgsearch.storage.records import IvfRecord, Shard, Snapshot
 from imgsearch.storage.shards import ShardCache
 
 if TYPE_CHECKING:  # a small collection has no lists
-    from imgsearch.ann.inverted import InvertedFile, NearestLists
+    from imgsearch.ann.inverted import Chosen, InvertedFile, NearestLists
     from imgsearch.ann.promise import Promise
 
 __all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 
 TAIL_KEPT = 128 << 20  # maximum bytes of a tail kept in memory; a longer one is read each time
 EXACT = Search("exact", 0, 1.0)
+#: Number of chosen images up to which all of them are compared, which takes a few milliseconds.
+FEW_CHOSEN = 3_000
+FEW_QUERIES = 8  # of a batch, up to which they are compared one by one
+TEN = 10  # hits that recall@10 counts
+MOST = 0.5  # share of the chosen images from which on comparing all is as quick as scanning lists
 
 _State = TypeVar("_State")
 _Result = TypeVar("_Result")
+_Number = TypeVar("_Number", np.int64, np.float32)
 
 
 class Found(NamedTuple):
@@ -106,10 +112,12 @@ class View:
         }
         self.segments = list(self._opened.values())
         self._first_ids = np.array([shard.first_id for shard in snapshot.shards], np.int64)
+        self._last_ids = np.array([shard.last_id for shard in snapshot.shards], np.int64)
         self.promise = _promise_of(ivf) if ivf and self.segments else None
         self._indexed = max((segment.last_id for segment in snapshot.segments), default=0)
         self._tail = [shard for shard in snapshot.shards if shard.last_id > self._indexed]
         self._kept: Block | None = None
+        self._spread: tuple[Chosen, Ids] | None = None
         cache = previous._cache if previous else ShardCache(layout.vectors, snapshot.model.dim)
         self._cache: ShardCache = cache.kept(snapshot.shards)
         self.ranking: Ranking | None = None
@@ -148,18 +156,11 @@ class View:
         Raises:
             NoImageError: If an image is not, or no longer, in the collection.
         """
-        for id_ in np.array(ids, np.int64)[rows_of(np.array(ids, np.int64), self.removed)].tolist():
+        wanted = np.array(ids, np.int64)
+        for id_ in wanted[rows_of(wanted, self.removed)].tolist():
             raise NoImageError(id_)
-        rows = np.empty((len(ids), self.snapshot.model.dim), np.float32)
-        for row, id_ in zip(rows, ids, strict=True):
-            for there, vectors in self._read(self._shards_of(np.array([id_], np.int64))):
-                at = int(np.searchsorted(there, id_))
-                if at < len(there) and there[at] == id_:
-                    row[:] = vectors[at]
-                    break
-            else:
-                raise NoImageError(id_)
-        return rows
+        distinct, places = np.unique(wanted, return_inverse=True)
+        return self.rows(distinct)[places]
 
     def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """Tell which of some distinct ids, ascending, are those of images, bool `[n]`."""
@@ -176,17 +177,36 @@ class View:
         """
         found = np.empty((len(ids), self.snapshot.model.dim), np.float32)
         known = np.zeros(len(ids), np.bool_)
-        for there, vectors in self._read(self._shards_of(ids)):
-            if not len(there):
-                continue
-            start, end = np.searchsorted(ids, (there[0], there[-1] + 1))
-            places = np.searchsorted(there, ids[start:end])
-            here = there[places] == ids[start:end]
-            found[start:end][here] = vectors[places[here]]
-            known[start:end] |= here
+        for places, rows, vectors in self._found(ids):
+            found[places] = vectors.take(rows, axis=0)
+            known[places] = True
         for id_ in ids[~known].tolist():
             raise NoImageError(id_)
         return found
+
+    def _blocks_of(self, ids: Ids) -> Iterator[Block]:
+        """Yield the embeddings of distinct ids, ascending, shard by shard, as far as they exist."""
+        for places, rows, vectors in self._found(ids):
+            if rows.size == rows[-1] - rows[0] + 1:  # without a copy
+                yield Block(ids[places], vectors[rows[0] : rows[-1] + 1])
+            else:
+                yield Block(ids[places], vectors.take(rows, axis=0))
+
+    def _found(self, ids: Ids) -> Iterator[tuple[slice | Ids, Ids, Vectors]]:
+        """Yield places in distinct ids, ascending, their rows in a shard, and its embeddings."""
+        starts = np.searchsorted(ids, self._first_ids)
+        ends = np.searchsorted(ids, self._last_ids, side="right")
+        for number in np.flatnonzero(starts < ends).tolist():
+            places = slice(int(starts[number]), int(ends[number]))
+            shard = self.snapshot.shards[number]
+            ((there, vectors),) = self._read([shard])
+            if len(there) == shard.last_id - shard.first_id + 1:
+                yield places, ids[places] - shard.first_id, vectors
+                continue
+            rows = np.searchsorted(there, ids[places])
+            known = there[rows] == ids[places]
+            if known.any():
+                yield places.start + np.flatnonzero(known), rows[known], vectors
 
     def live_ids(self) -> Ids:
         """Return the ids of all images, ascending, int64."""
@@ -211,6 +231,7 @@ class View:
         nprobe: int | None,
         exact: bool,
         candidates: int = 0,
+        among: Chosen | None = None,
     ) -> Found:
         """Return the `k` images nearest to each query, or more.
 
@@ -223,20 +244,25 @@ class View:
             exact: Whether to compare with every vector instead.
             candidates: Number of images to return if it is more than `k` and the lists that are
                 searched for `k` hold so many.
+            among: Images to find; None for all.
         """
         width = max(k, candidates)
         recall = recall or self.snapshot.settings.recall
-        if exact or self.promise is None or not len(queries) or (nprobe is None and recall >= 1):
+        few = among is not None and len(among.ids) <= FEW_CHOSEN
+        exact = exact or (nprobe is None and (recall >= 1 or few))
+        if exact or self.promise is None or not len(queries):
             groups = [_exactly(np.arange(len(queries)))]
         elif nprobe is not None:
             groups = self._plan_lists(queries, nprobe, self.promise)
+        elif among is not None:
+            groups = self._plan_among(queries, recall, self.promise, among)
         else:
             groups = self._plan_recall(queries, recall, self.promise)
-        found = [self._run(queries, width, group) for group in groups]
+        found = [self._run(queries, width, group, among) for group in groups]
         if nprobe is None and self.promise is not None:
-            more = self._plan_more(queries, groups, [part.first(k) for part in found])
+            more = self._plan_more(queries, groups, [part.first(k) for part in found], among)
             groups = groups + more
-            found += [self._run(queries, width, group) for group in more]
+            found += [self._run(queries, width, group, among) for group in more]
         return _gathered(len(queries), width, groups, found)
 
     def _plan_lists(self, queries: Vectors, nprobe: int, promise: Promise) -> list[_Group]:
@@ -266,8 +292,54 @@ class View:
             groups.append(_Group(rows, searches, nearest.of(rows, nprobe)))
         return groups
 
+    def _plan_among(
+        self, queries: Vectors, recall: float, promise: Promise, among: Chosen
+    ) -> list[_Group]:
+        """Plan to keep `recall` among the chosen images.
+
+        Lists without any of them do not count, as if their centroids did not exist: then the bands
+        mean what they were measured with, which is queries whose nearest lists were left out. The
+        band is that of the distance within which there are ten of them. And as many of them are
+        compared as would be of all images, because the nearest of a share of the images are spread
+        over more lists.
+        """
+        index, held = self.segments[0], self._held(among)
+        if not held.any():
+            return [_exactly(np.arange(len(queries)))]
+        near = index.assign(queries, index.nlist).only(held > 0)
+        compared = np.cumsum(held[near.lists], axis=1)
+        plan = promise.keep(recall)
+        # Not the nearest of these lists: it may hold but one of the chosen images.
+        ten = 1 + np.sum(compared < TEN, axis=1)
+        bands = promise.band_of(_at(near.distances, ten))
+        planned = np.append(plan.nprobe, 0)[bands]  # exact beyond the last band
+        sizes = np.sum([segment.list_sizes() for segment in self.segments], axis=0)
+        usual = _at(np.cumsum(sizes[near.lists], axis=1), planned)
+        nprobe = np.maximum(planned, 1 + np.sum(compared < usual[:, None], axis=1))
+        nprobe = nprobe.clip(max=near.lists.shape[1])
+        exactly = (planned == 0) | (_at(compared, nprobe) > MOST * len(among.ids))
+        rows = np.flatnonzero(~exactly)
+        groups = [_exactly(np.flatnonzero(exactly))] if exactly.any() else []
+        if rows.size:
+            facts = zip(nprobe[rows].tolist(), bands[rows].tolist(), strict=True)
+            searches = [Search("ivf", count, float(plan.recall[band])) for count, band in facts]
+            groups.append(_Group(rows, searches, near.each(rows, nprobe[rows])))
+        return groups
+
+    def _held(self, among: Chosen) -> Ids:
+        """Return how many chosen images each list holds, int64 `[nlist]`."""
+        if self._spread is None or self._spread[0] is not among:
+            counts: Ids = np.sum([segment.counts_of(among) for segment in self.segments], axis=0)
+            self._spread = among, counts
+            return counts
+        return self._spread[1]
+
     def _plan_more(
-        self, queries: Vectors, groups: Sequence[_Group], found: Sequence[Neighbours]
+        self,
+        queries: Vectors,
+        groups: Sequence[_Group],
+        found: Sequence[Neighbours],
+        among: Chosen | None,
     ) -> list[_Group]:
         """Plan again for the queries whose lists hold fewer than k images."""
         short = [
@@ -279,21 +351,35 @@ class View:
         if not rows.size:
             return []
         index = self.segments[0]
-        if index.lossy:  # a search of all lists is still not exact
+        if index.lossy or among is not None:  # a search of all lists is still not exact, or dearer
             return [_exactly(rows)]
         wide = Search("wide", index.nlist, 1.0)
         return [_Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))]
 
-    def _run(self, queries: Vectors, k: int, group: _Group) -> Neighbours:
+    def _run(self, queries: Vectors, k: int, group: _Group, among: Chosen | None) -> Neighbours:
         """Search for one group of queries."""
         if len(group.rows) < len(queries):
             queries = queries[group.rows]
         if group.nearest is None:
+            if among is not None:
+                return self._compare(queries, among.ids, k)
             return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
-        found = self.search_lists(self.segments, queries, k, group.nearest)
+        found = self.search_lists(self.segments, queries, k, group.nearest, among=among)
         if not self._tail:
             return found
-        return merge([found, search_exactly(queries, self._tail_blocks(), k)], k)
+        tail = self._tail_blocks()
+        if among is not None:
+            tail = self._blocks_of(among.ids[among.ids > self._indexed])
+        return merge([found, search_exactly(queries, tail, k)], k)
+
+    def _compare(self, queries: Vectors, ids: Ids, k: int) -> Neighbours:
+        """Return the `k` nearest of some images, by comparing all of them."""
+        if len(queries) > FEW_QUERIES or len(ids) > FEW_CHOSEN:
+            return search_exactly(queries, self._blocks_of(ids), k)
+        # Without copying their embeddings, which would take longer than to compare them.
+        padded = np.pad(ids, (0, max(0, k - len(ids))), constant_values=-1)
+        candidates = np.broadcast_to(padded, (len(queries), len(padded)))
+        return rerank(queries, candidates, self._read(self._shards_of(ids)), k)
 
     def search_lists(
         self,
@@ -302,6 +388,7 @@ class View:
         k: int,
         nearest: NearestLists,
         excluded: Ids | None = None,
+        among: Chosen | None = None,
     ) -> Neighbours:
         """Return the `k` nearest images in the lists of segments.
 
@@ -311,11 +398,13 @@ class View:
             k: Number of hits per query.
             nearest: Lists of each query, as returned by `InvertedFile.assign`.
             excluded: Sorted ids to skip; None for the removed ids that segments may still hold.
+            among: Images to find; None for all.
         """
         lossy = segments[0].lossy
-        width = candidates_for(k, self.count) if lossy else k
+        count = self.count if among is None else len(among.ids)
+        width = candidates_for(k, count) if lossy else k
         out = self._stale if excluded is None else excluded
-        parts = [index.search(queries, width, nearest, out) for index in segments]
+        parts = [index.search(queries, width, nearest, out, among) for index in segments]
         found = merge(parts, width) if len(parts) > 1 else parts[0]
         if not lossy:
             return found
@@ -349,6 +438,12 @@ def _promise_of(ivf: IvfRecord) -> Promise | None:
 
     steps = [Step(*astuple(step)) for step in ivf.curve]
     return Promise(steps) if steps else None
+
+
+def _at(values: npt.NDArray[_Number], counts: Ids) -> npt.NDArray[_Number]:
+    """Return the last of the first `counts` values of each row, or the nearest that there is."""
+    last = (counts - 1).clip(0, values.shape[1] - 1)
+    return np.asarray(np.take_along_axis(values, last[:, None], 1)[:, 0])
 
 
 def _exactly(rows: Ids) -> _Group:

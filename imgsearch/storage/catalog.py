@@ -10,19 +10,17 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.files.paths import relative, upwards
 from imgsearch.storage.database import Database
 from imgsearch.storage.layout import FORMAT_VERSION, Layout
 from imgsearch.storage.records import (
-    Counts,
     Entry,
-    FileLocation,
-    FileRecord,
-    Holder,
+    Facts,
     ModelRecord,
+    PrintFile,
     Root,
     Settings,
     Shard,
@@ -32,6 +30,10 @@ from imgsearch.storage.records import (
     snapshot_of,
 )
 from imgsearch.storage.schema import SCHEMA, check_shape, version_of
+from imgsearch.storage.selection import Selection, failures_where, images_where
+
+if TYPE_CHECKING:
+    from imgsearch.storage.changes import Counts, FileLocation, FileRecord, Holder
 
 __all__ = ["Catalog", "open_catalog"]
 
@@ -159,6 +161,20 @@ class Catalog:
             raise DamagedError(f"{self._database.path} names no shard of image {id_}; {REPAIR_IT}")
         return shards[0]
 
+    def prints(self) -> list[PrintFile]:
+        """Return all files of fingerprints, in the order in which they were written."""
+        files = self._records(PrintFile, "SELECT * FROM fingerprints ORDER BY number")
+        most = self._database.path.stat().st_size  # bytes, which bound the number of images
+        for file in files:
+            if file.number < 1 or not 1 <= file.count <= most:
+                raise self._damaged(f"fingerprints {file.number}: {file.count:,} images")
+        return files
+
+    def facts_of(self, id_: int) -> Facts:
+        """Return what the file of an image states; nothing is known of a removed image."""
+        statement = "SELECT width, height, taken, camera FROM images WHERE id = ?"
+        return next(iter(self._records(Facts, statement, id_)), Facts())
+
     def roots(self) -> list[Root]:
         """Return all roots."""
         rows = self._rows("SELECT id, path, recursive FROM roots ORDER BY id")
@@ -197,6 +213,8 @@ class Catalog:
 
     def counts(self) -> Counts:
         """Count images, failed, skipped and excluded files."""
+        from imgsearch.storage.changes import Counts
+
         # Conditions that every row meets: without one, SQLite counts without checking how long it
         # takes.
         (images,) = self._rows("SELECT count(*) FROM images WHERE id > 0")[0]
@@ -234,6 +252,8 @@ class Catalog:
         self, folder: int, first: bytes = b"", upto: bytes | None = None
     ) -> dict[bytes, FileRecord]:
         """Return the known files of a folder from `first` to `upto` (None: to the end)."""
+        from imgsearch.storage.changes import FileRecord
+
         rows = self._rows(
             "SELECT name, size, mtime_ns, id, NULL, 0, ctime_ns, inode, NULL FROM images "
             "WHERE folder = ?1 AND name >= ?2 AND (?3 IS NULL OR name <= ?3) "
@@ -260,6 +280,8 @@ class Catalog:
 
     def holders(self, digest: bytes, limit: int) -> list[Holder]:
         """Return up to `limit` images with this content; a removed one if there is no other."""
+        from imgsearch.storage.changes import Holder
+
         rows = self._rows(
             "SELECT images.id, roots.path, folders.path, name FROM images "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = root "
@@ -289,6 +311,8 @@ class Catalog:
 
     def digests(self, root: int, limit: int) -> Iterator[tuple[FileLocation, bytes]]:
         """Yield the location and digest of up to `limit` images of a root, drawn at random."""
+        from imgsearch.storage.changes import FileLocation
+
         rows = self._rows(
             "SELECT root, path, name, digest FROM images JOIN folders ON folders.id = folder "
             "WHERE root = ? ORDER BY random() LIMIT ?",
@@ -318,16 +342,73 @@ class Catalog:
     def entries_of(self, ids: Sequence[int]) -> list[Entry]:
         """Return the entry of each id that still exists, in ascending order."""
         rows = self._rows(
-            "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest "
-            "FROM json_each(?) JOIN images ON images.id = value "
+            "SELECT images.id, roots.path, folders.path, name, size, mtime_ns, digest, "
+            "width, height, taken, camera FROM json_each(?) JOIN images ON images.id = value "
             "JOIN folders ON folders.id = folder JOIN roots ON roots.id = folders.root "
             "ORDER BY images.id",
             json.dumps(ids),
         )
         return [
-            Entry(id_, os.fsdecode(self._file(root, folder, name)), *facts)
-            for id_, root, folder, name, *facts in rows
+            Entry(id_, os.fsdecode(self._file(*place)), size, mtime_ns, digest, Facts(*facts))
+            for id_, *place, size, mtime_ns, digest, facts in ((*r[:7], r[7:]) for r in rows)
         ]
+
+    def select(self, selection: Selection, *columns: str) -> list[tuple[Any, ...]]:
+        """Return columns of the images that meet a selection: see `storage.selection`."""
+        statement, values = images_where(selection, *columns)
+        return self._rows(statement, *values)
+
+    def count_unread(self) -> int:
+        """Count the images whose pixels, capture time and camera no run has read yet."""
+        return int(self._rows("SELECT count(*) FROM images WHERE width IS NULL")[0][0])
+
+    def cameras(self) -> list[str]:
+        """Return the cameras that took the images."""
+        rows = self._rows("SELECT DISTINCT camera FROM images WHERE camera IS NOT NULL")
+        return [camera for (camera,) in rows]
+
+    def camera_counts(self) -> list[tuple[str, int]]:
+        """Return each camera and the number of its images, by name."""
+        return self._rows(
+            "SELECT camera, count(*) FROM images WHERE camera IS NOT NULL "
+            "GROUP BY camera ORDER BY camera"
+        )
+
+    def folder_counts(self) -> list[tuple[bytes, int]]:
+        """Return the absolute path of each folder that has images, and their number."""
+        rows = self._rows(
+            "SELECT roots.path, folders.path, amount "
+            "FROM (SELECT folder, count(*) AS amount FROM images GROUP BY folder) "
+            "JOIN folders ON folders.id = folder JOIN roots ON roots.id = folders.root"
+        )
+        return [(self._joined(root, folder), count) for root, folder, count in rows]
+
+    def sizes(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return width and height of those images whose size is known."""
+        rows = self._rows(
+            "SELECT images.id, width, height FROM json_each(?) JOIN images ON images.id = value "
+            "WHERE width > 0 AND height > 0",
+            json.dumps(ids),
+        )
+        return {id_: (width, height) for id_, width, height in rows}
+
+    def select_failures(self, folders: Sequence[int] | None) -> list[tuple[int, bytes, str]]:
+        """Return folder, name and reason of the files that failed in some folders; None: in all."""
+        statement, values = failures_where(folders)
+        return [
+            (folder, self._name(name), why) for folder, name, why in self._rows(statement, *values)
+        ]
+
+    def locations_of(self, ids: Sequence[int]) -> list[FileLocation]:
+        """Return the location of each of those images that exist."""
+        from imgsearch.storage.changes import FileLocation
+
+        rows = self._rows(
+            "SELECT root, path, name FROM images JOIN folders ON folders.id = folder "
+            "WHERE images.id IN (SELECT value FROM json_each(?))",
+            json.dumps(ids),
+        )
+        return [FileLocation(root, folder, self._name(name)) for root, folder, name in rows]
 
     def ids_after(self, id_: int, limit: int) -> list[int]:
         """Return up to `limit` ids higher than `id_`, in ascending order."""

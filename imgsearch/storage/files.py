@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imgsearch.errors import REPAIR_IT, BusyError, DamagedError, StorageError, reason_of
+from imgsearch.errors import (
+    REPAIR_IT,
+    BusyError,
+    DamagedError,
+    InputError,
+    StorageError,
+    reason_of,
+)
 from imgsearch.files.opening import check_regular, open_regular, opened_folder, read_limited
 
 __all__ = [
@@ -30,12 +36,14 @@ __all__ = [
     "undisturbed",
     "user_cache",
     "write_atomically",
+    "write_folder",
+    "write_result",
 ]
 
 _TEMPORARY = ".tmp"  # suffix of a file being written; an orphan once its writer is gone
 _RANDOM = r"(\.[0-9a-f]{16})?"  # precedes the suffix; imgsearch 0.3 and older did without
 _NUMBERED = r"[0-9]{8,}(\.ids)?"
-_SINGLE = r"collection\.json|catalog\.(seal|copy|sqlite)|model\.onnx"
+_SINGLE = r"collection\.json|catalog\.(seal|copy|sqlite)|model\.onnx|not-duplicates"
 _LONGEST = 200  # bytes of a file's name that are kept in the name of its temporary file
 _LOCK = "lock"
 _PATIENCE = 0.2  # seconds to wait for the lock
@@ -103,6 +111,87 @@ def write_atomically(
     return sink.digest()
 
 
+def write_result(path: Path, fill: Callable[[Sink], object], what: str) -> None:
+    """Write a file that a user asked for atomically.
+
+    Args:
+        path: Path of the file, which is replaced if it exists.
+        fill: Function that writes the content.
+        what: What the file is, for messages.
+
+    Raises:
+        StorageError: If the file cannot be written. Where this can be known beforehand, `fill` is
+            not called.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # otherwise a file would replace a device
+        raise StorageError(f"cannot write the {what} {path}: it is not a regular file")
+    try:
+        write_atomically(target, fill, mode=0o666)
+    except StorageError as error:
+        if error.__cause__ and str(error).startswith(f"cannot write {target}: "):
+            # Reworded: the message for a collection's file promises that nothing is lost.
+            reason = reason_of(error.__cause__)
+            raise StorageError(f"cannot write the {what} {path}: {reason}") from error
+        raise  # the collection could not be read
+
+
+def write_folder(
+    path: Path, fill: Callable[[Path], object], what: str, *, replaces: Callable[[str], bool]
+) -> None:
+    """Write a folder that a user asked for, under a temporary name that it loses at the end.
+
+    Args:
+        path: Path of the folder. If it exists, it is replaced.
+        fill: Function that writes the content into the folder that it is given.
+        what: What the folder is, for messages.
+        replaces: Function that tells whether an entry of an existing folder, given by its name, may
+            be lost.
+
+    Raises:
+        InputError: If there is something else at the path, or an entry that may not be lost.
+        StorageError: If the folder cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    import shutil
+
+    try:
+        check_replaceable(target, what, replaces)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.parent / f".{target.name[: _LONGEST // 4]}.{os.urandom(8).hex()}"
+        made, old = (beside.with_name(beside.name + suffix) for suffix in (_TEMPORARY, ".old"))
+        try:
+            made.mkdir()
+            fill(made)
+            check_replaceable(target, what, replaces)
+            if target.exists():
+                target.rename(old)
+            made.rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        _sync_folder(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"cannot write the {what} {path}: {reason_of(error)}") from error
+
+
+def check_replaceable(path: Path, what: str, replaces: Callable[[str], bool]) -> None:
+    """Check that a folder is absent, or holds nothing that may not be lost; see `write_folder`."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise InputError(f"cannot write the {what} {path}: it is not a folder")
+    for name in sorted(os.listdir(path)):
+        if not replaces(name):
+            raise InputError(
+                f"cannot write the {what} {path}: it holds {name}, which is not part of one; give "
+                "a folder that does not exist yet"
+            )
+
+
 def check_room(folder: Path, size: int) -> None:
     """Check that another `size` bytes fit on the disk of `folder`.
 
@@ -110,6 +199,8 @@ def check_room(folder: Path, size: int) -> None:
         StorageError: If they do not fit, or the free space cannot be determined.
     """
     try:
+        import shutil
+
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise StorageError(f"cannot read {folder}: {reason_of(error)}") from error

@@ -5,7 +5,6 @@ A row of a layer replaces the rows of the same id in layers with lower numbers.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
-from imgsearch.files.opening import open_regular
+from imgsearch.errors import REPAIR_IT, DamagedError
 from imgsearch.storage.files import Sink, write_atomically
+from imgsearch.storage.mapping import Places, mapped, places_of
 from imgsearch.storage.records import Layer
 from imgsearch.storage.shards import Ids, Vectors
 
@@ -131,38 +130,18 @@ def open_layer(folder: Path, layer: Layer, dim: int) -> LayerRows:
     count = layer.count
     start = _HEADER + count * dim + -count * dim % 8
     size = start + count * (bytes_of_row(dim) - dim)
-    try:
-        with open_regular(path) as file:
-            header = file.read(_HEADER)
-            file.seek(0, 2)
-            expected = _MAGIC + np.array([count, dim], "<i8").tobytes()
-            if header != expected or not file.tell() == size == layer.size:
-                raise DamagedError(f"{path} is not the layer that the catalog names; {REPAIR_IT}")
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {reason_of(error)}") from error
+    if size != layer.size:
+        raise DamagedError(f"{path} is not the layer that the catalog names; {REPAIR_IT}")
+    header = _MAGIC + np.array([count, dim], "<i8").tobytes()
+    content = mapped(path, header, size, "layer")
     columns: list[npt.NDArray[Any]] = [
-        np.frombuffer(mapped, np.int8, count * dim, _HEADER).reshape(count, dim)
+        np.frombuffer(content, np.int8, count * dim, _HEADER).reshape(count, dim)
     ]
     for _, kind, width in _COLUMNS:
-        column = np.frombuffer(mapped, kind, count * width, start)
+        column = np.frombuffer(content, kind, count * width, start)
         columns.append(column.reshape(count, width) if width > 1 else column)
         start += column.nbytes
     return LayerRows(*columns)
-
-
-class Places(NamedTuple):
-    """Where the rows of some ids are: layer, -1 for none, and row in it; int64 of any shape."""
-
-    layers: Ids
-    rows: Ids
-
-    @property
-    def there(self) -> npt.NDArray[np.bool_]:
-        """A mask of the ids that have a row."""
-        return np.asarray(self.layers >= 0)
 
 
 class Layers:
@@ -180,14 +159,7 @@ class Layers:
 
     def places(self, ids: Ids) -> Places:
         """Find the rows of ids, int64 of any shape."""
-        found = Places(np.full(ids.shape, -1, np.int64), np.zeros(ids.shape, np.int64))
-        for number, layer in enumerate(self.rows):
-            if len(layer.ids):
-                rows = np.searchsorted(layer.ids, ids).clip(max=len(layer.ids) - 1)
-                here = layer.ids[rows] == ids
-                found.layers[here] = number
-                found.rows[here] = rows[here]
-        return found
+        return places_of(ids, [layer.ids for layer in self.rows])
 
     def ids(self) -> Ids:
         """Return the ids of all rows, ascending."""
@@ -201,13 +173,13 @@ class Layers:
         """Return a column at some places, `[n]` or `[n, width]`; 0 where there is no row."""
         width = {"codes": (self.dim,), "neighbours": (LISTED,), "similarities": (LISTED + 1,)}
         kind = np.dtype(np.int8) if name == "codes" else np.dtype(_KINDS[name])
-        result = np.zeros(places.layers.shape + width.get(name, ()), kind)
+        result = np.zeros(places.files.shape + width.get(name, ()), kind)
         for number, layer in enumerate(self.rows):
-            here = places.layers == number
+            here = places.files == number
             if here.all():
-                return np.asarray(getattr(layer, name)[places.rows])
+                return np.asarray(getattr(layer, name).take(places.rows, axis=0))
             if here.any():
-                result[here] = getattr(layer, name)[places.rows[here]]
+                result[here] = getattr(layer, name).take(places.rows[here], axis=0)
         return result
 
 

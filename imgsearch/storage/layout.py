@@ -47,17 +47,20 @@ Location: TypeAlias = "str | os.PathLike[str]"
 #: layers and are imported only when a collection is opened.
 BACKENDS = {"milvus": "imgsearch.backends.milvus.collection.MilvusCollection"}
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
 MAX_MANIFEST = 4_096  # bytes of a manifest or a seal
 MAX_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger
 _FORMAT = "imgsearch collection"
 
 # The names that imgsearch itself uses in a collection: files, unfinished files, and folders.
-_NUMBERED = re.compile(r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss|\.layer)(\.[0-9a-f]{16}\.tmp|\.tmp)?")
+_NUMBERED = re.compile(
+    r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss|\.layer|\.prints)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
+)
 _OURS = re.compile(
     r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
-    r"|catalog\.sqlite-journal|lock|vectors|segments|layers|staging"
+    r"|not-duplicates(\.[0-9a-f]{16}\.tmp)?"
+    r"|catalog\.sqlite-journal|lock|vectors|segments|layers|fingerprints|staging"
 )
 
 
@@ -140,6 +143,11 @@ class Layout:
         return self.directory / "model.onnx"
 
     @property
+    def distinct(self) -> Path:
+        """The judgements of `imgsearch.storage.distinct`; missing until there is one."""
+        return self.directory / "not-duplicates"
+
+    @property
     def vectors(self) -> Path:
         """The folder of the shards."""
         return self.directory / "vectors"
@@ -153,6 +161,16 @@ class Layout:
     def layers(self) -> Path:
         """The folder of the layers; missing in a collection that an older version wrote."""
         return self.directory / "layers"
+
+    @property
+    def fingerprints(self) -> Path:
+        """The folder of the fingerprints; missing in a collection that an older version wrote."""
+        return self.directory / "fingerprints"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all files with a number."""
+        return self.vectors, self.segments, self.layers, self.fingerprints
 
     @property
     def staging(self) -> Path:
@@ -243,9 +261,10 @@ class Layout:
             StorageError: If a part cannot be read.
         """
         single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
+        single.append(self.distinct)
         staging = self.staging
         try:
-            for folder in (self.vectors, self.segments, self.layers, staging):
+            for folder in (*self.folders, staging):
                 try:
                     check_folder(folder)
                 except DamagedError as error:
@@ -269,12 +288,12 @@ class Layout:
         Raises:
             StorageError: If the directory cannot be read.
         """
-        parts = {path.name for path in (self.vectors, self.segments, self.layers, self.staging)}
+        parts = {path.name for path in (*self.folders, self.staging)}
         try:
             for entry in sorted(os.scandir(self.directory), key=lambda entry: entry.name):
                 if entry.name not in parts and not _is_ours(entry, _OURS):
                     yield entry.name, kind_of(entry.stat(follow_symlinks=False))
-            for folder in (self.vectors, self.segments, self.layers):
+            for folder in self.folders:
                 if not folder.is_dir():
                     continue
                 for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -302,7 +321,7 @@ class Layout:
         """
         make_folder(self.directory, mode=0o700)
         mode = stat.S_IMODE(self.directory.stat().st_mode)
-        for folder in (self.vectors, self.segments, self.layers):
+        for folder in self.folders:
             make_folder(folder, mode=mode)
 
     def write_manifest(self) -> None:

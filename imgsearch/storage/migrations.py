@@ -160,6 +160,15 @@ def _from_5(_: Layout, catalog: Database) -> None:
     )
 
 
+def _from_6(_: Layout, catalog: Database) -> None:
+    for column in ("width INTEGER", "height INTEGER", "taken INTEGER", "camera TEXT"):
+        catalog.run(f"ALTER TABLE images ADD COLUMN {column}")
+    catalog.run(
+        "CREATE TABLE fingerprints (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "count INTEGER NOT NULL, sha256 BLOB NOT NULL, size INTEGER NOT NULL) STRICT"
+    )
+
+
 def _size(path: Path) -> int:
     status = check_regular(path)
     return status.st_size if status else 0  # no reader will find the file
@@ -171,4 +180,5 @@ _STEPS: dict[int, Callable[[Layout, Database], None]] = {
     3: _from_3,
     4: _from_4,
     5: _from_5,
+    6: _from_6,
 }

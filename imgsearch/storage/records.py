@@ -9,33 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 #: The content of the lists of an index.
 Storage: TypeAlias = Literal["flat", "compact"]
 
 __all__ = [
-    "Commit",
-    "Counts",
     "CurveStep",
     "Entry",
-    "FileLocation",
-    "FileRecord",
-    "FolderLocation",
-    "Holder",
+    "Facts",
     "IvfRecord",
     "Layer",
     "ModelRecord",
-    "NewFailure",
-    "NewImage",
+    "PrintFile",
     "RankingRecord",
     "Root",
-    "Seen",
     "Segment",
     "Settings",
     "Shard",
     "Snapshot",
-    "Stamp",
     "Storage",
     "records_of",
     "settings_of",
@@ -69,11 +62,21 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What an image file states; see `imgsearch.images.fingerprint.Stated`. None if unknown."""
+
+    width: int | None = None
+    height: int | None = None
+    taken: int | None = None
+    camera: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An image; `mtime_ns` is None if the time was too recent to reveal a later change.
 
     `path` is absolute and decoded with `os.fsdecode`; `digest` is the SHA-256 of the embedded file,
-    `size` its size in bytes.
+    `size` its size in bytes, `facts` what it states of its picture.
     """
 
     id: int
@@ -81,6 +84,7 @@ class Entry:
     size: int
     mtime_ns: int | None
     digest: bytes
+    facts: Facts = Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,16 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Layer:
     """The file `layers/NUMBER.layer`, of `count` rows and `size` bytes."""
+
+    number: int
+    count: int
+    sha256: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrintFile:
+    """The file `fingerprints/NUMBER.prints`, of `count` fingerprints and `size` bytes."""
 
     number: int
     count: int
@@ -240,134 +254,6 @@ class Snapshot:
         return min(settings.pca, self.model.dim) if settings.storage == "compact" else None
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A file as recorded in the catalog.
-
-    It is an image (`id`), a failure (`reason`), a skipped file (`kind`) or an excluded file
-    (`excluded`). `mtime_ns` is None if it was too recent to be trusted; `ctime_ns` and `inode` are
-    None if unknown.
-    """
-
-    size: int
-    mtime_ns: int | None
-    id: int | None
-    reason: str | None
-    excluded: bool
-    ctime_ns: int | None = None
-    inode: int | None = None
-    kind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """An image with a given digest; `path` is absolute, or None if the image was removed."""
-
-    id: int
-    path: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class FileLocation:
-    """The location of a file: the id of its root, its folder relative to the root, its name."""
-
-    root: int
-    folder: bytes
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FolderLocation:
-    """A folder as recorded in the catalog: the id of its root, and its path relative to that."""
-
-    root: int
-    folder: bytes
-
-    def location(self, name: bytes) -> FileLocation:
-        """Return the location of a file in this folder."""
-        return FileLocation(self.root, self.folder, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """The ctime and inode of the unchanged file of the image `id`; `inode` is None if unknown."""
-
-    id: int
-    ctime_ns: int
-    inode: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The file of the image `id` as it was found: its location, its size in bytes, its times.
-
-    `replaces` is the id of another image that was at the location before. `ctime_ns` and `inode`,
-    here and below, are None if unknown.
-    """
-
-    id: int
-    location: FileLocation
-    size: int
-    mtime_ns: int | None
-    replaces: int | None = None
-    ctime_ns: int | None = None
-    inode: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be committed; `replaces` is the id of the image at its location before."""
-
-    location: FileLocation
-    size: int
-    mtime_ns: int | None
-    digest: bytes
-    replaces: int | None
-    ctime_ns: int | None = None
-    inode: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewFailure:
-    """A file to record as failed, or as skipped for its `kind` if `reason` is None."""
-
-    location: FileLocation
-    size: int
-    mtime_ns: int | None
-    reason: str | None
-    replaces: int | None
-    ctime_ns: int | None = None
-    inode: int | None = None
-    kind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A set of changes that become visible together.
-
-    Attributes:
-        shard: Shard of the new images, written and synced; None if there are none.
-        images: New images, in the order of the shard's rows.
-        seen: Known images that have another time or another location now.
-        failures: Files that are not images, or not usable ones.
-    """
-
-    shard: Shard | None
-    images: tuple[NewImage, ...] = ()
-    seen: tuple[Seen, ...] = ()
-    failures: tuple[NewFailure, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The number of files of each kind in the catalog; `excluded` counts files and folders."""
-
-    images: int
-    failed: int
-    skipped: int
-    excluded: int
-
-
 def records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_Record]:
     """Return a record for each row; the values of a row are in the order of the fields.
 
@@ -375,10 +261,10 @@ def records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_R
         TypeError: If a value does not have the type of its field: a catalog that was cut short
             returns NULL even where its schema does not allow it.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(kind).items()  # type: ignore[arg-type]  # a class is hashable
     rows = list(rows)
     for row in rows:
-        for value, (field, hint) in zip(row, hints.items(), strict=False):
+        for value, (field, hint) in zip(row, hints, strict=False):
             if not _fits(value, hint):
                 raise TypeError(f"{kind.__name__}.{field} is {value!r}")
     return [kind(*row) for row in rows]
@@ -423,6 +309,12 @@ def snapshot_of(tables: Sequence[Sequence[tuple[Any, ...]]], size: int) -> Snaps
     if wrong := _wrong_number(snapshot, size):
         raise ValueError(wrong)
     return snapshot
+
+
+@cache
+def _hints(kind: type[object]) -> dict[str, Any]:
+    """Return the types of the fields of a record, which take longer to find than a row to read."""
+    return get_type_hints(kind)
 
 
 def _fits(value: object, hint: Any) -> bool:

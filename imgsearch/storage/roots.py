@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from imgsearch.files.exclusions import BY_DEFAULT, Exclusions
 from imgsearch.files.paths import relative, upwards
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import FolderLocation, Root
+from imgsearch.storage.changes import FolderLocation
+from imgsearch.storage.records import Root
 
 __all__ = ["Roots"]
 

@@ -1,4 +1,4 @@
-"""The tables of the catalog, format version 6, and the check that a catalog has exactly these.
+"""The tables of the catalog, format version 7, and the check that a catalog has exactly these.
 
 A schema may hold endless views, triggers, virtual tables and generated columns, all of which run as
 part of a reader's statements. Ours has none of these, so any other schema counts as damage.
@@ -19,7 +19,7 @@ from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 
 SCHEMA = """
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;
 
 -- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
 CREATE TABLE model (
@@ -67,7 +67,10 @@ CREATE TABLE folders (
 
 -- AUTOINCREMENT: an id is never used twice, so that a stale index entry names no other image.
 -- mtime_ns is NULL where the time was too recent to tell a later change; ctime_ns and inode are
--- NULL where they are not known: at URLs, and where no run has looked since format 4.
+-- NULL where they are not known: at URLs, and where no run has looked since format 4. What a file
+-- states is NULL until its fingerprint is made: width and height of the upright image, in pixels;
+-- taken, by the camera's clock, in seconds since 1970 as if that were UTC, and camera, its make and
+-- model, are NULL where the file does not state them, too.
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     folder INTEGER NOT NULL REFERENCES folders,
@@ -77,6 +80,10 @@ CREATE TABLE images (
     digest BLOB NOT NULL,
     ctime_ns INTEGER,
     inode INTEGER,
+    width INTEGER,
+    height INTEGER,
+    taken INTEGER,
+    camera TEXT,
     UNIQUE (folder, name)
 ) STRICT;
 
@@ -132,8 +139,8 @@ CREATE TABLE segments (
     size INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- Files under vectors, segments and layers that were replaced, for readers that are about to open
--- them.
+-- Files under vectors, segments, layers and fingerprints that were replaced, for readers that are
+-- about to open them.
 CREATE TABLE replaced (
     file TEXT PRIMARY KEY,
     sha256 BLOB NOT NULL
@@ -177,6 +184,14 @@ CREATE TABLE ranking (
     mean BLOB NOT NULL,
     compared BLOB NOT NULL
 ) STRICT;
+
+-- Fingerprints of images; a row in a file replaces those of its id in files with lower numbers.
+CREATE TABLE fingerprints (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    count INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL
+) STRICT;
 """
 
 _ROWS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
@@ -188,6 +203,7 @@ _SHAPES = {
     4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
     5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
     6: "f3ecc2933d6e9f713a0174c9ddd04f6978aa9a69edbf237c82d2b99fa1aa82f5",
+    7: "1446b0ae58c6e0371373d68380928d5fd6e78fdf8fe03e6e6fe8a46ce86e28fe",
 }
 
 #: The format versions whose shape is known even when they are not current.

@@ -8,23 +8,28 @@ from dataclasses import astuple
 from typing import ClassVar
 
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.layers import layer_name
-from imgsearch.storage.layout import segment_name
-from imgsearch.storage.records import (
+from imgsearch.storage.changes import (
     Commit,
     FileLocation,
     FolderLocation,
+    NewFailure,
+    NewImage,
+    Seen,
+    Stamp,
+)
+from imgsearch.storage.fingerprints import prints_name
+from imgsearch.storage.layers import layer_name
+from imgsearch.storage.layout import segment_name
+from imgsearch.storage.records import (
+    Facts,
     IvfRecord,
     Layer,
     ModelRecord,
-    NewFailure,
-    NewImage,
+    PrintFile,
     RankingRecord,
-    Seen,
     Segment,
     Settings,
     Shard,
-    Stamp,
     Storage,
     text_of,
 )
@@ -120,8 +125,10 @@ class CatalogWriter(Catalog):
                     self._insert(
                         "images",
                         *(id_, folder, name, image.size, image.mtime_ns, image.digest),
-                        *(image.ctime_ns, image.inode),
+                        *(image.ctime_ns, image.inode, *astuple(image.facts)),
                     )
+            if new.prints is not None:
+                self._insert("fingerprints", *astuple(new.prints))
             for failure in new.failures:
                 folder = folders[failure.location.root, failure.location.folder]
                 self._insert(
@@ -275,6 +282,35 @@ class CatalogWriter(Catalog):
             )
             if new is not None:
                 self._insert_shard(new)
+
+    # Fingerprints
+
+    def next_prints(self) -> int:
+        """Return the number of the next file of fingerprints, which was not used before."""
+        return self._last("fingerprints") + 1
+
+    def add_prints(self, new: PrintFile, facts: Mapping[int, Facts]) -> None:
+        """Add fingerprints of known images, written and synced, and what their files state."""
+        rows = [(*astuple(found), id_) for id_, found in facts.items()]
+        with self._database.transaction():
+            self._insert("fingerprints", *astuple(new))
+            self._database.run_many(
+                "UPDATE images SET width = ?, height = ?, taken = ?, camera = ? WHERE id = ?", rows
+            )
+
+    def replace_prints(self, gone: Sequence[PrintFile], new: PrintFile | None) -> None:
+        """Replace files of fingerprints with one, written and synced, or with nothing.
+
+        Args:
+            gone: The files; all fingerprints of an id are the same, as its content never changes.
+            new: The new file; None to replace them with nothing.
+        """
+        with self._database.transaction():
+            for file in gone:
+                self._note_replaced({prints_name(file.number): file.sha256})
+                self._run("DELETE FROM fingerprints WHERE number = ?", file.number)
+            if new is not None:
+                self._insert("fingerprints", *astuple(new))
 
     # The ranking
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,12 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
-    handle_errors(app)
+    handle_errors(app, api)
     app.include_router(api)
     app.add_api_route("/", _page_of(options), include_in_schema=False, response_class=Response)
     app.mount("/static", _Static(directory=STATIC, check_dir=False))
-    described = openapi(app, token=options.token is not None)
-    app.openapi = lambda: described  # type: ignore[method-assign]  # as FastAPI's manual has it
+    described = cache(partial(openapi, app, token=options.token is not None))
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's manual has it
     return Heads(Lingering(Guard(app, options)))
 
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from starlette.datastructures import FormData, UploadFile
 
 from imgsearch.errors import SettingError
+from imgsearch.files.paths import is_url
 from imgsearch.images.crop import Box
+from imgsearch.querying.filters import Filter, FilterKeywords
 from imgsearch.querying.options import QueryOptions
 from imgsearch.querying.ranking import BANDS, DEFAULT, RANKS, Band, Rank
 
-__all__ = ["FORM", "MAX_ID", "Ask", "Crop", "Weighted", "read_form"]
+__all__ = [
+    "EXPLAIN_FORM",
+    "FILTER",
+    "FORM",
+    "MAX_ID",
+    "Ask",
+    "Crop",
+    "ExplainAsk",
+    "Weighted",
+    "filter_of",
+    "read_explain_form",
+    "read_form",
+]
 
 Crop: TypeAlias = tuple[float, float, float, float]
 
@@ -25,6 +40,29 @@ _NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,3}})?"
 _LIKE = r"([1-9][0-9]{0,18})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
 _NAME = r"[0-9a-f]{32}"
 _CROP = rf"{_NUMBER}(?:,{_NUMBER}){{3}}"
+
+#: The fields of a filter, as JSON Schema, and the keyword of `Filter.of` that each stands for.
+FILTER: dict[str, dict[str, str]] = {
+    "name": {
+        "type": "string",
+        "description": "A word in the name of the file or of a folder above it, or a pattern.",
+    },
+    "folder": {"type": "string", "description": "An absolute path of a folder, or a URL."},
+    "date_after": {
+        "type": "string",
+        "description": "Images from this day, month or year on.",
+    },
+    "date_before": {
+        "type": "string",
+        "description": "Images from before this day, month or year.",
+    },
+    "size": {"type": "string", "description": "The size: `>2000` pixels, `>12MP`, `1MB..5MB`."},
+    "format": {"type": "string", "description": "The format: `png`, `jpeg`, `raw`."},
+    "camera": {
+        "type": "string",
+        "description": "A word of the camera's make or model, or a pattern.",
+    },
+}
 
 #: The form as JSON Schema.
 FORM: dict[str, Any] = {
@@ -83,6 +121,12 @@ FORM: dict[str, Any] = {
             "default": DEFAULT,
             "description": "What to rank by: cosine, or what the collection knows of its images.",
         },
+        "fold": {
+            "type": "boolean",
+            "default": False,
+            "description": "Return one hit per picture, with its other versions as `copies`.",
+        },
+        **FILTER,
         "include_self": {
             "type": "boolean",
             "default": False,
@@ -94,6 +138,29 @@ FORM: dict[str, Any] = {
             "deprecated": True,
             "description": "Deprecated: the opposite of `include_self`.",
         },
+    },
+}
+
+_ID = r"[1-9][0-9]{0,18}"
+
+#: The form that asks for an explanation, as JSON Schema.
+EXPLAIN_FORM: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["hit"],
+    "properties": {
+        "hit": {"type": "string", "pattern": f"^{_ID}$", "description": "The id of the hit."},
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "The image file that was searched for.",
+        },
+        "like": {
+            "type": "string",
+            "pattern": f"^{_ID}$",
+            "description": "The id of the image that was searched for, instead of a file.",
+        },
+        "crop": FORM["properties"]["crop"] | {"description": "The part that was searched for."},
     },
 }
 
@@ -117,6 +184,7 @@ class Ask:
         crop: The part to search for, of the upload or of the only image in `like`.
         offset: Number of hits to skip.
         exclude_self: Whether the images of `like` are left out of the hits.
+        fold: Whether versions of the same picture are one hit.
         options: Search options, whose `k` includes the hits to skip.
     """
 
@@ -126,6 +194,7 @@ class Ask:
     crop: Crop | None
     offset: int
     exclude_self: bool
+    fold: bool
     options: QueryOptions
 
     def __post_init__(self) -> None:
@@ -138,27 +207,45 @@ class Ask:
             raise SettingError("crop applies to an image that is sent, or to a single like")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainAsk:
+    """A client's request to explain the similarity of an image and a hit.
+
+    Attributes:
+        image: The query as an uploaded image.
+        like: The id of the query in the collection, instead of an image.
+        crop: The part of the query that was searched for.
+        hit: The id of the hit.
+    """
+
+    image: UploadFile | None
+    like: int | None
+    crop: Crop | None
+    hit: int
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (self.like is None):
+            raise SettingError("send either `image` or `like`")
+
+
+def read_explain_form(form: FormData) -> ExplainAsk:
+    """Return the question in a form; raises as `read_form`."""
+    image, fields = _fields_of(form, EXPLAIN_FORM)
+    single = _single(fields)
+    hit = _id(single, "hit")
+    if hit is None:
+        raise SettingError("the form has no `hit`; send the id of one")
+    return ExplainAsk(image=image, like=_id(single, "like"), crop=_crop(single), hit=hit)
+
+
 def read_form(form: FormData) -> Ask:
     """Return the query in a form.
 
     Raises:
         SettingError: If the form makes no sense.
     """
-    fields: dict[str, list[str]] = {}
-    image = None
-    for name, value in form.multi_items():
-        if name not in FORM["properties"]:
-            raise SettingError(f"there is no field {name!r}")
-        if isinstance(value, UploadFile) != (name == "image"):
-            raise SettingError(f"{name} is {'no' if name != 'image' else 'a'} file")
-        if isinstance(value, UploadFile):
-            image = value
-        else:
-            fields.setdefault(name, []).append(value)
-    single = {name: values[0] for name, values in fields.items() if name != "like"}
-    for name, values in fields.items():
-        if name != "like" and len(values) > 1:
-            raise SettingError(f"{name} is given twice")
+    image, fields = _fields_of(form, FORM)
+    single = _single({name: values for name, values in fields.items() if name != "like"})
     offset = int(_number(single, "offset", 0, MAX_OFFSET, whole=True) or 0)
     k = _number(single, "k", 1, MAX_K, whole=True)
     options: QueryOptions = {"k": offset + int(10 if k is None else k)}
@@ -169,6 +256,7 @@ def read_form(form: FormData) -> Ask:
         if name in single and single[name] not in choices:
             named = " or ".join(map(repr, choices))
             raise SettingError(f"{name} is {single[name][:40]!r}; it must be {named}")
+    options = {**options, **filter_of(single)}
     if "min_band" in single:
         options["min_band"] = cast("Band", single["min_band"])
     if "rank" in single:
@@ -180,8 +268,61 @@ def read_form(form: FormData) -> Ask:
         crop=_crop(single),
         offset=offset,
         exclude_self=_excludes_self(single),
+        fold=_flag(single, "fold"),
         options=options,
     )
+
+
+def _fields_of(
+    form: FormData, schema: dict[str, Any]
+) -> tuple[UploadFile | None, dict[str, list[str]]]:
+    """Return the uploaded file and the other fields of a form, all of which the schema has."""
+    fields: dict[str, list[str]] = {}
+    image = None
+    for name, value in form.multi_items():
+        if name not in schema["properties"]:
+            raise SettingError(f"there is no field {name!r}")
+        if isinstance(value, UploadFile) != (name == "image"):
+            raise SettingError(f"{name} is {'no' if name != 'image' else 'a'} file")
+        if isinstance(value, UploadFile):
+            image = value
+        else:
+            fields.setdefault(name, []).append(value)
+    return image, fields
+
+
+def _single(fields: dict[str, list[str]]) -> dict[str, str]:
+    """Return the fields with their only value."""
+    for name, values in fields.items():
+        if len(values) > 1:
+            raise SettingError(f"{name} is given twice")
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _id(fields: dict[str, str], name: str) -> int | None:
+    text = fields.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(_ID, text) or int(text) > MAX_ID:
+        raise SettingError(f"{name} is {text[:40]!r}; give the id of an image")
+    return int(text)
+
+
+def filter_of(fields: Mapping[str, str]) -> FilterKeywords:
+    """Return the keywords of the filter in some fields.
+
+    Raises:
+        SettingError: If a value makes no sense.
+    """
+    given: dict[str, Any] = {
+        name.removeprefix("date_"): fields[name] for name in FILTER if name in fields
+    }
+    folder = given.get("folder", "/")
+    if not folder.startswith("/") and not is_url(folder):
+        raise SettingError(f"folder is {folder[:40]!r}; it must be an absolute path or a URL")
+    keywords = cast("FilterKeywords", given)
+    Filter.of(**keywords)
+    return keywords
 
 
 def _number(

@@ -28,6 +28,7 @@ __all__ = ["ConnectionLimits", "Standing", "connection_of", "protocol"]
 MOST_HEAD = 65_536  # bytes in the head of a request
 LEAST_READ = 16_384  # bytes of a response that a client has to read in `write_seconds`
 STALLED = 1.0  # seconds without reading anything after which a client may lose its place
+_KNOWN = 4  # rank of an idle connection whose client has shown the token
 _KEY = "imgsearch.connection"
 _EMPTY_LINE = b"\r\n\r\n"
 _CHUNKED = -1
@@ -98,6 +99,10 @@ class _Places:
             return
         most = self.limits.connections
         rivals = [(rank, other) for other in crowd if (rank := other.rank()) is not None]
+        if not all(other.standing.known for other in crowd):
+            # Not even while all the others are being answered does a client that has shown the
+            # token make way for one that has not.
+            rivals = [(rank, other) for rank, other in rivals if rank != _KNOWN]
         if not rivals and len(self._open) <= most + most // 4:
             return  # all others are being answered: one will be idle soon
         # Among equals, `min` takes the first, which is the oldest.
@@ -187,7 +192,7 @@ class _Connection(HttpToolsProtocol):
         if self._is_answering() or self._body is not None:
             return 2 if self.standing.known is False else None
         if self.standing.known:
-            return 4
+            return _KNOWN
         return 1 if self._asked else 0
 
     def look(self) -> None:

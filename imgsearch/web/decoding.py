@@ -67,6 +67,11 @@ class Decoding:
         self._threads = ThreadPoolExecutor(places + slow, "imgsearch-decoding")
         self._refused: Remembered[str, ImageError] = Remembered(REFUSED)
 
+    @property
+    def lane(self) -> Lane:
+        """The quick lane, for images of the collection that may be left out if they need more."""
+        return self._quick
+
     def warm_up(self) -> None:
         """Start the workers of the quick lane without waiting until they are ready."""
         self._quick.warm_up()

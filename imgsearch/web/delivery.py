@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
@@ -14,28 +14,34 @@ from imgsearch.web.heads import is_head
 from imgsearch.web.originals import Original
 from imgsearch.web.problems import LostFileError
 
-__all__ = ["deliver", "is_known"]
+__all__ = ["Delivery", "deliver", "is_known"]
 
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 
 
-class _Delivery(StreamingResponse):
-    """A response that sends an original, and breaks off if the file changes meanwhile."""
+class Delivery(StreamingResponse):
+    """A response that sends files of images, and breaks off if one changes meanwhile."""
 
     def __init__(
-        self, original: Original, part: range | None, status: int, headers: Mapping[str, str]
+        self,
+        chunks: Iterator[bytes],
+        status: int,
+        headers: Mapping[str, str],
+        media_type: str,
+        *,
+        close: Callable[[], None],
     ) -> None:
-        super().__init__(original.chunks(part), status, headers, original.media_type)
-        self._original = original
+        super().__init__(chunks, status, headers, media_type)
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file, and close it."""
+        """Send the files, and call `close`."""
         try:
             await super().__call__(scope, receive, send)
         except LostFileError:
             return  # without completing the response, so that the server closes the connection
         finally:
-            self._original.close()
+            self._close()
 
 
 def deliver(request: Request, original: Original, headers: Mapping[str, str]) -> Response:
@@ -60,9 +66,16 @@ def deliver(request: Request, original: Original, headers: Mapping[str, str]) ->
         original.close()
         return Response(headers=fields, media_type=original.media_type)
     if part is None:
-        return _Delivery(original, None, 200, fields)
+        return _delivery(original, None, 200, fields)
     fields["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{original.size}"
-    return _Delivery(original, part, 206, fields)
+    return _delivery(original, part, 206, fields)
+
+
+def _delivery(
+    original: Original, part: range | None, status: int, headers: Mapping[str, str]
+) -> Delivery:
+    kind = original.media_type
+    return Delivery(original.chunks(part), status, headers, kind, close=original.close)
 
 
 def is_known(request: Request, etag: str) -> bool:

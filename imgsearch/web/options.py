@@ -23,6 +23,8 @@ class ServerOptions:
             the public names that a reverse proxy answers to.
         token: The token that clients must know; None if they need none.
         insecure: Whether other machines may send requests without a token.
+        read_only: Whether to refuse requests that would change the collection. They are also
+            refused if other machines can connect without a token.
         guesses: Number of wrong tokens from one address that are answered at once.
         guess_seconds: Seconds between further wrong tokens.
         max_upload: Maximum size of a request in bytes.
@@ -45,6 +47,7 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     token: str | None = None
     insecure: bool = False
+    read_only: bool = False
     guesses: int = 10
     guess_seconds: float = 0.5
     max_upload: int = 64_000_000
@@ -57,7 +60,13 @@ class ServerOptions:
     thumbnails: int = 1_000_000_000
     cache: Path | None = None
 
-    def __post_init__(self) -> None:
+    @property
+    def may_change(self) -> bool:
+        """Whether clients may change the collection: all of them are here, or know the token."""
+        return not self.read_only and (self.token is not None or not self._outside())
+
+    def _outside(self) -> list[str]:
+        """Return the hosts by which other machines can reach the server."""
         outside = [] if is_loopback(self.host) else [self.host]
         for host in self.allowed_hosts:
             try:
@@ -66,6 +75,10 @@ class ServerOptions:
                 raise SettingError(
                     f"{host[:100]!r} is not a host; give a name as photos.example, or NAME:PORT"
                 ) from error
+        return outside
+
+    def __post_init__(self) -> None:
+        outside = self._outside()
         if outside and not (self.token or self.insecure):
             raise SettingError(
                 f"{outside[0]} can be reached from other machines: require a token with --token, "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from imgsearch.errors import (
     BusyError,
@@ -28,8 +30,10 @@ MEDIA_TYPE = "application/problem+json"
 PROBLEMS = {
     400: "The request is malformed.",
     401: "A token is missing, or it is wrong.",
-    403: "The request comes from a page of another site.",
-    404: "There is no such image, or the server no longer has that upload.",
+    403: "The request comes from a page of another site, or would change what this server only "
+    "shows.",
+    404: "There is no such image, or the server no longer knows that upload or that place in a "
+    "listing.",
     405: "The method is not allowed here.",
     408: "The request took too long to arrive.",
     410: "The file of the image is gone, or has changed since it was indexed.",
@@ -45,7 +49,7 @@ PROBLEMS = {
 
 
 class ForgottenError(InputError):
-    """An upload that the server no longer remembers."""
+    """An upload, or an image of a listing, that the server no longer knows."""
 
 
 class LostFileError(InputError):
@@ -72,22 +76,31 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     )
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Make an application turn every exception into a problem response."""
-    app.add_exception_handler(HTTPException, _of_http)
+def handle_errors(app: FastAPI, api: APIRouter) -> None:
+    """Make an application turn every exception into a problem response.
+
+    Args:
+        app: Application.
+        api: Routes of which a response to another method names the methods.
+    """
+    app.add_exception_handler(HTTPException, partial(_of_http, api=api))
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(ImgsearchError, _of_imgsearch)
     app.add_exception_handler(Exception, _of_a_bug)
 
 
-def _of_http(request: Request, error: Any) -> Response:
+def _of_http(request: Request, error: Any, *, api: APIRouter) -> Response:
     path = request.url.path
     if error.status_code == 404 and path.startswith("/api/") and path.endswith("/"):
         # A relative redirect, as a reverse proxy may have put the server below a path.
         return RedirectResponse(f"../{path.rstrip('/').rpartition('/')[2]}", 308)
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"
+    if "Allow" in headers:  # which names only the methods of the first route at this path
+        allowed = set(headers["Allow"].split(", "))
+        for route in api.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                allowed |= route.methods or set()
+        headers["Allow"] = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
     return problem(error.status_code, str(error.detail), headers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -13,17 +13,43 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
-from imgsearch.web.asking import FORM, MAX_ID, read_form
-from imgsearch.web.delivery import deliver, is_known
+from imgsearch.errors import NoImageError, SettingError
+from imgsearch.querying.filters import Order
+from imgsearch.web.archives import archive
+from imgsearch.web.asking import (
+    EXPLAIN_FORM,
+    FILTER,
+    FORM,
+    MAX_ID,
+    filter_of,
+    read_explain_form,
+    read_form,
+)
+from imgsearch.web.delivery import Delivery, deliver, is_known
+from imgsearch.web.heads import is_head
 from imgsearch.web.hosts import peer_of
 from imgsearch.web.leaving import while_there
+from imgsearch.web.listings import Listing
 from imgsearch.web.problems import PROBLEMS
-from imgsearch.web.schemas import Edge, Found, Health, ImageFacts, Images, Information
+from imgsearch.web.schemas import (
+    Edge,
+    Explained,
+    Facets,
+    Found,
+    Health,
+    ImageFacts,
+    Images,
+    Information,
+    Layout,
+    Removed,
+)
 from imgsearch.web.service import Service
 from imgsearch.web.uploads import Uploads
 
 __all__ = ["api"]
 
+MAX_LAYOUT = 50_000  # images of one page of a layout
+IDS = r"^[1-9][0-9]{0,18}(,[1-9][0-9]{0,18}){0,999}$"
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
 
@@ -82,14 +108,122 @@ async def query(request: Request) -> Response:
         return JSONResponse(await while_there(request, answering))
 
 
-@api.get("/images", response_model=Images, responses=_refusals(422, 503))
+@api.post(
+    "/explain",
+    response_model=Explained,
+    responses=_refusals(400, 404, 408, 410, 413, 415, 422, 503),
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": EXPLAIN_FORM}}}},
+)
+async def explain(request: Request) -> Response:
+    """Explain the similarity of a hit and an image, which is uploaded or in the collection.
+
+    The response is that of `imgsearch explain --json`, without the query.
+    """
+    uploads: Uploads = request.app.state.uploads
+    async with uploads.form_of(request) as form:
+        answering = _service(request).explain(read_explain_form(form), peer_of(request.client))
+        return JSONResponse(await while_there(request, answering))
+
+
+async def _listing(  # async as `_once`
+    request: Request,
+    sort: Order = "added",
+    reverse: Literal["true", "false"] = "false",
+) -> Listing:
+    """Return the listing that a request asks for."""
+    wanted = filter_of(request.query_params)
+    return Listing(wanted=wanted, order=sort, reverse=reverse == "true")
+
+
+Listed = Annotated[Listing, Depends(_listing)]
+After = Annotated[Number, Query(ge=0, le=MAX_ID)]
+_FILTERED = {
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        | {"description": schema["description"]}
+        for name, schema in FILTER.items()
+    ]
+}
+
+
+@api.get(
+    "/images",
+    response_model=Images,
+    responses=_refusals(404, 422, 503),
+    openapi_extra=_FILTERED,
+)
 async def browse(
     request: Request,
-    after: Annotated[Number, Query(ge=0, le=MAX_ID)] = 0,
+    listing: Listed,
+    after: After = 0,
     limit: Annotated[Number, Query(ge=1, le=1000)] = 100,
+    ids: Annotated[str | None, Query(pattern=IDS)] = None,
 ) -> Response:
-    """Return the images after an id, in the order in which they were added."""
-    return JSONResponse({"images": await _service(request).browse(after, limit)})
+    """Return images in an order, those that come after one; or those with some ids.
+
+    The parameters of a filter limit them to the images that pass, as in a query. Instead of all
+    that, `ids` asks for up to 1,000 images by their ids, separated by commas.
+    """
+    if ids is None:
+        found = await _service(request).browse(listing, after, limit)
+    else:
+        found = await _service(request).facts_of(_chosen(request, ids))
+    return JSONResponse({"images": found})
+
+
+@api.get(
+    "/layout", response_model=Layout, responses=_refusals(404, 422, 503), openapi_extra=_FILTERED
+)
+async def layout(
+    request: Request,
+    listing: Listed,
+    after: After = 0,
+    limit: Annotated[Number, Query(ge=1, le=MAX_LAYOUT)] = MAX_LAYOUT,
+) -> Response:
+    """Return only ids, widths and heights of the images that `images` returns, but of more."""
+    return JSONResponse(await _service(request).layout(listing, after, limit))
+
+
+@api.get(
+    "/archive",
+    response_class=Response,
+    responses={
+        200: {"description": "A ZIP archive.", "content": {"application/zip": {}}},
+        **_refusals(404, 422, 503),
+    },
+)
+async def archive_of(request: Request, ids: Annotated[str, Query(pattern=IDS)]) -> Response:
+    """Deliver the files of up to 1,000 images as a ZIP archive, as they are.
+
+    Files that are missing or have changed since they were indexed are left out, and a text in the
+    archive says so. If a file changes while it is sent, the connection ends too early.
+    """
+    numbers = _chosen(request, ids)
+    entries = await _service(request).entries(numbers)
+    if not entries:
+        raise NoImageError(numbers[0])
+    headers = {"Content-Disposition": 'attachment; filename="images.zip"'}
+    if is_head(request.scope):
+        return Response(headers=headers, media_type="application/zip")
+    chunks = archive(numbers, entries)
+    return Delivery(chunks, 200, headers, "application/zip", close=chunks.close)
+
+
+@api.delete(
+    "/images", response_model=Removed, responses={**_refusals(403, 422, 503)}
+)  # a method that pages of other sites may not use, even where a browser sends no Origin
+async def remove(request: Request, ids: Annotated[str, Query(pattern=IDS)]) -> Response:
+    """Take up to 1,000 images out of the collection; their files stay.
+
+    Later runs of `imgsearch index` leave them out, too, unless their files are named again.
+    """
+    return JSONResponse({"removed": await _service(request).remove(_chosen(request, ids))})
+
+
+@api.get("/facets", response_model=Facets, responses=_refusals(503))
+async def facets(request: Request) -> Response:
+    """Return the folders and the cameras of the collection, with their numbers of images."""
+    return JSONResponse(await _service(request).facets())
 
 
 @api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
@@ -151,6 +285,16 @@ async def info(request: Request) -> Response:
 async def health() -> Response:
     """Report that the server is up."""
     return JSONResponse({"status": "ok", "version": version("imgsearch-faiss")})
+
+
+def _chosen(request: Request, ids: str) -> list[int]:
+    """Return the ids in a parameter that stands alone."""
+    if len(request.query_params) > 1:
+        raise SettingError("ids takes no other parameter beside it")
+    numbers = [int(text) for text in ids.split(",")]
+    if max(numbers) > MAX_ID:
+        raise SettingError(f"ids are at most {MAX_ID:,}")
+    return numbers
 
 
 def _service(request: Request) -> Service:

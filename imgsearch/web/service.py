@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import platformdirs
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Origin, Stored
+from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Stored
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import path_fields
+from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.images.render import Thumbnail
+from imgsearch.querying.entries import entry_fields
+from imgsearch.querying.explanation import explanation_fields
 from imgsearch.querying.hits import Answer, answer_fields
 from imgsearch.querying.info import info_fields
+from imgsearch.querying.looking import FOLDED, Looker
 from imgsearch.storage.records import Entry
-from imgsearch.web.asking import Ask, Crop
+from imgsearch.web.asking import Ask, Crop, ExplainAsk
 from imgsearch.web.decoding import Decoding
+from imgsearch.web.listings import Listing, Listings
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.originals import Original, check_original
 from imgsearch.web.problems import ForgottenError, LostFileError
@@ -50,12 +56,14 @@ class Service:
     def __init__(self, collection: Collection, options: ServerOptions) -> None:
         self._collection = collection
         self._entries = collection.entries
+        self._listings = Listings(self._entries)
         self._options = options
         cache = options.cache or platformdirs.user_cache_path("imgsearch") / "thumbnails"
         self._thumbnails = Thumbnails(cache, options.thumbnails)
         self._uploads: Remembered[str, Vectors] = Remembered(UPLOADS)
         self._sizes: Remembered[int, tuple[int, int]] = Remembered(SIZES)  # an id has one content
         self._decoding = Decoding(options)
+        self._looker = Looker(self._entries, self._decoding.lane)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
@@ -67,24 +75,44 @@ class Service:
     def close(self) -> None:
         """Accept no more work, and end the workers, whatever they are doing."""
         self._decoding.close()
+        self._looker.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
         """Answer a query from a peer."""
+        name = None
         if ask.image is not None:
             small = (ask.image.size or 0) <= CHUNK  # quicker to hash than to hand to a thread
-            name = _name_of(ask) if small else await self._run(_name_of, ask)
+            given = ask.image, ask.crop
+            name = _name_of(*given) if small else await self._run(_name_of, *given)
             asked = partial(self._query_upload, ask=ask, name=name)
-            try:
-                return await self._decode(asked, name, peer)
-            except ImageError as error:
-                title = ask.image.filename or "image"
-                raise InputError(f"{title}: {error.reason}") from error
-        if ask.crop is not None:
+            with _named(ask.image):
+                answer = await self._decode(asked, name, peer)
+        elif ask.crop is not None:
             entry = await self.entry(ask.like[0].id)
             asked = partial(self._query_part, ask=ask, entry=entry)
-            return await self._decode_stored(asked, entry, f"part {ask.crop}", peer)
-        return await self._run(self._query, ask)
+            answer = await self._decode_stored(asked, entry, f"part {ask.crop}", peer)
+        else:
+            name = ask.embedding
+            answer = await self._run(self._query, ask)
+        if ask.fold:  # which needs decoders of its own
+            answer = await self._run(self._looker.folded, answer, ask.options["k"])
+        return self._fields(ask, name, answer)
+
+    async def explain(self, ask: ExplainAsk, peer: str = "") -> dict[str, Any]:
+        """Tell where the similarity of an image and a hit comes from."""
+        hit = await self.entry(ask.hit)
+        seen = await self._stored_pixels(hit, None, peer)
+        if ask.image is None:
+            entry = await self.entry(ask.like or 0)
+            query = await self._stored_pixels(entry, ask.crop, peer)
+        else:
+            name = await self._run(_name_of, ask.image, ask.crop)
+            asked = partial(self._uploaded_pixels, image=ask.image, crop=ask.crop)
+            with _named(ask.image):
+                query = await self._decode(asked, name, peer)
+        explained = await self._run(self._collection.explain_pixels, query, hit, seen)
+        return explanation_fields(explained)
 
     async def entry(self, id_: int) -> Entry:
         """Return the catalog entry of an image."""
@@ -103,9 +131,31 @@ class Service:
             self._sizes.put(id_, size)
         return _facts_of(entry, size)
 
-    async def browse(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Return the images after an id, in the order in which they were added."""
-        return await self._run(self._browse, after, limit)
+    async def browse(self, listing: Listing, after: int, limit: int) -> list[dict[str, Any]]:
+        """Return the facts about the images of a listing that come after one."""
+        return await self._run(self._browse, listing, after, limit)
+
+    async def facts_of(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the facts about those images that are in the collection."""
+        return await self._run(self._facts_of, ids)
+
+    async def entries(self, ids: Sequence[int]) -> dict[int, Entry]:
+        """Return the catalog entries of those images that are in the collection."""
+        return await self._run(self._entries.find, ids)
+
+    async def remove(self, ids: Sequence[int]) -> int:
+        """Take images out of the collection, and return how many."""
+        if not self._options.may_change:
+            raise HTTPException(403, "this server does not change its collection")
+        return await self._run(self._collection.remove_ids, ids)
+
+    async def layout(self, listing: Listing, after: int, limit: int) -> dict[str, Any]:
+        """Return ids, widths and heights of the images of a listing that come after one."""
+        return await self._run(self._layout, listing, after, limit)
+
+    async def facets(self) -> dict[str, Any]:
+        """Return the folders and cameras of the collection, and their numbers of images."""
+        return await self._run(self._facets)
 
     async def thumbnail(self, entry: Entry, size: int, peer: str = "") -> bytes:
         """Return a JPEG of an image whose longer edge has `size` pixels."""
@@ -166,46 +216,96 @@ class Service:
 
     def _info(self) -> dict[str, Any]:
         indexing = self._entries.are_changing()
-        return {**info_fields(self._collection.info()), "indexing": indexing}
+        read_only = not self._options.may_change
+        facts = info_fields(self._collection.info())
+        return {**facts, "indexing": indexing, "read_only": read_only}
 
-    def _browse(self, after: int, limit: int) -> list[dict[str, Any]]:
-        entries = self._entries.after(after, limit)
-        return [_facts_of(entry, self._sizes.get(entry.id)) for entry in entries]
+    def _browse(self, listing: Listing, after: int, limit: int) -> list[dict[str, Any]]:
+        return self._facts_of(self._listings.page(listing, after, limit))
 
-    def _query_upload(self, decoder: Decoder, *, ask: Ask, name: str) -> dict[str, Any]:
+    def _facts_of(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        found = self._entries.find(ids)
+        return [_facts_of(found[id_], self._sizes.get(id_)) for id_ in ids if id_ in found]
+
+    def _layout(self, listing: Listing, after: int, limit: int) -> dict[str, Any]:
+        ids = self._listings.page(listing, after, limit)
+        known = zip(ids, self._entries.sizes(ids), strict=True)
+        sizes = [size or self._sizes.get(id_) for id_, size in known]
+        return {
+            "total": self._listings.count(listing),
+            "ids": ids,
+            "widths": [size and size[0] for size in sizes],
+            "heights": [size and size[1] for size in sizes],
+        }
+
+    def _facets(self) -> dict[str, Any]:
+        return {
+            "folders": [
+                {**path_fields(path), "images": count} for path, count in self._entries.folders()
+            ],
+            "cameras": [
+                {"camera": camera, "images": count} for camera, count in self._entries.cameras()
+            ],
+        }
+
+    def _query_upload(self, decoder: Decoder, *, ask: Ask, name: str) -> Answer:
         assert ask.image is not None  # noqa: S101 - for the type checker
-        content = Content(ask.image.file, ask.image.size or 0)
-        embedding = self._embed(decoder, content, ask.crop, self._options.max_pixels)
+        pixels = self._uploaded_pixels(decoder, image=ask.image, crop=ask.crop)
+        embedding = self._embed(pixels)
         self._uploads.put(name, embedding)
-        return self._answer(ask, name, embedding)
+        return self._answer(ask, embedding)
 
-    def _query_part(self, decoder: Decoder, *, ask: Ask, entry: Entry) -> dict[str, Any]:
-        most = max(MAX_PIXELS, self._options.max_pixels)
-        embedding = self._embed(decoder, Stored(entry.path, entry.digest), ask.crop, most)
-        return self._answer(ask, None, embedding)
+    def _query_part(self, decoder: Decoder, *, ask: Ask, entry: Entry) -> Answer:
+        embedding = self._embed(self._pixels_of(decoder, entry=entry, crop=ask.crop))
+        return self._answer(ask, embedding)
 
-    def _query(self, ask: Ask) -> dict[str, Any]:
+    def _query(self, ask: Ask) -> Answer:
         if ask.embedding is None:
-            return self._answer(ask, None, None)
+            return self._answer(ask, None)
         remembered = self._uploads.get(ask.embedding)
         if remembered is None:
             raise ForgottenError("the server no longer has that image; send it again")
-        return self._answer(ask, ask.embedding, remembered)
+        return self._answer(ask, remembered)
 
-    def _embed(
-        self, decoder: Decoder, origin: Origin, crop: Crop | None, max_pixels: int
-    ) -> Vectors:
-        pixels = decoder.pixels(origin, self._input_size, crop, max_pixels)
+    async def _stored_pixels(self, entry: Entry, crop: Crop | None, peer: str) -> Pixels:
+        """Return the network's input for an image of the collection, or a part of it."""
+        asked = partial(self._pixels_of, entry=entry, crop=crop)
+        what = "pixels" if crop is None else f"part {crop}"
+        return await self._decode_stored(asked, entry, what, peer)
+
+    def _pixels_of(self, decoder: Decoder, *, entry: Entry, crop: Crop | None) -> Pixels:
+        most = max(MAX_PIXELS, self._options.max_pixels)
+        return decoder.pixels(Stored(entry.path, entry.digest), self._input_size, crop, most)
+
+    def _uploaded_pixels(self, decoder: Decoder, *, image: UploadFile, crop: Crop | None) -> Pixels:
+        content = Content(image.file, image.size or 0)
+        return decoder.pixels(content, self._input_size, crop, self._options.max_pixels)
+
+    def _embed(self, pixels: Pixels) -> Vectors:
         embedding: Vectors = self._collection.embed([pixels])[0]
         return embedding
 
-    def _answer(self, ask: Ask, name: str | None, embedding: Vectors | None) -> dict[str, Any]:
-        """Answer a query, to which an embedding of the given name may belong."""
+    def _answer(self, ask: Ask, embedding: Vectors | None) -> Answer:
+        """Answer a query, to which an embedding may belong."""
         combined = self._combine(ask, embedding)
         options = ask.options.copy()
         if ask.exclude_self:
             options["exclude"] = [[like.id for like in ask.like]]
+        if ask.fold:
+            options["k"] += FOLDED
         (answer,) = self._collection.answer(combined[None], **options)
+        self._learn_sizes([hit.id for hit in answer.hits])
+        return answer
+
+    def _learn_sizes(self, ids: Sequence[int]) -> None:
+        """Look up the sizes of images in the catalog, so that a page can lay them out at once."""
+        unknown = [id_ for id_ in ids if self._sizes.get(id_) is None]
+        for id_, entry in self._entries.find(unknown).items() if unknown else ():
+            if entry.facts.width and entry.facts.height:
+                self._sizes.put(id_, (entry.facts.width, entry.facts.height))
+
+    def _fields(self, ask: Ask, name: str | None, answer: Answer) -> dict[str, Any]:
+        """Return the fields of an answer; `name` is that of an uploaded image."""
         shown = Answer(answer.hits[ask.offset :], answer.search)
         fields = answer_fields(shown)
         for hit in fields["hits"]:
@@ -232,12 +332,20 @@ class Service:
         return self._collection.combine(wanted, unlike=unwanted, weights=weights)
 
 
-def _name_of(ask: Ask) -> str:
+@contextmanager
+def _named(image: UploadFile) -> Iterator[None]:
+    """Make an error about an upload name its file."""
+    try:
+        yield
+    except ImageError as error:
+        raise InputError(f"{image.filename or 'image'}: {error.reason}") from error
+
+
+def _name_of(image: UploadFile, crop: Crop | None) -> str:
     """Return a name for an upload, derived from its content and the part to search for."""
-    assert ask.image is not None  # noqa: S101 - for the type checker
-    hashed = hashlib.sha256(repr(ask.crop).encode())
-    ask.image.file.seek(0)
-    while chunk := ask.image.file.read(CHUNK):
+    hashed = hashlib.sha256(repr(crop).encode())
+    image.file.seek(0)
+    while chunk := image.file.read(CHUNK):
         hashed.update(chunk)
     return hashed.hexdigest()[:32]
 
@@ -251,14 +359,8 @@ def _thumbnail_of(decoder: Decoder, *, entry: Entry, size: int) -> Thumbnail:
 
 
 def _facts_of(entry: Entry, size: Sequence[int] | None) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        **path_fields(entry.path),
-        "size": entry.size,
-        "mtime": None if entry.mtime_ns is None else entry.mtime_ns / 1e9,
-        "digest": entry.digest.hex(),
-        **_size_fields(size),
-    }
+    fields = entry_fields(entry)
+    return fields if size is None else {**fields, **_size_fields(size)}
 
 
 def _size_fields(size: Sequence[int] | None) -> dict[str, int | None]:

@@ -78,6 +78,7 @@ def test_a_perfect_ranking_has_an_average_precision_of_1(ranked: tuple[Flags, Fl
     assert measure(best, everything(best), best.sum(axis=1), 1)[:, 3].tolist() == [1] * len(best)
 
 
+@pytest.mark.whole("test_every_measure_is_what_its_definition_gives")
 def test_average_precision_is_that_of_scikit_learn() -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(0)
@@ -111,6 +112,7 @@ def test_the_interval_is_as_wide_as_the_normal_approximation_has_it() -> None:
     np.testing.assert_allclose(high - low, expected, rtol=0.1)
 
 
+@pytest.mark.whole("test_the_interval_is_the_same_each_time_and_holds_the_mean")
 def test_the_interval_holds_the_true_mean_about_95_times_in_100() -> None:
     held = [interval(drawn(seed, 60)[:, :1]) for seed in range(2, 102)]
     inside = sum(bool(low[0] <= 0.5 <= high[0]) for low, high in held)

@@ -500,7 +500,7 @@ def test_the_lower_bound_holds_in_nineteen_samples_of_twenty() -> None:
     assert 0.93 <= held <= 0.97
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("recall", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("pca", [None, 15])
 def test_what_is_promised_is_kept_for_queries_never_seen(recall: float, pca: int | None) -> None:

@@ -28,7 +28,7 @@ def test_a_url_may_stand_before_the_command_or_in_a_variable(invoke: Invoke) -> 
         assert f"not on {NOWHERE}" in result.stderr
 
 
-def test_an_export_to_a_directory_is_refused(invoke: Invoke, indexed: Path) -> None:
-    result = invoke("-c", indexed, "export", "--to", "somewhere")
+def test_an_export_to_another_url_is_refused(invoke: Invoke, indexed: Path) -> None:
+    result = invoke("-c", indexed, "export", "--to", "s3://bucket/somewhere")
     assert result.exit_code == 2
-    assert "somewhere is not a collection in Milvus" in result.stderr
+    assert "give the path of a file or folder here" in result.stderr

@@ -31,8 +31,10 @@ def labels(photos: Path, tmp_path: Path) -> Path:
 def test_it_prints_what_was_measured_a_table_and_the_worst_queries(
     run: Run, indexed: Path, labels: Path, photos: Path
 ) -> None:
-    ended = run("-c", indexed, "evaluate", labels, "-k", "3", "--nprobe", "2")
+    asked = ("-c", indexed, "evaluate", labels, "-k", "3", "--nprobe", "2")
+    ended = run(*asked, "--worst", "10")
     assert (ended.code, ended.err) == (0, "")
+    assert run(*asked).out == ended.out[: ended.out.index("\nworst ")]
     head, table, worst = ended.out.split("\n\n")
     assert head.splitlines() == [
         f"collection  {indexed}",
@@ -192,7 +194,7 @@ def test_labels_that_are_nearly_the_same_are_told(
 
 def test_what_a_terminal_would_obey_is_escaped(invoke: Invoke, indexed: Path, labels: Path) -> None:
     labels.write_text(labels.read_text().replace("class 1", "\x1b[31mred"))
-    ended = invoke("-c", indexed, "evaluate", labels)
+    ended = invoke("-c", indexed, "evaluate", labels, "--worst", "10")
     assert ended.exit_code == 0
     assert "\x1b" not in ended.stdout
     assert "\\x1b[31mred" in ended.stdout
@@ -211,7 +213,7 @@ def test_a_class_may_be_a_folder_whose_name_is_not_utf_8(
     for number, name in enumerate(names):
         save_pictures(tmp_path / "classes" / name, 3, first=3 * number)
     assert run("-c", empty, "index", tmp_path / "classes").code == 0
-    assert "AP 0." in run("-c", empty, "evaluate", tmp_path / "classes").out
+    assert "AP 0." in run("-c", empty, "evaluate", tmp_path / "classes", "--worst", "3").out
     ended = run("-c", empty, "evaluate", tmp_path / "classes", "--json")
     assert ended.code == 0
     labels = [

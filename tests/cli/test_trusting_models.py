@@ -78,6 +78,7 @@ def test_python_asks_for_it_as_well(foreign: Path, photo: Path) -> None:
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.whole("test_python_asks_for_it_as_well")
 def test_a_repair_drops_no_image_that_a_trusted_model_would_save(foreign: Path) -> None:
     shard = min((foreign / "vectors").glob("*.npy"))
     shard.write_bytes(shard.read_bytes()[:-1000])
@@ -119,6 +120,7 @@ def test_a_model_does_not_outlive_the_program_that_runs_it(
     _wait_for(lambda: not os.path.exists(f"/proc/{model}"))
 
 
+@pytest.mark.whole("test_every_command_that_would_run_it_refuses_in_one_line")
 def test_no_file_of_the_user_ends_up_in_an_embedding(
     indexed: Path, photo: Path, run: Run, tmp_path: Path
 ) -> None:

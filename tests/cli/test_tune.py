@@ -21,6 +21,7 @@ def grown(empty: Path) -> Path:
     return empty
 
 
+@pytest.mark.whole("test_json_has_all_of_it")
 def test_a_table_a_recommendation_and_a_plot_of_both_kinds(
     grown: Path, run: Run, tmp_path: Path
 ) -> None:

@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import Run, run_python
 from tests.support.privileges import ordinary_folder
 
@@ -43,6 +45,7 @@ def test_a_sound_collection_ends_with_0_and_one_line(indexed: Path, run: Run) ->
     )
 
 
+@pytest.mark.whole("test_damage_ends_with_4_and_names_the_file_and_the_remedy")
 def test_files_that_are_not_what_was_indexed_are_named_and_are_no_damage(
     empty: Path, tree: Path, run: Run
 ) -> None:
@@ -114,6 +117,7 @@ def test_where_there_is_no_collection_verify_ends_with_3(tmp_path: Path, run: Ru
     assert ended.err.startswith("imgsearch: there is no collection at ")
 
 
+@pytest.mark.whole("test_a_collection_that_may_only_be_read_can_be_queried_and_not_changed")
 def test_a_collection_that_may_only_be_read_is_verified_and_not_repaired(
     indexed: Path,
 ) -> None:

@@ -105,7 +105,7 @@ def test_a_decoder_that_never_stops_talking_does_not_fill_the_disk(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.whole("test_a_worker_is_replaced_as_often_as_it_dies")
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 def test_workers_that_are_killed_from_outside_cost_nothing_that_the_next_run_does_not_mend(
     collection: Collection, tmp_path: Path, fault: Fault, harm: Harm
 ) -> None:
@@ -126,7 +126,7 @@ def hasty(count: int) -> Lane:
     return decoders(count, Limits(time_limit=1.0))
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again")
 @pytest.mark.parametrize("deed", ["a null pointer", "a loop that never lets go of Python's lock"])
 def test_duplicates_and_verify_outlive_a_deadly_decoder(
     deed: str,
@@ -192,7 +192,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CLOSE_DEEDS = ["a null pointer", "a loop that never lets go of Python's lock", "an exit"]
 
 
-@pytest.mark.whole("test_duplicates_and_verify_outlive_a_deadly_decoder")
+@pytest.mark.whole("test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again")
 @pytest.mark.parametrize("deed", CLOSE_DEEDS)
 def test_a_decoder_that_dies_at_a_close_look_costs_duplicates_that_file_only(
     deed: str, collection: Collection, empty: Path, copies: Path, fault: Fault
@@ -206,7 +206,7 @@ def test_a_decoder_that_dies_at_a_close_look_costs_duplicates_that_file_only(
     assert [Path(copy.path).name for copy in group.others] == ["75.jpg"]
 
 
-@pytest.mark.whole("test_duplicates_and_verify_outlive_a_deadly_decoder")
+@pytest.mark.whole("test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again")
 @pytest.mark.parametrize("deed", CLOSE_DEEDS)
 def test_a_decoder_that_dies_when_a_copy_is_to_be_deleted_leaves_that_copy(
     deed: str, copies: Path, fault: Fault
@@ -224,7 +224,7 @@ def test_a_decoder_that_dies_when_a_copy_is_to_be_deleted_leaves_that_copy(
     assert {path.name for path in copies.iterdir()} == {"95.jpg", "85.jpg"}
 
 
-@pytest.mark.whole("test_duplicates_and_verify_outlive_a_deadly_decoder")
+@pytest.mark.whole("test_a_deadly_decoder_costs_its_own_file_only_and_is_not_tried_again")
 def test_a_decoder_that_dies_at_a_thumbnail_costs_the_page_of_copies_that_picture_only(
     collection: Collection, empty: Path, copies: Path, tmp_path: Path, fault: Fault
 ) -> None:
@@ -233,5 +233,5 @@ def test_a_decoder_that_dies_at_a_thumbnail_costs_the_page_of_copies_that_pictur
     fault(FUNCTIONS + f'when_sent(b"deadly", lambda: {DEADLY["a null pointer"][0]})')
     assert write_page(tmp_path / "page.html", found)
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<img") == 2
+    assert page.count("<img") == 3  # the kept image is beside each of its two copies
     assert "no picture: made its worker crash" in page

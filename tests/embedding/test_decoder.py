@@ -30,6 +30,8 @@ from imgsearch.images.render import glance, render
 from tests.embedding.conftest import Fault
 from tests.support.image_files import encode, photo
 
+pytestmark = pytest.mark.processes
+
 ALLOWED = Allowance(bytes=100_000_000, seconds=20.0, patience=60.0)
 MARK = b"deadly"
 
@@ -104,6 +106,7 @@ def test_an_image_that_takes_more_memory_is_told_by_its_header(kind: str) -> Non
         decoder.drop()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("action", "error", "words"),
     [
@@ -128,6 +131,7 @@ def test_a_deadly_image_harms_nobody_else(
     assert decoder.pixels(sent(GOOD), 8).shape == (8, 8, 3)
 
 
+@pytest.mark.whole("test_a_deadly_image_harms_nobody_else")
 def test_an_image_whose_worker_was_killed_once_is_looked_at_again(
     decoder: Decoder, fault: Fault, tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.errors import ModelError, SettingError
 from imgsearch.images.decode import Pixels
+from imgsearch.querying.explanation import explain
+from imgsearch.storage.records import Entry
 from tests.embedding.conftest import Model
 
 State = dict[str, torch.Tensor]
@@ -97,6 +99,7 @@ def test_onnx_runtime_and_torch_agree(model: Model, photographs: Callable[[int],
     assert _differences(OnnxRuntime(model.onnx).embed(pixels), in_torch) < 1e-4
 
 
+@pytest.mark.whole("test_onnx_runtime_and_torch_agree")
 @pytest.mark.parametrize("name", MODELS)
 def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
     name: str, cached_weights: dict[str, Any], photographs: Callable[[int], Pixels]
@@ -111,7 +114,7 @@ def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
     assert np.abs(theirs[:-1] - theirs[1:]).max(axis=1).min() > 1e-2
 
 
-@pytest.mark.whole("test_an_embedding_is_that_of_torchvisions_own_network_and_weights")
+@pytest.mark.whole("test_onnx_runtime_and_torch_agree")
 def test_an_embedding_of_the_default_weights_is_that_of_torchvisions_network(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:
@@ -235,6 +238,23 @@ def test_an_exported_network_takes_uint8_images_in_any_number(model: Model) -> N
 def test_an_exported_network_is_run_without_a_question(model: Model) -> None:
     found = check_model(model.onnx.read_bytes())
     assert found == Shapes(model.network.input_size, model.network.dim)
+
+
+def test_the_feature_map_of_an_exported_network_pools_to_the_embedding(
+    model: Model, photographs: Callable[[int], Pixels]
+) -> None:
+    runtime = OnnxRuntime(model.onnx, maps=True)
+    pixels = photographs(model.network.input_size)[:2]
+    maps = runtime.maps(pixels)
+    cells = {"mobilenet_v2": 7, "inception_v3": 8}[model.network.name]
+    assert maps.shape == (2, cells, cells, model.network.dim)
+    means = maps.mean(axis=(1, 2))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(means, OnnxRuntime(model.onnx).embed(pixels), atol=1e-5)
+    entry = Entry(1, "hit", 0, None, b"")
+    explained = explain(entry, maps, None)
+    for contributions in (explained.query_map, explained.hit_map):
+        assert contributions.sum() == pytest.approx(float(means[0] @ means[1]), abs=1e-5)
 
 
 def test_an_embedding_has_length_one(model: Model, photographs: Callable[[int], Pixels]) -> None:

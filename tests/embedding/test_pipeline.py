@@ -121,7 +121,7 @@ def test_a_run_of_nothing_but_refused_files_is_fine(tmp_path: Path, embed: Embed
     assert all(isinstance(outcome, Refused) for outcome in embed(paths))
 
 
-@pytest.mark.whole("test_hostile_names_come_back_byte_by_byte_and_never_raw_among_messages")
+@pytest.mark.whole("test_csv_holds_hostile_names_as_json_does")
 def test_names_of_any_bytes_reach_the_workers(tmp_path: Path, embed: Embed) -> None:
     names = [b"new\nline.png", "日本.png".encode(), b'quo"te\\.png', b" .png"]
     try:
@@ -193,7 +193,7 @@ def test_pixels_are_taken_a_shorter_distance_ahead(
     assert taken <= batches * pipeline.GPU_BATCH + ahead
 
 
-@pytest.mark.whole("test_paths_are_taken_in_the_thread_of_the_caller")
+@pytest.mark.whole("test_pixels_are_taken_a_shorter_distance_ahead")
 def test_a_slow_listing_does_not_hold_back_what_is_ready(tmp_path: Path, embed: Embed) -> None:
     paths = _many(tmp_path, pool.BATCH)
     given = threading.Event()
@@ -214,6 +214,7 @@ def test_a_slow_listing_does_not_hold_back_what_is_ready(tmp_path: Path, embed: 
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 
+@pytest.mark.whole("test_pixels_are_taken_a_shorter_distance_ahead")
 def test_paths_are_taken_in_the_thread_of_the_caller(tmp_path: Path, embed: Embed) -> None:
     threads = set()
 
@@ -242,6 +243,7 @@ def test_closing_early_leaves_no_process_and_no_thread(tmp_path: Path, embed: Em
     assert threading.active_count() == threads
 
 
+@pytest.mark.whole("test_closing_early_leaves_no_process_and_no_thread")
 def test_closing_does_not_wait_for_a_file_that_hangs(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -267,6 +269,7 @@ def test_an_error_of_the_listing_is_passed_on_and_leaves_nothing(
     assert _children() == []
 
 
+@pytest.mark.whole("test_an_error_of_the_listing_is_passed_on_and_leaves_nothing")
 def test_an_error_of_the_gpu_is_passed_on_and_leaves_nothing(tmp_path: Path, embed: Embed) -> None:
     class OutOfMemory:
         devices = 1
@@ -338,6 +341,7 @@ def test_workers_in_the_middle_of_a_file_leave_when_their_parent_is_killed(
 # Files that hang or crash
 
 
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 def test_a_file_that_hangs_is_blamed_and_the_others_are_embedded(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -378,7 +382,7 @@ def test_a_file_whose_worker_is_killed_is_to_be_tried_again(
     assert isinstance(outcomes[2], Embedded)
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_is_replaced_as_often_as_it_dies(
     workers: int, tmp_path: Path, embed: Embed, fault: Fault
@@ -420,7 +424,7 @@ _DIES_AT_MAGENTA = """
 """
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -440,7 +444,7 @@ def test_only_the_image_that_kills_the_model_is_refused(
     assert re.fullmatch(reason, refused["guilty"])
 
 
-@pytest.mark.whole("test_a_worker_is_replaced_as_often_as_it_dies")
+@pytest.mark.whole("test_a_file_that_crashes_the_worker_is_blamed_and_the_others_are_embedded")
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system lacks waitid")
 def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_blamed(
     tmp_path: Path, embed: Embed
@@ -484,6 +488,7 @@ def test_a_worker_that_dies_at_its_start_without_a_word_is_a_model_error(
         list(embed(_many(tmp_path, 3)))
 
 
+@pytest.mark.whole("test_a_worker_that_is_killed_while_it_starts_is_started_again")
 def test_a_worker_that_can_no_longer_start_ends_the_run(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -539,7 +544,7 @@ def _twice(folder: Path, deed: str) -> str:
     """
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_warnings_of_decoders_are_neither_errors_nor_shown")
 @pytest.mark.parametrize(
     "chatter",
     ["print('{\"replies\": []}', flush=True)", "os.write(1, b'noise' * 9999)", "os.write(2, b'x')"],
@@ -598,6 +603,7 @@ class Counting:
         return self._runtime.embed(pixels)
 
 
+@pytest.mark.whole("test_a_gpu_in_this_process_makes_the_same_embeddings")
 def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: Path) -> None:
     (path,) = photos(tmp_path, "a.png")
     gpu = Counting(tiny_model)
@@ -606,6 +612,7 @@ def test_a_gpu_is_given_large_batches(tmp_path: Path, embed: Embed, tiny_model: 
     assert sorted(gpu.sizes) == [10, pipeline.GPU_BATCH]
 
 
+@pytest.mark.whole("test_a_gpu_in_this_process_makes_the_same_embeddings")
 def test_several_gpus_share_batches_that_are_as_many_times_as_large(
     tmp_path: Path, embed: Embed, tiny_model: Path
 ) -> None:
@@ -619,6 +626,7 @@ def test_several_gpus_share_batches_that_are_as_many_times_as_large(
     ]
 
 
+@pytest.mark.whole("test_a_gpu_in_this_process_makes_the_same_embeddings")
 def test_a_gpu_is_given_the_next_batch_while_it_is_at_one_and_outcomes_stay_in_order(
     tmp_path: Path, embed: Embed, tiny_model: Path, alone: Callable[[str], Embeddings]
 ) -> None:
@@ -662,6 +670,7 @@ def test_real_photographs_are_embedded(data: Path, embed: Embed, mobilenet: Mode
         assert np.linalg.norm(outcome.embedding) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.whole("test_real_photographs_are_embedded")
 def test_a_photograph_is_not_read_into_a_shared_buffer(tmp_path: Path, embed: Embed) -> None:
     """Each outcome keeps its own values, however many follow."""
     black, white = Image.new("RGB", (9, 9), "black"), Image.new("RGB", (9, 9), "red")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,6 +31,8 @@ from imgsearch.errors import DamagedError, ModelError
 from imgsearch.images.decode import Pixels
 from tests.embedding.conftest import TINY_DIM, TINY_SIZE, Model
 from tests.support.depth import examples
+from tests.support.small_network import small_network
+from tests.support.tiny_pictures import pixels_of
 
 NO_GPU = "torch finds no CUDA device here"
 
@@ -55,6 +58,27 @@ def test_a_damaged_model_is_a_damaged_collection(
         OnnxRuntime(tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_does_not_end_with_a_pooled_map_cannot_show_one(tiny_model: Path) -> None:
+    with pytest.raises(
+        ModelError, match="has 0 global average poolings, so similarities cannot be explained"
+    ):
+        OnnxRuntime(tiny_model, maps=True)
+
+
+def test_a_model_that_changes_what_it_has_pooled_cannot_show_it(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(small_network())
+    bent = onnx.helper.make_node("Relu", ["features"], ["bent"])
+    *before, last = model.graph.node
+    last.input[0] = "bent"
+    del model.graph.node[-1]
+    model.graph.node.extend([bent, last])
+    assert len(model.graph.node) == len(before) + 2
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    runtime = OnnxRuntime(tmp_path / "model.onnx", maps=True)
+    with pytest.raises(ModelError, match="an embedding that is not the mean of its feature map"):
+        runtime.maps(pixels_of(1)[None])
 
 
 @settings(derandomize=True, deadline=None, max_examples=examples(30))
@@ -116,6 +140,7 @@ def test_torch_on_a_cpu_agrees_with_onnx_runtime(
     np.testing.assert_allclose(rows, OnnxRuntime(mobilenet.onnx).embed(pixels), atol=1e-4)
 
 
+@pytest.mark.whole("test_torch_on_a_cpu_agrees_with_onnx_runtime")
 def test_torch_takes_pixels_that_are_not_contiguous(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:
@@ -138,6 +163,7 @@ def test_torch_folds_normalisation_and_computes_the_same(
         np.testing.assert_allclose(folded(pixels), model.module(pixels), atol=1e-5)
 
 
+@pytest.mark.whole("test_one_runtime_may_be_used_by_several_threads")
 def test_torch_may_be_used_by_several_threads(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:
@@ -150,6 +176,7 @@ def test_torch_may_be_used_by_several_threads(
     np.testing.assert_allclose(together, runtime.embed(pixels), atol=1e-6)
 
 
+@pytest.mark.whole("test_torch_on_a_cpu_agrees_with_onnx_runtime")
 def test_torch_leaves_the_settings_of_its_user_alone(
     mobilenet: Model, photographs: Callable[[int], Pixels]
 ) -> None:

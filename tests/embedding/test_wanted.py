@@ -110,6 +110,7 @@ def test_two_files_of_one_content_are_each_asked_about(tmp_path: Path, embed: Em
     assert outcomes[1] == _known(paths[1])
 
 
+@pytest.mark.whole("test_each_path_is_asked_about_once_with_its_own_digest")
 def test_a_file_that_is_refused_at_sight_is_neither_hashed_nor_asked_about(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -191,7 +192,7 @@ def test_only_a_time_that_can_be_trusted_is_told(
 # Workers that die, callers that fail
 
 
-@pytest.mark.whole("test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered")
+@pytest.mark.whole("test_a_file_that_is_not_wanted_is_not_decoded")
 def test_a_worker_that_dies_after_it_asked_is_replaced_and_the_others_are_answered(
     tmp_path: Path, embed: Embed, fault: Fault
 ) -> None:
@@ -206,7 +207,7 @@ def test_a_worker_that_dies_after_it_asked_is_replaced_and_the_others_are_answer
     assert times == {"a": 2, "crashes": 1, "b": 2, "c": 2}
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_file_that_is_not_wanted_is_not_decoded")
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -225,7 +226,7 @@ def test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered(
     assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 
-@pytest.mark.whole("test_a_file_that_cannot_be_hashed_is_blamed_and_the_others_are_answered")
+@pytest.mark.whole("test_a_file_that_is_not_wanted_is_not_decoded")
 def test_a_worker_killed_while_it_waits_for_the_answer_is_replaced_and_no_file_is_blamed(
     tmp_path: Path, embed: Embed
 ) -> None:
@@ -271,6 +272,7 @@ def test_what_the_caller_raises_comes_back_to_it_and_leaves_nothing(
 # A GPU
 
 
+@pytest.mark.whole("test_a_gpu_is_not_asked_when_nothing_is_wanted")
 def test_a_gpu_embeds_only_what_is_wanted_and_order_is_kept(
     tmp_path: Path, embed: Embed, tiny_model: Path
 ) -> None:

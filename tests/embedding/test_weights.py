@@ -154,6 +154,7 @@ def test_torchvisions_weights_are_taken_from_its_cache(cached_weights: dict[str,
         assert len(read_state(network, found)) > 300
 
 
+@pytest.mark.whole("test_torchvisions_weights_are_taken_from_its_cache")
 def test_the_default_of_inception_is_torchvisions(cached_weights: dict[str, Any]) -> None:
     assert cached_weights.keys() >= {INCEPTION.name}
     assert find_weights(INCEPTION) == find_weights(INCEPTION, "IMAGENET1K_V1")
@@ -338,6 +339,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert torch.equal(_read(tmp_path / "w.safetensors")["a"], torch.arange(3.0))
 
 
+@pytest.mark.whole("test_safetensors_are_read")
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_whole_network_of_torchvision_is_used_from_a_file(
     suffix: str, tmp_path: Path, torchvision_state: dict[str, State]

@@ -17,6 +17,7 @@ import pytest
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.embedding.wire import receive, send
 from imgsearch.images.decode import read
+from imgsearch.images.fingerprint import FINGERPRINT
 from imgsearch.images.limits import MAX_PIXELS, Limits
 from tests.embedding.conftest import TINY_DIM, TINY_SIZE
 from tests.support.image_files import photo, photos, write
@@ -86,7 +87,8 @@ def test_a_worker_answers_with_embeddings_and_leaves_at_the_end(
     said, replies, data = _ask(worker, paths)
     digests = [None if "gone" in path else _hex(path) for path in paths]
     assert said == [0, 1, 2, 3, digests, 0, 2, 3, None]
-    rows = np.frombuffer(data, np.float32).reshape(3, TINY_DIM)
+    rows = np.frombuffer(data, np.float32, 3 * TINY_DIM).reshape(3, TINY_DIM)
+    assert len(data) == rows.nbytes + 3 * FINGERPRINT.itemsize
     good = [path for path in paths if "gone" not in path]
     pixels = np.stack([read(path, TINY_SIZE).pixels for path in good])
     np.testing.assert_allclose(rows, OnnxRuntime(tiny_model).embed(pixels), atol=1e-6)
@@ -108,7 +110,8 @@ def test_a_worker_without_a_model_answers_with_pixels(tmp_path: Path, start: Sta
     said, replies, data = _ask(worker, paths)
     assert said == [0, 1, [_hex(path) for path in paths], 0, 1]
     assert len(replies) == 2
-    assert data == b"".join(read(path, TINY_SIZE).pixels.tobytes() for path in paths)
+    pixels = b"".join(read(path, TINY_SIZE).pixels.tobytes() for path in paths)
+    assert data[: -len(paths) * FINGERPRINT.itemsize] == pixels
     assert _end(worker) == 0
 
 
@@ -130,7 +133,7 @@ def test_what_is_not_wanted_is_answered_without_an_array(
         None,
         Path(paths[2]).stat().st_mtime_ns,
     ]
-    assert len(data) == TINY_DIM * np.dtype(np.float32).itemsize
+    assert len(data) == TINY_DIM * np.dtype(np.float32).itemsize + FINGERPRINT.itemsize
     assert _end(worker) == 0
 
 

@@ -53,6 +53,7 @@ def test_recall_and_distance_grow_to_those_of_exact_search(grown: Path) -> None:
     assert sweep.trials[1].points[0].recall < 0.95
 
 
+@pytest.mark.whole("test_recall_and_distance_grow_to_those_of_exact_search")
 def test_without_numbers_it_tries_some_about_the_usual_ones(grown: Path) -> None:
     sweep = tune(grown, queries=50, device="cpu")
     usual = choose_nlist(997)

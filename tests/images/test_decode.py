@@ -520,20 +520,20 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(
     assert min(decoded[0]) >= 2 * SIZE
 
 
-def test_a_jpeg_that_cannot_be_reduced_is_decoded_as_a_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    load = JpegImageFile.load
+def test_a_lossless_jpeg_is_decoded_at_its_only_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[object] = []
+    monkeypatch.setattr(JpegImageFile, "draft", lambda *asked: reduced.append(asked))
+    assert (_decode(_grey_lossless_jpeg(512, 512)) == 128).all()
+    assert not reduced  # asked for a smaller one, old releases of libjpeg-turbo corrupt the memory
 
-    def refuse_to_reduce(self: JpegImageFile) -> Any:
-        if self.size != (3000, 2000):
-            raise OSError("broken data stream when reading image file")  # as a lossless one does
-        return load(self)
 
-    monkeypatch.setattr(JpegImageFile, "load", refuse_to_reduce)
-    data = encode(photo(3000, 2000), "JPEG")
-    with Image.open(io.BytesIO(data)) as image:
-        assert (_decode(data) == pixels_of(image, SIZE)).all()
+def _grey_lossless_jpeg(width: int, height: int) -> bytes:
+    """Return a JPEG of process 14 (ISO/IEC 10918-1, annex H), whose differences are all zero."""
+    edges = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    frame = b"\xff\xc3" + (11).to_bytes(2, "big") + b"\x08" + edges + b"\x01\x01\x11\x00"
+    one_code = b"\xff\xc4" + (20).to_bytes(2, "big") + b"\x00\x01" + bytes(15) + b"\x00"
+    scan = b"\xff\xda" + (8).to_bytes(2, "big") + b"\x01\x01\x00\x01\x00\x00"
+    return b"\xff\xd8" + frame + one_code + scan + bytes(width * height // 8) + b"\xff\xd9"
 
 
 def test_real_photographs_at_reduced_scale_look_like_the_whole(data: Path) -> None:

@@ -87,7 +87,7 @@ def test_depth_and_kind_of_compression_are_read_from_the_file() -> None:
     assert quality == pytest.approx(70, abs=2)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_frames_are_counted_and_compared(kind: str) -> None:
     first, *rest = [scene(seed).resize((160, 120)) for seed in range(4)]
@@ -111,6 +111,7 @@ def test_frames_are_counted_and_compared(kind: str) -> None:
     assert "frames" in why_not(seen[3], seen[0], (every(3), every(0)))
 
 
+@pytest.mark.whole("test_frames_are_counted_and_compared")
 def test_more_frames_than_are_compared_are_no_copy_of_as_many() -> None:
     several = [Image.new("L", (40, 30), 3 * number) for number in range(MOST_FRAMES + 1)]
 

@@ -122,6 +122,7 @@ def test_skipped_files_are_counted_by_kind_in_each_run(collection: Collection, t
         assert kinds(report) == {"PSD": 2, "text": 2, "SVG": 1, "other": 1, "video": 1}
 
 
+@pytest.mark.whole("test_skipped_files_are_counted_by_kind_in_each_run")
 def test_the_command_line_shows_patterns_and_kinds(empty: Path, tree: Path, run: Run) -> None:
     (tree / "a.psd").write_bytes(b"8BPS")
     (tree / "b.svg").write_bytes(b"<svg/>")
@@ -131,7 +132,7 @@ def test_the_command_line_shows_patterns_and_kinds(empty: Path, tree: Path, run:
         {"excluded": 4, "PSD": 1, "SVG": 1},
     )
     assert "6 skipped: 4 excluded, 1 PSD, 1 SVG\n" in ended.err
-    shown = run("-c", empty, "info").out
+    shown = run("-c", empty, "info", "--verbose").out
     assert "@eaDir/" in shown
     assert "*.png below/" in shown
     ended = run("-c", empty, "index", "--include", "*.psd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,14 @@ from imgsearch.errors import StorageError
 from imgsearch.indexing.fold import is_outgrown
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.records import Snapshot
-from tests.support.grower import Grower, clustered
+from tests.support.grower import UNRANKED, Grower, clustered
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import DIM
 
 
 @pytest.fixture
 def grower(empty: Path) -> Iterator[Grower]:
-    with Grower(empty) as grower:
+    with Grower(empty, policy=UNRANKED) as grower:
         yield grower
 
 
@@ -47,6 +48,7 @@ def test_without_nlist_the_index_is_made_from_256_images_on(
     assert (len(info.list_sizes), sum(info.list_sizes), info.tail) == (6, 256, 0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("nlist", "made"), [(1, 1), (5, 5), (40, 40), (500, 40)])
 def test_nlist_is_kept_to_at_any_size_but_is_at_most_one_an_image(
     opened: Collection, nlist: int, made: int
@@ -121,7 +123,7 @@ def test_a_short_tail_stays_a_tail_and_a_long_one_becomes_a_segment(grower: Grow
 def test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_there(
     grower: Grower,
 ) -> None:
-    grower.policy = FoldPolicy(growth=100)
+    grower.policy = replace(UNRANKED, growth=100)
     grower.add(clustered(3_000, seed=1))
     grower.fold()
     sizes = []
@@ -138,8 +140,9 @@ def test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_ther
     assert grower.agrees(clustered(50, seed=99))
 
 
+@pytest.mark.whole("test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_there")
 def test_many_segments_are_merged_whatever_their_size(grower: Grower) -> None:
-    grower.policy = FoldPolicy(growth=100, segments=4, merge=0)
+    grower.policy = replace(UNRANKED, growth=100, segments=4, merge=0)
     grower.add(clustered(3_000, seed=1))
     grower.fold()
     counts = []
@@ -151,9 +154,10 @@ def test_many_segments_are_merged_whatever_their_size(grower: Grower) -> None:
     assert grower.agrees(clustered(50, seed=99))
 
 
+@pytest.mark.whole("test_small_segments_are_merged_and_an_update_rewrites_little_of_what_is_there")
 def test_no_segment_grows_beyond_its_limit(grower: Grower) -> None:
     # Shards are not merged, because none is divided between segments.
-    grower.policy = FoldPolicy(segment_bytes=700 * 4 * DIM, segments=1, small_shard=0)
+    grower.policy = replace(UNRANKED, segment_bytes=700 * 4 * DIM, segments=1, small_shard=0)
     for step in range(12):
         grower.add(clustered(300, seed=step))
         assert all(segment.count <= 700 for segment in grower.fold().segments)
@@ -196,6 +200,7 @@ def test_the_centroids_are_trained_again_once_half_of_the_images_are_gone(grower
     assert grower.agrees(clustered(50, seed=99))
 
 
+@pytest.mark.whole("test_the_centroids_are_trained_again_once_there_are_twice_as_many_images")
 def test_the_centroids_are_trained_again_when_images_of_another_kind_have_come(
     grower: Grower,
 ) -> None:
@@ -229,7 +234,7 @@ def test_removed_images_are_purged_from_a_segment_once_they_are_a_quarter_of_it(
 def test_a_shard_that_is_half_removed_is_written_again_without_that(
     grower: Grower,
 ) -> None:
-    grower.policy = FoldPolicy(small_shard=0)
+    grower.policy = replace(UNRANKED, small_shard=0)
     ids = grower.add(clustered(600, seed=1))
     grower.add(clustered(600, seed=2))
     grower.fold()
@@ -296,6 +301,7 @@ def test_a_disk_without_room_for_the_index_is_told_before_it_is_written(
     )
 
 
+@pytest.mark.whole("test_a_short_tail_stays_a_tail_and_a_long_one_becomes_a_segment")
 def test_a_long_run_flushes_its_tail_as_it_goes(collection: Collection, tmp_path: Path) -> None:
     paths = save_pictures(tmp_path / "many", 450)
     tails: list[int] = []
@@ -310,6 +316,7 @@ def test_a_long_run_flushes_its_tail_as_it_goes(collection: Collection, tmp_path
     assert info.ivf.trained == len(paths)
 
 
+@pytest.mark.whole("test_in_the_middle_of_a_run_they_are_not_trained_for_so_little")
 def test_an_update_of_much_costs_no_more_training_than_one_of_little_at_a_time(
     grower: Grower,
 ) -> None:
@@ -336,6 +343,7 @@ def test_the_answers_of_all_segments_and_the_tail_are_those_of_one(grower: Growe
         assert grower.agrees(clustered(20, seed=1_000 + step), k=30)
 
 
+@pytest.mark.whole("test_a_promise_of_all_is_kept_by_exact_search")
 def test_nearly_as_many_centroids_as_images_leave_some_to_be_held_out(grower: Grower) -> None:
     grower.catalog.change_settings(nlist=5_500, recall=None)
     grower.add(clustered(5_600, seed=1))

@@ -48,6 +48,7 @@ def save_here(name: str, seed: int) -> None:
     os.utime(name, (1_000_000_000 + seed, 1_000_000_000 + seed))
 
 
+@pytest.mark.whole("test_names_of_255_bytes_are_names")
 @pytest.mark.few(1)
 @pytest.mark.parametrize("length", [4_000, PATH_MAX - 1])
 def test_an_image_at_a_long_path_is_found_moved_and_removed(

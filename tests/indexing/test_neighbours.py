@@ -113,6 +113,7 @@ def test_the_mean_is_frozen_until_the_images_have_doubled(grower: Grower) -> Non
     assert last.trained == 600
 
 
+@pytest.mark.whole("test_every_image_has_a_row_after_a_run_and_none_names_what_is_gone")
 def test_what_is_added_in_steps_ranks_as_if_it_was_added_at_once(
     tmp_path: Path, empty: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_removed_images_leave_a_ranking_like_one_without_them(tmp_path: Path, em
         assert abs(value - mean_average_precision(grower.view(), labels[kept])) < 0.004
 
 
+@pytest.mark.whole("test_every_image_has_a_row_after_a_run_and_none_names_what_is_gone")
 def test_a_large_collection_is_compared_list_by_list_and_finds_the_same_neighbours(
     tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_large_collection_is_compared_list_by_list_and_finds_the_same_neighbou
     assert np.mean(shared) > 36  # of 40
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("harm", ["lost", "cut", "altered"])
 def test_a_damaged_layer_is_found_and_made_again(grower: Grower, harm: str) -> None:
     grower.add(clustered(300, seed=1))

@@ -14,7 +14,7 @@ from imgsearch.files.listing import File, Kind
 from imgsearch.files.stamps import LARGEST
 from imgsearch.indexing.scan import MANY, Changes
 from imgsearch.maintenance.verify import verify
-from imgsearch.storage.records import FileRecord
+from imgsearch.storage.changes import FileRecord
 from tests.support.memory_urls import bucket
 from tests.support.outcomes import age, did, files_in, holds, ids_in
 from tests.support.pictures import picture
@@ -103,6 +103,7 @@ def test_rehash_reads_every_file(
     assert did(collection.index(rehash=True)) == {"indexed": 1, "unchanged": 11}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "time", [-(2**63) - 1, -(2**63), -LARGEST, 0, LARGEST, 2**63, 10_413_792_000 * 10**9]
 )

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch.files.paths import is_at, is_below, real_path
-from imgsearch.storage.records import FolderLocation, Root
+from imgsearch.storage.changes import FolderLocation
+from imgsearch.storage.records import Root
 from imgsearch.storage.roots import Roots
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -23,7 +24,7 @@ from imgsearch.maintenance.sample import Sample
 from imgsearch.maintenance.verify import verify
 from imgsearch.querying import segments
 from tests.support.aged_collection import holdings, in_this_process
-from tests.support.grower import Grower, clustered
+from tests.support.grower import UNRANKED, Grower, clustered
 from tests.support.outcomes import age
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import DIM, make_small_collection
@@ -35,7 +36,7 @@ Invoke = Callable[..., Result]
 
 @pytest.fixture
 def grower(empty: Path) -> Iterator[Grower]:
-    with Grower(empty) as grower:
+    with Grower(empty, policy=UNRANKED) as grower:
         grower.catalog.change_settings(nlist=None, recall=None, storage="compact", pca=PCA)
         yield grower
 
@@ -76,6 +77,7 @@ def test_a_compact_index_grows_merges_and_is_purged_as_a_flat_one(grower: Grower
     np.testing.assert_allclose(found[0], 0, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("recall", [0.8, 0.95])
 @pytest.mark.parametrize("count", [900, 6_000])
 @pytest.mark.parametrize("pca", [6, 40, 48])
@@ -93,10 +95,11 @@ def test_the_promise_is_kept_whatever_pca_leaves(
     assert foreign >= recall - 0.01
 
 
+@pytest.mark.whole("test_a_compact_index_grows_merges_and_is_purged_as_a_flat_one")
 def test_removed_images_and_several_segments_leave_the_answers_exact(
     grower: Grower,
 ) -> None:
-    grower.policy = FoldPolicy(segment_bytes=PCA * 700)
+    grower.policy = replace(UNRANKED, segment_bytes=PCA * 700)
     parts = [grower.add(clustered(350, seed=seed)) for seed in range(6)]
     assert [segment.count for segment in grower.fold().segments] == [700] * 3
     gone = np.concatenate(parts)[::10]
@@ -128,6 +131,7 @@ def test_a_collection_changes_from_one_storage_to_the_other(grower: Grower) -> N
     assert less.segments[0].number > again.segments[0].number
 
 
+@pytest.mark.whole("test_the_promise_is_kept_whatever_pca_leaves")
 def test_more_hits_than_the_lists_hold_are_found_exactly(grower: Grower) -> None:
     grower.add(clustered(1_000, seed=1))
     grower.fold()
@@ -150,7 +154,7 @@ def test_index_makes_a_compact_index_and_info_tells_its_size(
     info = json.loads(invoke("-c", indexed, "info", "--json").stdout)
     assert (info["settings"]["storage"], info["settings"]["pca"]) == ("compact", 12)
     assert (info["ivf"]["pca"], info["ivf"]["nlist"]) == (12, 4)
-    text = invoke("-c", indexed, "info").stdout
+    text = invoke("-c", indexed, "info", "--verbose").stdout
     each = round(info["index_bytes"] / 40)
     kind = "IndexIVFScalarQuantizer (SQ8) of 12 values that PCA leaves"
     assert f"{kind}, nlist 4, in 1 file, {each} bytes per image" in text
@@ -177,7 +181,7 @@ def test_what_storage_is_not_is_refused(opened: Collection) -> None:
 def compact(tmp_path: Path) -> Path:
     """A compact collection of 40 images, 9 of which are a segment of their own."""
     directory = make_small_collection(tmp_path / "collection")
-    policy = FoldPolicy(tail_least=5, tail_most=8, merge=0)
+    policy = FoldPolicy(tail_least=5, tail_most=8, merge=0, commit_seconds=1_000)
     with in_this_process(), Collection.open(directory, device="cpu") as collection:
         for count, first in ((31, 0), (9, 100)):
             save_pictures(tmp_path / "photos", count, first=first)
@@ -207,6 +211,7 @@ def test_a_lost_shard_is_embedded_again_for_compact_segments_are_lossy(compact: 
         np.testing.assert_allclose(again[path], vector, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("harm", ["flat", "swapped", "cut off", "missing"])
 def test_a_damaged_compact_segment_is_made_anew(compact: Path, harm: str) -> None:
     first, second = sorted((compact / "segments").iterdir())
@@ -232,6 +237,7 @@ def test_a_damaged_compact_segment_is_made_anew(compact: Path, harm: str) -> Non
         assert collection.query(picture(103))[0].distance < 1e-3
 
 
+@pytest.mark.whole("test_a_sound_compact_collection_has_no_damage")
 def test_very_many_images_that_are_nearly_the_same_are_no_damage(grower: Grower) -> None:
     """More of them than are re-ranked: each is crowded out by others, some of the time."""
     near = clustered(1, seed=1) + 1e-4 * np.random.default_rng(1).standard_normal((400, DIM))

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from imgsearch.collection import Collection
 from imgsearch.errors import NoCollectionError, SettingError
-from imgsearch.maintenance import duplicates as module
-from imgsearch.maintenance import grouping
+from imgsearch.maintenance import candidates, grouping, looks
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.discard import delete_copies, link_copies
 from imgsearch.maintenance.duplicates import find_duplicates
 from tests.images.test_compare import scene
+from tests.support.textures import texture
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -34,10 +34,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten scenes; of the first three, copies made in several ways, and one exact copy."""
-    folder = tmp_path / "photos"
+    folder = tmp_path_factory.mktemp("scenes")
     (folder / "copies").mkdir(parents=True)
     for seed in range(10):
         scene(seed).save(folder / f"{seed}.png")
@@ -46,6 +46,12 @@ def folder(tmp_path: Path) -> Path:
             way(scene(seed)).save(folder / "copies" / f"{seed}-{name}.jpg", quality=80)
     shutil.copy(folder / "0.png", folder / "copies" / "0-exact.png")
     return folder
+
+
+@pytest.fixture
+def folder(scenes: Path, tmp_path: Path) -> Path:
+    """The scenes, to be changed."""
+    return shutil.copytree(scenes, tmp_path / "photos")
 
 
 @pytest.fixture
@@ -105,10 +111,11 @@ def test_with_lists_the_same_is_found(directory: Path) -> None:
 def test_more_copies_than_are_looked_at_at_first(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "NEIGHBOURS", 2)
-    monkeypatch.setattr(grouping, "GLANCES", 40_000)  # three
-    monkeypatch.setattr(grouping, "INSPECTIONS", 2_500_000)  # four
+    monkeypatch.setattr(candidates, "NEIGHBOURS", 2)
+    monkeypatch.setattr(looks, "GLANCES", 40_000)  # three
+    monkeypatch.setattr(looks, "INSPECTIONS", 2_500_000)  # four
     monkeypatch.setattr(grouping, "AT_ONCE", 2)
+    monkeypatch.setattr(looks, "AT_ONCE", 2)
     (tmp_path / "many").mkdir()
     for number in range(30):
         scene(0).save(tmp_path / "many" / f"{number}.jpg", quality=60 + number)
@@ -125,6 +132,17 @@ def test_an_empty_collection_and_one_without_copies_have_none(empty: Path, folde
     with Collection.open(empty, device="cpu") as collection:
         collection.index([folder])
     assert find_duplicates(empty) == Duplicates((), 10, ())
+
+
+def test_a_copy_whose_embedding_is_only_just_near_enough_is_found(
+    empty: Path, tmp_path: Path
+) -> None:
+    scene(8).save(tmp_path / "original.png")
+    WAYS["bright"](scene(8)).save(tmp_path / "bright.jpg", quality=80)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "original.png", tmp_path / "bright.jpg"])
+    ((copy,),) = (group.others for group in find_duplicates(empty).groups)
+    assert 0.75 < copy.similarity < 0.87
 
 
 def test_what_cannot_be_read_is_told_and_exact_copies_are_found_all_the_same(
@@ -209,3 +227,155 @@ def test_two_names_of_one_file_are_left_alone(directory: Path, folder: Path) -> 
     assert "is the same file" in failure.reason
     assert Path(exact.path).exists()
     assert folder.exists()
+
+
+MIRRORED, TURNED = "mirrored", "turned"
+
+#: How a copy is made of a picture, and its kind.
+MADE: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
+    "lossless": (lambda image: image, "same pixels"),
+    "encoded": (lambda image: image, "re-encoded"),
+    "smaller": (lambda image: image.resize((300, 225)), "resized"),
+    "lit": (lambda image: ImageEnhance.Brightness(image).enhance(1.2), "colour-changed"),
+    "grey": (lambda image: image.convert("L"), "colour-changed"),
+    "part": (lambda image: image.crop((20, 15, 465, 350)), "cropped"),
+    "mirrored": (lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), MIRRORED),
+    "upside down": (lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), MIRRORED),
+    "transposed": (lambda image: image.transpose(Image.Transpose.TRANSPOSE), MIRRORED),
+    "left": (lambda image: image.transpose(Image.Transpose.ROTATE_90), TURNED),
+    "right": (lambda image: image.transpose(Image.Transpose.ROTATE_270), TURNED),
+    "half": (lambda image: image.transpose(Image.Transpose.ROTATE_180).resize((400, 300)), TURNED),
+}
+
+
+@pytest.fixture
+def made(empty: Path, tmp_path: Path) -> Path:
+    """A collection of a scene, its copies of all kinds, and other scenes."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    scene(3).save(folder / "original.png")
+    for name, (change, _) in MADE.items():
+        suffix = ".webp" if name == "lossless" else ".jpg"
+        options = {"lossless": True} if name == "lossless" else {"quality": 85}
+        change(scene(3)).save(folder / f"{name}{suffix}", **options)
+    for seed in range(4, 9):
+        scene(seed).save(folder / f"{seed}.jpg")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    return empty
+
+
+def test_copies_of_all_kinds_are_found_and_their_kind_is_told(made: Path) -> None:
+    found = find_duplicates(made)
+    (group,) = found.groups
+    assert Path(group.keep.path).stem in ("original", "lossless")
+    kinds = {Path(copy.path).stem: copy.kind for copy in group.others}
+    expected = {name: kind for name, (_, kind) in MADE.items()}
+    expected["original"] = "same pixels"
+    del expected[Path(group.keep.path).stem]
+    assert kinds == expected
+    part = next(copy for copy in group.others if copy.kind == "cropped")
+    assert part.share == pytest.approx(445 * 335 / (480 * 360), abs=0.02)
+
+
+@pytest.mark.whole("test_copies_of_all_kinds_are_found_and_their_kind_is_told")
+def test_mirrored_and_turned_copies_stay_unless_their_deletion_is_asked_for(
+    made: Path, tmp_path: Path
+) -> None:
+    found = find_duplicates(made)
+    turned = {name for name, (_, kind) in MADE.items() if kind in (MIRRORED, TURNED)}
+    assert (found.turned, found.count) == (len(turned), len(MADE) - len(turned))
+    assert link_copies(found).failures == ()
+    there = {path.stem for path in (tmp_path / "made").iterdir()}
+    assert there == {*MADE, "original", *"45678"}
+    done = delete_copies(found)
+    assert len(done.done) <= found.count
+    there = {path.stem for path in (tmp_path / "made").iterdir()}
+    assert turned < there
+    done = delete_copies(find_duplicates(made), turned=True)
+    assert {Path(path).stem for path in done.done} >= turned
+    there = {path.stem for path in (tmp_path / "made").iterdir()}
+    assert not turned & there
+
+
+@pytest.mark.whole("test_copies_of_all_kinds_are_found_and_their_kind_is_told")
+def test_a_mirrored_picture_with_another_detail_is_no_copy(empty: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    scene(3).save(folder / "original.png")
+    other = scene(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    ImageDraw.Draw(other).rectangle((200, 150, 240, 180), fill="red")
+    other.save(folder / "mirrored.png")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    assert find_duplicates(empty).groups == ()
+
+
+@pytest.mark.whole("test_copies_are_found_and_the_best_is_to_be_kept")
+def test_candidates_are_found_without_decoding_a_file(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks.Looks, "_glance", None)
+    assert find_duplicates(made).groups
+
+
+def captioned(image: Image.Image) -> Image.Image:
+    found = Image.new("RGB", (image.width, image.height + 50), "white")
+    found.paste(image, (0, 0))
+    ImageDraw.Draw(found).text((20, image.height + 5), "a caption", fill="black", font_size=30)
+    return found
+
+
+RELATED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "cropped": lambda image: image.crop((120, 60, 390, 262)),
+    "turned": lambda image: image.rotate(33, Image.Resampling.BICUBIC, expand=True),
+    "framed": lambda image: ImageOps.expand(image, 30, fill="white"),
+    "captioned": captioned,
+}
+
+
+@pytest.fixture
+def related(empty: Path, tmp_path: Path) -> Path:
+    """A collection of a picture, a part of it, and three that have something of their own."""
+    folder = tmp_path / "related"
+    folder.mkdir()
+    original = texture(1, width=480, height=360)
+    original.save(folder / "original.jpg", quality=95)
+    for name, change in RELATED.items():
+        change(original).save(folder / f"{name}.jpg", quality=85)
+    for seed in range(2, 5):
+        texture(seed, width=480, height=360).save(folder / f"{seed}.jpg")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    return empty
+
+
+def test_parts_and_framed_captioned_and_turned_pictures_are_shown_with_their_original(
+    related: Path,
+) -> None:
+    found = find_duplicates(related, min_similarity=-1)
+    (group,) = found.groups
+    assert Path(group.keep.path).stem == "original"
+    assert {Path(copy.path).stem: copy.kind for copy in group.others} == {
+        name: name for name in RELATED
+    }
+    part, turned = (
+        next(copy for copy in group.others if copy.kind == kind) for kind in ("cropped", "turned")
+    )
+    assert part.share == pytest.approx(270 * 202 / (480 * 360), abs=0.02)
+    assert turned.angle == pytest.approx(-33, abs=0.2)
+
+
+@pytest.mark.whole(
+    "test_parts_and_framed_captioned_and_turned_pictures_are_shown_with_their_original"
+)
+def test_only_a_part_is_ever_deleted_of_those_that_are_more_than_copies(
+    related: Path, tmp_path: Path
+) -> None:
+    found = find_duplicates(related, min_similarity=-1)
+    assert {copy.kind for copy in found.groups[0].others if copy.discardable} == {"cropped"}
+    assert (found.count, found.related) == (1, len(RELATED) - 1)
+    done = delete_copies(found, turned=True)
+    assert [Path(path).stem for path in done.done] == ["cropped"]
+    there = {path.stem for path in (tmp_path / "related").iterdir()}
+    assert there == RELATED.keys() - {"cropped"} | {"original", "2", "3", "4"}

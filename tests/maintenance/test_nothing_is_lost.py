@@ -17,7 +17,7 @@ from imgsearch.collection import Collection
 from tests.images.test_compare import scene
 from tests.support.tiffs import LONG, Page, colour, tiff
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = pytest.mark.usefixtures("here", "trash")
 
 
 @pytest.fixture(autouse=True)
@@ -59,19 +59,26 @@ def _save_raw(path: Path, image: Image.Image) -> None:
 
 
 @pytest.mark.whole("test_copies_are_deleted_and_what_is_kept_stays")
-def test_copies_are_deleted_and_nothing_else_that_no_kept_file_holds(
-    invoke: Callable[..., Result], empty: Path, tmp_path: Path
+@pytest.mark.parametrize("way", ["--delete", "--delete-forever", "--link"])
+def test_copies_are_discarded_and_nothing_else_that_no_kept_file_holds(
+    invoke: Callable[..., Result], empty: Path, tmp_path: Path, trash: Path, way: str
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     copies = fill(folder)
-    before = {path.name for path in folder.iterdir()}
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
     with Collection.open(empty, device="cpu") as collection:
         collection.index([folder])
-    result = invoke("-c", empty, "duplicates", "--json", "--delete", "--yes")
+    result = invoke("-c", empty, "duplicates", "--json", way, "--yes")
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
-    assert before - {path.name for path in folder.iterdir()} == copies
+    after = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    assert {name for name, inode in before.items() if after.get(name) != inode} == copies
+    assert copies & set(after) == (copies if way == "--link" else set())
+    if way == "--link":
+        assert {after[name] for name in copies} == {before["original.png"]}
+    if way == "--delete":
+        assert {path.name for path in trash.iterdir()} == copies
     assert [Path(group["keep"]["path"]).name for group in said["groups"]] == ["original.png"]
     (photo,) = said["photos"]
     assert Path(photo["raw"]["path"]).name == "DSC_0001.NEF"

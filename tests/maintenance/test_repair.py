@@ -116,6 +116,7 @@ def test_without_the_images_what_is_sound_of_a_shard_is_kept(
     assert same(holdings(lived_in.directory), before)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("harmed", ["header", "cut", "longer", "ids", "ids gone"])
 def test_rows_are_kept_though_their_file_is_not_what_it_was(
     lived_in: LivedIn, photos: Path, harmed: str
@@ -161,6 +162,7 @@ def test_a_changed_image_is_not_taken_for_what_it_was(lived_in: LivedIn) -> None
 # The index
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_damaged_segment_has_the_index_made_anew(lived_in: LivedIn, number: int) -> None:
     with Collection.open(lived_in.directory, device="cpu") as collection:
@@ -260,6 +262,7 @@ def test_a_catalog_whose_copy_is_damaged_too_is_left_as_it_is(lived_in: LivedIn)
 # Several at once
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "harmed",
     [
@@ -312,6 +315,7 @@ def repair_and_die(task: str) -> str:
     return "repaired"
 
 
+@pytest.mark.whole("test_a_repair_that_is_interrupted_says_nothing_and_loses_nothing")
 def test_a_repair_that_is_killed_leaves_what_the_next_repairs(
     lived_in: LivedIn, tmp_path: Path, harm: Harm
 ) -> None:
@@ -348,7 +352,7 @@ def repair_on_a_full_disk(task: str) -> str:
     return "repaired"
 
 
-@pytest.mark.whole("test_a_repair_that_is_killed_leaves_what_the_next_repairs")
+@pytest.mark.whole("test_a_repair_that_is_interrupted_says_nothing_and_loses_nothing")
 def test_a_disk_that_is_full_during_a_repair_leaves_what_the_next_repairs(
     lived_in: LivedIn, tmp_path: Path, harm: Harm
 ) -> None:

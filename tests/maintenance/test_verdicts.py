@@ -11,16 +11,18 @@ from PIL import ImageDraw
 
 from imgsearch.collection import Collection
 from imgsearch.images.holdings import Holdings
-from imgsearch.maintenance import grouping, verdicts
+from imgsearch.images.inspection import Judgement
+from imgsearch.maintenance import looks, verdicts
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.discard import delete_copies
 from imgsearch.maintenance.duplicates import find_duplicates
-from imgsearch.maintenance.grouping import Looks
+from imgsearch.maintenance.looks import Looks
 from imgsearch.maintenance.verdicts import Verdicts
 from tests.images.test_compare import scene
 from tests.support.outcomes import age
 
 ONE, OTHER, THIRD = (bytes([number]) * 32 for number in range(3))
+IS, IS_NOT = Judgement("", "cropped", 0.87), Judgement("the two differ in a detail")
 HELD = Holdings(640, 480, frames=3, bits=16, lossless=True, quality=None, scale=0.7, dated=True)
 
 
@@ -34,9 +36,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def filled() -> Path:
     """Save some verdicts; return their file."""
     some = Verdicts()
-    some.note_near(ONE, OTHER, so=True)
-    some.note_may(ONE, OTHER, so=True)
-    some.note_may(OTHER, ONE, so=False)
+    some.note_may(ONE, OTHER, IS)
+    some.note_may(OTHER, ONE, IS_NOT)
     some.note_held(ONE, HELD)
     some.note_held(OTHER, Holdings(10, 20, quality=80))
     some.save()
@@ -44,19 +45,18 @@ def filled() -> Path:
 
 
 def is_empty(found: Verdicts) -> bool:
-    told = found.near(ONE, OTHER), found.may(ONE, OTHER), found.may(OTHER, ONE), found.held(ONE)
-    return told == (None, None, None, None)
+    told = found.may(ONE, OTHER), found.may(OTHER, ONE), found.held(ONE)
+    return told == (None, None, None)
 
 
 def test_what_was_found_is_known_to_the_next_run() -> None:
     path = filled()
     found = Verdicts.load()
-    assert (found.near(ONE, OTHER), found.near(OTHER, ONE)) == (True, None)
-    assert (found.may(ONE, OTHER), found.may(OTHER, ONE), found.may(ONE, THIRD)) == (
-        True,
-        False,
-        None,
-    )
+    known, other = found.may(ONE, OTHER), found.may(OTHER, ONE)
+    assert known == IS
+    assert other is not None
+    assert other.reason
+    assert found.may(ONE, THIRD) is None
     assert (found.held(ONE), found.held(OTHER)) == (HELD, Holdings(10, 20, quality=80))
     assert found.held(THIRD) is None
     assert path.stat().st_mode & 0o077 == 0
@@ -100,15 +100,16 @@ def test_verdicts_of_another_comparison_are_not_believed(monkeypatch: pytest.Mon
 def test_what_was_used_stays_when_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     filled()
     some = Verdicts.load()
-    assert some.may(OTHER, ONE) is False
-    some.note_may(ONE, THIRD, so=True)
+    assert some.may(OTHER, ONE) not in (None, IS)
+    some.note_may(ONE, THIRD, IS)
     with monkeypatch.context() as patch:
         patch.setattr(verdicts, "MOST_PAIRS", 2)
         patch.setattr(verdicts, "MOST_FILES", 1)
         some.save()
     found = Verdicts.load()
-    assert (found.may(OTHER, ONE), found.may(ONE, THIRD)) == (False, True)
-    assert (found.may(ONE, OTHER), found.near(ONE, OTHER)) == (None, None)
+    assert found.may(OTHER, ONE) not in (None, IS)
+    assert found.may(ONE, THIRD) == IS
+    assert found.may(ONE, OTHER) is None
 
 
 # Together with a collection
@@ -146,7 +147,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             paths.append(Path(entry.path).name)  # type: ignore[attr-defined]  # an Entry
             return plain(self, entry)  # type: ignore[operator]  # the method
 
-        monkeypatch.setattr(grouping.Looks, name, noted)
+        monkeypatch.setattr(looks.Looks, name, noted)
     return paths
 
 
@@ -210,11 +211,12 @@ def test_verdicts_that_somebody_forged_delete_nothing(directory: Path, folder: P
     for one in digests.values():
         forged.note_held(one, Holdings(480, 360))
         for other in digests.values():
-            forged.note_near(one, other, so=True)
-            forged.note_may(one, other, so=True)
+            forged.note_may(one, other, IS)
     forged.save()
     found = find_duplicates(directory)
-    assert sum(len(group.others) for group in found.groups) > 3
+    assert "0-changed.png" in {
+        name for keep, others in names(found).items() for name in (keep, *others)
+    }
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = delete_copies(found)
     gone = {Path(path).name for path in done.done}

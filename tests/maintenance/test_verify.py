@@ -16,6 +16,7 @@ from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, DamagedError, ImgsearchError, NoCollectionError
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance.damage import Part
+from imgsearch.maintenance.judging import mark_not_duplicates
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive, undisturbed
@@ -53,7 +54,9 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
             save_pictures(photos, count, first=start)
             age(photos)
             collection.index(engine=engine, policy=RANKED)
+    mark_not_duplicates(directory, sorted(photos.glob("000[3-5].*")))
     files = {path.name for path in files_of(directory)}
+    assert "not-duplicates" in files
     assert any(name.endswith(".ids.npy") for name in files)
     assert any(name.endswith(".layer") for name in files)
     with closing(Catalog(directory / "catalog.sqlite")) as catalog:
@@ -133,6 +136,7 @@ def test_any_damage_to_any_file_is_found_and_repaired_without_a_loss(
         shutil.rmtree(directory)
 
 
+@pytest.mark.whole("test_every_bit_of_the_header_of_the_catalog_counts")
 def test_every_bit_of_the_small_files_counts(lived_in: Path, tmp_path: Path, harm: Harm) -> None:
     directory = shutil.copytree(lived_in, tmp_path / "damaged")
     every = harm.times(1, 1, fast=29)
@@ -162,12 +166,13 @@ def test_every_bit_of_the_header_of_the_catalog_counts(
     assert sorted(files_of(directory)) == sorted(files_of(lived_in))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
-    "part", ["catalog.sqlite", "catalog.seal", "catalog.copy", "segments", "layers"]
+    "part", ["catalog.sqlite", "catalog.seal", "catalog.copy", "segments", "layers", "fingerprints"]
 )
 def test_what_is_missing_is_made_again(damaged: Path, part: str) -> None:
     expected = answers(damaged)
-    if part in ("segments", "layers"):
+    if part in ("segments", "layers", "fingerprints"):
         for path in (damaged / part).iterdir():
             path.unlink()
     else:

@@ -537,7 +537,7 @@ REFUSED: dict[str, tuple[Callable[[Collection], Any], type[Exception], str]] = {
     "bytes for several": (lambda c: c.embed(cast(Any, b"a")), InputError, "give a list"),
     "a missing file": (lambda c: c.query("/no/such.jpg"), ImageError, "/no/such.jpg: cannot be"),
     "a folder": (lambda c: c.query("/"), ImageError, "/: cannot be read"),
-    "nothing": (lambda c: c.query(cast(Any, None)), InputError, "a NoneType is not a valid query"),
+    "nothing": (lambda c: c.query(cast(Any, None)), InputError, "give either a query .* or an id"),
     "a number": (lambda c: c.query(cast(Any, 5)), InputError, "an? int is not a valid query"),
     "a list of words": (lambda c: c.query(["a", "b"]), InputError, "made of numbers"),
     "a ragged list": (lambda c: c.query([[1, 2], [3]]), InputError, "not an array of numbers"),

@@ -324,7 +324,7 @@ def _restore(directory: Path, other: Path) -> None:
     shutil.copytree(other, directory)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("away", [_delete, _move, _rebuild, _replace, _restore])
 @pytest.mark.parametrize("warm", [True, False], ids=["after a query", "before any"])
 def test_a_collection_whose_directory_becomes_another_says_so(
@@ -353,6 +353,7 @@ def test_a_collection_whose_directory_becomes_another_says_so(
             assert len(collection.query(query, k=300)) == collection.info().images
 
 
+@pytest.mark.whole("test_a_collection_kept_open_answers_after_all_its_files_were_replaced")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_has_to_open_the_collection_itself(empty: Path, tmp_path: Path) -> None:
     with Grower(empty) as grower:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imgsearch.storage.layout import Layout
 from tests.support.strace import Life
 
 CALLS = (
@@ -58,6 +59,7 @@ def test_every_kind_of_file_is_written_under_another_name_first(
     }
     assert kinds >= {
         "collection.json",
+        "fingerprints/N.prints",
         "layers/N.layer",
         "model.onnx",
         "segments/N.faiss",
@@ -115,7 +117,7 @@ def test_the_catalog_is_on_the_disk_when_it_is_committed(steps: tuple[Path, list
 
 def test_new_folders_are_on_the_disk(steps: tuple[Path, list[str]]) -> None:
     directory, lines = steps
-    for folder in (directory, directory / "vectors", directory / "segments", directory / "layers"):
+    for folder in (directory, *Layout(directory).folders):
         made = next(
             n
             for n, line in enumerate(lines)

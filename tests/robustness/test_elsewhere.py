@@ -40,6 +40,7 @@ def answers(run: Run, collection: Path, image: Path) -> list[str]:
     return [str(hit["path"]) for hit in json.loads(ended.out)["hits"]]
 
 
+@pytest.mark.whole("test_what_changed_on_the_way_is_found_while_the_old_place_is_still_there")
 def test_a_copied_collection_works_at_once_and_after_moved_names_the_new_places(
     machine: Path, tmp_path: Path, run: Run, harm: Harm
 ) -> None:

@@ -74,11 +74,12 @@ def faults_of(
     return drawn, tuple(Path(name) for name in traced.touched())
 
 
+@pytest.mark.whole("test_any_history_of_files_ends_as_a_collection_made_afresh")
 def test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed(
     life: Life, undisturbed: Path, tmp_path: Path, harm: Harm
 ) -> None:
     directory = tmp_path / "collection"
-    faults, files = faults_of(life, directory, KILLS, harm.times(3, 60, fast=1))
+    faults, files = faults_of(life, directory, KILLS, harm.times(3, 60))
     for fault in faults:
         traced = life.trace(directory, fault.call, fault=fault, only=files)
         assert traced.code == -9, fault
@@ -115,7 +116,7 @@ def test_whatever_the_disk_refuses_is_told_in_one_line_and_loses_nothing(
         harm.done("file faults")
 
 
-@pytest.mark.whole("test_killed_at_any_step_it_is_whole_and_ends_as_undisturbed")
+@pytest.mark.whole("test_any_history_of_files_ends_as_a_collection_made_afresh")
 @pytest.mark.parametrize(("call", "error"), [("mmap", "ENOMEM"), ("openat", "EMFILE")])
 def test_an_index_that_cannot_be_mapped_is_not_taken_for_damaged(
     indexed: Path, photos: Path, tmp_path: Path, run: Run, call: str, error: str

@@ -18,16 +18,17 @@ from imgsearch.cli.config import commands_of
 from imgsearch.errors import InputError
 from imgsearch.evaluation.labels import read_labels
 from imgsearch.web.options import ServerOptions
-from tests.support.depth import Harm, examples
+from tests.support.depth import Harm
 from tests.web.serving import listening
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
 
-fuzz = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    max_examples=examples(20),
-)
+
+def fuzz(count: int) -> settings:
+    """Return settings that try `count` examples, however long each takes to draw."""
+    return settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
+
 
 # Labels
 
@@ -37,12 +38,13 @@ _CELLS = st.one_of(
 )
 
 
-@fuzz
-@given(data=st.data())
-def test_any_labels_are_read_or_refused(data: st.DataObject, harm: Harm, tmp_path: Path) -> None:
+def test_any_labels_are_read_or_refused(harm: Harm, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
-    for _ in range(harm.times(5, 200, fast=1)):
-        labels.write_bytes(data.draw(st.one_of(st.binary(max_size=200), _csv())))
+
+    @fuzz(harm.times(100, 4_000, fast=4))
+    @given(content=st.one_of(st.binary(max_size=200), _csv()))
+    def read(content: bytes) -> None:
+        labels.write_bytes(content)
         try:
             found = read_labels(labels)
         except InputError:
@@ -50,6 +52,8 @@ def test_any_labels_are_read_or_refused(data: st.DataObject, harm: Harm, tmp_pat
         else:
             assert all(each.label for each in found)
         harm.done("files of labels")
+
+    read()
 
 
 @st.composite
@@ -97,17 +101,16 @@ _VALUES = st.one_of(
 )
 
 
-@fuzz
-@given(data=st.data())
-def test_any_configuration_is_heeded_or_refused(
-    data: st.DataObject, harm: Harm, tmp_path: Path
-) -> None:
-    for _ in range(harm.times(3, 60, fast=1)):
-        content = data.draw(st.one_of(st.binary(max_size=100), _toml()))
+def test_any_configuration_is_heeded_or_refused(harm: Harm, tmp_path: Path) -> None:
+    @fuzz(harm.times(60, 1_200, fast=4))
+    @given(content=st.one_of(st.binary(max_size=100), _toml()))
+    def heed(content: bytes) -> None:
         for command in (["info", "--settings"], ["query", str(tmp_path / "none.jpg")]):
             result = _configured(content, command, tmp_path)
             assert result.exit_code in (0, 2, 3), result.output
         harm.done("configuration files")
+
+    heed()
 
 
 @st.composite
@@ -169,7 +172,7 @@ def port(indexed: Path) -> Iterator[int]:
 
 
 def test_any_request_is_answered_or_hung_up_on(port: int, harm: Harm) -> None:
-    @settings(max_examples=harm.times(40, 2_000, fast=10), deadline=None)
+    @fuzz(harm.times(40, 2_000, fast=10))
     @given(data=st.data())
     def ask(data: st.DataObject) -> None:
         request = bytearray(data.draw(st.sampled_from(_REQUESTS)))

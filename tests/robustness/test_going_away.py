@@ -172,7 +172,7 @@ def the_collection(folder: Path) -> None:
     assert holds_all(made, folder / "photos")
 
 
-@pytest.mark.whole("test_a_folder_that_is_renamed_in_the_middle_of_a_run_costs_nothing")
+@pytest.mark.whole("test_images_on_an_unplugged_drive_are_kept")
 @pytest.mark.parametrize("play", [a_root, a_folder_in_a_root, while_pruning, the_collection])
 def test_a_drive_torn_out_in_the_middle_of_a_run_costs_nothing(
     play: Callable[[Path], None], tmp_path: Path, harm: Harm
@@ -181,7 +181,7 @@ def test_a_drive_torn_out_in_the_middle_of_a_run_costs_nothing(
     harm.done("drives torn out")
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_images_on_an_unplugged_drive_are_kept")
 @pytest.mark.parametrize("place", ["root", "link"])
 def test_a_folder_that_is_renamed_in_the_middle_of_a_run_costs_nothing(
     empty: Path, tmp_path: Path, place: str, harm: Harm

@@ -129,6 +129,7 @@ def victim(unused: Path, tmp_path: Path) -> Victim:
     return Victim(directory, tmp_path / "photos")
 
 
+@pytest.mark.whole("test_any_history_of_files_ends_as_a_collection_made_afresh")
 def test_killed_at_any_moment_it_loses_nothing_and_ends_as_undisturbed(
     victim: Victim, unused: Path, tmp_path: Path, harm: Harm
 ) -> None:

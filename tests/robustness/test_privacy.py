@@ -95,6 +95,7 @@ def test_a_query_reports_nothing(
     check("-c", indexed, "query", photo, "--include-self", "--html", tmp_path / "page.html")
 
 
+@pytest.mark.whole("test_a_query_reports_nothing")
 def test_indexing_reports_nothing(
     indexed: Path, check: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -102,7 +103,7 @@ def test_indexing_reports_nothing(
     check("-c", indexed, "index", tmp_path / "new")
 
 
-@pytest.mark.whole("test_indexing_reports_nothing")
+@pytest.mark.whole("test_a_query_reports_nothing")
 def test_making_a_collection_reports_nothing(check: Callable[..., None], tmp_path: Path) -> None:
     save_pictures(tmp_path / "new", 3)
     check("-c", tmp_path / "made", "index", tmp_path / "new")
@@ -113,7 +114,7 @@ def test_verifying_reports_nothing(indexed: Path, check: Callable[..., None]) ->
     check("-c", indexed, "verify")
 
 
-@pytest.mark.whole("test_indexing_reports_nothing")
+@pytest.mark.whole("test_a_query_reports_nothing")
 def test_drawing_a_plot_reports_nothing(
     empty: Path, check: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_program_that_uses_imgsearch_reports_nothing(
     assert home.left() == []
 
 
+@pytest.mark.whole("test_a_query_reports_nothing")
 @needs_strace
 def test_a_server_talks_to_those_who_ask_it_and_to_nobody_else(
     home: Home, indexed: Path, tmp_path: Path

@@ -101,6 +101,7 @@ def test_a_long_lived_collection_sees_what_another_process_commits(
         assert len(collection.info().list_sizes) == 4
 
 
+@pytest.mark.whole("test_a_long_lived_collection_sees_what_another_process_commits")
 def test_threads_query_while_another_process_indexes_and_their_answers_grow(
     collection: Collection, empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -133,7 +134,7 @@ def test_threads_query_while_another_process_indexes_and_their_answers_grow(
     assert len(collection.query(picture(7), k=1000)) == len(paths)
 
 
-@pytest.mark.whole("test_threads_query_while_another_process_indexes_and_their_answers_grow")
+@pytest.mark.whole("test_a_long_lived_collection_sees_what_another_process_commits")
 def test_several_processes_query_without_an_error_while_another_indexes_and_their_answers_grow(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:

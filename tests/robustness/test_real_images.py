@@ -115,7 +115,7 @@ def distances(answers: list[list[Hit]]) -> list[list[float]]:
     return [[round(hit.distance, 5) for hit in hits] for hits in answers]
 
 
-@pytest.mark.whole("test_what_is_found_is_what_brute_force_finds_after_any_history")
+@pytest.mark.whole("test_any_history_of_files_ends_as_a_collection_made_afresh")
 def test_photographs_that_come_bit_by_bit_and_change_are_answered_like_a_fresh_collection(
     data: Path, mobilenet_empty: Path, tmp_path: Path
 ) -> None:

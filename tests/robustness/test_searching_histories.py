@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -339,6 +340,7 @@ class Searching(RuleBasedStateMachine):
         return sorted({files[number % len(files)] for number in numbers}) if files else []
 
 
+@pytest.mark.whole("test_any_history_of_files_ends_as_a_collection_made_afresh")
 def test_what_is_found_is_what_brute_force_finds_after_any_history(harm: Harm) -> None:
     Searching.histories = Searching.kills = 0
     run_state_machine_as_test(

@@ -109,7 +109,6 @@ def test_ctrl_c_again_and_again_ends_without_a_traceback(
             _, err = process.communicate(timeout=60)
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive
-        # Python itself gives way to the signal once it is about to end.
         assert process.returncode in (0, 130, -signal.SIGINT)
         assert len(err.splitlines()) <= 1, err
         check(empty)
@@ -151,6 +150,27 @@ from imgsearch.cli import main
 def test_ctrl_c_before_anything_has_begun_ends_without_a_traceback(tmp_path: Path) -> None:
     ended = run_python([sys.executable, "-c", INTERRUPTED_EARLY], cwd=tmp_path)
     assert (ended.code, ended.err) == (130, "")
+
+
+# Python waits for a thread before it ends.
+INTERRUPTED_AND_NOT_ENDING = """
+import threading, time
+from imgsearch.collection import DirectoryCollection
+def info(self):
+    raise KeyboardInterrupt
+DirectoryCollection.info = info
+threading.Thread(target=time.sleep, args=(100,)).start()
+main()
+"""
+
+
+def test_ctrl_c_again_ends_at_once_and_without_a_traceback(indexed: Path) -> None:
+    with start(busily("-c", indexed, "info", code=INTERRUPTED_AND_NOT_ENDING)) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "imgsearch: interrupted\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGINT, "")
 
 
 # What a process needs
@@ -257,7 +277,7 @@ def test_without_a_place_for_temporary_files_it_says_so_in_one_line(tmp_path: Pa
 PRINTING = (["query", "PHOTO"], ["query", "PHOTO", "--json"], ["query", "PHOTO", "-0"], ["info"])
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("command", [*PRINTING, ["info", "--json"], ["index", "--json"]])
 @pytest.mark.parametrize("out", ["full", "closed"])
 def test_output_that_cannot_be_written_ends_with_7(

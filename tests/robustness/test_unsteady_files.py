@@ -86,7 +86,7 @@ def test_an_image_that_is_no_more_between_listing_and_reading_costs_nothing_else
     harm.done("unsteady files", len(victims))
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_an_image_that_is_no_more_between_listing_and_reading_costs_nothing_else")
 def test_a_folder_that_becomes_a_file_between_listing_and_reading_costs_nothing_else(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:
@@ -124,7 +124,7 @@ def growing(paths: list[Path]) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_an_image_that_is_no_more_between_listing_and_reading_costs_nothing_else")
 def test_images_that_grow_while_they_are_read_are_never_known_by_what_they_were(
     empty: Path, tmp_path: Path, harm: Harm
 ) -> None:

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imgsearch.storage.records import (
-    Commit,
-    CurveStep,
-    FileLocation,
-    IvfRecord,
-    ModelRecord,
-    NewFailure,
-    NewImage,
-    Seen,
-    Settings,
-    Shard,
-)
+from imgsearch.storage.changes import Commit, FileLocation, NewFailure, NewImage, Seen
+from imgsearch.storage.records import CurveStep, IvfRecord, ModelRecord, Settings, Shard
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["IVF", "MODEL", "SETTINGS", "commit", "failure", "image", "location", "seen"]

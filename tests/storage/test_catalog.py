@@ -17,20 +17,17 @@ from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.database import Database
-from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
-from imgsearch.storage.records import (
+from imgsearch.storage.changes import (
     Commit,
     Counts,
     FileLocation,
     FileRecord,
     FolderLocation,
     Holder,
-    Root,
-    Segment,
-    Settings,
-    Shard,
 )
+from imgsearch.storage.database import Database
+from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
+from imgsearch.storage.records import Root, Segment, Settings, Shard
 from imgsearch.storage.schema import KNOWN, SCHEMA, check_shape
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location

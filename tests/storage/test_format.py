@@ -243,3 +243,36 @@ def test_the_layers_can_be_read_as_the_document_says(catalog: sqlite3.Connection
         assert set(neighbours[id_]) <= paths - {id_}
         for place, each in enumerate(neighbours[id_]):
             assert similarities[id_][place] == pytest.approx(float(z[id_] @ z[each]), abs=1e-4)
+
+
+def test_the_fingerprints_can_be_read_as_the_document_says(catalog: sqlite3.Connection) -> None:
+    files = catalog.execute("SELECT number, count, sha256, size FROM fingerprints ORDER BY number")
+    sizes: dict[int, tuple[int, int]] = {}
+    for number, count, sha256, size in files.fetchall():
+        content = (GOLDEN / "fingerprints" / f"{number:08}.prints").read_bytes()
+        assert (hashlib.sha256(content).digest(), len(content)) == (sha256, size)
+        reader = Reader(content)
+        assert reader.take(16) == b"imgsearch print\n"
+        assert reader.numbers(2) == [count, 2_619]
+        ids = reader.numbers(count)
+        assert ids == sorted(set(ids))
+        hashes = np.frombuffer(reader.take(8 * count), np.uint8).reshape(count, 8)
+        widths, heights = (np.frombuffer(reader.take(4 * count), "<u4") for _ in range(2))
+        several, bits, clear = (np.frombuffer(reader.take(count), np.uint8) for _ in range(3))
+        assert not several.any()
+        assert (bits == 8).all()
+        assert not clear.any()
+        colours = np.frombuffer(reader.take(288 * count), np.uint8).reshape(count, 2, 12, 12)
+        light = np.frombuffer(reader.take(2_304 * count), np.uint8).reshape(count, 48, 48)
+        assert reader.at == len(content)
+        assert colours.std() > 0
+        place = np.pi / 48 * np.arange(8)[:, None] * (np.arange(48) + 0.5)
+        signs = np.cos(place) @ light.astype(float) @ np.cos(place).T > 0
+        signs[:, 0, 0] = False
+        assert np.array_equal(np.packbits(signs.reshape(count, 64), axis=1), hashes)
+        sizes |= dict(zip(ids, zip(widths.tolist(), heights.tolist(), strict=True), strict=True))
+    stated = {
+        id_: (width, height)
+        for id_, width, height in catalog.execute("SELECT id, width, height FROM images")
+    }
+    assert stated.items() <= sizes.items()

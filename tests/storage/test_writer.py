@@ -9,19 +9,8 @@ import pytest
 
 from imgsearch.errors import DamagedError
 from imgsearch.storage.catalog import Catalog
-from imgsearch.storage.records import (
-    Commit,
-    Counts,
-    CurveStep,
-    FileRecord,
-    FolderLocation,
-    Holder,
-    NewFailure,
-    Root,
-    Segment,
-    Settings,
-    Shard,
-)
+from imgsearch.storage.changes import Commit, Counts, FileRecord, FolderLocation, Holder, NewFailure
+from imgsearch.storage.records import CurveStep, Root, Segment, Settings, Shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.storage.entries import IVF, MODEL, SETTINGS, commit, failure, image, location, seen
 

@@ -207,6 +207,11 @@ class Contract:
                 collection.remove([pictures / "nonsense"])
             collection.index([first])
             assert collection.info().images == 40
+            gone = collection.id_of(first)
+            assert collection.remove_ids([gone]) == 1
+            assert collection.remove_ids([gone]) == 0
+            collection.index()
+            assert collection.info().images == 39
 
     def test_files_that_are_deleted_changed_or_moved_are_followed(
         self, location: str, pictures: Path

@@ -16,7 +16,7 @@ from hypothesis import settings
 
 __all__ = ["Harm", "add_options", "choose", "examples", "set_up", "show"]
 
-PARAMETERS = 3  # that a test runs with in `make test`, unless it is marked `few`
+PARAMETERS = 2  # that a test runs with in `make test`, unless it is marked `few`
 EXAMPLES, FAST_EXAMPLES = 50, 10  # of a property, unless it asks for another number
 
 _DONE = pytest.StashKey[Counter[str]]()

@@ -1,25 +1,35 @@
-"""Embed files in this process: as `embed_files` does, with no worker to wait for."""
+"""Embed and examine images in this process, with no worker to wait for."""
 
 from __future__ import annotations
 
+import hashlib
 import random
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from imgsearch.embedding import decoder, looking
 from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.models import Shapes
 from imgsearch.embedding.pipeline import Embedded, Known, Outcome, Refused
 from imgsearch.embedding.runtime import OnnxRuntime
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import ImageFile, Pixels
+from imgsearch.images.fingerprint import Fingerprint
+from imgsearch.images.inspection import Frames, Inspection, frames, inspect
 from imgsearch.images.limits import Limits
+from imgsearch.images.render import Glance, Thumbnail, glance, grey, render
 from imgsearch.indexing.engine import LocalEngine, ModelFile, Wanted
 
-__all__ = ["EngineInProcess", "RefusingEngine", "decoders_here", "embed_here"]
+__all__ = ["EngineInProcess", "RefusingEngine", "decoders_here", "embed_here", "examine_here"]
 
 
 def embed_here(
@@ -112,8 +122,32 @@ class _DecoderHere:
                 raise ImageError(origin.path, "has changed")
             return file.decode(input_size)
 
+    def grey(self, origin: Stored, longest: int) -> Pixels:
+        return grey(self._content(origin), longest)
+
+    def thumbnail(self, origin: Stored, longest: int) -> Thumbnail:
+        return render(self._content(origin), longest)
+
+    def glance(self, origin: Stored, edge: int) -> Glance:
+        return glance(self._content(origin), edge)
+
+    def inspection(self, origin: Stored) -> Inspection:
+        return inspect(self._content(origin), origin.path)
+
+    def frames(self, origin: Stored, first: int) -> Frames:
+        return frames(self._content(origin), first)
+
+    def _content(self, origin: Stored) -> bytes:
+        with ImageFile(origin.path) as file:
+            if file.digest != origin.digest:
+                raise ImageError(origin.path, "has changed")
+        return Path(origin.path).read_bytes()
+
 
 class _LaneHere:
+    def warm_up(self) -> None:
+        """There is no worker."""
+
     @contextmanager
     def decoder(self) -> Iterator[_DecoderHere]:
         yield _DecoderHere()
@@ -125,6 +159,57 @@ def decoders_here(*_: object) -> Iterator[_LaneHere]:
     yield _LaneHere()
 
 
+def examine_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every `Decoder` examine images in this process, which nothing limits or ends."""
+    monkeypatch.setattr(decoder, "WorkerProcess", _WorkerHere)
+    monkeypatch.setattr(decoder, "started", _started_here)
+    for name in ("memory_limited", "seconds_limited"):
+        monkeypatch.setattr(looking, name, lambda *_, **__: nullcontext())
+
+
+class _WorkerHere:
+    """Answers as `imgsearch.embedding.process.WorkerProcess` does."""
+
+    start_limit = 0.0
+
+    def __init__(self, *_: object) -> None:
+        """There is nothing to start."""
+
+    def look(
+        self, wanted: dict[str, Any], content: BinaryIO | None, size: int
+    ) -> tuple[dict[str, Any], bytes]:
+        del size
+        sent = b""
+        if content is not None:
+            content.seek(0)
+            sent = content.read()
+        with _ONE_AT_A_TIME:
+            facts, data = looking.look(looking.look_of(wanted), sent)
+        return {"looked": facts, "last": False}, data
+
+    def is_alive(self) -> bool:
+        return True
+
+    def expire(self) -> None:
+        """It takes as long as it takes."""
+
+    kill = close = expire
+
+
+def _started_here(
+    command: list[str],
+    time_limit: float,
+    note: Callable[[_WorkerHere], object],
+    begun: _WorkerHere | None = None,
+) -> _WorkerHere:
+    worker = begun or _WorkerHere(command, time_limit)
+    note(worker)
+    return worker
+
+
+_ONE_AT_A_TIME = threading.Lock()  # for Pillow's limit of pixels is that of the process
+
+
 def _embed(
     path: str, wanted: Callable[[str, bytes], bool], model: Path, input_size: int
 ) -> Outcome:
@@ -133,12 +218,32 @@ def _embed(
             content = file.digest, file.size, file.mtime_ns
             if not wanted(path, file.digest):
                 return Known(*content)
-            pixels = file.decode(input_size)
+            embedding, fingerprint = _described(file, model, input_size)
     except ImageError as error:
         return Refused(error.reason, error.recognised, error.transient, error.limited)
-    return Embedded(_runtime(model).embed(pixels[None])[0], *content)
+    return Embedded(embedding, *content, fingerprint)
 
 
-@lru_cache(maxsize=4)
-def _runtime(model: Path) -> OnnxRuntime:
-    return OnnxRuntime(model, threads=1)
+def _described(
+    file: ImageFile, model: Path, input_size: int
+) -> tuple[npt.NDArray[np.float32], Fingerprint]:
+    """Return the embedding of an image, and its fingerprint: many tests embed the same pictures."""
+    stat = model.stat()
+    network = _digest(model, stat.st_mtime_ns, stat.st_size)
+    key = file.digest, network, input_size, ImageFile.described
+    if key not in _DESCRIBED:
+        pixels, fingerprint = file.described(input_size)
+        if network not in _RUNTIMES:
+            _RUNTIMES[network] = OnnxRuntime(model, threads=1)
+        _DESCRIBED[key] = _RUNTIMES[network].embed(pixels[None])[0], fingerprint
+    return _DESCRIBED[key]
+
+
+@lru_cache
+def _digest(model: Path, mtime_ns: int, size: int) -> bytes:
+    del mtime_ns, size  # by which a file is known to have changed
+    return hashlib.sha256(model.read_bytes()).digest()
+
+
+_RUNTIMES: dict[bytes, OnnxRuntime] = {}
+_DESCRIBED: dict[tuple[object, ...], tuple[npt.NDArray[np.float32], Fingerprint]] = {}

@@ -14,9 +14,11 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 __all__ = ["Fate", "play_apart"]
 
+ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 60  # seconds
 
 
@@ -38,6 +40,7 @@ def play_apart(play: Callable[[str], str], parts: Iterable[str]) -> list[Fate]:
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
+        cwd=ROOT,
         input="\n".join(parts),
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -12,16 +13,20 @@ import numpy.typing as npt
 from imgsearch.ann.exact import search_exactly
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.indexing.fold import fold
-from imgsearch.indexing.policy import POLICY
+from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.querying.view import View, open_view
+from imgsearch.storage.changes import Commit, FileLocation, NewImage
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Commit, FileLocation, NewImage, Snapshot
+from imgsearch.storage.records import Snapshot
 from imgsearch.storage.shards import write_shard
 from imgsearch.storage.writer import CatalogWriter
 from tests.support.small_network import DIM
 
-__all__ = ["Grower", "clustered"]
+__all__ = ["UNRANKED", "Grower", "clustered"]
+
+#: No ranking is kept, which costs more than the rest of a fold: for tests of the rest.
+UNRANKED = replace(POLICY, ranked_from=1_000_000)
 
 
 def clustered(count: int, *, seed: int, centres: int = 12, first: int = 0) -> Vectors:
@@ -37,12 +42,12 @@ def clustered(count: int, *, seed: int, centres: int = 12, first: int = 0) -> Ve
 class Grower:
     """Writes to a collection as an indexing run does, but for the embedding."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, policy: FoldPolicy = POLICY) -> None:
         self.layout = Layout(directory)
         self.catalog = CatalogWriter(self.layout.catalog)
         self.catalog.add_root(b"/grown", recursive=True)
         self._root = self.catalog.roots()[0].id
-        self.policy = POLICY
+        self.policy = policy
 
     def __enter__(self) -> Grower:
         return self

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from imgsearch.collection import Collection
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.storage.catalog import Catalog
+from imgsearch.storage.fingerprints import prints_name
 from imgsearch.storage.layers import layer_name
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Snapshot
@@ -48,6 +49,8 @@ def check(directory: Path) -> Embeddings:
     database.close()
     catalog = Catalog(layout.catalog)
     try:
+        for file in catalog.prints():
+            assert _sha256(layout.fingerprints / prints_name(file.number)) == file.sha256
         rows = _rows(layout, catalog.snapshot())
         paths = catalog.paths(list(rows))
         count = catalog.counts().images
@@ -131,11 +134,12 @@ def check_tidy(directory: Path) -> None:
     layout = Layout(directory)
     catalog = Catalog(layout.catalog)
     snapshot = catalog.snapshot()
+    prints = catalog.prints()
     catalog.close()
-    named = {name for shard in snapshot.shards for name in shard_files(shard)}
+    named = {prints_name(file.number) for file in prints}
+    named |= {name for shard in snapshot.shards for name in shard_files(shard)}
     named |= {layout.segment(segment.number).name for segment in snapshot.segments}
     named |= {layer_name(layer.number) for layer in snapshot.layers}
-    folders = layout.vectors, layout.segments, layout.layers
-    there = {path.name for folder in folders for path in folder.iterdir()}
+    there = {path.name for folder in layout.folders for path in folder.iterdir()}
     assert there == named
     assert not list(directory.glob("*.tmp"))

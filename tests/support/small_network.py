@@ -1,6 +1,7 @@
 """A network that costs nothing: 4 x 4 pixels, centred and L2-normalised, are the embedding.
 
-What a collection does does not depend on its network; with this one a test takes no second of CPU.
+Its feature map has a cell for each quarter of the picture. What a collection does does not depend
+on its network; with this one a test takes no second of CPU.
 """
 
 from __future__ import annotations
@@ -72,8 +73,16 @@ def small_network() -> bytes:
         helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["values", "shape"], ["flat"]),
         helper.make_node("Sub", ["flat", "middle"], ["centred"]),
-        helper.make_node("LpNormalization", ["centred"], ["embedding"], axis=1, p=2),
+        helper.make_node("Mul", ["centred", "quarters"], ["map"]),
+        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("LpNormalization", ["features"], ["embedding"], axis=1, p=2),
     ]
+    half = INPUT_SIZE // 2
+    quarters = np.zeros((INPUT_SIZE, INPUT_SIZE, 3, 2, 2), np.float32)
+    for row, column in np.ndindex(2, 2):
+        here = slice(half * row, half * row + half), slice(half * column, half * column + half)
+        quarters[(*here, slice(None), row, column)] = 4  # the mean of four cells, three of them 0
     edges: list[str | int | None] = ["n", INPUT_SIZE, INPUT_SIZE, 3]
     graph = helper.make_graph(
         nodes,
@@ -81,8 +90,9 @@ def small_network() -> bytes:
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, edges)],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", DIM])],
         [
-            numpy_helper.from_array(np.array([-1, DIM], np.int64), "shape"),
+            numpy_helper.from_array(np.array([-1, DIM, 1, 1], np.int64), "shape"),
             numpy_helper.from_array(np.array(127.5, np.float32), "middle"),
+            numpy_helper.from_array(quarters.reshape(1, DIM, 2, 2), "quarters"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -21,13 +21,16 @@ from starlette.testclient import TestClient
 from imgsearch.collection import Collection
 from imgsearch.storage.files import exclusive
 from tests.support.pictures import picture, save_pictures
+from tests.support.textures import texture
 from tests.web.conftest import Served
 
 PROBLEM = "application/problem+json"
 
 
-def ask(client: TestClient, image: Path | bytes | None = None, **fields: Any) -> httpx2.Response:
-    """Post a query; a list is a field that stands several times."""
+def ask(
+    client: TestClient, image: Path | bytes | None = None, to: str = "query", **fields: Any
+) -> httpx2.Response:
+    """Post a query, or another form; a list is a field that stands several times."""
     content = image.read_bytes() if isinstance(image, Path) else image
     name = image.name if isinstance(image, Path) else "image"
     # A form without a file is sent as such only if a part has no file name.
@@ -35,7 +38,7 @@ def ask(client: TestClient, image: Path | bytes | None = None, **fields: Any) ->
     for field, value in fields.items():
         values = value if isinstance(value, list) else [value]
         parts += [(field, (None, str(each))) for each in values]
-    return client.post("/api/v1/query", files=parts)
+    return client.post(f"/api/v1/{to}", files=parts)
 
 
 def paths(answer: httpx2.Response) -> list[str]:
@@ -66,7 +69,7 @@ def test_a_query_answers_with_the_json_of_the_command_line(
     assert answered.pop("query") == query.name
     assert len(answered.pop("embedding")) == 32
     for hit in answered["hits"]:
-        assert {hit.pop("width"), hit.pop("height")} == {None}
+        assert (hit.pop("width"), hit.pop("height")) == (48, 40)
     expected.pop("query")
     assert answered == expected
     assert answered["hits"][0]["path"] == str(query)
@@ -118,6 +121,52 @@ def test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_fo
     assert_problem(both, 422, "are mutually exclusive")
 
 
+def test_an_explanation_is_the_json_of_the_command_line(
+    client: TestClient, indexed: Path, photos: Path, invoke: Callable[..., Result]
+) -> None:
+    query, hit = photos / "0004.jpg", photos / "0006.jpg"
+    ids = {Path(each["path"]).name: each["id"] for each in browse(client)}
+    for crop in ([], ["--crop", "0,0,0.5,1"]):
+        line = invoke("-c", indexed, "explain", query, hit, "--json", *crop).stdout
+        expected = json.loads(line)
+        expected.pop("query")
+        fields = {"hit": ids[hit.name], **({"crop": crop[1]} if crop else {})}
+        assert ask(client, query, "explain", **fields).json() == expected
+        answered = ask(client, None, "explain", like=ids[query.name], **fields)
+        assert answered.json() == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "word"),
+    [
+        ({"like": 1}, 422, "no `hit`"),
+        ({"hit": 1}, 422, "either `image` or `like`"),
+        ({"hit": 1, "like": 1, "k": 5}, 422, "there is no field 'k'"),
+        ({"hit": "x", "like": 1}, 422, "hit is 'x'"),
+        ({"hit": [1, 2], "like": 1}, 422, "hit is given twice"),
+        ({"hit": 1, "like": 1, "crop": "0,0,0,0"}, 422, "is empty"),
+        ({"hit": 999, "like": 1}, 404, "999"),
+        ({"hit": 1, "like": 999}, 404, "999"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_not_explained(
+    client: TestClient, fields: dict[str, Any], status: int, word: str
+) -> None:
+    assert_problem(ask(client, None, "explain", **fields), status, word)
+
+
+def test_an_image_that_cannot_be_decoded_or_has_changed_is_not_explained(
+    client: TestClient, indexed_tree: Path, collection: Collection, served: Served
+) -> None:
+    assert_problem(ask(client, b"no image", "explain", hit=1), 422, "image: ")
+    here = served(Path(collection.info().directory))
+    first = browse(here)[0]
+    assert Path(first["path"]).is_relative_to(indexed_tree)
+    Path(first["path"]).write_bytes(b"something else")
+    answered = ask(here, None, "explain", hit=first["id"], like=first["id"])
+    assert_problem(answered, 410, "has changed")
+
+
 def test_an_upload_is_found_where_it_is_in_the_collection(client: TestClient, photos: Path) -> None:
     sent = ask(client, photos / "0004.jpg")
     assert paths(sent)[0] == str(photos / "0004.jpg")
@@ -162,6 +211,7 @@ def test_an_upload_and_images_of_the_collection_are_combined(
     assert paths(ask(client, embedding=both.json()["embedding"], like=[2], k=40)) == paths(both)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("crop", ["0,0,0.5,1", "0,0,24,40"])
 def test_a_part_of_an_image_is_searched_for(
     client: TestClient, photos: Path, indexed: Path, crop: str
@@ -249,7 +299,7 @@ def test_a_body_that_is_no_form_is_refused(
 # Images
 
 
-def browse(client: TestClient, **parameters: int) -> list[dict[str, Any]]:
+def browse(client: TestClient, **parameters: int | str) -> list[dict[str, Any]]:
     answered = client.get("/api/v1/images", params={"limit": 1000, **parameters})
     assert answered.status_code == 200, answered.text
     images: list[dict[str, Any]] = answered.json()["images"]
@@ -269,6 +319,25 @@ def test_images_are_listed_page_by_page_in_the_order_in_which_they_came(
     assert pages == [15, 15, 10]
 
 
+def test_a_filter_limits_queries_and_listings(client: TestClient, photos: Path) -> None:
+    everything, png = browse(client), {"name": "*.png", "folder": str(photos), "date_after": "1999"}
+    expected = [each["path"] for each in everything if each["path"].endswith(".png")]
+    after, listed = 0, list[str]()
+    while page := browse(client, after=after, limit=7, **png):
+        listed += [each["path"] for each in page]
+        after = page[-1]["id"]
+    assert listed == expected
+    like: dict[str, Any] = {"like": [everything[0]["id"]], "include_self": "true", "k": 40}
+    assert sorted(paths(ask(client, None, **like, **png))) == expected
+    for wrong, message in (
+        ({"size": "big"}, "size is"),
+        ({"folder": "below"}, "absolute"),
+        ({"date_before": "soon"}, "before is 'soon'"),
+    ):
+        assert_problem(client.get("/api/v1/images", params=wrong), 422, message)
+        assert_problem(ask(client, None, **like, **wrong), 422, message)
+
+
 def test_an_image_is_known_by_its_id(client: TestClient, photos: Path) -> None:
     path = photos / "0003.png"
     (listed,) = (each for each in browse(client) if each["path"] == str(path))
@@ -276,8 +345,7 @@ def test_an_image_is_known_by_its_id(client: TestClient, photos: Path) -> None:
     assert known["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert known["size"] == path.stat().st_size
     assert (known["width"], known["height"]) == (48, 40)
-    assert (listed["width"], listed["height"]) == (None, None)
-    assert browse(client)[3] == known  # by now its size is known
+    assert listed == known  # indexing has learned the size
 
 
 def test_an_original_is_the_file_with_its_type_and_a_validator(client: TestClient) -> None:
@@ -295,6 +363,7 @@ def test_an_original_is_the_file_with_its_type_and_a_validator(client: TestClien
         assert client.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [256, 512, 2048])
 def test_a_thumbnail_is_upright_small_and_kept(
     served: Served, empty: Path, tmp_path: Path, size: int
@@ -367,7 +436,7 @@ def test_info_is_that_of_the_command_line(
     client: TestClient, indexed: Path, invoke: Callable[..., Result]
 ) -> None:
     answered = client.get("/api/v1/info").json()
-    assert answered.pop("indexing") is False
+    assert (answered.pop("indexing"), answered.pop("read_only")) == (False, False)
     expected = json.loads(invoke("-c", indexed, "info", "--json", "--device", "cpu").stdout)
     assert answered == expected
 
@@ -426,6 +495,38 @@ def test_a_name_that_is_not_utf8_comes_with_its_bytes(
     original = client.get("/api/v1/images/1/original")
     assert original.content == buffer.getvalue()
     assert "caf%EF%BF%BD.png" in original.headers["content-disposition"]
+
+
+def test_versions_of_a_picture_are_one_hit_if_that_is_asked_for(
+    served: Served, empty: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for seed in range(6):
+        texture(seed).save(folder / f"{seed}.png")
+    texture(0).save(folder / "0 encoded.jpg", quality=80)
+    (folder / "1 the same.png").write_bytes((folder / "1.png").read_bytes())
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    client = served(empty)
+    query = folder / "5.png"
+    plain = ask(client, query, k=8).json()["hits"]
+    assert all("copies" not in hit for hit in plain)
+    folded = ask(client, query, k=8, fold="true").json()["hits"]
+    assert [hit["rank"] for hit in folded] == [1, 2, 3, 4, 5, 6]
+    versions = {
+        Path(hit["path"]).name: [Path(copy["path"]).name for copy in hit["copies"]]
+        for hit in folded
+        if hit["copies"]
+    }
+    assert sorted(sorted([name, *others]) for name, others in versions.items()) == [
+        ["0 encoded.jpg", "0.png"],
+        ["1 the same.png", "1.png"],
+    ]
+    order = [hit["id"] for hit in folded]
+    assert order == [hit["id"] for hit in plain if hit["id"] in order]
+    pages = [ask(client, query, k=3, offset=offset, fold="true") for offset in (0, 3)]
+    assert [hit["id"] for page in pages for hit in page.json()["hits"]] == order
 
 
 def test_embeddings_of_many_images_are_found_in_any_order(opened: Collection) -> None:

@@ -259,7 +259,7 @@ def test_nothing_is_fetched_for_a_client(port: int) -> None:
         svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'
         for files in ({"image": url.encode()}, {"image": svg.encode()}, {"url": (None, url)}):
             address = f"http://127.0.0.1:{port}/api/v1/query"
-            assert httpx2.post(address, files=files).status_code == 422
+            assert httpx2.post(address, files=files, timeout=60).status_code == 422
         with suppress(TimeoutError):
             fetched.append(bait.accept())
     assert fetched == []

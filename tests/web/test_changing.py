@@ -60,6 +60,7 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1_000)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("change", [append, overwrite, overwrite_secretly, truncate])
 @pytest.mark.parametrize("header", ["", "Range: bytes=10-26000000\r\n"])
 def test_the_connection_ends_too_early_if_the_file_changes(

@@ -147,6 +147,7 @@ def test_requests_are_told_apart_however_they_are_cut(
         assert (answers[0][1]["id"], answers[2][1]["id"]) == (1, 2)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "request_",
     [
@@ -262,6 +263,7 @@ def test_idle_connections_make_room_for_who_asks(
         assert sum(client.is_open() for client in idle) <= 16
 
 
+@pytest.mark.whole("test_idle_connections_make_room_for_who_asks")
 def test_connections_that_come_and_come_do_not_shut_others_out(
     serve: Callable[..., int],
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.bench_serve import Server, besiege, form_of
 
 
-@pytest.mark.whole("test_nobody_with_an_ordinary_image_waits_for_images_that_take_for_ever")
+@pytest.mark.whole("test_more_uploads_than_can_be_dealt_with_are_sent_away")
 def test_ordinary_images_are_answered_soon_beside_hostile_ones(
     indexed: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from imgsearch.web.app import STATIC
 from tests.web.conftest import Served
 from tests.web.test_api import assert_problem, browse
 
@@ -67,6 +68,7 @@ def test_head_is_not_modified_either(client: TestClient) -> None:
         ("DELETE", "/api/v1/images/1", "GET, HEAD"),
         ("PUT", "/api/v1/images/1/original", "GET, HEAD"),
         ("POST", "/api/v1/info", "GET, HEAD"),
+        ("OPTIONS", "/api/v1/images", "DELETE, GET, HEAD"),
         ("GET", "/api/v1/query", "POST"),
         ("HEAD", "/api/v1/query", "POST"),
     ],
@@ -194,3 +196,8 @@ def test_a_number_is_nothing_but_its_digits(client: TestClient, number: str) -> 
 )
 def test_a_parameter_that_is_given_twice_is_refused(client: TestClient, query: str) -> None:
     assert_problem(client.get(f"/api/v1/{query}"), 400, "more than once")
+
+
+def test_the_page_weighs_less_than_200_kilobytes() -> None:
+    files = [path for path in STATIC.iterdir() if not path.name.startswith("gallery.")]
+    assert sum(path.stat().st_size for path in files) < 200_000

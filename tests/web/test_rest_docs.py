@@ -22,13 +22,26 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is n
 
 @pytest.fixture
 def port(indexed: Path, tmp_path: Path) -> Iterator[int]:
-    with listening(indexed, ServerOptions(cache=tmp_path / "cache", token="open-sesame")) as port:
+    directory = shutil.copytree(indexed, tmp_path / "copy")  # as one example removes an image
+    with listening(directory, ServerOptions(cache=tmp_path / "cache", token="open-sesame")) as port:
         yield port
 
 
 def test_there_are_examples_of_each_route() -> None:
     text = "\n".join(EXAMPLES)
-    for route in ("query", "images?", "images/7", "original", "thumbnail?", "info", "health"):
+    for route in (
+        "query",
+        "explain",
+        "images?",
+        "images/7",
+        "original",
+        "thumbnail?",
+        "layout?",
+        "facets",
+        "archive?",
+        "info",
+        "health",
+    ):
         assert f"/api/v1/{route}" in text or f"/{route}" in text
 
 
@@ -53,11 +66,18 @@ def test_an_example_does_what_it_says(
     )
     assert ended.returncode == 0, ended.stderr
     answers = [json.loads(line) for line in ended.stdout.splitlines() if line]
+    if "explain" in example:
+        assert sum(map(sum, answers[-1]["hit_map"])) == pytest.approx(
+            answers[-1]["centred"], abs=1e-4
+        )
     if "query" in example:
         assert answers[-1]["hits"]
     if "original" in example:
         assert (tmp_path / "original").read_bytes() == (photos / "0006.jpg").read_bytes()
         assert (tmp_path / "thumbnail.jpg").stat().st_size > 500
+    if "archive" in example:
+        assert (tmp_path / "images.zip").read_bytes().startswith(b"PK")
+        assert answers[-1] == {"removed": 1}
     if "min_similarity" in example:
         assert all(hit["similarity"] >= 0.3 for hit in answers[-1]["hits"])
     if "offset" in example:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.backends.milvus.entries import MilvusEntries
+from imgsearch.backends.milvus.entries import MilvusEntries, refuse_filter
 from imgsearch.backends.milvus.evaluate import evaluate
-from imgsearch.backends.milvus.ingest import index, remove
+from imgsearch.backends.milvus.ingest import index, remove, remove_ids
 from imgsearch.backends.milvus.model import local_model, write_model
 from imgsearch.backends.milvus.rows import Address
 from imgsearch.backends.milvus.state import State, read_state, write_state
@@ -27,17 +27,20 @@ from imgsearch.evaluation.evaluate import Evaluation
 from imgsearch.files.exclusions import Exclusions, changed_patterns
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.images.crop import Box
+from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.indexing.create import make_model
 from imgsearch.indexing.engine import ModelFile
 from imgsearch.indexing.options import IndexOptions
 from imgsearch.indexing.report import IndexReport
 from imgsearch.querying.embedder import Embedder
+from imgsearch.querying.explanation import Explanation, explain
 from imgsearch.querying.hits import Answer, HitArrays, answers_of
 from imgsearch.querying.info import Info
 from imgsearch.querying.options import PathLike, SearchOptions
 from imgsearch.querying.search import left_out, names_left_out, search
 from imgsearch.storage.layout import Location
+from imgsearch.storage.records import Entry
 
 __all__ = ["MilvusCollection"]
 
@@ -52,9 +55,20 @@ class MilvusCollection(Collection):
         model = read_state(store).model
         super().__init__(model, device, trust_model=trust_model)
         self.store = store
-        self._embedder = Embedder(
+        self._own_embedder = Embedder(
             model, device, lambda: local_model(store, model), threads, trust_model=trust_model
         )
+
+    @property
+    def _embedder(self) -> Embedder:
+        return self._own_embedder
+
+    @property
+    def _where(self) -> str:
+        return self.store.address.location
+
+    def _count(self) -> int:
+        return self.store.count()
 
     @property
     def entries(self) -> MilvusEntries:
@@ -63,12 +77,15 @@ class MilvusCollection(Collection):
 
     def close(self) -> None:
         """Close the collection; no other method may be called afterwards."""
+        self._stop_looking()
         self._embedder.close()
         self.store.close()
 
     def _evaluate(
         self, labels: PathLike, options: SearchOptions, progress: Callable[[int, int], None] | None
     ) -> Evaluation:
+        if options.verify:
+            raise SettingError("verify applies only to collections in directories")
         return evaluate(self.view(), labels, options, progress)
 
     def view(self) -> MilvusView:
@@ -170,6 +187,9 @@ class MilvusCollection(Collection):
     def _remove(self, paths: list[PathLike]) -> int:
         return remove(self.store, read_state(self.store), paths)
 
+    def _remove_ids(self, ids: list[int]) -> int:
+        return remove_ids(self.store, read_state(self.store), ids)
+
     def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
         return self._embedder.embed(queries, crop, limits)
 
@@ -189,9 +209,13 @@ class MilvusCollection(Collection):
         return search(self.view(), embeddings, options, without).hits
 
     def _left_out(self, queries: Queries, options: SearchOptions) -> list[Ids]:
+        refuse_filter(options.filter)
         return left_out(names_left_out(queries, options), self._ids_at)
 
-    def _ids_at(self, path: PathLike) -> list[int]:
+    def _explain(self, hit: Entry, pixels: Pixels) -> Explanation:
+        return explain(hit, self._embedder.maps(pixels), self.view().ranking)
+
+    def _ids_at(self, path: PathLike) -> Sequence[int]:
         for absolute in dict.fromkeys((plain_path(path), real_path(path), resolved_path(path))):
             if found := self.store.ids_at(absolute):
                 return found

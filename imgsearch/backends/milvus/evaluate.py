@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgsearch.ann.inverted import Chosen
 from imgsearch.ann.metrics import Flags
 from imgsearch.ann.vectors import Block, Ids, Vectors, rows_of
 from imgsearch.backends.milvus.store import MAX_ROWS
@@ -80,6 +81,7 @@ class _Fetched:
         nprobe: int | None,
         exact: bool,
         candidates: int = 0,  # noqa: ARG002 - ranked by cosine, which needs no more
+        among: Chosen | None = None,  # noqa: ARG002 - of the labelled images, none is left out
     ) -> Found:
         return self.view.search(queries, k, recall=recall, nprobe=nprobe, exact=exact)
 

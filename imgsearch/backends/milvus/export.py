@@ -86,15 +86,17 @@ def export(
         if not verify:
             _begin(store, layout, model)
         state = read_state(store)
-        if (state.model.onnx_sha256, state.model.weights_sha256) != (
-            model.onnx_sha256,
-            model.weights_sha256,
-        ):
+        if _makes(state.model) != _makes(model):
             raise SettingError(
-                f"{store.address.location} was made with other weights of {state.model.name}, "
-                f"or with another export of it; choose another name for --to"
+                f"{store.address.location} was made with other weights of {state.model.name}; "
+                f"choose another name for --to"
             )
         return _Transfer(store, catalog, view, progress).run(state, verify=verify)
+
+
+def _makes(model: ModelRecord) -> tuple[str, int, int, str]:
+    """Return what decides on a model's embeddings: another export of it makes the same ones."""
+    return model.name, model.input_size, model.dim, model.weights_sha256
 
 
 def _begin(store: Store, layout: Layout, model: ModelRecord) -> None:

@@ -294,7 +294,17 @@ def remove(store: Store, state: State, paths: Sequence[str | os.PathLike[str]]) 
             raise InputError(
                 f"{os.fsdecode(path)}: the collection has no image there; nothing was removed"
             )
-    out = {place for places in found.values() for place in places}
+    return _exclude(store, state, ids, {place for places in found.values() for place in places})
+
+
+def remove_ids(store: Store, state: State, ids: Sequence[int]) -> int:
+    """Remove those images that exist, and keep them out."""
+    rows = store.rows_of(ids)
+    return _exclude(store, state, [row.id for row in rows], {row.path for row in rows})
+
+
+def _exclude(store: Store, state: State, ids: Sequence[int], out: set[bytes]) -> int:
+    """Remove images, and keep out the paths `out`; return how many there were."""
     state = replace(
         state,
         folders=tuple(path for path in state.folders if not any(is_at(path, o) for o in out)),

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from imgsearch.ann.inverted import Chosen
 from imgsearch.ann.promise import Promise, Step
 from imgsearch.ann.vectors import Block, Neighbours, Vectors
 from imgsearch.backends.milvus.state import State
@@ -62,6 +63,7 @@ class MilvusView:
         nprobe: int | None,
         exact: bool,
         candidates: int = 0,  # noqa: ARG002 - ranked by cosine, which needs no more
+        among: Chosen | None = None,  # noqa: ARG002 - refused: see `MilvusCollection`
     ) -> Found:
         """Return the `k` images nearest to each query; see `View.search`.
 

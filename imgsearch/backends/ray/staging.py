@@ -1,10 +1,11 @@
 """Staged shards: outcomes of a cluster that the collection has not committed yet.
 
 A staged shard is two objects in a folder that all machines can reach, a path or any URL that fsspec
-knows: `NAME.npy`, float32 `[n, dim]`, and then `NAME.json`, its manifest, which makes it valid. It
-holds the outcome of each file and the SHA-256 of the `.npy`. Names are never reused and nothing is
-renamed or changed, which not every storage supports; an upload that was cut off has no manifest,
-or one that is not JSON.
+knows. First comes `NAME.npy`, float32 `[n, dim]`, followed by `n` fingerprints
+(`imgsearch.images.fingerprint.FINGERPRINT`). Then comes `NAME.json`, its manifest, which makes it
+valid: it holds the outcome of each file and the SHA-256 of the `.npy`. Names are never reused and
+nothing is renamed or changed, which not every storage supports; an upload that was cut off has no
+manifest, or one that is not JSON.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import numpy as np
 
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.errors import SettingError, StorageError, reason_of, url_package_error
+from imgsearch.images.fingerprint import FINGERPRINT, Fingerprint
 
 __all__ = ["StagedFile", "Staging"]
 
-_FORMAT = {"format": "imgsearch staged shard", "version": 2}
+_FORMAT = {"format": "imgsearch staged shard", "version": 3}
 _OURS = re.compile(r"[0-9a-f]{32}\.(npy|json)|[0-9a-f]{64}\.onnx")
 
 T = TypeVar("T")
@@ -88,9 +90,11 @@ class Staging:
             StorageError: If it cannot be written.
         """
         name = uuid.uuid4().hex
-        rows = [each.embedding for _, each in outcomes if isinstance(each, Embedded)]
+        embedded = [each for _, each in outcomes if isinstance(each, Embedded)]
+        rows = [each.embedding for each in embedded]
         data = io.BytesIO()
         np.save(data, np.stack(rows) if rows else np.empty((0, 0), np.float32), allow_pickle=False)
+        data.write(b"".join(each.fingerprint.row for each in embedded if each.fingerprint))
         manifest = {
             **_FORMAT,
             "model": model,
@@ -110,8 +114,10 @@ class Staging:
         manifest, data = self._manifest(name), self._read(f"{name}.npy")
         if manifest is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise StorageError(f"the staged shard {name} in {self.url} is damaged; index again")
-        rows = iter(np.load(io.BytesIO(data), allow_pickle=False))
-        return [_outcome(entry, rows) for entry in manifest["files"]]
+        content = io.BytesIO(data)
+        rows = iter(np.load(content, allow_pickle=False))
+        prints = iter(np.frombuffer(content.read(), FINGERPRINT))
+        return [_outcome(entry, rows, prints) for entry in manifest["files"]]
 
     def find(self, model: str) -> dict[str, StagedFile]:
         """Return the files that an earlier run embedded with `model`; drop all other shards.
@@ -214,19 +220,26 @@ def _entry(path: str, outcome: Outcome, ctime_ns: int | None) -> dict[str, Any]:
             "transient": outcome.transient,
             "limited": outcome.limited,
         }
+    shot = None
+    if isinstance(outcome, Embedded) and outcome.fingerprint is not None:
+        shot = [outcome.fingerprint.taken, outcome.fingerprint.camera]
     return {
         "path": path,
         "digest": outcome.digest.hex(),
         "size": outcome.size,
         "mtime_ns": outcome.mtime_ns,
         "ctime_ns": ctime_ns,
+        "shot": shot,
     }
 
 
-def _outcome(entry: dict[str, Any], rows: Iterator[Any]) -> Outcome:
+def _outcome(entry: dict[str, Any], rows: Iterator[Any], prints: Iterator[Any]) -> Outcome:
     if "reason" in entry:
         return Refused(
             entry["reason"], entry["recognised"], entry["transient"], limited=entry["limited"]
         )
+    fingerprint = None
+    if entry["shot"] is not None:
+        fingerprint = Fingerprint(next(prints).tobytes(), *entry["shot"])
     digest = bytes.fromhex(entry["digest"])
-    return Embedded(next(rows), digest, entry["size"], entry["mtime_ns"])
+    return Embedded(next(rows), digest, entry["size"], entry["mtime_ns"], fingerprint)

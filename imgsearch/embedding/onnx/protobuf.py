@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Field", "ForeignError", "MalformedError", "Message", "passed_over", "read"]
+__all__ = ["Field", "ForeignError", "MalformedError", "Message", "field", "passed_over", "read"]
 
 FIELDS = 50_000  # Maximum fields of one file; MobileNetV2 has 3,547 and Inception v3 5,690.
 
@@ -89,6 +89,21 @@ def read(message: Message, data: bytes) -> dict[str, Any]:
         return _Reader(data).message(message, 0, len(data))
     except IndexError:
         raise MalformedError from None
+
+
+def field(number: int, content: int | bytes) -> bytes:
+    """Return a serialised field: a non-negative integer, or bytes that may be a message."""
+    if isinstance(content, int):
+        return _as_varint(number << 3 | _VARINT) + _as_varint(content)
+    return _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
+
+
+def _as_varint(number: int) -> bytes:
+    digits = bytearray()
+    while number >= 0x80:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
 
 
 class _Reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
+from imgsearch.errors import check_installed
 
 __all__ = ["TRUSTED_BYTES", "check_no_files"]
 
@@ -17,7 +18,9 @@ def check_no_files(serialised: bytes) -> None:
     Raises:
         MalformedError: If the bytes are not an ONNX model.
         ForeignError: If a tensor has its data in another file.
+        PackageError: If onnx is not installed.
     """
+    check_installed("checking a foreign model", "onnx")
     import onnx
 
     try:

@@ -1,12 +1,18 @@
 /** Talk to the server; see /openapi.json. */
 
+import { filtersOf } from "./state.js";
+
 const API = "api/v1"; // relative: a reverse proxy may serve the page below a path
 
 /** Ids are kept as text, as those of Milvus are too large for JavaScript's numbers. */
 const ID = /"id": ?(\d+)/g;
+const IDS = /"ids": ?\[[^\]]*\]/;
 
 /** The recall@10 that each choice asks for; null for the one that the collection promises. */
 const RECALL = { fast: 0.8, promised: null, exact: null };
+
+/** The fields of the filters whose names differ. */
+const FIELDS = { after: "date_after", before: "date_before" };
 
 /** A request that the server refused, with its reason. */
 export class Refused extends Error {
@@ -22,11 +28,28 @@ export class Unreachable extends Error {}
 export const original = (id) => `${API}/images/${id}/original`;
 export const thumbnail = (id, size) => `${API}/images/${id}/thumbnail?size=${size}`;
 export const facts = (id, signal) => ask(`/images/${id}`, { signal });
+export const archive = (ids) => `${API}/archive?ids=${ids.join(",")}`;
+export const facets = () => ask("/facets", { cache: "no-store" });
 export const info = () => ask("/info", { cache: "no-store" });
 
-/** Return at most `limit` images with ids above `after`. */
-export function browse(after, limit, signal) {
-  return ask(`/images?${new URLSearchParams({ after, limit })}`, { signal });
+/** Return the first images that pass the filters of a state, in its order. */
+export function browse(state, limit, signal) {
+  return ask(`/images?${listing(state, { limit })}`, { signal });
+}
+
+/** Return ids and sizes of the images after one that pass the filters of a state, in its order. */
+export function layout(state, after, limit, signal) {
+  return ask(`/layout?${listing(state, { after, limit })}`, { signal });
+}
+
+/** Return the images with some ids. */
+export function byId(ids, signal) {
+  return ask(`/images?ids=${ids.join(",")}`, { signal });
+}
+
+/** Take images out of the collection. */
+export function remove(ids, { keepalive }) {
+  return ask(`/images?ids=${ids.join(",")}`, { method: "DELETE", keepalive });
 }
 
 /** Ask for the images most similar to the query in a state.
@@ -43,9 +66,24 @@ export function query(state, { file = null, k, offset = 0, signal }) {
   if (state.min !== null) form.append("min_similarity", state.min);
   if (RECALL[state.recall] !== null) form.append("recall", RECALL[state.recall]);
   if (state.recall === "exact") form.append("exact", "true");
+  if (state.versions === "folded") form.append("fold", "true");
+  Object.entries(fieldsOf(state)).forEach(([name, value]) => form.append(name, value));
   form.append("k", k);
   form.append("offset", offset);
   return ask("/query", { method: "POST", body: form, signal });
+}
+
+/** Ask which parts make an image of the collection, `hit`, similar to a picture.
+ *
+ * The picture is a file, or the image with an id; `crop` is the part of it that was searched for.
+ */
+export function explain({ file, id, crop }, hit, signal) {
+  const form = new FormData();
+  if (file) form.append("image", file, file.name || "image");
+  else form.append("like", id);
+  if (crop) form.append("crop", crop.join(","));
+  form.append("hit", hit);
+  return ask("/explain", { method: "POST", body: form, signal });
 }
 
 /** Make the server forget that this browser has shown the token. */
@@ -61,6 +99,15 @@ export async function whyNot(address) {
   }
 }
 
+function listing(state, page) {
+  const reverse = state.sort.startsWith("-");
+  return new URLSearchParams({ sort: state.sort.replace("-", ""), reverse, ...page, ...fieldsOf(state) });
+}
+
+function fieldsOf(state) {
+  return Object.fromEntries(filtersOf(state).map(([name, value]) => [FIELDS[name] ?? name, value]));
+}
+
 async function ask(path, options) {
   let response;
   try {
@@ -70,7 +117,8 @@ async function ask(path, options) {
     throw new Unreachable("The server does not answer.");
   }
   if (!response.ok) throw new Refused(response.status, await detailOf(response));
-  return JSON.parse((await response.text()).replace(ID, '"id":"$1"'));
+  const text = await response.text();
+  return JSON.parse(text.replace(IDS, (ids) => ids.replace(/\d+/g, '"$&"')).replace(ID, '"id":"$1"'));
 }
 
 async function detailOf(response) {

@@ -34,6 +34,11 @@ export function iconButton(name, label, properties = {}) {
     icon(name));
 }
 
+/** Return the folder of a path. */
+export function folderOf(path) {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 1));
+}
+
 /** Return the last part of a path. */
 export function fileName(path) {
   return path.split(/[\\/]/).pop();

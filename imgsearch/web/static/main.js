@@ -1,36 +1,76 @@
 /** The page: shows the state in the address, and turns user actions into addresses. */
 
-import { logOut, query, Refused, Unreachable } from "./api.js";
-import { nameOf, remember } from "./collection.js";
+import { facets, logOut, query, Refused, Unreachable } from "./api.js";
+import { nameOf } from "./collection.js";
+import { folderOf } from "./elements.js";
+import { Filters } from "./filters.js";
+import { Folders } from "./folders.js";
 import { Grid } from "./grid.js";
+import { Images } from "./images.js";
 import { listen } from "./intake.js";
 import { Large } from "./large.js";
-import { explain, images, say, summary, warn } from "./notices.js";
+import { explain, images as counted, say, summary, warn } from "./notices.js";
 import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { find, keep } from "./pictures.js";
+import { Removal } from "./removal.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
-import { asking, browsing } from "./sources.js";
-import { hashOf, isBrowsing, stateOf, withLike, withUnlike } from "./state.js";
+import { Selection } from "./selection.js";
+import { asking, browsing, MOST, PAGE } from "./sources.js";
+import { filtersOf, hashOf, isBrowsing, refinements, stateOf, withLike, withUnlike } from "./state.js";
 import { watch } from "./watch.js";
 
-const PAGE = 60; // images per request
+const MOST_HITS = 1_000; // per request
+const KEPT = 8; // lists to keep for when the user comes back to them
 const $ = (id) => document.getElementById(id);
 
 let state = stateOf();
-let source = null; // source of the images on the page
-let list = { shown: 0, done: true, search: null };
+let images = new Images(); // of the state
 let running = new AbortController(); // aborts the requests of the current state
 let loading = false;
 let failed = false; // whether the search failed
 let answered = null; // {address, answer}: the first page of hits, which named an upload
 let facts = null; // the facts about the collection, once they are known
+let begun = null; // {count, at}: where a run that indexes was first seen
 let away = false; // whether the server is not responding
+const kept = new Map(); // lists by their addresses, latest last
 
-const grid = new Grid($("grid"), $("further"), { act, next: () => load() });
+const grid = new Grid($("grid"), {
+  act, next: () => load(), isSelected: (id) => selection.has(id), failed: fail,
+});
+const selection = new Selection(grid, {
+  say,
+  remove: (ids) => removal.ask(ids),
+  search: (ids) => {
+    selection.clear();
+    change(stateOf({ ...refinements(state), like: ids }));
+    scrollTo(0, 0);
+    $("heading").focus({ preventScroll: true });
+  },
+});
+const removal = new Removal({
+  say,
+  hide: (ids) => {
+    const gone = new Set(ids);
+    selection.clear();
+    kept.clear();
+    images.drop(gone);
+    grid.show(images, { mayLess: !isBrowsing(state) });
+    explain(images.length ? null : nothing());
+    tell();
+    $("heading").focus({ preventScroll: true });
+  },
+  restore: () => {
+    leave();
+    kept.clear();
+    show();
+  },
+});
 const panel = new Panel(change);
+const filters = new Filters(change);
+const folders = new Folders(change);
 const large = new Large($("large"), {
-  act, say, closed: (image) => image && grid.focus(image.id),
+  act, say, asked, closed: (image) => image && grid.focus(image.id),
 });
 
 /** Show the state in the address. */
@@ -42,32 +82,59 @@ async function show() {
   state = here();
   const first = answered?.address === hashOf(state) ? answered.answer : null;
   answered = null;
-  source = isBrowsing(state) ? browsing() : asking(state, first);
-  list = { shown: 0, done: false, search: null };
+  images = keptImages(first);
   loading = false;
   failed = false;
   warn("");
   if (large.dialog.open) large.dialog.close();
   panel.show(state);
+  filters.show(state);
+  folders.show(state);
+  offer();
   head();
-  await load(to?.count);
+  if (images.length) add();
+  await load(to?.count ?? PAGE);
   if (!signal.aborted && to) {
     scrollTo(0, to.scroll);
-    if (to.focus) grid.focus(to.focus);
+    if (to.focus) grid.focus(to.focus, { still: true });
   }
 }
 
-/** Load more images until `wanted` are shown. */
-async function load(wanted = list.shown + PAGE) {
+/** Offer filters and orders, unless there is nothing to choose from. */
+function offer() {
+  const nothing = facts?.images === 0 && !filtersOf(state).length;
+  $("filters").hidden = nothing;
+  $("sorting").hidden = nothing || !isBrowsing(state);
+  $("sort").value = state.sort;
+}
+
+/** Return the images of the state, which are kept while the collection stays as it is. */
+function keptImages(first) {
+  const address = hashOf(state);
+  const found = kept.get(address);
+  kept.delete(address);
+  const list = found?.of === facts?.images && found?.length ? found
+    : new Images(isBrowsing(state) ? browsing(state) : asking(state, first));
+  list.of = facts?.images;
+  kept.set(address, list);
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  return list;
+}
+
+/** Load all images, or more hits, until there are `wanted`. */
+async function load(wanted = images.length + PAGE) {
   const { signal } = running;
-  if (loading || list.done) return;
+  const all = isBrowsing(state);
+  if (loading || images.done) return;
   loading = true;
   $("main").setAttribute("aria-busy", "true");
   try {
-    while (!list.done && list.shown < wanted) {
-      const page = await source(PAGE, signal);
+    while (!images.done && (all || images.length < wanted)) {
+      await images.more(Math.max(PAGE, Math.min(wanted - images.length, MOST_HITS)), signal);
       if (signal.aborted) return;
-      add(page);
+      add();
+      if (all && !images.done && !place()) await grid.settled(); // the first pictures go first
+      if (signal.aborted) return;
     }
   } catch (error) {
     if (!signal.aborted) await fail(error);
@@ -75,28 +142,27 @@ async function load(wanted = list.shown + PAGE) {
     if (!signal.aborted) {
       loading = false;
       $("main").removeAttribute("aria-busy");
-      grid.offer(!list.done);
     }
   }
 }
 
-function add({ images: found, done, search }) {
-  if (!list.shown) grid.clear(); // until now, the images of the previous state were shown
-  remember(found);
-  list = { shown: list.shown + found.length, done, search };
-  explain(list.shown ? null : nothing());
-  grid.add(found, { mayLess: !isBrowsing(state) });
+/** Show the images that have arrived. */
+function add() {
+  explain(images.length ? null : nothing());
+  if (grid.images === images) grid.extend();
+  else grid.show(images, { mayLess: !isBrowsing(state) }); // instead of those of the previous state
   tell();
 }
 
 function tell() {
-  $("count").textContent = list.shown ? summary({ ...list, total: facts?.images ?? 0 }) : "";
+  $("count").textContent = images.length ? summary(images, MOST) : "";
 }
 
 async function head() {
   const asked = state;
   const others = state.like.length + (state.image ? 1 : 0) - 1;
-  const title = isBrowsing(state) ? "All images" : await similarTo(state, others);
+  const all = filtersOf(state).length ? "Images" : "All images";
+  const title = isBrowsing(state) ? all : await similarTo(state, others);
   if (asked !== state) return;
   $("heading").textContent = title;
   document.title = isBrowsing(state) ? "imgsearch" : `${title} – imgsearch`;
@@ -109,11 +175,27 @@ async function similarTo({ image, like, unlike, crop }, others) {
   return `${title}, less like ${await nameOf(unlike[0])}${andMore(unlike.length - 1)}`;
 }
 
+/** Return the only picture of the search, as `explain` takes it; null if there are several. */
+async function asked() {
+  const { image, like, unlike, crop } = state;
+  if (unlike.length || like.length + (image ? 1 : 0) !== 1) return null;
+  if (!image) return { id: like[0], crop };
+  const file = await find(image);
+  return file && { file, crop };
+}
+
 function andMore(others) {
   return others > 0 ? ` and ${others} more` : "";
 }
 
 function nothing() {
+  if (filtersOf(state).length && facts?.images) {
+    return {
+      title: isBrowsing(state) ? "No images match the filters" : "Nothing found",
+      text: "Remove a filter to see more images.",
+      action: ["Remove all filters", () => filters.clear()],
+    };
+  }
   if (!isBrowsing(state)) {
     const title = "Nothing found";
     if (facts?.images === 0) return { title, text: "There are no images in the collection." };
@@ -128,11 +210,28 @@ function nothing() {
   }
   return facts?.indexing
     ? { title: "The first images are on their way", text: "Each image appears here as soon as it is indexed." }
-    : {
+    : empty();
+}
+
+/** Explain how an empty collection is filled. */
+function empty() {
+  const quoted = /[^\w@%+=:,./-]/.test(facts?.directory ?? "") ? `'${facts.directory.replaceAll("'", "'\\''")}'` : facts?.directory;
+  const here = quoted ? `imgsearch -c ${quoted}` : "imgsearch";
+  if (facts?.failed) {
+    const files = facts.failed === 1 ? "The only file" : `None of the ${facts.failed.toLocaleString("en")} files`;
+    return {
       title: "There are no images yet",
-      text: "Index your pictures, and they appear here:",
-      command: "imgsearch index ~/Pictures",
+      text: `${files} that was looked at could ${facts.failed === 1 ? "not " : ""}be read as an image. This command says why:`,
+      command: `${here} list --failed`,
     };
+  }
+  return {
+    title: "There are no images yet",
+    text: "Here you find pictures by what they show, once imgsearch has looked at them. Run this command in a terminal, "
+      + "with the folder of your pictures at its end:",
+    command: `${here} index ~/Pictures`,
+    note: "Each image appears here as soon as it is indexed. Your files stay where they are, and nothing leaves this machine.",
+  };
 }
 
 /** Show what went wrong with the search. */
@@ -147,8 +246,9 @@ async function fail(error) {
     await ask(file, state, { replace: true });
     return;
   }
-  grid.clear();
-  list = { shown: 0, done: true, search: null };
+  images = new Images();
+  images.done = true;
+  grid.show(images, {});
   failed = true;
   tell();
   const browse = ["Show all images", () => change(stateOf())];
@@ -201,21 +301,25 @@ function move(next, { replace }) {
 }
 
 /** Keep the place in the list for when the user comes back. */
-function leave(focus = document.activeElement?.closest?.(".tile")?.dataset.id) {
-  keepPlace({ scroll: scrollY, count: list.shown, focus });
+function leave(focus = document.activeElement?.closest?.("[data-id]")?.dataset.id) {
+  keepPlace({ scroll: scrollY, count: images.length, focus });
 }
 
-function act(what, image) {
+function act(what, image, event) {
   const mayLess = !isBrowsing(state);
+  if (what === "select" || (what === "search" && selection.size)) {
+    selection.toggle(image, { range: event.shiftKey });
+    return;
+  }
   if (what === "open") {
-    large.open(image, grid.images, { mayLess });
+    large.open(image, images, { mayLess });
     return;
   }
   if (what === "less" && !mayLess) return;
   leave(image.id);
-  const { min, recall } = state;
   go({
-    search: () => stateOf({ like: [image.id], min, recall }),
+    search: () => stateOf({ ...refinements(state), like: [image.id] }),
+    folder: () => stateOf({ folder: folderOf(image.path) }),
     more: () => withLike(state, image.id),
     less: () => withUnlike(state, image.id),
   }[what]());
@@ -232,24 +336,70 @@ function lose() {
 function seen(now) {
   const before = facts;
   facts = now;
-  $("total").textContent = images(now.images);
+  $("total").textContent = counted(now.images);
   $("indexing").hidden = !now.indexing;
-  $("indexing").textContent = `Indexing: ${images(now.images)} so far`;
-  if (before?.indexing && !now.indexing) say(`Indexing has finished: ${images(now.images)}.`);
+  $("indexing").textContent = `Indexing: ${counted(now.images)} so far${pace(now)}`;
+  if (before?.indexing && !now.indexing) say(`Indexing has finished: ${counted(now.images)}.`);
+  offer();
+  $("selected-remove").hidden = now.read_only;
   panel.promised(now.settings.recall);
+  if (now.images !== before?.images || (before?.indexing && !now.indexing)) describe();
   if (away) {
     away = false;
     warn("");
     show();
-  } else if (isBrowsing(state) && list.done && now.images > list.shown && !loading) {
-    list.done = false; // images have been added
-    load();
-  } else if (!list.shown && list.done && !failed) {
-    explain(nothing());
+  } else if (isBrowsing(state) && images.done && !loading) {
+    follow(now);
   }
+  images.of ??= now.images;
+  if (!images.length && images.done && !failed) explain(nothing());
   tell();
 }
 
+/** Return how many images a run indexes, once that can be told. */
+function pace({ indexing, images: count }) {
+  if (!indexing) begun = null;
+  else begun ??= { count, at: performance.now() };
+  const seconds = begun ? (performance.now() - begun.at) / 1000 : 0;
+  const rate = seconds > 4 ? Math.round((count - begun.count) / seconds) : 0;
+  return rate > 0 ? `, ${rate.toLocaleString("en")} per second` : "";
+}
+
+/** Learn the folders and the cameras of the collection. */
+async function describe() {
+  try {
+    const found = await facets();
+    folders.offer(found.folders);
+    filters.offer(found);
+  } catch {
+    // The server does not answer: once it does, this is repeated.
+  }
+}
+
+/** Show the images that were added to those on the page. */
+function follow(now) {
+  if (now.images === (images.of ?? now.images) || images.length >= MOST) return;
+  if (state.sort === "added" && now.images > images.of) {
+    images.of = now.images;
+    images.done = false;
+    load();
+  } else if (!now.indexing) { // anywhere among those on the page
+    leave();
+    kept.clear();
+    show();
+  }
+}
+
+const keys = () => $("keys").open || $("keys").showModal();
+$("help").addEventListener("click", keys);
+$("keys-close").addEventListener("click", () => $("keys").close());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "?" && !event.target.closest("input, select, textarea")) keys();
+});
+$("sort").addEventListener("change", ({ target }) => {
+  change(stateOf({ ...state, sort: target.value }));
+  scrollTo(0, 0);
+});
 $("logout").addEventListener("click", async () => {
   await logOut().catch(() => {}); // in any case, the page asks for the token again
   location.reload();
@@ -263,7 +413,7 @@ $("home").addEventListener("click", (event) => {
 });
 window.addEventListener("pagehide", () => leave());
 listen({
-  take: (file) => ask(file, stateOf({ min: state.min, recall: state.recall })),
+  take: (file) => ask(file, stateOf(refinements(state))),
   refuse: warn,
 });
 onMove(show);

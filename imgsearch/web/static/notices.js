@@ -1,6 +1,7 @@
 /** The messages of the page. */
 
 import { element } from "./elements.js";
+import { copy } from "./lists.js";
 import { rounded } from "./numbers.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,7 +20,7 @@ export function warn(text) {
   $("notice").textContent = text;
 }
 
-/** Show why there are no images: {title, text, command, action: [label, listener]}; null for none. */
+/** Show why there are no images: {title, text, command, note, action: [label, listener]}; null for none. */
 export function explain(reason) {
   const state = $("state");
   state.hidden = !reason;
@@ -27,9 +28,19 @@ export function explain(reason) {
     state.replaceChildren();
     return;
   }
-  const { title, text, command, action } = reason;
+  const { title, text, command, note, action } = reason;
+  if (command && command === state.querySelector("code")?.textContent) return; // it may be selected
   state.replaceChildren(element("h2", {}, title), element("p", {}, text));
-  if (command) state.append(element("p", {}, element("code", {}, command)));
+  if (command) {
+    state.append(element("p", {}, element("code", {}, command)), element("button", {
+      type: "button",
+      onclick: async () => {
+        await copy(command);
+        say("The command was copied to the clipboard.");
+      },
+    }, "Copy the command"));
+  }
+  if (note) state.append(element("p", {}, note));
   if (action) {
     state.append(element("button", { type: "button", onclick: action[1] }, action[0]));
   }
@@ -41,9 +52,13 @@ export function images(count) {
 }
 
 /** Describe the images on the page: their number, and how they were searched for. */
-export function summary({ shown, search, done, total }) {
-  if (!search) return total > shown ? `${shown.toLocaleString("en")} of ${images(total)}` : images(shown);
-  const number = done ? images(shown) : `the nearest ${shown === 1 ? "image" : images(shown)}`;
+export function summary({ length, search, done, total }, most) {
+  const some = length.toLocaleString("en");
+  if (!search) {
+    if (done && length >= most) return `the first ${some} of ${images(total)}`;
+    return images(total ?? length);
+  }
+  const number = done ? images(length) : `${some} most similar`;
   if (search.search === "exact") return `${number}, compared with every image`;
   const recall = search.recall ? `, expected recall ${rounded(search.recall)}` : "";
   return `${number}${recall}`;

@@ -22,6 +22,8 @@ export class Panel {
     $("part").addEventListener("click", () => this.crop.toggle());
     $("clear").addEventListener("click", () => this.#clear());
     $("least").addEventListener("input", () => this.#slide());
+    $("folded").addEventListener("change", ({ target }) =>
+      this.#change({ versions: target.checked ? "folded" : "all" }, true));
     document.querySelectorAll("[name=recall]").forEach((radio) =>
       radio.addEventListener("change", () => this.#change({ recall: radio.value }, true)));
     const wide = matchMedia("(min-width: 56rem)");
@@ -110,7 +112,8 @@ export class Panel {
     this.changed(state.image ? withoutUpload(state) : withoutImage(state, state.like[0]));
   }
 
-  #settings({ min, recall }) {
+  #settings({ min, recall, versions }) {
+    $("folded").checked = versions === "folded";
     $("least").value = min ?? 0;
     this.#least(min);
     document.querySelector(`[name=recall][value=${recall}]`).checked = true;

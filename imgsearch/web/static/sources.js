@@ -1,14 +1,35 @@
-/** Sources of images, loaded page by page: `next(count, signal)` returns {images, done, search}. */
+/** Sources of images, loaded page by page.
+ *
+ * `next(count, signal)` returns {ids, sizes(at), hits, done, search, total}; `hits` are the facts
+ * about the images, null if they have to be requested.
+ */
 
 import * as api from "./api.js";
+import { remember } from "./collection.js";
 
-/** Return the source of all images of the collection, in the order in which they were added. */
-export function browsing() {
-  let after = 0;
-  return async (count, signal) => {
-    const { images } = await api.browse(after, count, signal);
-    after = images.at(-1)?.id ?? after;
-    return { images, done: images.length < count, search: null };
+export const PAGE = 60; // hits of the first page
+export const MOST = 200_000; // images in a list: browsers cannot show a higher page than theirs
+const FIRST = 500; // so that the first images are there at once
+const SEEN = 60; // of these, so many are seen at first
+const AT_ONCE = 50_000; // ids and sizes of a response
+
+/** Return the source of all images that pass the filters of a state. */
+export function browsing(state) {
+  let after = "0";
+  let shown = 0;
+  return async (_, signal) => {
+    const limit = Math.min(shown ? AT_ONCE : FIRST, MOST - shown);
+    const [page, first] = await Promise.all([
+      api.layout(state, after, limit, signal),
+      shown ? null : api.browse(state, SEEN, signal),
+    ]);
+    if (first) remember(first.images);
+    const { ids, widths, heights, total } = page;
+    after = ids.at(-1) ?? after;
+    shown += ids.length;
+    const done = ids.length < limit || shown >= MOST;
+    const sizes = (at) => [widths[at], heights[at]];
+    return { ids, sizes, hits: null, done, search: null, total };
   };
 }
 
@@ -17,9 +38,13 @@ export function asking(state, first = null) {
   let offset = 0;
   let known = first;
   return async (count, signal) => {
-    const answer = known ?? (await api.query(state, { k: count, offset, signal }));
+    const k = known ? PAGE : count;
+    const answer = known ?? (await api.query(state, { k, offset, signal }));
     known = null;
-    offset += answer.hits.length;
-    return { images: answer.hits, done: answer.hits.length < count, search: answer };
+    const { hits } = answer;
+    offset += hits.length;
+    remember(hits);
+    const sizes = (at) => [hits[at].width, hits[at].height];
+    return { ids: hits.map(({ id }) => id), sizes, hits, done: hits.length < k, search: answer, total: null };
   };
 }

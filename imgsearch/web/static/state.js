@@ -6,11 +6,26 @@
  * #crop=l,t,r,b   the part of the first image to search for, in fractions of width and height
  * #min=0.8        leave out images that are less similar
  * #recall=exact   or fast; by default, the recall that the collection promises
+ * #versions=all   show every version of a picture; by default, one stands for all
+ * #sort=-date     the order in which the collection is shown; - reverses it
+ * #name=, #folder=, #after=, #before=, #format=, #size=, #camera=   filters, as in /openapi.json
  */
 
 export const RECALLS = ["fast", "promised", "exact"];
 
-const NOTHING = { image: null, like: [], unlike: [], crop: null, min: null, recall: "promised" };
+/** The filters, with what the page calls them. */
+export const FILTERS = {
+  name: "Name", folder: "Folder", after: "From", before: "Before",
+  format: "Format", size: "Size", camera: "Camera",
+};
+
+const SORT = /^-?(added|date|name|path|size)$/;
+
+const REFINEMENTS = {
+  min: null, recall: "promised", versions: "folded", sort: "added",
+  ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
+};
+const NOTHING = { image: null, like: [], unlike: [], crop: null, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
@@ -20,6 +35,16 @@ export function stateOf(facts = {}) {
 /** Return whether there is no query, so that the page browses the collection. */
 export function isBrowsing(state) {
   return !state.image && !state.like.length;
+}
+
+/** Return what a search keeps when the next one begins: its filters and options. */
+export function refinements(state) {
+  return Object.fromEntries(Object.keys(REFINEMENTS).map((name) => [name, state[name]]));
+}
+
+/** Return the filters of a state that are in use: [[name, value], ...]. */
+export function filtersOf(state) {
+  return Object.keys(FILTERS).filter((name) => state[name]).map((name) => [name, state[name]]);
 }
 
 /** Parse the state from an address's hash, ignoring parts that make no sense. */
@@ -33,6 +58,9 @@ export function parse(hash) {
     crop: cropIn(given.get("crop")),
     min: numberIn(given.get("min")),
     recall: RECALLS.includes(recall) ? recall : NOTHING.recall,
+    versions: given.get("versions") === "all" ? "all" : NOTHING.versions,
+    sort: SORT.test(given.get("sort")) ? given.get("sort") : NOTHING.sort,
+    ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, given.get(name) ?? ""])),
   });
 }
 
@@ -45,6 +73,9 @@ export function hashOf(state) {
   if (state.crop) parts.append("crop", state.crop.map(rounded).join(","));
   if (state.min !== null) parts.append("min", state.min);
   if (state.recall !== NOTHING.recall) parts.append("recall", state.recall);
+  if (state.versions !== NOTHING.versions) parts.append("versions", state.versions);
+  if (state.sort !== NOTHING.sort) parts.append("sort", state.sort);
+  filtersOf(state).forEach(([name, value]) => parts.append(name, value));
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
 
@@ -83,7 +114,7 @@ export function mayCrop(state) {
 }
 
 function settled(state) {
-  return isBrowsing(state) ? stateOf({ recall: state.recall, min: state.min }) : stateOf(state);
+  return stateOf(isBrowsing(state) ? refinements(state) : state);
 }
 
 function cropIfAlone(state) {

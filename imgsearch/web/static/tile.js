@@ -6,14 +6,14 @@ import { rounded } from "./numbers.js";
 import { hashOf, stateOf } from "./state.js";
 
 const HOLD = 500; // milliseconds
-const KEYS = { "+": "more", "-": "less", " ": "open" };
+const KEYS = { "+": "more", "-": "less", " ": "open", x: "select" };
 
-/** Return the list item of an image.
+/** Fill the list item of an image.
  *
- * `image` has id, path and, if it is a hit, similarity; `act(what, image)` is called with "search",
- * "more", "less" or "open", `measured(ratio)` once the thumbnail has loaded.
+ * `image` has id, path and, if it is a hit, similarity; `act(what, image, event)` is called with
+ * "search", "more", "less", "open" or "select", `measured(ratio)` once the thumbnail has loaded.
  */
-export function makeTile(image, { act, measured, mayLess }) {
+export function fillTile(tile, image, { act, measured, mayLess }) {
   const name = fileName(image.path);
   const known = image.similarity !== undefined;
   const ranked = known && image.score !== null; // in an order of its own: see docs/answers.md
@@ -24,29 +24,53 @@ export function makeTile(image, { act, measured, mayLess }) {
     href: hashOf(stateOf({ like: [image.id] })),
     title: image.path,
     draggable: false,
-    "aria-label": `Search from ${name}${known ? `, ${ranked ? "" : "similarity "}${facts}` : ""}`,
+    "aria-label": `Search from ${name}${known ? `, ${ranked ? "" : "similarity "}${facts}` : ""}${alsoThere(image)}`,
     onkeydown: (event) => {
       const what = KEYS[event.key];
       if (!what || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
-      act(what, image);
+      act(what, image, event);
     },
   }, picture);
-  const tile = element("li", { className: "tile" }, link);
-  tile.dataset.id = image.id;
+  tile.className = "tile";
+  tile.removeAttribute("tabindex");
+  tile.append(link);
   if (known) {
     tile.append(element("span", { className: "similarity", "aria-hidden": "true" },
       facts));
   }
+  if (image.copies?.length) tile.append(versionsOf(image));
+  tile.append(iconButton("check", `Select ${name}`, {
+    className: "select", "aria-pressed": "false", onclick: (event) => act("select", image, event),
+  }));
+  const offer = () => {
+    if (!tile.querySelector(".actions")) tile.append(makeActions(image, name, act, mayLess));
+  };
+  tile.addEventListener("pointerenter", offer, { once: true });
+  tile.addEventListener("focusin", offer, { once: true });
+  listen(link, image, act);
+}
+
+/** Return the buttons of a tile, which are there once it is pointed at, or focused. */
+function makeActions(image, name, act, mayLess) {
   const actions = element("div", { className: "actions" });
   actions.append(iconButton("more", `More like ${name}`, { onclick: () => act("more", image) }));
   if (mayLess) {
     actions.append(iconButton("less", `Less like ${name}`, { onclick: () => act("less", image) }));
   }
   actions.append(iconButton("large", `Open ${name} large`, { onclick: () => act("open", image) }));
-  tile.append(actions);
-  listen(link, image, act);
-  return tile;
+  return actions;
+}
+
+/** Return how many versions of the picture there are, with the paths of the others. */
+function versionsOf({ copies }) {
+  const title = copies.map((copy) => copy.path).join("\n");
+  const text = `${copies.length + 1} versions`;
+  return element("span", { className: "versions", title, "aria-hidden": "true" }, text);
+}
+
+function alsoThere({ copies }) {
+  return copies?.length ? `, ${copies.length + 1} versions` : "";
 }
 
 /** Return the placeholder for a picture that cannot be shown. */
@@ -59,7 +83,6 @@ function makePicture(image, name, measured) {
   return element("img", {
     className: "waiting",
     alt: "",
-    loading: "lazy",
     decoding: "async",
     draggable: false,
     src: address,
@@ -90,9 +113,10 @@ function listen(link, image, act) {
     if (event.pointerType === "touch") event.preventDefault(); // holding opens our own view
   });
   link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // opens another tab or window
+    const selecting = document.body.classList.contains("selecting");
+    if (event.ctrlKey || event.metaKey || (event.shiftKey && !selecting)) return; // another tab
     event.preventDefault();
-    if (!heldNow) act("search", image);
+    if (!heldNow) act("search", image, event);
     heldNow = false;
   });
 }

@@ -82,6 +82,7 @@ def test_a_cluster_makes_the_same_collection(
     assert _segments(empty) == _segments(alone)
 
 
+@pytest.mark.few(1)
 def test_nothing_is_embedded_again_and_nothing_is_left_in_the_staging(
     empty: Path, pictures: Path, staging: Staging
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_file_that_has_changed_since_it_was_staged_is_embedded_again(
     assert hit.distance == 0
 
 
+@pytest.mark.whole("test_a_run_that_was_cut_off_goes_on_from_what_was_staged")
 def test_a_staged_shard_that_was_damaged_is_embedded_again(
     empty: Path, pictures: Path, alone: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -87,17 +88,44 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="package")
+def window(browser: Browser) -> Iterator[Callable[[str], BrowserContext]]:
+    """Windows, one for each device: to open one costs more than most tests do."""
+    opened: dict[str, BrowserContext] = {}
+
+    def window(device: str) -> BrowserContext:
+        if device not in opened:
+            width, height = SIZES[device]
+            phone = device == "phone"
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, has_touch=phone, is_mobile=phone
+            )
+            context.set_default_timeout(PATIENCE)
+            context.new_page()  # which stays, as the window would close with its last one
+            opened[device] = context
+        return opened[device]
+
+    yield window
+    for context in opened.values():
+        context.close()
+
+
 @pytest.fixture
-def context(browser: Browser, device: str) -> Iterator[BrowserContext]:
-    """A browser window without a past."""
-    width, height = SIZES[device]
-    phone = device == "phone"
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, has_touch=phone, is_mobile=phone
-    )
-    context.set_default_timeout(PATIENCE)
+def context(window: Callable[[str], BrowserContext], device: str) -> Iterator[BrowserContext]:
+    """A browser window that has forgotten its past."""
+    context = window(device)
+    blank, *_ = context.pages
     yield context
-    context.close()
+    _, *used = context.pages
+    session = context.new_cdp_session(blank)
+    for page in used:
+        origin = urlsplit(page.url)._replace(path="", query="", fragment="").geturl()
+        page.close()
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    session.send("Network.clearBrowserCache")
+    session.detach()
+    context.clear_cookies()
+    context.clear_permissions()
 
 
 @pytest.fixture

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
+import axe_playwright_python
 from playwright.sync_api import Locator, Page, expect
 
-__all__ = ["choose", "hand_over", "hits", "hold", "names", "open_large", "tile", "unfold"]
+__all__ = [
+    "choose",
+    "faults",
+    "hand_over",
+    "hits",
+    "hold",
+    "names",
+    "open_large",
+    "reveal",
+    "tile",
+    "unfold",
+]
 
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+FURTHER = """() => new Promise((resolve) => {
+  scrollBy(0, innerHeight);
+  requestAnimationFrame(() => requestAnimationFrame(() => resolve(scrollY)));
+})"""
 DATA_TRANSFER = """([name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -72,13 +90,38 @@ def hold(page: Page, picture: Locator) -> None:
 
 def open_large(page: Page, name: str) -> Locator:
     """Open the large view of a file by the keyboard, and return it."""
-    tile(page, name).locator(".picture").press(" ")
+    reveal(page, name).locator(".picture").press(" ")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     return dialog
+
+
+def reveal(page: Page, name: str) -> Locator:
+    """Scroll until the tile of a file is an element of the page, and return it."""
+    found = tile(page, name)
+    expect(page.locator(".tile").first).to_be_attached()
+    while not found.count():
+        expect(page.locator(".blank")).to_have_count(0)
+        before = page.evaluate("scrollY")
+        after = page.evaluate(FURTHER)
+        assert after > before, f"{name} is not there"
+    return found
 
 
 def unfold(page: Page) -> None:
     """Show how to search: on a phone that is folded away."""
     if not page.locator("#least").is_visible():
         page.get_by_text("Refine", exact=True).click()
+
+
+def faults(page: Page) -> list[str]:
+    """Return what axe-core finds serious or critical."""
+    page.evaluate(AXE)
+    page.wait_for_timeout(300)  # milliseconds: fading in has ended
+    options = "{ resultTypes: ['violations'], preload: false }"  # style sheets once more
+    found: dict[str, Any] = page.evaluate(f"axe.run({options})")
+    return [
+        f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes']]}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.page.doing import choose, hits, names, open_large, tile
+from tests.web.page.doing import choose, faults, hits, names, open_large, reveal
 from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
 
-AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 
-
-def faults(page: Page) -> list[str]:
-    """Return what axe-core finds serious or critical."""
-    page.evaluate(AXE)
-    page.wait_for_timeout(300)  # milliseconds: fading in has ended
-    found: dict[str, Any] = page.evaluate("axe.run()")
-    return [
-        f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes']]}"
-        for fault in found["violations"]
-        if fault["impact"] in ("serious", "critical")
-    ]
-
-
-@pytest.mark.few(1)
+@pytest.mark.whole("test_a_click_shows_the_most_similar_images")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_view_has_a_serious_fault(
     album_page: Page, album: Path, scheme: Literal["light", "dark"]
@@ -43,7 +28,7 @@ def test_no_view_has_a_serious_fault(
     page.keyboard.press("Escape")
     choose(page, album / "chelsea.jpg")
     for key, name in zip("+-", names(page)[8:10], strict=True):
-        tile(page, name).locator(".picture").press(key)
+        reveal(page, name).locator(".picture").press(key)
         expect(page.get_by_role("img", name=name, exact=True)).to_have_count(1)
         hits(page)
     page.get_by_role("button", name="Search a part").click()
@@ -55,7 +40,7 @@ def test_no_view_has_a_serious_fault(
     assert faults(page) == []
 
 
-@pytest.mark.whole("test_no_view_has_a_serious_fault")
+@pytest.mark.whole("test_a_click_shows_the_most_similar_images")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_empty_collection_has_no_serious_fault(
     page: Page,
@@ -69,10 +54,10 @@ def test_an_empty_collection_has_no_serious_fault(
     assert faults(page) == []
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_what_is_found_is_announced(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
-    expect(album_page.locator("#count[role=status]")).to_contain_text("nearest 60 images")
+    expect(album_page.locator("#count[role=status]")).to_contain_text("60 most similar")
 
 
 @pytest.mark.few(1)

@@ -22,7 +22,7 @@ def test_a_chosen_image_finds_itself_first(album_page: Page, album: Path) -> Non
     assert "#image=" in album_page.url
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_an_image_can_be_dropped_and_pasted(album_page: Page, album: Path, how: str) -> None:
     hand_over(album_page, how, album / "coffee.jpg")
@@ -31,7 +31,7 @@ def test_an_image_can_be_dropped_and_pasted(album_page: Page, album: Path, how: 
     expect(album_page.get_by_alt_text("Query: coffee.jpg")).to_be_visible()
 
 
-@pytest.mark.few(2)
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_a_photo_can_be_taken_on_a_phone(album_page: Page, album: Path, device: str) -> None:
     button = album_page.get_by_role("button", name="Take a photo")
     if device == "desktop":
@@ -45,6 +45,7 @@ def test_a_photo_can_be_taken_on_a_phone(album_page: Page, album: Path, device: 
     assert names(album_page)[0] == "coffee.jpg"
 
 
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_pasting_a_text_says_that_it_is_no_image(album_page: Page) -> None:
     album_page.evaluate(
         """() => { const clipboardData = new DataTransfer();
@@ -74,7 +75,8 @@ def test_a_part_is_searched_for_by_dragging(album_page: Page, album: Path, devic
     assert hits(album_page).all_text_contents() != before
     album_page.get_by_role("button", name="Whole image").click()
     expect(album_page.get_by_role("heading", level=1)).not_to_contain_text("a part of")
-    assert hits(album_page).all_text_contents() == before
+    again = hits(album_page).all_text_contents()  # of those in the window
+    assert again[:8] == before[:8]
 
 
 def test_a_part_is_searched_for_by_the_keyboard(album_page: Page, album: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_part_of_an_image_of_the_collection_is_searched_for(album_page: Page) 
     expect(hits(album_page).first).not_to_have_text("1.00")
 
 
-@pytest.mark.whole("test_plus_and_minus_are_more_and_less")
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_a_click_searches_from_a_hit(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     tile(album_page, "chelsea-left.jpg").locator(".picture").click()
@@ -111,7 +113,7 @@ def test_a_click_searches_from_a_hit(album_page: Page, album: Path) -> None:
     assert urlsplit(album_page.url).fragment.startswith("like=")
 
 
-@pytest.mark.whole("test_plus_and_minus_are_more_and_less")
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_more_and_less_like_this_are_chips_that_can_be_taken_away(
     album_page: Page, album: Path, device: str
 ) -> None:
@@ -140,6 +142,7 @@ def test_more_and_less_like_this_are_chips_that_can_be_taken_away(
     expect(album_page.get_by_role("heading", level=1)).to_have_text("All images")
 
 
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
 def test_plus_and_minus_are_more_and_less(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     album_page.locator(".tile >> nth=8").locator(".picture").press("+")
@@ -162,6 +165,7 @@ def test_holding_opens_all_that_can_be_done(album_page: Page, album: Path) -> No
     expect(album_page.get_by_role("heading", level=1)).to_have_text("Similar to chelsea-left.jpg")
 
 
+@pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
 def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     count = hits(album_page).count()
@@ -176,7 +180,7 @@ def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Pat
     expect(slider).to_be_focused()
 
 
-@pytest.mark.whole("test_the_slider_leaves_out_what_is_less_similar")
+@pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
 def test_the_recall_can_be_chosen(album_page: Page, album: Path) -> None:
     choose(album_page, album / "chelsea.jpg")
     unfold(album_page)
@@ -191,7 +195,7 @@ def test_the_recall_can_be_chosen(album_page: Page, album: Path) -> None:
     album_page.wait_for_url("**recall=fast")
 
 
-@pytest.mark.whole("test_the_slider_leaves_out_what_is_less_similar")
+@pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
 def test_nothing_found_says_so_and_offers_the_way_out(album_page: Page, tmp_path: Path) -> None:
     picture(7).save(tmp_path / "blobs.jpg")
     choose(album_page, tmp_path / "blobs.jpg")

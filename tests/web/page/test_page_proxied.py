@@ -94,6 +94,7 @@ def log_in(page: Page, address: str) -> None:
     expect(page.locator(".tile").first).to_be_visible()
 
 
+@pytest.mark.whole("test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address")
 def test_everything_works_below_a_path(
     page: Page, context: BrowserContext, below: str, album: Path, expected: list[str]
 ) -> None:
@@ -135,7 +136,6 @@ def test_logging_out_asks_for_the_token_again(
     expect(page.get_by_label("Token")).to_be_visible()
 
 
-@pytest.mark.whole("test_a_form_sends_the_token_where_no_log_keeps_it")
 def test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address(
     page: Page, guarded: Server, expected: list[str]
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address(
     assert page.url == guarded.address
 
 
-@pytest.mark.whole("test_everything_works_below_a_path")
+@pytest.mark.whole("test_a_wrong_token_is_asked_for_again_and_stays_out_of_the_address")
 def test_without_a_token_there_is_nothing_to_log_out_of(album_page: Page) -> None:
     expect(album_page.get_by_role("button", name="Log out")).to_be_hidden()
 

@@ -1,4 +1,4 @@
-"""Scrolling on: further images come until there are no more."""
+"""Scrolling through any number of images, of which few are elements of the page."""
 
 from __future__ import annotations
 
@@ -10,88 +10,97 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
-from tests.support.depth import Harm
+from tests.web.page.doing import names
 from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
 
-MANY, FAST = 2_000, 320  # the last page is not full
-OBSERVER = """window.IntersectionObserver = class {
-  constructor(callback) { window.report = (...seen) =>
-    callback(seen.map((isIntersecting) => ({ isIntersecting }))); }
-  observe() {} unobserve() {} disconnect() {}
-}"""
+MANY = 30_000
+MOST = 150  # tiles at a time
+SCROLL = """share => new Promise((resolve) => {
+  scrollTo(0, share * document.documentElement.scrollHeight);
+  requestAnimationFrame(() => requestAnimationFrame(resolve)); // the page has seen that
+})"""
+FILLED = """id => document.querySelector(`.tile[data-id="${id}"] img`)?.naturalWidth > 0"""
 
 
 @pytest.fixture
-def count(harm: Harm) -> int:
-    """How many images there are."""
-    return harm.times(MANY, MANY, fast=FAST)
-
-
-@pytest.fixture
-def many(page: Page, server: Server, count: int) -> Page:
-    """The page, as if the collection had that many images."""
+def many(page: Page, server: Server) -> Page:
+    """The page, as if the collection had that many images, all but every tenth of a known size."""
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), "teal").save(buffer, "PNG")
 
-    def images(route: Route) -> None:
+    def layout(route: Route) -> None:
         asked = parse_qs(urlsplit(route.request.url).query)
         first, limit = int(asked["after"][0]) + 1, int(asked["limit"][0])
-        found = [
-            {"id": id_, "path": f"/many/{id_:04}.jpg", "width": 3, "height": 2}
-            for id_ in range(first, min(count, first + limit - 1) + 1)
-        ]
+        ids = range(first, min(MANY, first + limit - 1) + 1)
+        sizes = [[value if id_ % 10 else None for id_ in ids] for value in (3, 2)]
+        found = {"total": MANY, "ids": [*ids], "widths": sizes[0], "heights": sizes[1]}
+        route.fulfill(body=json.dumps(found), content_type="application/json")
+
+    def images(route: Route) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)
+        ids = asked["ids"][0].split(",") if "ids" in asked else range(1, 61)
+        found = [{"id": int(id_), "path": f"/many/{int(id_):05}.jpg"} for id_ in ids]
         route.fulfill(body=json.dumps({"images": found}), content_type="application/json")
 
+    page.route("**/api/v1/layout?*", layout)
     page.route("**/api/v1/images?*", images)
     page.route(
         "**/thumbnail?*",
         lambda route: route.fulfill(body=buffer.getvalue(), content_type="image/png"),
     )
     page.goto(server.address)
-    expect(page.locator(".tile").first).to_be_attached()
+    expect(page.locator("#main")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#count")).to_have_text(f"{MANY:,} images")
     return page
 
 
-def test_scrolling_to_the_end_again_and_again_shows_all_images(many: Page, count: int) -> None:
-    shown = 0
-    while shown < count:
-        many.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-        many.wait_for_function(
-            "shown => document.querySelectorAll('.tile').length > shown", arg=shown
-        )
-        shown = many.locator(".tile").count()
-    assert many.locator(".tile").count() == count
-    expect(many.get_by_role("button", name="Show more")).to_be_hidden()
-    ids = many.locator(".tile").evaluate_all("tiles => tiles.map(tile => Number(tile.dataset.id))")
-    assert ids == list(range(1, count + 1))
+def test_few_of_many_images_are_elements_wherever_one_scrolls(many: Page) -> None:
+    many.wait_for_function(FILLED, arg=1)
+    seen = set(names(many))
+    for share in (0.3, 0.7, 0.701, 1, 0.999, 0.1):
+        many.evaluate(SCROLL, share)
+        expect(many.locator(".blank")).to_have_count(0)
+        shown = names(many)
+        assert 0 < len(shown) <= MOST
+        assert shown == sorted(shown)
+        seen |= set(shown)
+    assert len(seen) > 3 * MOST / 2
+    assert {"00001.jpg", f"{MANY:05}.jpg"} <= seen
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize(
-    ("seen", "more"),
-    [
-        ([True], True),
-        ([False, True], True),
-        ([True, False, True], True),
-        ([False, False, False, True], True),
-        ([False], False),
-        ([True, False], False),
-        ([False, True, False], False),
-    ],
-)
-def test_of_several_reports_at_once_the_last_one_counts(
-    page: Page, server: Server, seen: list[bool], more: bool
+@pytest.mark.whole("test_few_of_many_images_are_elements_wherever_one_scrolls")
+def test_keys_lead_beyond_the_window_and_the_focus_stays_where_it_is(many: Page) -> None:
+    many.wait_for_function(FILLED, arg=1)
+    many.get_by_role("button", name="Skip to the images").press("Enter")
+    many.keyboard.press("End")
+    last = many.locator(f'.tile[data-id="{MANY}"] a')
+    expect(last).to_be_focused()
+    many.keyboard.press("ArrowUp")
+    expect(many.locator(".tile a:focus")).to_be_in_viewport()
+    many.evaluate("scrollTo(0, 0)")  # by the scroll bar
+    many.wait_for_function(FILLED, arg=1)
+    expect(many.locator(".tile a:focus")).to_have_count(1)
+    many.keyboard.press("Home")
+    expect(many.locator('.tile[data-id="1"] a')).to_be_focused()
+
+
+@pytest.mark.whole("test_few_of_many_images_are_elements_wherever_one_scrolls")
+def test_going_back_to_the_middle_of_a_long_list_asks_for_nothing(
+    many: Page, expected: list[str]
 ) -> None:
-    page.add_init_script(OBSERVER)
-    page.goto(server.address)
-    expect(page.locator(".tile >> nth=59")).to_be_attached()
-    expect(page.locator("#main")).not_to_have_attribute("aria-busy", "true")
-    page.evaluate("seen => report(...seen)", seen)
-    busy = page.locator("#main").get_attribute("aria-busy") == "true"
-    assert busy == more or page.locator(".tile").count() > 60
-    if more:
-        expect(page.locator(".tile >> nth=60")).to_be_attached()
-    else:
-        assert page.locator(".tile").count() == 60
+    expected += ["status of 404"]  # the images are not there
+    many.evaluate(SCROLL, 0.5)
+    expect(many.locator(".blank")).to_have_count(0)
+    there = many.locator(".tile .picture").nth(20)
+    title = there.get_attribute("title")
+    place = many.evaluate("scrollY")
+    there.evaluate("link => link.click()")
+    many.wait_for_url("**#like=*")
+    asked: list[str] = []
+    many.on("request", lambda request: asked.append(request.url))
+    many.go_back()
+    expect(many.locator(f'.tile [title="{title}"]')).to_be_focused()
+    assert abs(many.evaluate("scrollY") - place) < 10
+    assert [url for url in asked if "layout" in url] == []

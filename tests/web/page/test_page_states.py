@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 
 from imgsearch.collection import Collection
 from tests.support.pictures import save_pictures
-from tests.web.page.doing import choose, hits, names, open_large, tile
+from tests.web.page.doing import choose, hits, names, open_large, reveal, tile
 from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
@@ -31,14 +31,14 @@ def pictures(empty: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
+@pytest.mark.whole("test_a_file_that_is_no_image_is_refused_by_name")
 @pytest.mark.usefixtures("here")
 def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
 ) -> None:
     page.goto(serve(empty).address)
     expect(page.get_by_role("heading", name="There are no images yet")).to_be_visible()
-    expect(page.get_by_text("imgsearch index ~/Pictures")).to_be_visible()
+    expect(page.get_by_text(f"imgsearch -c {empty} index ~/Pictures")).to_be_visible()
     save_pictures(tmp_path / "new", 5)
     with Collection.open(empty, device="cpu") as collection:
         collection.index([tmp_path / "new"])
@@ -47,7 +47,7 @@ def test_an_empty_collection_says_what_to_run_and_fills_by_itself(
     expect(page.locator("#total")).to_have_text("5 images")
 
 
-@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
+@pytest.mark.whole("test_a_file_that_is_no_image_is_refused_by_name")
 def test_indexing_under_way_is_counted_live(album_page: Page) -> None:
     counts = iter([1200, 1234])
 
@@ -63,7 +63,7 @@ def test_indexing_under_way_is_counted_live(album_page: Page) -> None:
     expect(album_page.get_by_text("so far")).to_be_hidden()
 
 
-@pytest.mark.whole("test_an_image_that_was_removed_from_the_collection_is_named")
+@pytest.mark.whole("test_a_file_that_is_no_image_is_refused_by_name")
 def test_a_file_that_is_gone_leaves_its_name_and_the_reason(
     page: Page, serve: Callable[[Path], Server], empty: Path, pictures: Path, expected: list[str]
 ) -> None:
@@ -101,6 +101,7 @@ def test_an_upload_that_nobody_remembers_is_asked_for_again(
     hits(page)
 
 
+@pytest.mark.whole("test_a_file_that_is_no_image_is_refused_by_name")
 def test_an_image_that_was_removed_from_the_collection_is_named(
     page: Page, server: Server, expected: list[str]
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_page_goes_on_when_the_server_is_back(
     expect(hits(page).first).to_have_text("1.00")
 
 
+@pytest.mark.whole("test_the_name_of_an_upload_is_nothing_but_text")
 def test_a_file_name_is_only_ever_text(
     page: Page, serve: Callable[[Path], Server], empty: Path, pictures: Path
 ) -> None:
@@ -159,7 +161,7 @@ def test_a_file_name_is_only_ever_text(
     assert page.locator("[onerror]").count() == 0
 
 
-@pytest.mark.whole("test_an_image_of_the_collection_is_not_among_its_own_hits")
+@pytest.mark.whole("test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_for")
 def test_an_image_that_is_alone_finds_no_other(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
 ) -> None:
@@ -173,7 +175,7 @@ def test_an_image_that_is_alone_finds_no_other(
     expect(page.locator(".tile")).to_have_count(0)
 
 
-@pytest.mark.whole("test_an_image_of_the_collection_is_not_among_its_own_hits")
+@pytest.mark.whole("test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_for")
 @pytest.mark.usefixtures("here")
 def test_a_search_in_an_empty_collection_says_that_it_is_empty(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
@@ -186,8 +188,9 @@ def test_a_search_in_an_empty_collection_says_that_it_is_empty(
     expect(page.get_by_text("other")).to_have_count(0)
 
 
+@pytest.mark.whole("test_an_image_of_the_collection_is_no_hit_of_its_own_unless_that_is_asked_for")
 def test_an_image_of_the_collection_is_not_among_its_own_hits(album_page: Page) -> None:
-    tile(album_page, "coffee.jpg").locator(".picture").click()
+    reveal(album_page, "coffee.jpg").locator(".picture").click()
     expect(album_page.get_by_role("heading", level=1)).to_have_text("Similar to coffee.jpg")
     hits(album_page)
     assert "coffee.jpg" not in names(album_page)
@@ -208,7 +211,7 @@ def test_numbers_do_not_claim_more_than_is_true(page: Page, server: Server) -> N
     assert page.evaluate(rounded) == said
 
 
-@pytest.mark.few(1)
+@pytest.mark.whole("test_numbers_do_not_claim_more_than_is_true")
 @pytest.mark.parametrize("least", ["0.999", "-0.5", "0.8"])
 def test_a_minimum_from_the_address_is_shown_as_it_is(
     page: Page, server: Server, least: str

@@ -1,0 +1,159 @@
+"""Tell by small pictures whether one image may be a part of another, or turned by any angle.
+
+This is quick and lets some pairs pass that are unrelated. What passes is worth a look at the local
+features of the files (`imgsearch.images.keypoints`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.images.compare import sampler
+from imgsearch.images.crop import Region
+from imgsearch.images.fingerprint import EDGE
+from imgsearch.images.overlay import Sheet, fits_at, sheet_of
+
+__all__ = ["Small", "resemble"]
+
+SCALES = (0.92, 0.84, 0.76, 0.68, 0.6, 0.53, 0.47)  # Shares of an edge that a part shows.
+OVERLAP = 0.13  # Share of a part by which the next one is moved.
+STRETCH = 1.4  # Ratio of the shares of both edges.
+LEAST_AREA = 0.22  # Share of the area that a part shows.
+LEAST_EDGE = 0.4  # Share of an edge that a part shows once it is laid over the picture.
+AT_ONCE = 64  # Parts multiplied together: see `Small.parts`.
+PART = 8  # Pixels of the edge of a compared part.
+PARTS_ALIKE = 0.86  # Correlation from which a part may be the other picture.
+ANGLES, RINGS = 48, 10  # Samples of a disc.
+RADII = (1.0, 0.92, 0.85, 0.78, 0.72, 0.66, 0.61, 0.56)  # Shares of half the shorter edge.
+TURNED_ALIKE = 0.84  # Correlation from which discs may show the same.
+
+_Floats = npt.NDArray[np.float32]
+_Complex = npt.NDArray[np.complex64]
+
+
+@dataclass(frozen=True, eq=False)  # Without slots, as it caches its forms.
+class Small:
+    """A small picture: luminance, uint8 `[EDGE, EDGE]`, and the size of the image in pixels."""
+
+    light: npt.NDArray[np.uint8]
+    width: int
+    height: int
+
+    @cached_property
+    def whole(self) -> _Floats:
+        """All of the picture, float32 `[PART * PART]`, centred and of length 1."""
+        first = _samplers()[0][0]
+        found: _Floats = _normalised((first @ self.light.astype(np.float32) @ first.T).ravel())
+        return found
+
+    @cached_property
+    def sheet(self) -> Sheet:
+        """The picture, for laying it over others."""
+        return sheet_of(self.light)
+
+    @property
+    def parts(self) -> _Floats:
+        """Parts of the picture in the same form, `[n, PART * PART]`."""
+        samplers, down, across = _samplers()
+        # Products of small matrices: for large ones, BLAS would start threads.
+        rows = samplers @ self.light.astype(np.float32)
+        cells = (rows @ samplers.reshape(-1, EDGE).T).reshape(len(rows), PART, len(rows), PART)
+        return _normalised(cells[down, :, across, :].reshape(len(down), -1))
+
+    @cached_property
+    def discs(self) -> _Complex:
+        """The spectra of discs around the centre along their angle, `[radii, rings * n]`."""
+        aspect = math.log2(max(self.width, 1) / max(self.height, 1))
+        places, weights, rings = _polar(round(24 * aspect))
+        values = (self.light.ravel()[places] * weights).sum(axis=0)
+        values = values.reshape(len(RADII), RINGS, ANGLES)
+        values -= (values * rings**2).sum(axis=(1, 2), keepdims=True) / (ANGLES * (rings**2).sum())
+        values *= rings
+        lengths = np.sqrt((values * values).sum(axis=(1, 2), keepdims=True))
+        return np.fft.rfft(values / np.maximum(lengths, 1e-3), axis=2).astype(np.complex64)
+
+
+def resemble(one: Small, others: list[Small]) -> npt.NDArray[np.bool_]:
+    """Tell which of some pictures may be a part of one, or show the same at another angle.
+
+    Pictures of which one is a part are not found: ask the other way round, too.
+    """
+    parts, wholes = one.parts, np.stack([other.whole for other in others]).T
+    found = np.concatenate(
+        [parts[at : at + AT_ONCE] @ wholes for at in range(0, len(parts), AT_ONCE)]
+    )
+    alike: npt.NDArray[np.bool_] = found.max(axis=0) >= PARTS_ALIKE
+    places = found.argmax(axis=0)
+    for number in np.flatnonzero(alike).tolist():
+        place = _place(int(places[number]))
+        alike[number] = fits_at(one.sheet, others[number].sheet, place, LEAST_EDGE)
+    theirs = np.stack([other.discs for other in others])
+    for own, other in ((one.discs[None], theirs[:, :1]), (one.discs[None, :1], theirs)):
+        turns = np.fft.irfft((own * np.conj(other)).sum(axis=2), ANGLES, axis=2)
+        alike |= turns.max(axis=(1, 2)) >= TURNED_ALIKE
+    return alike
+
+
+def _place(number: int) -> Region:
+    """Return where a part is."""
+    _, down, across = _samplers()
+    windows = np.array(_windows()) / EDGE
+    (left, right), (top, bottom) = windows[across[number]].tolist(), windows[down[number]].tolist()
+    return left, top, right, bottom
+
+
+@cache
+def _windows() -> list[tuple[float, float]]:
+    """Return the windows of an edge from which parts are made."""
+    windows = [(0.0, float(EDGE))]
+    for share in SCALES:
+        size = share * EDGE
+        places = int(np.ceil((1 - share) / (OVERLAP * share))) + 1
+        windows += [(start, start + size) for start in np.linspace(0, EDGE - size, places).tolist()]
+    return windows
+
+
+@cache
+def _samplers() -> tuple[_Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return samplers of these windows, and which of them make parts, down and across."""
+    windows = _windows()
+    sizes = np.array([end - start for start, end in windows]) / EDGE
+    ratios = sizes[:, None] / sizes
+    fit = (ratios < STRETCH) & (ratios > 1 / STRETCH) & (sizes[:, None] * sizes >= LEAST_AREA)
+    down, across = np.nonzero(fit)
+    return np.stack([sampler(window, PART) for window in windows]), down, across
+
+
+@cache
+def _polar(aspect: int) -> tuple[npt.NDArray[np.int64], _Floats, _Floats]:
+    """Return the pixels that each sample of the discs takes, their weights, and those of rings.
+
+    Args:
+        aspect: 24 times the binary logarithm of the width divided by the height.
+    """
+    ratio = 2.0 ** (aspect / 24)
+    angles = 2 * np.pi / ANGLES * np.arange(ANGLES)
+    rings = (np.arange(RINGS) + 0.7) / RINGS
+    reach = EDGE / 2 * np.array(RADII)[:, None, None] * rings[:, None]
+    x = EDGE / 2 - 0.5 + reach / max(1.0, ratio) * np.cos(angles)
+    y = EDGE / 2 - 0.5 + reach * min(1.0, ratio) * np.sin(angles)
+    left, top = (np.clip(np.floor(at), 0, EDGE - 2).astype(np.int64) for at in (x, y))
+    across, down = np.clip(x - left, 0, 1), np.clip(y - top, 0, 1)
+    places = np.stack([(top + i) * EDGE + left + j for i in (0, 1) for j in (0, 1)])
+    weights = np.stack(
+        [(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across]
+    )
+    shares = np.sqrt(rings / rings.sum())[:, None].astype(np.float32)
+    return places.reshape(4, -1), weights.reshape(4, -1).astype(np.float32), shares
+
+
+def _normalised(vectors: _Floats) -> _Floats:
+    vectors = vectors - vectors.mean(axis=-1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    found: _Floats = vectors / np.maximum(lengths, 1e-3)
+    return found

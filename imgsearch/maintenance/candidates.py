@@ -1,0 +1,160 @@
+"""Find pairs of images that deserve a close look, by their fingerprints alone.
+
+Candidates come from two sources: near embeddings, found by the index, and near perceptual hashes in
+eight orientations. The small pictures of each pair are compared in the orientation that suits
+them best. No file is decoded, unless an image has no fingerprint yet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsearch.ann.vectors import Ids, Vectors
+from imgsearch.images.compare import ALIKE, all_flattened, oriented_likeness
+from imgsearch.images.fingerprint import oriented, oriented_hashes
+from imgsearch.images.overlay import may_fit, sheet_of
+from imgsearch.maintenance.looks import Looks
+from imgsearch.querying.options import SearchOptions
+from imgsearch.querying.search import search
+from imgsearch.querying.view import View
+from imgsearch.storage.fingerprints import Prints
+
+__all__ = ["LEAST_DEVIATION", "MOST_BITS", "SURE", "Candidates", "Pair", "useful_hashes"]
+
+SEARCHED = 64  # images per search, so that progress is visible
+NEIGHBOURS = 32  # per image at first; four times as many as long as all are near enough
+MOST_NEIGHBOURS = 1_024
+MOST_OTHERS = 96  # neighbours that are remembered although they look different
+LOOSE = 0.6  # similarity of embeddings that pictures turned by any angle have as a rule
+MOST_BITS = 8  # by which the hashes of copies usually differ at most
+LEAST_DEVIATION = 4.0  # levels; the hash of a picture with less contrast is noise
+SURE = 0.97  # correlation from which only the files themselves can tell two images apart
+BLOCK = 8_192  # fingerprints
+
+#: Two images, and the orientation in which the second looks like the first.
+Pair: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The search for candidates among the first images of each content, `firsts`.
+
+    Those near to each image that do not look like copies of it are in `others`, the nearest first.
+    """
+
+    view: View
+    looks: Looks
+    firsts: frozenset[int]
+    min_similarity: float
+    others: dict[int, list[int]] = field(default_factory=dict)
+
+    def pairs(self) -> Iterator[tuple[int, list[Pair]]]:
+        """Yield how many images were examined, and their pairs that deserve a close look."""
+        by_hash = _near_by_hash(self.looks.prints, np.array(sorted(self.firsts), np.int64))
+        for ids, vectors in self._blocks():
+            wanted: dict[int, list[int]] = {}
+            loose: dict[int, list[int]] = {}
+            for id_, found, far in self._near(ids, vectors):
+                others = dict.fromkeys(found) | dict.fromkeys(by_hash.pop(id_, ()))
+                wanted[id_] = [each for each in others if each in self.firsts and each != id_]
+                loose[id_] = [each for each in far if each in self.firsts and each not in others]
+            pairs = list(alike(wanted, self.looks))
+            are_near = {(one, other) for one, other, _ in pairs}
+            for one, near in wanted.items():
+                left = [other for other in near if (one, other) not in are_near] + loose[one]
+                self.others[one] = left[:MOST_OTHERS]
+            yield len(ids), pairs
+
+    def _blocks(self) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield ids and embeddings of the first image of each content, block by block."""
+        for ids, vectors in self.view.live_blocks():
+            rows = np.flatnonzero([id_ in self.firsts for id_ in ids.tolist()])
+            for start in range(0, len(rows), SEARCHED):
+                some = rows[start : start + SEARCHED]
+                yield ids[some], np.ascontiguousarray(vectors[some])
+
+    def _near(self, ids: Ids, vectors: Vectors) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield each image with those whose embeddings are near, and a few that are less near."""
+        k = NEIGHBOURS
+        while len(ids):
+            options = SearchOptions(k=k, min_similarity=min(LOOSE, self.min_similarity))
+            hits = search(self.view, vectors, options).hits
+            found = hits.ids
+            near = hits.similarities >= self.min_similarity - 5e-7  # as in `search`
+            there = found >= 0
+            more = there[:, -1] & near[:, -1] & (k < min(MOST_NEIGHBOURS, self.view.count))
+            for row in np.flatnonzero(~more).tolist():
+                far = found[row][there[row] & ~near[row]].tolist()
+                yield int(ids[row]), found[row][there[row] & near[row]].tolist(), far
+            ids, vectors, k = ids[more], vectors[more], 4 * k
+
+
+def useful_hashes(prints: Prints, ids: Ids) -> tuple[Ids, npt.NDArray[np.uint64]]:
+    """Return the images whose hash is more than noise, and their hashes."""
+    useful = []
+    for start in range(0, len(ids), BLOCK):
+        part = ids[start : start + BLOCK]
+        lights = prints.take("luminance", prints.places(part))
+        deviations = lights.reshape(len(part), -1).std(axis=1, dtype=np.float32)
+        useful.append(part[deviations >= LEAST_DEVIATION])
+    ids = np.concatenate([np.empty(0, np.int64), *useful])
+    return ids, prints.take("hash", prints.places(ids)).astype(np.uint64)
+
+
+def _near_by_hash(prints: Prints, ids: Ids) -> dict[int, list[int]]:
+    """Return the images whose hash is near to that of each image, in any orientation."""
+    from imgsearch.ann.hashes import near_hashes
+
+    ids, hashes = useful_hashes(prints, ids)
+    near: dict[int, list[int]] = defaultdict(list)
+    for turned in oriented_hashes(hashes):
+        for rows, others in near_hashes(hashes, turned, MOST_BITS):
+            apart = rows != others
+            for one, other in zip(
+                ids[rows[apart]].tolist(), ids[others[apart]].tolist(), strict=True
+            ):
+                near[one].append(other)
+    return near
+
+
+def alike(wanted: dict[int, list[int]], looks: Looks) -> Iterator[Pair]:
+    """Yield the pairs of images and candidates that look alike.
+
+    Args:
+        wanted: Images, each with its candidates.
+        looks: Cache with the small pictures of the images.
+    """
+    ids = sorted({id_ for one, others in wanted.items() if others for id_ in (one, *others)})
+    lights = looks.lights(ids)
+    if len(lights) < 2:
+        return
+    rows = {id_: row for row, id_ in enumerate(lights)}
+    pictures = np.stack(list(lights.values()))
+    flat = all_flattened(pictures)
+
+    def compare(one: int) -> list[Pair]:
+        others = [each for each in wanted[one] if each in rows and not looks.is_near(each, one)]
+        if one not in rows or not others:
+            return []
+        theirs = flat[[rows[other] for other in others]]
+        ways, likeness = oriented_likeness(pictures[rows[one]], flat[rows[one]], theirs)
+        found = zip(others, ways.tolist(), likeness.tolist(), strict=True)
+        sheet = sheet_of(pictures[rows[one]])
+
+        def fits(other: int, way: int) -> bool:
+            return may_fit(sheet, sheet_of(oriented(pictures[rows[other]], way)))
+
+        return [
+            (one, other, way)
+            for other, way, like in found
+            if like >= ALIKE and (like >= SURE or fits(other, way))
+        ]
+
+    for pairs in looks.threads.map(compare, wanted):
+        yield from pairs

@@ -1,0 +1,226 @@
+"""Find pairs of images that show the same shot, although neither is a plain copy of the other.
+
+Of the images near each other by their embeddings or hashes, small pictures tell which may be
+related (`imgsearch.images.resemblance`). Their local features are compared then, and at last their
+pixels (`imgsearch.images.relation`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, groupby, islice
+from operator import itemgetter
+
+from imgsearch.errors import PackageError
+from imgsearch.images.inspection import Inspection
+from imgsearch.images.keypoints import Affinity, Keypoints, affinity
+from imgsearch.images.relation import Relation, related, reversed_relation
+from imgsearch.images.resemblance import Small, resemble
+from imgsearch.maintenance.looks import Looks
+from imgsearch.storage.records import Entry
+
+__all__ = ["Kinship", "components"]
+
+MOST = 32  # Images or groups near each image that are compared with it.
+EACH = 3  # Images of such a group.
+AT_ONCE = 256  # Images.
+
+
+@dataclass(slots=True)
+class Kinship:
+    """Relations of images, found as they are asked for, and kept.
+
+    Attributes:
+        looks: A cache that looks at the images.
+        near: The images that are near to each image, and deserve a close look as plain copies.
+        akin: The images whose features match those of each image.
+    """
+
+    looks: Looks
+    near: dict[int, set[int]]
+    akin: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _starts: dict[tuple[int, int], Affinity] = field(default_factory=dict)
+    _found: dict[tuple[int, int], Relation | None] = field(default_factory=dict)
+    _is_able: bool = True  # whether OpenCV is installed
+
+    def search(self, others: dict[int, list[int]]) -> Iterator[int]:
+        """Find the images that are akin, and yield how many of `others` have been dealt with.
+
+        Args:
+            others: Images, each with those that are near to it, the nearest first.
+        """
+        pairs: dict[int, set[int]] = defaultdict(set)
+        ids = iter(others)
+        wanted = dict(self._wanted(others))
+        done = seen = 0
+        while block := list(islice(ids, AT_ONCE)):
+            for one, other in self._resembling({id_: wanted[id_] for id_ in block}):
+                pairs[one].add(other)
+                pairs[other].add(one)
+            seen += len(block)
+            done = max(done, seen - len(pairs))
+            yield done
+        for together in components(pairs):
+            asked = [(one, other) for one in together for other in pairs[one] if one < other]
+            try:
+                self._match(together, asked)
+            except PackageError:
+                self._is_able = False
+                return
+            done += len(together)
+            yield min(done, len(others))
+
+    def _wanted(self, others: dict[int, list[int]]) -> Iterator[tuple[int, list[int]]]:
+        """Yield the images that each image is compared with: one of each group of near ones."""
+        group = {id_: together[0] for together in components(self.near) for id_ in together}
+        for one, ids in others.items():
+            groups: dict[int, list[int]] = defaultdict(list)
+            own = group.get(one, one)
+            for other in ids:
+                if len(groups) > MOST:
+                    break
+                among = group.get(other, other)
+                if among != own and len(groups[among]) < EACH:
+                    groups[among].append(other)
+            yield one, [*chain.from_iterable(groups.values())]
+
+    def _resembling(self, wanted: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
+        # A part is found from the picture that shows all, so each pair is asked both ways.
+        both: dict[int, set[int]] = defaultdict(set)
+        for one, others in wanted.items():
+            for other in others:
+                both[one].add(other)
+                both[other].add(one)
+        small = self._small([*both])
+
+        def ask(one: int) -> list[tuple[int, int]]:
+            others = [other for other in both[one] if other in small]
+            if one not in small or not others:
+                return []
+            alike = resemble(small[one], [small[other] for other in others])
+            return [(one, other) for other, is_alike in zip(others, alike, strict=True) if is_alike]
+
+        for found in self.looks.threads.map(ask, both):
+            yield from found
+
+    def _small(self, ids: Sequence[int]) -> dict[int, Small]:
+        sizes = self.looks.prints.sizes(ids)
+        lights = self.looks.prints.lights(ids)
+        return {id_: Small(light, *sizes[id_]) for id_, light in lights.items()}
+
+    def _match(self, ids: Sequence[int], pairs: Sequence[tuple[int, int]]) -> None:
+        """Compare the features of pairs of images, unless their relation is known."""
+        verdicts = self.looks.verdicts
+        entries = {entry.id: entry for entry in self.looks.catalog.entries_of(ids)}
+        for one, others in groupby(pairs, key=itemgetter(0)):
+            unknown = []
+            for _, other in others:
+                ends = entries[one], entries[other]
+                is_known, relation = self._known(*ends)
+                if relation is not None or (not is_known and self._are_akin(*ends)):
+                    self._note_akin(one, other)
+                elif not is_known:
+                    unknown.append(other)
+            if not unknown:
+                continue
+            for other, found in zip(unknown, self._affinities(one, unknown), strict=True):
+                if found is not None:
+                    self._starts[one, other] = found
+                    self._note_akin(one, other)
+                    verdicts.note_akin(entries[one].digest, entries[other].digest)
+                elif not {one, other} & self.looks.failures.keys():
+                    self._note(entries[one], entries[other], None)
+
+    def _affinities(self, one: int, others: Sequence[int]) -> Iterator[Affinity | None]:
+        """Yield how each of some images lies in one."""
+        for start in range(0, len(others), AT_ONCE):
+            some = others[start : start + AT_ONCE]
+            features = self.looks.features([one, *some])
+
+            def ask(other: int, features: dict[int, Keypoints] = features) -> Affinity | None:
+                if one not in features or other not in features:
+                    return None
+                return affinity(features[other], features[one])
+
+            yield from self.looks.threads.map(ask, some)
+
+    def _note_akin(self, one: int, other: int) -> None:
+        self.akin[one].add(other)
+        self.akin[other].add(one)
+
+    def of(self, id_: int) -> set[int]:
+        """Return the images that may be related to one."""
+        return self.near.get(id_, set()) | self.akin.get(id_, set())
+
+    def relations(self, keep: Entry, others: Sequence[Entry]) -> Iterator[tuple[int, Relation]]:
+        """Yield those images that were made from one, or that it was made from, and how."""
+        unknown = []
+        for other in others:
+            is_known, relation = self._known(keep, other)
+            if not is_known:
+                unknown.append(other)
+            elif relation is not None:
+                yield other.id, relation
+        starts = dict(self._begun(keep.id, [other.id for other in unknown]))
+        for start in range(0, len(unknown), AT_ONCE):
+            some = unknown[start : start + AT_ONCE]
+            begun = [other.id for other in some if starts[other.id] is not None]
+            seen = dict(self.looks.closely([keep.id, *begun] if begun else []))
+
+            def ask(other: Entry, seen: dict[int, Inspection] = seen) -> Relation | None:
+                begin = starts[other.id]
+                if begin is None or keep.id not in seen or other.id not in seen:
+                    return None
+                return related(seen[keep.id].close, seen[other.id].close, begin)
+
+            for other, found in zip(some, self.looks.threads.map(ask, some), strict=True):
+                if not {keep.id, other.id} & self.looks.failures.keys():
+                    self._note(keep, other, found)
+                if found is not None:
+                    yield other.id, found
+
+    def _begun(self, one: int, others: Sequence[int]) -> Iterator[tuple[int, Affinity | None]]:
+        there = [other for other in others if (one, other) in self._starts]
+        missing = [other for other in others if (one, other) not in self._starts]
+        yield from ((other, self._starts[one, other]) for other in there)
+        if self._is_able and missing:
+            try:
+                yield from zip(missing, self._affinities(one, missing), strict=True)
+                return
+            except PackageError:
+                self._is_able = False
+        yield from ((other, None) for other in missing)
+
+    def _are_akin(self, one: Entry, other: Entry) -> bool:
+        """Tell whether the features of two images matched in an earlier run."""
+        if len(self.looks.unchanged([one, other])) < 2:
+            return False
+        return self.looks.verdicts.are_akin(one.digest, other.digest)
+
+    def _known(self, one: Entry, other: Entry) -> tuple[bool, Relation | None]:
+        for ids in ((one.id, other.id), (other.id, one.id)):
+            if ids in self._found:
+                found = self._found[ids]
+                return True, reversed_relation(found) if found and ids[0] != one.id else found
+        if len(self.looks.unchanged([one, other])) < 2:
+            return False, None
+        return self.looks.verdicts.relation(one.digest, other.digest)
+
+    def _note(self, one: Entry, other: Entry, found: Relation | None) -> None:
+        self._found[one.id, other.id] = found
+        self.looks.verdicts.note_relation(one.digest, other.digest, found)
+
+
+def components(near: dict[int, set[int]]) -> Iterator[list[int]]:
+    """Yield the connected components of the images, with near pairs as edges."""
+    left = set(near)
+    while left:
+        found, ahead = [], [left.pop()]
+        while ahead:
+            found.append(ahead.pop())
+            more = near[found[-1]] & left
+            left -= more
+            ahead += more
+        yield sorted(found)

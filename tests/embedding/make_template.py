@@ -1,0 +1,54 @@
+"""Make the template of the default network from torch's export: `python -m
+tests.embedding.make_template`.
+
+It is made again when the network or its export changes, as a test says.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from imgsearch.embedding.models import DEFAULT_MODEL, build, export_onnx, find_network
+from imgsearch.embedding.onnx.template import TEMPLATE
+from imgsearch.embedding.weights import find_weights, read_state
+
+
+def make_template(exported: bytes) -> bytes:
+    """Return the graph of a model that torch exported, without what it is filled with.
+
+    Names are short and numbered in the order of the nodes: torch's tell how torchvision's modules
+    are nested, and some change with each release.
+    """
+    graph = onnx.load_model_from_string(exported).graph
+    kept = {"pixels", "embedding", "scale", "shift", ""}
+    names = {name: name for name in kept}
+    filled: list[str] = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            _, weight, bias = node.input
+            number = len(filled) // 2
+            names[weight], names[bias] = f"weight{number}", f"bias{number}"
+            filled += weight, bias
+        for output in node.output:
+            names.setdefault(output, f"t{len(names)}")
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+        node.ClearField("name")
+    stored = [tensor for tensor in graph.initializer if tensor.name not in filled]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+    graph.name = DEFAULT_MODEL
+    serialised: bytes = graph.SerializeToString(deterministic=True)
+    return serialised
+
+
+def main() -> None:
+    """Write the template into the package."""
+    network = find_network(DEFAULT_MODEL)
+    weights = find_weights(network)
+    module = build(network, read_state(network, weights), source=str(weights.path))
+    TEMPLATE.write_bytes(make_template(export_onnx(module, network)))
+
+
+if __name__ == "__main__":
+    main()
