@@ -47,7 +47,7 @@ test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branch
 	@$(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
 
 test-failed: $(STAMP)  ## run once more, one after another, the tests that failed last
-	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TESTS)
 
 test-slow: $(STAMP)  ## run all tests and do all the harm they can: kills, faults, flips, hostile files
 	@echo "Running all tests, with all the harm they can do: about 90 minutes."
