@@ -58,6 +58,7 @@ REFERENCES = 500
 CANDIDATES = 128  # images among which the neighbours of an image are chosen
 EXACT_UP_TO = 8_000  # images: comparing each with every other takes a few seconds
 PROBED = 24  # lists whose images are compared with those of a list in a larger collection
+MOST_OF_LIST = 2_048  # images of a list that are compared; of a longer list, a sample is
 MERGE = 4  # how many times the rows of a new layer an absorbed layer may have
 IN_MEMORY = 64 << 20  # bytes of intermediate results, beyond which they are on the disk
 _SEARCHED = 512  # images searched for together
@@ -150,6 +151,7 @@ class _Base:
         """Yield rows of `ids`, their embeddings, and the nearest other images, `[n, CANDIDATES]`.
 
         In a large collection, images of one list are compared with those of the lists around it.
+        Many images in one list, such as copies of a picture, take no longer than others.
         """
         k = min(CANDIDATES, self.view.count - 1)
         for rows, vectors, blocks in self._compared(ids):
@@ -177,7 +179,8 @@ class _Base:
                 middle = np.ascontiguousarray(vectors.mean(axis=0, keepdims=True))
                 around = index.assign(middle, min(PROBED, index.nlist)).lists[0]
                 members = [
-                    order[ends[each] : ends[each + 1]] for each in {number, *around.tolist()}
+                    _sample(order[ends[each] : ends[each + 1]], MOST_OF_LIST)
+                    for each in {number, *around.tolist()}
                 ]
                 yield rows, vectors, self._blocks(self.live[np.sort(np.concatenate(members))])
 
@@ -207,6 +210,13 @@ class _Base:
         return self.centre.similarities(
             np.float32(1) - squared / np.float32(2), own[:, None], theirs
         )
+
+
+def _sample(members: Ids, most: int) -> Ids:
+    """Return members, or `most` of them at equal distances if there are more."""
+    if len(members) <= most:
+        return members
+    return members[np.linspace(0, len(members) - 1, most, dtype=np.int64)]
 
 
 def _record(view: View, live: Ids) -> RankingRecord:

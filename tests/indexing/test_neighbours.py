@@ -156,6 +156,25 @@ def test_a_large_collection_is_compared_list_by_list_and_finds_the_same_neighbou
     assert np.mean(shared) > 36  # of 40
 
 
+@pytest.mark.whole("test_every_image_has_a_row_after_a_run_and_none_names_what_is_gone")
+def test_many_copies_of_a_picture_leave_the_others_their_neighbours(
+    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = clustered(700, seed=1)
+    vectors = np.concatenate([np.repeat(others[:1], 1_500, axis=0), others])
+    monkeypatch.setattr("imgsearch.indexing.neighbours.EXACT_UP_TO", 500)
+    lists = []
+    for name, most in (("all", 5_000), ("some", 200)):
+        monkeypatch.setattr("imgsearch.indexing.neighbours.MOST_OF_LIST", most)
+        with grown(shutil.copytree(empty, tmp_path / name), vectors, 1) as grower:
+            view = grower.view()
+            assert view.ranking is not None
+            places = view.ranking.layers.places(view.live_ids()[1_500:])
+            lists.append(view.ranking.layers.take("neighbours", places))
+    shared = [len(np.intersect1d(*rows)) for rows in zip(*lists, strict=True)]
+    assert np.mean(shared) > 36  # of 40
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("harm", ["lost", "cut", "altered"])
 def test_a_damaged_layer_is_found_and_made_again(grower: Grower, harm: str) -> None:
