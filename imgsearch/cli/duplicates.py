@@ -303,6 +303,7 @@ def _as_csv(found: Duplicates, *, terminal: bool) -> Iterator[bytes]:
         found: The groups.
         terminal: Whether to escape characters that a terminal would obey.
     """
+    from imgsearch.maintenance.copies import copy_fields
     from imgsearch.querying.tables import csv_row
 
     facts = (
@@ -312,7 +313,7 @@ def _as_csv(found: Duplicates, *, terminal: bool) -> Iterator[bytes]:
     yield csv_row("group", "role", "path", *facts)
     for number, group in enumerate(found.groups, 1):
         for copy in (group.keep, *group.others):
-            fields = _fields(copy)
+            fields = copy_fields(copy)
             path = shown(fields["path"]) if terminal else fields["path"]
             role = "keep" if copy is group.keep else "copy"
             yield csv_row(number, role, path, *(fields[name] for name in facts))
@@ -320,11 +321,13 @@ def _as_csv(found: Duplicates, *, terminal: bool) -> Iterator[bytes]:
 
 def _as_json(directory: Path, found: Duplicates) -> str:
     """Return all groups as one line of JSON."""
+    from imgsearch.maintenance.copies import copy_fields
+
     groups = [
         {
-            "keep": _fields(group.keep),
+            "keep": copy_fields(group.keep),
             "reason": group.reason,
-            "others": [_fields(copy) for copy in group.others],
+            "others": [copy_fields(copy) for copy in group.others],
         }
         for group in found.groups
     ]
@@ -414,29 +417,3 @@ def _facts(copy: Copy) -> tuple[str, str, str]:
     if copy.mtime is not None:
         day = datetime.fromtimestamp(copy.mtime).strftime("%Y-%m-%d")
     return f"{copy.width} x {copy.height}", _megabytes(copy.size), day
-
-
-def _fields(copy: Copy) -> dict[str, Any]:
-    return {
-        "id": copy.id,
-        **path_fields(copy.path),
-        "width": copy.width,
-        "height": copy.height,
-        "size": copy.size,
-        "mtime": copy.mtime,
-        "digest": copy.digest.hex(),
-        "exact": copy.exact,
-        "similarity": round(copy.similarity, 6),
-        "frames": copy.frames,
-        "bits": copy.bits,
-        "raw": copy.raw,
-        "lossless": copy.lossless,
-        "scale": copy.scale,
-        "kind": copy.kind,
-        "share": round(copy.share, 3),
-        "orientation": copy.orientation,
-        "angle": copy.angle,
-        "own": copy.own,
-        "region": None if copy.region is None else [round(each, 4) for each in copy.region],
-        "protected": copy.protected,
-    }

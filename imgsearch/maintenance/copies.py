@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from imgsearch.files.paths import path_fields
 from imgsearch.indexing.report import Failure
 
-__all__ = ["Against", "Copy", "Discarded", "Duplicates", "Group", "Owned", "RawPhoto"]
+__all__ = [
+    "Against",
+    "Copy",
+    "Discarded",
+    "Duplicates",
+    "Group",
+    "Owned",
+    "RawPhoto",
+    "copy_fields",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +250,30 @@ class Against:
     def count(self, state: str) -> int:
         """Return the number of files in a state: "have", "less" or "new"."""
         return sum(file.state == state for file in self.files)
+
+
+def copy_fields(copy: Copy) -> dict[str, Any]:
+    """Return the fields of an image of a group, as JSON has them."""
+    return {
+        "id": copy.id,
+        **path_fields(copy.path),
+        "width": copy.width,
+        "height": copy.height,
+        "size": copy.size,
+        "mtime": copy.mtime,
+        "digest": copy.digest.hex(),
+        "exact": copy.exact,
+        "similarity": round(copy.similarity, 6),
+        "frames": copy.frames,
+        "bits": copy.bits,
+        "raw": copy.raw,
+        "lossless": copy.lossless,
+        "scale": copy.scale,
+        "kind": copy.kind,
+        "share": round(copy.share, 3),
+        "orientation": copy.orientation,
+        "angle": copy.angle,
+        "own": copy.own,
+        "region": None if copy.region is None else [round(each, 4) for each in copy.region],
+        "protected": copy.protected,
+    }

@@ -14,7 +14,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -49,7 +49,12 @@ class _RefusedError(Exception):
     """The reason why a copy has to stay."""
 
 
-def trash_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
+def trash_copies(
+    duplicates: Duplicates,
+    *,
+    turned: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Discarded:
     """Move all images of every group except the one to keep to the trash of the system.
 
     A file for whose file system there is no trash stays, and is named in the result. Of the other
@@ -58,6 +63,7 @@ def trash_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
     Args:
         duplicates: The groups.
         turned: Whether to discard mirrored and turned copies, too, as for `delete_copies`.
+        progress: Function called with the number of copies dealt with and the total.
 
     Raises:
         PackageError: If send2trash is not installed.
@@ -65,7 +71,7 @@ def trash_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
             journal cannot be written.
     """
     check_trash()
-    return _discard(duplicates, Act.TRASH, turned=turned)
+    return _discard(duplicates, Act.TRASH, turned=turned, progress=progress)
 
 
 def delete_copies(duplicates: Duplicates, *, turned: bool = False) -> Discarded:
@@ -95,8 +101,17 @@ def link_copies(duplicates: Duplicates) -> Discarded:
     return _discard(duplicates, Act.LINK, turned=False)
 
 
-def _discard(duplicates: Duplicates, act: Act, *, turned: bool) -> Discarded:
+def _discard(
+    duplicates: Duplicates,
+    act: Act,
+    *,
+    turned: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Discarded:
     run = _Run(act)
+    pairs = [(group.keep, copy) for group in duplicates.groups for copy in group.others]
+    # Other copies are shown, and not counted as ones to discard.
+    wanted = [pair for pair in pairs if _may_go(pair[1], turned=turned)]
     try:
         with (
             discarding_lock() as state,
@@ -106,11 +121,10 @@ def _discard(duplicates: Duplicates, act: Act, *, turned: bool) -> Discarded:
             run.check = _Check(lane)
             run.failures += put_back()
             run.journal.settle()
-            for group in duplicates.groups:
-                for copy in group.others:
-                    # Other copies are shown, and not counted as ones to discard.
-                    if copy.discardable or (turned and replace(copy, orientation=0).discardable):
-                        run.try_one(group.keep, copy)
+            for number, (keep, copy) in enumerate(wanted, 1):
+                run.try_one(keep, copy)
+                if progress is not None:
+                    progress(number, len(wanted))
     except KeyboardInterrupt:
         run.interrupted = True  # still report what was done
     except StorageError as error:  # of the journal, on a full disk
@@ -118,6 +132,10 @@ def _discard(duplicates: Duplicates, act: Act, *, turned: bool) -> Discarded:
             raise
         run.stopped = str(error)
     return run.result()
+
+
+def _may_go(copy: Copy, *, turned: bool) -> bool:
+    return (replace(copy, orientation=0) if turned else copy).discardable
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from imgsearch.web.heads import Heads
 from imgsearch.web.lingering import Lingering
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.problems import MEDIA_TYPE, PROBLEMS, handle_errors
+from imgsearch.web.review_routes import review
 from imgsearch.web.routes import api
 from imgsearch.web.schemas import Problem
 from imgsearch.web.service import Service
@@ -52,8 +53,9 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
-    handle_errors(app, api)
+    handle_errors(app, [*api.routes, *review.routes])
     app.include_router(api)
+    app.include_router(review)
     app.add_api_route("/", _page_of(options), include_in_schema=False, response_class=Response)
     app.mount("/static", _Static(directory=STATIC, check_dir=False))
     described = cache(partial(openapi, app, token=options.token is not None))

@@ -63,7 +63,12 @@ class ServerOptions:
     @property
     def may_change(self) -> bool:
         """Whether clients may change the collection: all of them are here, or know the token."""
-        return not self.read_only and (self.token is not None or not self._outside())
+        return not self.read_only and self.knows_clients
+
+    @property
+    def knows_clients(self) -> bool:
+        """Whether all clients are on this machine, or know the token."""
+        return self.token is not None or not self._outside()
 
     def _outside(self) -> list[str]:
         """Return the hosts by which other machines can reach the server."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from imgsearch.errors import (
     BusyError,
@@ -32,10 +32,11 @@ PROBLEMS = {
     401: "A token is missing, or it is wrong.",
     403: "The request comes from a page of another site, or would change what this server only "
     "shows.",
-    404: "There is no such image, or the server no longer knows that upload or that place in a "
-    "listing.",
+    404: "There is no such image, or the server no longer knows that upload, that place in a "
+    "listing or that result.",
     405: "The method is not allowed here.",
     408: "The request took too long to arrive.",
+    409: "A search for duplicates, or the discarding of copies, is in progress.",
     410: "The file of the image is gone, or has changed since it was indexed.",
     413: "The request is too large.",
     415: "The body is not multipart/form-data.",
@@ -49,7 +50,7 @@ PROBLEMS = {
 
 
 class ForgottenError(InputError):
-    """An upload, or an image of a listing, that the server no longer knows."""
+    """An upload, an image of a listing, or a result that the server no longer knows."""
 
 
 class LostFileError(InputError):
@@ -76,20 +77,20 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     )
 
 
-def handle_errors(app: FastAPI, api: APIRouter) -> None:
+def handle_errors(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Make an application turn every exception into a problem response.
 
     Args:
         app: Application.
-        api: Routes of which a response to another method names the methods.
+        routes: Routes of which a response to another method names the methods.
     """
-    app.add_exception_handler(HTTPException, partial(_of_http, api=api))
+    app.add_exception_handler(HTTPException, partial(_of_http, routes=routes))
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(ImgsearchError, _of_imgsearch)
     app.add_exception_handler(Exception, _of_a_bug)
 
 
-def _of_http(request: Request, error: Any, *, api: APIRouter) -> Response:
+def _of_http(request: Request, error: Any, *, routes: Sequence[BaseRoute]) -> Response:
     path = request.url.path
     if error.status_code == 404 and path.startswith("/api/") and path.endswith("/"):
         # A relative redirect, as a reverse proxy may have put the server below a path.
@@ -97,7 +98,7 @@ def _of_http(request: Request, error: Any, *, api: APIRouter) -> Response:
     headers = dict(error.headers or {})
     if "Allow" in headers:  # which names only the methods of the first route at this path
         allowed = set(headers["Allow"].split(", "))
-        for route in api.routes:
+        for route in routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
                 allowed |= route.methods or set()
         headers["Allow"] = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))

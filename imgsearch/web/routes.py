@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BeforeValidator
-from starlette.exceptions import HTTPException
 
-from imgsearch.errors import NoImageError, SettingError
+from imgsearch.errors import NoImageError
 from imgsearch.querying.filters import Order
 from imgsearch.web.archives import archive
 from imgsearch.web.asking import (
     EXPLAIN_FORM,
     FILTER,
     FORM,
-    MAX_ID,
     filter_of,
     read_explain_form,
     read_form,
@@ -30,7 +26,17 @@ from imgsearch.web.heads import is_head
 from imgsearch.web.hosts import peer_of
 from imgsearch.web.leaving import while_there
 from imgsearch.web.listings import Listing
-from imgsearch.web.problems import PROBLEMS
+from imgsearch.web.parameters import (
+    IDS,
+    PREFIX,
+    After,
+    Id,
+    Number,
+    chosen,
+    once,
+    refusals,
+    service_of,
+)
 from imgsearch.web.schemas import (
     Edge,
     Explained,
@@ -43,43 +49,16 @@ from imgsearch.web.schemas import (
     Layout,
     Removed,
 )
-from imgsearch.web.service import Service
 from imgsearch.web.uploads import Uploads
 
 __all__ = ["api"]
 
 MAX_LAYOUT = 50_000  # images of one page of a layout
-IDS = r"^[1-9][0-9]{0,18}(,[1-9][0-9]{0,18}){0,999}$"
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
 
-_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 
-
-def _digits(given: Any) -> Any:
-    """Refuse what only Python takes for a number: `+1`, `1_0`, ` 1`, `０`."""
-    if isinstance(given, str) and not _NUMBER.fullmatch(given):
-        raise ValueError("give a whole number in digits, without leading zeros")
-    return given
-
-
-Number = Annotated[int, BeforeValidator(_digits)]
-Id = Annotated[Number, Path(ge=1, le=MAX_ID)]
-
-
-async def _once(request: Request) -> None:  # async, or FastAPI runs it in another thread
-    """Refuse a parameter that is given more than once, as it is ambiguous."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise HTTPException(400, f"{name[:40]!r} is given more than once")
-
-
-api = APIRouter(prefix="/api/v1", dependencies=[Depends(_once)])
-
-
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": PROBLEMS[status]} for status in statuses}
+api = APIRouter(prefix=PREFIX, dependencies=[Depends(once)])
 
 
 def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
@@ -94,7 +73,7 @@ def _pictures(what: str, *types: str) -> dict[int | str, dict[str, Any]]:
 @api.post(
     "/query",
     response_model=Found,
-    responses=_refusals(400, 404, 408, 410, 413, 415, 422, 503),
+    responses=refusals(400, 404, 408, 410, 413, 415, 422, 503),
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": FORM}}}},
 )
 async def query(request: Request) -> Response:
@@ -104,14 +83,14 @@ async def query(request: Request) -> Response:
     """
     uploads: Uploads = request.app.state.uploads
     async with uploads.form_of(request) as form:
-        answering = _service(request).query(read_form(form), peer_of(request.client))
+        answering = service_of(request).query(read_form(form), peer_of(request.client))
         return JSONResponse(await while_there(request, answering))
 
 
 @api.post(
     "/explain",
     response_model=Explained,
-    responses=_refusals(400, 404, 408, 410, 413, 415, 422, 503),
+    responses=refusals(400, 404, 408, 410, 413, 415, 422, 503),
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": EXPLAIN_FORM}}}},
 )
 async def explain(request: Request) -> Response:
@@ -121,11 +100,11 @@ async def explain(request: Request) -> Response:
     """
     uploads: Uploads = request.app.state.uploads
     async with uploads.form_of(request) as form:
-        answering = _service(request).explain(read_explain_form(form), peer_of(request.client))
+        answering = service_of(request).explain(read_explain_form(form), peer_of(request.client))
         return JSONResponse(await while_there(request, answering))
 
 
-async def _listing(  # async as `_once`
+async def _listing(  # async as `once`
     request: Request,
     sort: Order = "added",
     reverse: Literal["true", "false"] = "false",
@@ -136,7 +115,6 @@ async def _listing(  # async as `_once`
 
 
 Listed = Annotated[Listing, Depends(_listing)]
-After = Annotated[Number, Query(ge=0, le=MAX_ID)]
 _FILTERED = {
     "parameters": [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
@@ -149,7 +127,7 @@ _FILTERED = {
 @api.get(
     "/images",
     response_model=Images,
-    responses=_refusals(404, 422, 503),
+    responses=refusals(404, 422, 503),
     openapi_extra=_FILTERED,
 )
 async def browse(
@@ -165,14 +143,14 @@ async def browse(
     that, `ids` asks for up to 1,000 images by their ids, separated by commas.
     """
     if ids is None:
-        found = await _service(request).browse(listing, after, limit)
+        found = await service_of(request).browse(listing, after, limit)
     else:
-        found = await _service(request).facts_of(_chosen(request, ids))
+        found = await service_of(request).facts_of(chosen(request, ids))
     return JSONResponse({"images": found})
 
 
 @api.get(
-    "/layout", response_model=Layout, responses=_refusals(404, 422, 503), openapi_extra=_FILTERED
+    "/layout", response_model=Layout, responses=refusals(404, 422, 503), openapi_extra=_FILTERED
 )
 async def layout(
     request: Request,
@@ -181,7 +159,7 @@ async def layout(
     limit: Annotated[Number, Query(ge=1, le=MAX_LAYOUT)] = MAX_LAYOUT,
 ) -> Response:
     """Return only ids, widths and heights of the images that `images` returns, but of more."""
-    return JSONResponse(await _service(request).layout(listing, after, limit))
+    return JSONResponse(await service_of(request).layout(listing, after, limit))
 
 
 @api.get(
@@ -189,7 +167,7 @@ async def layout(
     response_class=Response,
     responses={
         200: {"description": "A ZIP archive.", "content": {"application/zip": {}}},
-        **_refusals(404, 422, 503),
+        **refusals(404, 422, 503),
     },
 )
 async def archive_of(request: Request, ids: Annotated[str, Query(pattern=IDS)]) -> Response:
@@ -198,8 +176,8 @@ async def archive_of(request: Request, ids: Annotated[str, Query(pattern=IDS)]) 
     Files that are missing or have changed since they were indexed are left out, and a text in the
     archive says so. If a file changes while it is sent, the connection ends too early.
     """
-    numbers = _chosen(request, ids)
-    entries = await _service(request).entries(numbers)
+    numbers = chosen(request, ids)
+    entries = await service_of(request).entries(numbers)
     if not entries:
         raise NoImageError(numbers[0])
     headers = {"Content-Disposition": 'attachment; filename="images.zip"'}
@@ -210,26 +188,26 @@ async def archive_of(request: Request, ids: Annotated[str, Query(pattern=IDS)]) 
 
 
 @api.delete(
-    "/images", response_model=Removed, responses={**_refusals(403, 422, 503)}
+    "/images", response_model=Removed, responses={**refusals(403, 422, 503)}
 )  # a method that pages of other sites may not use, even where a browser sends no Origin
 async def remove(request: Request, ids: Annotated[str, Query(pattern=IDS)]) -> Response:
     """Take up to 1,000 images out of the collection; their files stay.
 
     Later runs of `imgsearch index` leave them out, too, unless their files are named again.
     """
-    return JSONResponse({"removed": await _service(request).remove(_chosen(request, ids))})
+    return JSONResponse({"removed": await service_of(request).remove(chosen(request, ids))})
 
 
-@api.get("/facets", response_model=Facets, responses=_refusals(503))
+@api.get("/facets", response_model=Facets, responses=refusals(503))
 async def facets(request: Request) -> Response:
     """Return the folders and the cameras of the collection, with their numbers of images."""
-    return JSONResponse(await _service(request).facets())
+    return JSONResponse(await service_of(request).facets())
 
 
-@api.get("/images/{id}", response_model=ImageFacts, responses=_refusals(404, 422, 503))
+@api.get("/images/{id}", response_model=ImageFacts, responses=refusals(404, 422, 503))
 async def image(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the path
     """Return the facts about an image."""
-    answering = _service(request).facts(id, peer_of(request.client))
+    answering = service_of(request).facts(id, peer_of(request.client))
     return JSONResponse(await while_there(request, answering))
 
 
@@ -239,12 +217,12 @@ async def image(request: Request, id: Id) -> Response:  # noqa: A002 - the name 
     responses={
         **_pictures("The file.", "image/*"),
         206: {**_pictures("A range of its bytes.", "image/*")[200]},
-        **_refusals(404, 410, 416, 422, 503),
+        **refusals(404, 410, 416, 422, 503),
     },
 )
 async def original(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the URL
     """Deliver the file of an image, unless it has changed since it was indexed."""
-    entry = await _service(request).entry(id)
+    entry = await service_of(request).entry(id)
     headers = {
         "ETag": f'"{entry.digest.hex()}"',
         "Cache-Control": REVALIDATE,
@@ -253,53 +231,38 @@ async def original(request: Request, id: Id) -> Response:  # noqa: A002 - the na
     }
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return deliver(request, await _service(request).original(entry), headers)
+    return deliver(request, await service_of(request).original(entry), headers)
 
 
 @api.get(
     "/images/{id}/thumbnail",
     response_class=Response,
-    responses={**_pictures("A small JPEG.", "image/jpeg"), **_refusals(404, 410, 422, 503)},
+    responses={**_pictures("A small JPEG.", "image/jpeg"), **refusals(404, 410, 422, 503)},
 )
 async def thumbnail(request: Request, id: Id, size: Edge = Edge.SMALL) -> Response:  # noqa: A002 - the name in the URL
     """Deliver a small upright picture of an image, unless its file has changed since indexing.
 
     Once made, a thumbnail is kept, even if the file disappears.
     """
-    entry = await _service(request).entry(id)
+    entry = await service_of(request).entry(id)
     headers = {"ETag": f'"{entry.digest.hex()}-{size}"', "Cache-Control": REVALIDATE}
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    making = _service(request).thumbnail(entry, int(size), peer_of(request.client))
+    making = service_of(request).thumbnail(entry, int(size), peer_of(request.client))
     jpeg = await while_there(request, making)
     return Response(jpeg, headers=headers, media_type="image/jpeg")
 
 
-@api.get("/info", response_model=Information, responses=_refusals(503))
+@api.get("/info", response_model=Information, responses=refusals(503))
 async def info(request: Request) -> Response:
     """Describe the current contents of the collection, and tell whether it is being indexed."""
-    return JSONResponse(await _service(request).info())
+    return JSONResponse(await service_of(request).info())
 
 
 @api.get("/health", response_model=Health)
 async def health() -> Response:
     """Report that the server is up."""
     return JSONResponse({"status": "ok", "version": version("imgsearch-faiss")})
-
-
-def _chosen(request: Request, ids: str) -> list[int]:
-    """Return the ids in a parameter that stands alone."""
-    if len(request.query_params) > 1:
-        raise SettingError("ids takes no other parameter beside it")
-    numbers = [int(text) for text in ids.split(",")]
-    if max(numbers) > MAX_ID:
-        raise SettingError(f"ids are at most {MAX_ID:,}")
-    return numbers
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
 
 
 def _name(path: str) -> str:

@@ -10,15 +10,20 @@ from enum import StrEnum
 from typing import Any, Literal
 
 __all__ = [
+    "Discarded",
+    "Duplicates",
     "Edge",
     "Explained",
     "Facets",
     "Found",
+    "Group",
+    "Groups",
     "Health",
     "Hit",
     "ImageFacts",
     "Images",
     "Information",
+    "Judged",
     "Layout",
     "Problem",
     "Removed",
@@ -172,6 +177,127 @@ class Removed:
     """How many images were taken out of the collection."""
 
     removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A copy that was not discarded, and why."""
+
+    path: str
+    reason: str
+    path_bytes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """What became of the copies that were to be discarded.
+
+    `count` and `size` (bytes) are those of the copies that went to the trash. `left` is the number
+    of the others, the first 100 of which `failures` names. `stopped` says why it ended early.
+    """
+
+    count: int
+    size: int
+    left: int
+    failures: list[Left]
+    stopped: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a search has found, less what was discarded and judged since.
+
+    `copies` is the number of copies that `imgsearch duplicates` would suggest to discard, `size`
+    theirs in bytes; `turned` is the number of mirrored and turned ones, `related` that of images
+    with something of their own. `photos` is the number of raw files with an image of the same name,
+    which are not copies.
+    """
+
+    found: str
+    groups: int
+    copies: int
+    size: int
+    turned: int
+    related: int
+    images: int
+    unreadable: int
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """How far a search for duplicates is, or the discarding of copies, and what was found.
+
+    `done` of `total` images have been dealt with; both are 0 until that is known. `failure` says
+    why the latest job failed. `discarded` is the outcome of the latest one that discarded copies.
+    """
+
+    running: Literal["find", "discard"] | None
+    done: int
+    total: int
+    failure: str | None
+    discarded: Discarded | None
+    result: Result | None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """An image of a group, with the fields of `imgsearch duplicates --json`."""
+
+    id: int
+    path: str
+    width: int
+    height: int
+    size: int
+    mtime: float | None
+    digest: str
+    exact: bool
+    similarity: float
+    frames: int
+    bits: int
+    raw: bool
+    lossless: bool
+    scale: float
+    kind: str
+    share: float
+    orientation: int
+    angle: float
+    own: str
+    region: list[float] | None
+    protected: bool
+    path_bytes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other(Keep):
+    """A copy; whether it is `discardable` if it is asked for."""
+
+    discardable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The image to keep, for the `reason` given, and its copies."""
+
+    number: int
+    reason: str
+    keep: Keep
+    others: list[Other]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups of copies, in the order of the bytes that discarding would free; see `Result`."""
+
+    found: str
+    groups: list[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How many images were judged."""
+
+    judged: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import platformdirs
@@ -36,6 +36,7 @@ from imgsearch.web.options import ServerOptions
 from imgsearch.web.originals import Original, check_original
 from imgsearch.web.problems import ForgottenError, LostFileError
 from imgsearch.web.remembering import Remembered
+from imgsearch.web.review import Review
 from imgsearch.web.thumbnails import Thumbnails
 
 __all__ = ["Service"]
@@ -64,6 +65,7 @@ class Service:
         self._sizes: Remembered[int, tuple[int, int]] = Remembered(SIZES)  # an id has one content
         self._decoding = Decoding(options)
         self._looker = Looker(self._entries, self._decoding.lane)
+        self._review = Review(collection)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
@@ -76,6 +78,7 @@ class Service:
         """Accept no more work, and end the workers, whatever they are doing."""
         self._decoding.close()
         self._looker.close()
+        self._review.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
@@ -145,9 +148,32 @@ class Service:
 
     async def remove(self, ids: Sequence[int]) -> int:
         """Take images out of the collection, and return how many."""
+        self.check_change()
+        return await self._run(self._collection.remove_ids, ids)
+
+    def check_change(self) -> None:
+        """Refuse a request that would change the collection, unless clients may do that.
+
+        Raises:
+            HTTPException: 403.
+        """
         if not self._options.may_change:
             raise HTTPException(403, "this server does not change its collection")
-        return await self._run(self._collection.remove_ids, ids)
+
+    def check_trusted(self) -> None:
+        """Refuse a request for work that takes long, unless all clients are known.
+
+        Raises:
+            HTTPException: 403.
+        """
+        if not self._options.knows_clients:
+            raise HTTPException(403, "this server does that only for clients with its token")
+
+    async def review(
+        self, action: Callable[Concatenate[Review, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do something with the review of duplicates: a method of `Review`."""
+        return await self._run(action, self._review, *args, **kwargs)
 
     async def layout(self, listing: Listing, after: int, limit: int) -> dict[str, Any]:
         """Return ids, widths and heights of the images of a listing that come after one."""

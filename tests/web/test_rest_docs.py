@@ -39,6 +39,9 @@ def test_there_are_examples_of_each_route() -> None:
         "layout?",
         "facets",
         "archive?",
+        "duplicates",
+        "duplicates/groups?",
+        "duplicates/judgements?",
         "info",
         "health",
     ):
