@@ -6,6 +6,7 @@ different invoices on the same form are as alike here as copies are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgsearch.images.crop import Region
 from imgsearch.images.decode import Pixels
 from imgsearch.images.fingerprint import EDGE, ORIENTATIONS, inverse, oriented
 
@@ -20,6 +22,8 @@ __all__ = [
     "ALIKE",
     "EDGE",
     "LUMINANCE",
+    "NEAR",
+    "Orientations",
     "Overlay",
     "all_flattened",
     "flattened",
@@ -29,7 +33,7 @@ __all__ = [
 
 ALIKE = 0.8  # Correlation from which two pictures are worth a close look.
 _SMALL = 32  # Edge in pixels of the compared parts.
-_NEAR = 0.6  # Correlation from which a finer overlay is worth a try.
+NEAR = 0.6  # Correlation from which a finer overlay is worth a try.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _STEP = EDGE / 64  # Pixels by which a finer overlay moves each edge.
 
@@ -106,7 +110,7 @@ class Overlay:
         found = self._products(others)
         best = found.argmax(axis=0)
         coarse: _Floats = found.max(axis=0)
-        unsettled = (coarse >= _NEAR) & (coarse < ALIKE)
+        unsettled = (coarse >= NEAR) & (coarse < ALIKE)
         for part in np.unique(best[unsettled]).tolist():
             numbers = np.flatnonzero(unsettled & (best == part))
             down, across = _WINDOWS[_DOWN[part]], _WINDOWS[_ACROSS[part]]
@@ -120,6 +124,14 @@ class Overlay:
             found = (finer @ others[numbers].T).max(axis=0)
             coarse[numbers] = np.maximum(coarse[numbers], found)
         return coarse
+
+    def coarse(self, others: _Floats) -> tuple[npt.NDArray[np.int64], _Floats]:
+        """Return the number of the part most similar to each other picture, and its correlation.
+
+        This is quicker than `likeness`, which looks for a better part around that one.
+        """
+        found = self._products(others)
+        return found.argmax(axis=0), found.max(axis=0)
 
     def _products(self, others: _Floats) -> _Floats:
         """Return the correlation of each part with each other picture."""
@@ -135,17 +147,31 @@ class Overlay:
         Each part is given as left, top, right and bottom, from 0 to 1.
         """
         order = np.argsort(-(self._parts @ other))[:count].tolist()
-        return [
-            (_WINDOWS[_ACROSS[number]][0] / EDGE, _WINDOWS[_DOWN[number]][0] / EDGE,
-             _WINDOWS[_ACROSS[number]][1] / EDGE, _WINDOWS[_DOWN[number]][1] / EDGE)
-            for number in order
-        ]  # fmt: skip
+        return [_place(number) for number in order]
 
 
-def oriented_likeness(
-    light: npt.NDArray[np.uint8], own: _Floats, others: _Floats
-) -> tuple[npt.NDArray[np.int64], _Floats]:
-    """Return the orientation in which each other picture suits one best, and how alike it is then.
+@dataclass(frozen=True, slots=True, eq=False)
+class Orientations:
+    """How pictures suit one best.
+
+    Attributes:
+        ways: Their orientations, int64 `[n]`.
+        likeness: How alike they are then, float32 `[n]`. If it is from `NEAR` to `ALIKE`, a finer
+            overlay may be more alike.
+        parts: Numbers of the parts of the one picture that they resemble, int64 `[n]`.
+    """
+
+    ways: npt.NDArray[np.int64]
+    likeness: _Floats
+    parts: npt.NDArray[np.int64]
+
+    def place(self, number: int) -> Region:
+        """Return the part of the one picture that another resembles."""
+        return _place(int(self.parts[number]))
+
+
+def oriented_likeness(light: npt.NDArray[np.uint8], own: _Floats, others: _Floats) -> Orientations:
+    """Return the orientations in which other pictures suit one best, and how alike they are then.
 
     Args:
         light: Luminance of a picture, uint8 `[EDGE, EDGE]`.
@@ -154,23 +180,30 @@ def oriented_likeness(
     """
     turned = np.concatenate([_reoriented(own[None], inverse(way)) for way in range(ORIENTATIONS)])
     wholes = turned @ others.T
-    likeness = wholes[0].copy()
-    ways = np.zeros(len(others), np.int64)
+    found = Orientations(
+        np.zeros(len(others), np.int64), wholes[0].copy(), np.zeros(len(others), np.int64)
+    )
     best = wholes.argmax(axis=0)
     promising = (best > 0) & (wholes.max(axis=0) >= _LEAST_TURNED)
-    unsettled = (likeness >= _LEAST_WHOLE) & ((likeness < ALIKE) | promising)
+    unsettled = found.likeness >= _LEAST_WHOLE
     if not (unsettled.any() or promising.any()):
-        return ways, likeness
+        return found
     overlay = Overlay(light)
     if unsettled.any():
-        likeness[unsettled] = overlay.likeness(others[unsettled])
+        found.parts[unsettled], found.likeness[unsettled] = overlay.coarse(others[unsettled])
     for way in np.unique(best[promising]).tolist():
         some = np.flatnonzero(promising & (best == way))
-        found = overlay.likeness(_reoriented(others[some], way))
-        better = found > likeness[some] + _PREFERRED
-        ways[some[better]] = way
-        likeness[some[better]] = found[better]
-    return ways, likeness
+        parts, likeness = overlay.coarse(_reoriented(others[some], way))
+        better = likeness > found.likeness[some] + _PREFERRED
+        found.ways[some[better]] = way
+        found.likeness[some[better]] = likeness[better]
+        found.parts[some[better]] = parts[better]
+    return found
+
+
+def _place(part: int) -> Region:
+    (left, right), (top, bottom) = _WINDOWS[_ACROSS[part]], _WINDOWS[_DOWN[part]]
+    return left / EDGE, top / EDGE, right / EDGE, bottom / EDGE
 
 
 @cache

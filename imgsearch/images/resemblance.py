@@ -16,9 +16,8 @@ import numpy.typing as npt
 from imgsearch.images.compare import sampler
 from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import EDGE
-from imgsearch.images.overlay import Sheet, fits_at, sheet_of
 
-__all__ = ["Small", "resemble"]
+__all__ = ["LEAST_EDGE", "Resemblances", "Small", "resemblances"]
 
 SCALES = (0.92, 0.84, 0.76, 0.68, 0.6, 0.53, 0.47)  # Shares of an edge that a part shows.
 OVERLAP = 0.13  # Share of a part by which the next one is moved.
@@ -51,11 +50,6 @@ class Small:
         found: _Floats = _normalised((first @ self.light.astype(np.float32) @ first.T).ravel())
         return found
 
-    @cached_property
-    def sheet(self) -> Sheet:
-        """The picture, for laying it over others."""
-        return sheet_of(self.light)
-
     @property
     def parts(self) -> _Floats:
         """Parts of the picture in the same form, `[n, PART * PART]`."""
@@ -78,25 +72,37 @@ class Small:
         return np.fft.rfft(values / np.maximum(lengths, 1e-3), axis=2).astype(np.complex64)
 
 
-def resemble(one: Small, others: list[Small]) -> npt.NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Resemblances:
+    """How pictures may be related to one.
+
+    Attributes:
+        turned: Whether they may show the same at another angle, bool `[n]`.
+        places: The parts of the one that some of them may show, by their numbers.
+    """
+
+    turned: npt.NDArray[np.bool_]
+    places: dict[int, Region]
+
+
+def resemblances(one: Small, others: list[Small]) -> Resemblances:
     """Tell which of some pictures may be a part of one, or show the same at another angle.
 
-    Pictures of which one is a part are not found: ask the other way round, too.
+    Whether they are a part is to be tried out (`imgsearch.images.overlay.fitting`). Pictures of
+    which one is a part are not found: ask the other way round, too.
     """
     parts, wholes = one.parts, np.stack([other.whole for other in others]).T
     found = np.concatenate(
         [parts[at : at + AT_ONCE] @ wholes for at in range(0, len(parts), AT_ONCE)]
     )
-    alike: npt.NDArray[np.bool_] = found.max(axis=0) >= PARTS_ALIKE
-    places = found.argmax(axis=0)
-    for number in np.flatnonzero(alike).tolist():
-        place = _place(int(places[number]))
-        alike[number] = fits_at(one.sheet, others[number].sheet, place, LEAST_EDGE)
+    numbers = found.argmax(axis=0)
+    alike = np.flatnonzero(found.max(axis=0) >= PARTS_ALIKE).tolist()
     theirs = np.stack([other.discs for other in others])
+    turned = np.zeros(len(others), bool)
     for own, other in ((one.discs[None], theirs[:, :1]), (one.discs[None, :1], theirs)):
         turns = np.fft.irfft((own * np.conj(other)).sum(axis=2), ANGLES, axis=2)
-        alike |= turns.max(axis=(1, 2)) >= TURNED_ALIKE
-    return alike
+        turned |= turns.max(axis=(1, 2)) >= TURNED_ALIKE
+    return Resemblances(turned, {number: _place(int(numbers[number])) for number in alike})
 
 
 def _place(number: int) -> Region:

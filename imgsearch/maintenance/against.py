@@ -29,14 +29,14 @@ from imgsearch.files.listing import Kind, Unreadable, list_files, list_one
 from imgsearch.files.paths import is_url
 from imgsearch.files.sources import existing, is_folder
 from imgsearch.images.agreement import CloseUp
-from imgsearch.images.compare import ALIKE, all_flattened, oriented_likeness
+from imgsearch.images.compare import NEAR, all_flattened, oriented_likeness
 from imgsearch.images.decode import ImageFile
 from imgsearch.images.fingerprint import FINGERPRINT, inverse, oriented, oriented_hashes
 from imgsearch.images.holdings import lacks
 from imgsearch.images.inspection import Frames, Inspection, Judgement, all_frames, judged
 from imgsearch.images.kinds import EXACT
 from imgsearch.images.limits import LIMITS
-from imgsearch.images.overlay import may_fit, sheet_of
+from imgsearch.images.overlay import Trial, fitting
 from imgsearch.indexing.engine import LocalEngine, ModelFile
 from imgsearch.indexing.report import Failure
 from imgsearch.maintenance.candidates import LEAST_DEVIATION, MOST_BITS, SURE, useful_hashes
@@ -303,17 +303,17 @@ class _Match:
             return []
         pictures = np.stack([asked.light, *lights.values()])
         own, *others = all_flattened(pictures)
-        ways, likeness = oriented_likeness(asked.light, own, np.stack(others))
+        first = oriented_likeness(asked.light, own, np.stack(others))
         found = []
-        for (id_, light), flat, way, like in zip(
-            lights.items(), others, map(inverse, ways.tolist()), likeness.tolist(), strict=True
-        ):
+        for row, (id_, light) in enumerate(lights.items()):
             # Either may be a part of the other, and parts of one are laid over all of the other.
-            also_ways, also = oriented_likeness(light, flat, own[None])
-            if also[0] > like:
-                way, like = int(also_ways[0]), float(also[0])
-            turned = sheet_of(oriented(asked.light, way))
-            if like >= ALIKE and (like >= SURE or may_fit(sheet_of(light), turned)):
+            way, like = inverse(int(first.ways[row])), float(first.likeness[row])
+            trial = Trial(asked.light, oriented(light, inverse(way)), first.place(row))
+            also = oriented_likeness(light, others[row], own[None])
+            if also.likeness[0] > like:
+                way, like = int(also.ways[0]), float(also.likeness[0])
+                trial = Trial(light, oriented(asked.light, way), also.place(0))
+            if like >= SURE or (like >= NEAR and fitting([trial])[0]):
                 found.append((-like, id_, way))
         return [(id_, way) for _, id_, way in sorted(found)]
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.images.compare import ALIKE, all_flattened, oriented_likeness
+from imgsearch.images.compare import NEAR, all_flattened, oriented_likeness
+from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import oriented, oriented_hashes
-from imgsearch.images.overlay import may_fit, sheet_of
+from imgsearch.images.overlay import TRIALS, Trial, fitting
 from imgsearch.maintenance.looks import Looks
 from imgsearch.querying.options import SearchOptions
 from imgsearch.querying.search import search
@@ -45,18 +46,22 @@ Pair: TypeAlias = tuple[int, int, int]
 class Candidates:
     """The search for candidates among the first images of each content, `firsts`.
 
-    Those near to each image that do not look like copies of it are in `others`, the nearest first.
+    An earlier run has searched for those in `known` among one another. Those near to each other
+    image that do not look like copies of it are in `others`, the nearest first.
     """
 
     view: View
     looks: Looks
     firsts: frozenset[int]
+    known: frozenset[int]
     min_similarity: float
     others: dict[int, list[int]] = field(default_factory=dict)
 
     def pairs(self) -> Iterator[tuple[int, list[Pair]]]:
         """Yield how many images were examined, and their pairs that deserve a close look."""
-        by_hash = _near_by_hash(self.looks.prints, np.array(sorted(self.firsts), np.int64))
+        if self.firsts <= self.known:
+            return
+        by_hash = _near_by_hash(self.looks.prints, self.firsts, self.known)
         for ids, vectors in self._blocks():
             wanted: dict[int, list[int]] = {}
             loose: dict[int, list[int]] = {}
@@ -64,17 +69,22 @@ class Candidates:
                 others = dict.fromkeys(found) | dict.fromkeys(by_hash.pop(id_, ()))
                 wanted[id_] = [each for each in others if each in self.firsts and each != id_]
                 loose[id_] = [each for each in far if each in self.firsts and each not in others]
-            pairs = list(alike(wanted, self.looks))
-            are_near = {(one, other) for one, other, _ in pairs}
+            back: dict[int, list[int]] = defaultdict(list)  # the parts of known ones, too
+            for one, near in wanted.items():
+                for other in self.known.intersection(near):
+                    back[other].append(one)
+            pairs = list(alike({**wanted, **back}, self.looks))
+            are_near = {pair for one, other, _ in pairs for pair in ((one, other), (other, one))}
             for one, near in wanted.items():
                 left = [other for other in near if (one, other) not in are_near] + loose[one]
                 self.others[one] = left[:MOST_OTHERS]
             yield len(ids), pairs
 
     def _blocks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """Yield ids and embeddings of the first image of each content, block by block."""
+        """Yield ids and embeddings of the images to search for, block by block."""
+        asked = self.firsts - self.known
         for ids, vectors in self.view.live_blocks():
-            rows = np.flatnonzero([id_ in self.firsts for id_ in ids.tolist()])
+            rows = np.flatnonzero([id_ in asked for id_ in ids.tolist()])
             for start in range(0, len(rows), SEARCHED):
                 some = rows[start : start + SEARCHED]
                 yield ids[some], np.ascontiguousarray(vectors[some])
@@ -107,17 +117,23 @@ def useful_hashes(prints: Prints, ids: Ids) -> tuple[Ids, npt.NDArray[np.uint64]
     return ids, prints.take("hash", prints.places(ids)).astype(np.uint64)
 
 
-def _near_by_hash(prints: Prints, ids: Ids) -> dict[int, list[int]]:
-    """Return the images whose hash is near to that of each image, in any orientation."""
+def _near_by_hash(
+    prints: Prints, ids: frozenset[int], known: frozenset[int]
+) -> dict[int, list[int]]:
+    """Return the images whose hash is near to that of each, in any orientation.
+
+    Those that are `known` are not searched for.
+    """
     from imgsearch.ann.hashes import near_hashes
 
-    ids, hashes = useful_hashes(prints, ids)
+    among, hashes = useful_hashes(prints, np.array(sorted(ids), np.int64))
+    asked = np.flatnonzero(~np.isin(among, np.array(list(known), np.int64)))
     near: dict[int, list[int]] = defaultdict(list)
-    for turned in oriented_hashes(hashes):
+    for turned in oriented_hashes(hashes[asked]):
         for rows, others in near_hashes(hashes, turned, MOST_BITS):
-            apart = rows != others
+            apart = asked[rows] != others
             for one, other in zip(
-                ids[rows[apart]].tolist(), ids[others[apart]].tolist(), strict=True
+                among[asked[rows[apart]]].tolist(), among[others[apart]].tolist(), strict=True
             ):
                 near[one].append(other)
     return near
@@ -138,23 +154,35 @@ def alike(wanted: dict[int, list[int]], looks: Looks) -> Iterator[Pair]:
     pictures = np.stack(list(lights.values()))
     flat = all_flattened(pictures)
 
-    def compare(one: int) -> list[Pair]:
+    def compare(one: int) -> list[tuple[Pair, float, Region]]:
         others = [each for each in wanted[one] if each in rows and not looks.is_near(each, one)]
         if one not in rows or not others:
             return []
         theirs = flat[[rows[other] for other in others]]
-        ways, likeness = oriented_likeness(pictures[rows[one]], flat[rows[one]], theirs)
-        found = zip(others, ways.tolist(), likeness.tolist(), strict=True)
-        sheet = sheet_of(pictures[rows[one]])
-
-        def fits(other: int, way: int) -> bool:
-            return may_fit(sheet, sheet_of(oriented(pictures[rows[other]], way)))
-
+        found = oriented_likeness(pictures[rows[one]], flat[rows[one]], theirs)
         return [
-            (one, other, way)
-            for other, way, like in found
-            if like >= ALIKE and (like >= SURE or fits(other, way))
+            (
+                (one, others[number], int(found.ways[number])),
+                float(found.likeness[number]),
+                found.place(number),
+            )
+            for number in np.flatnonzero(found.likeness >= NEAR).tolist()
         ]
 
-    for pairs in looks.threads.map(compare, wanted):
+    unsure: list[tuple[Pair, Region]] = []
+    for found in looks.threads.map(compare, wanted):
+        yield from (pair for pair, like, _ in found if like >= SURE)
+        unsure += [(pair, place) for pair, like, place in found if like < SURE]
+
+    def try_out(start: int) -> list[Pair]:
+        some = unsure[start : start + TRIALS]
+        fits = fitting(
+            [
+                Trial(pictures[rows[one]], oriented(pictures[rows[other]], way), place)
+                for (one, other, way), place in some
+            ]
+        )
+        return [some[row][0] for row in np.flatnonzero(fits).tolist()]
+
+    for pairs in looks.threads.map(try_out, range(0, len(unsure), TRIALS)):
         yield from pairs

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import chain
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from imgsearch.maintenance.grouping import Grouping
 from imgsearch.maintenance.kinship import Kinship
 from imgsearch.maintenance.looks import Looks
 from imgsearch.maintenance.preference import Preference
+from imgsearch.maintenance.searched import Searched, recall_search, remember_search
 from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.options import number
 from imgsearch.querying.view import open_view
@@ -35,7 +37,7 @@ from imgsearch.storage.layout import Layout
 __all__ = ["MIN_SIMILARITY", "find_duplicates"]
 
 MIN_SIMILARITY = 0.75  # of embeddings: a small copy can be this far from its image
-BLOCK = 1_024  # catalog entries
+BLOCK = 8_192  # images
 
 Progress = Callable[[int, int], None]
 
@@ -84,7 +86,9 @@ def find_duplicates(
         progress(0, view.count)
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in view.live_blocks())])
         apart = read_distinct(layout).apart()
-        same = _by_content(catalog, ids)
+        contents = _by_content(catalog, ids)
+        same = {some[0]: some for some in contents.values()}
+        digests = {some[0]: digest for digest, some in contents.items()}
         prints = Prints.open(layout.fingerprints, catalog.prints())
         # The threads end last: they wait for the decoders.
         with (
@@ -96,9 +100,11 @@ def find_duplicates(
             late.callback(verdicts.save)  # the findings of an interrupted run are valid, too
             looks = Looks(catalog, prints, threads, lane, verdicts)
             near: dict[int, set[int]] = defaultdict(set)
-            compared = 0
-            candidates = Candidates(view, looks, frozenset(same), min_similarity)
-            for count, pairs in candidates.pairs():
+            settings = f"{min_similarity!r} {catalog.model()}"
+            before = recall_search(layout.directory, settings, digests)
+            compared = len(before.ids)
+            candidates = Candidates(view, looks, frozenset(same), before.ids, min_similarity)
+            for count, pairs in chain([(0, before.near)], candidates.pairs()):
                 for one, other, way in pairs:
                     near[one].add(other)
                     near[other].add(one)
@@ -107,8 +113,13 @@ def find_duplicates(
                 progress(compared // 4, len(same))
             # Every step looks at all images; the second takes about as long as the others together.
             kinship = Kinship(looks, near)
+            for one, other in before.resembling:
+                kinship.note_resembling(one, other)
             for count in kinship.search(candidates.others):
-                progress(compared // 4 + count // 2, len(same))
+                progress(compared // 4 + (len(before.ids) + count) // 2, len(same))
+            if len(before.ids) < len(same):
+                found = _examined(looks, same, near, kinship)
+                remember_search(layout.directory, settings, digests, found)
             grouping = Grouping(catalog, view, looks, same, apart, preference, kinship)
             alone = len(same) - len({*near, *kinship.akin})
             for count in grouping.group(near):
@@ -122,10 +133,38 @@ def _nothing(done: int, total: int) -> None:
     """Ignore the progress."""
 
 
-def _by_content(catalog: Catalog, ids: Ids) -> dict[int, tuple[int, ...]]:
-    """Return the images of each content, keyed by the first of them."""
+def _by_content(catalog: Catalog, ids: Ids) -> dict[bytes, tuple[int, ...]]:
+    """Return the images of each content, by its digest."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for start in range(0, len(ids), BLOCK):
-        for entry in catalog.entries_of(ids[start : start + BLOCK].tolist()):
-            found[entry.digest].append(entry.id)
-    return {same[0]: tuple(same) for same in found.values()}
+        block = ids[start : start + BLOCK].tolist()
+        live = set(block)
+        for id_, digest in catalog.contents(block[0], block[-1]):
+            if id_ in live:
+                found[digest].append(id_)
+    return {digest: tuple(some) for digest, some in found.items()}
+
+
+def _examined(
+    looks: Looks, firsts: Iterable[int], near: Mapping[int, Iterable[int]], kinship: Kinship
+) -> Searched:
+    """Return what is to be remembered of a search among some images, one of each content.
+
+    Images without a fingerprint will be searched for again.
+    """
+    ids = np.array(list(firsts), np.int64)
+    return Searched(
+        frozenset(ids[looks.prints.places(ids).there].tolist()),
+        [
+            (one, other, looks.way(one, other))
+            for one, others in near.items()
+            for other in others
+            if looks.is_near(one, other)
+        ],
+        [
+            (one, other)
+            for one, others in kinship.resembling.items()
+            for other in others
+            if one < other
+        ],
+    )

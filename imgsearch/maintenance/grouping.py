@@ -104,7 +104,7 @@ class Grouping:
             if first not in left or first in alone:
                 continue
             free = [id_ for id_ in left if id_ not in alone]
-            keep = self._original(first, free, entries)
+            keep = self._original(first, free, entries, near)
             others = [id_ for id_ in free if id_ in near.get(keep, ())]
             keep = self._better(keep, others, entries)
             keep = self._preferred(keep, [id_ for id_ in others if id_ in near[keep]], entries)
@@ -135,11 +135,24 @@ class Grouping:
             self._add(keep, copies)
             yield 1 + len(copies)
 
-    def _original(self, first: int, others: list[int], entries: dict[int, Entry]) -> int:
-        """Return the image that another was cropped from, or that it frames; or else itself."""
+    def _original(
+        self,
+        first: int,
+        others: list[int],
+        entries: dict[int, Entry],
+        near: dict[int, set[int]],
+    ) -> int:
+        """Return the image that another was cropped from, or that it frames; or else itself.
+
+        No image was made from its plain copies. To find these is quicker, so it comes first.
+        """
         keep, seen = first, {first}
         while True:
-            found = self._relations(keep, [keep], others, entries)
+            beside = [id_ for id_ in others if id_ in near.get(keep, ()) and id_ != keep]
+            beside = [id_ for id_ in beside if not self._is_one_photo(keep, id_)]
+            copies = set(self._copies(entries[keep], [entries[id_] for id_ in beside]))
+            left = [id_ for id_ in others if id_ not in copies]
+            found = self._relations(keep, [keep], left, entries)
             originals = {id_ for id_, relation in found if relation.swapped and relation.certain}
             if not originals - seen:
                 return keep
@@ -235,6 +248,11 @@ class Grouping:
         known = {
             each.id: verdicts.may(keep.digest, each.digest)
             for each in (self._looks.unchanged(candidates) if self._looks.unchanged([keep]) else ())
+        }
+        known |= {
+            each.id: self._judged[keep.id, each.id]
+            for each in candidates
+            if (keep.id, each.id) in self._judged
         }
         for id_, judgement in known.items():
             if judgement is not None and not judgement.reason:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 from operator import itemgetter
 
+import numpy as np
+
 from imgsearch.errors import PackageError
+from imgsearch.images.crop import Region
 from imgsearch.images.inspection import Inspection
 from imgsearch.images.keypoints import Affinity, Keypoints, affinity
+from imgsearch.images.overlay import TRIALS, Trial, fitting
 from imgsearch.images.relation import Relation, related, reversed_relation
-from imgsearch.images.resemblance import Small, resemble
+from imgsearch.images.resemblance import LEAST_EDGE, Small, resemblances
 from imgsearch.maintenance.looks import Looks
 from imgsearch.storage.records import Entry
 
@@ -36,11 +40,13 @@ class Kinship:
         looks: A cache that looks at the images.
         near: The images that are near to each image, and deserve a close look as plain copies.
         akin: The images whose features match those of each image.
+        resembling: The images whose small pictures resemble that of each image.
     """
 
     looks: Looks
     near: dict[int, set[int]]
     akin: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    resembling: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _starts: dict[tuple[int, int], Affinity] = field(default_factory=dict)
     _found: dict[tuple[int, int], Relation | None] = field(default_factory=dict)
     _is_able: bool = True  # whether OpenCV is installed
@@ -51,14 +57,12 @@ class Kinship:
         Args:
             others: Images, each with those that are near to it, the nearest first.
         """
-        pairs: dict[int, set[int]] = defaultdict(set)
-        ids = iter(others)
+        pairs, ids = self.resembling, iter(others)
         wanted = dict(self._wanted(others))
         done = seen = 0
         while block := list(islice(ids, AT_ONCE)):
             for one, other in self._resembling({id_: wanted[id_] for id_ in block}):
-                pairs[one].add(other)
-                pairs[other].add(one)
+                self.note_resembling(one, other)
             seen += len(block)
             done = max(done, seen - len(pairs))
             yield done
@@ -71,6 +75,11 @@ class Kinship:
                 return
             done += len(together)
             yield min(done, len(others))
+
+    def note_resembling(self, one: int, other: int) -> None:
+        """Record that the small pictures of two images resemble each other."""
+        self.resembling[one].add(other)
+        self.resembling[other].add(one)
 
     def _wanted(self, others: dict[int, list[int]]) -> Iterator[tuple[int, list[int]]]:
         """Yield the images that each image is compared with: one of each group of near ones."""
@@ -95,15 +104,36 @@ class Kinship:
                 both[other].add(one)
         small = self._small([*both])
 
-        def ask(one: int) -> list[tuple[int, int]]:
+        def ask(one: int) -> list[tuple[int, int, Region | None]]:
             others = [other for other in both[one] if other in small]
             if one not in small or not others:
                 return []
-            alike = resemble(small[one], [small[other] for other in others])
-            return [(one, other) for other, is_alike in zip(others, alike, strict=True) if is_alike]
+            found = resemblances(small[one], [small[other] for other in others])
+            turned = [(one, others[number], None) for number in np.flatnonzero(found.turned)]
+            return turned + [
+                (one, others[number], place)
+                for number, place in found.places.items()
+                if not found.turned[number]
+            ]
 
+        unsure: list[tuple[int, int, Region]] = []
         for found in self.looks.threads.map(ask, both):
-            yield from found
+            for one, other, place in found:
+                if place is None:
+                    yield one, other
+                else:
+                    unsure.append((one, other, place))
+
+        def try_out(start: int) -> list[tuple[int, int]]:
+            some = unsure[start : start + TRIALS]
+            trials = [Trial(small[one].light, small[other].light, at) for one, other, at in some]
+            fits = fitting(trials, LEAST_EDGE)
+            return [
+                (one, other) for (one, other, _), is_fit in zip(some, fits, strict=True) if is_fit
+            ]
+
+        for pairs in self.looks.threads.map(try_out, range(0, len(unsure), TRIALS)):
+            yield from pairs
 
     def _small(self, ids: Sequence[int]) -> dict[int, Small]:
         sizes = self.looks.prints.sizes(ids)

@@ -92,7 +92,7 @@ class Looks:
         if len(lights) < 2:
             return 0
         own, theirs = all_flattened(np.stack([lights[one], lights[other]]))
-        return int(oriented_likeness(lights[one], own, theirs[None])[0][0])
+        return int(oriented_likeness(lights[one], own, theirs[None]).ways[0])
 
     def closely(self, ids: Sequence[int]) -> Iterator[tuple[int, Inspection]]:
         """Yield the result of a close look at each image that can be read."""

@@ -14,6 +14,7 @@ import struct
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from imgsearch.images.kinds import KINDS
 from imgsearch.images.relation import Relation, reversed_relation
 from imgsearch.storage.files import user_cache, write_atomically
 
-__all__ = ["Verdicts"]
+__all__ = ["Verdicts", "content_of", "version_of"]
 
 MAGIC = b"imgsearch verdicts 3\n"
 MOST_PAIRS = 1_000_000  # 10 bytes each
@@ -83,7 +84,8 @@ class Verdicts:
         """Return the findings of earlier runs, or none if damaged, foreign or out of date."""
         found = cls()
         with suppress(OSError, ValueError, IndexError, struct.error):
-            found._old_pairs, found._old_files, found._old_relations = _parsed(_content_of(_path()))
+            content = content_of(_path(), _most())
+            found._old_pairs, found._old_files, found._old_relations = _parsed(content)
         return found
 
     def save(self) -> None:
@@ -175,18 +177,29 @@ def _key(kind: bytes, *digests: bytes) -> int:
 @cache
 def _version() -> bytes:
     """Return the version of the comparison: of its code, and of the decoders."""
+    return version_of()
+
+
+def version_of(*modules: ModuleType) -> bytes:
+    """Return the version of the comparison and of what else some modules do."""
     told = hashlib.sha256(f"{PIL.__version__} {DECODER}".encode())
-    modules = (
+    compare_by = (
         *(agreement, compare, fingerprint, holdings, inspection, keypoints, kinds, overlay),
         *(placement, relation),
     )
-    for module in modules:
+    for module in (*compare_by, *modules):
         told.update(Path(str(module.__file__)).read_bytes())
     return told.digest()
 
 
-def _content_of(path: Path) -> bytes:
-    """Return the content of this user's file.
+def _most() -> int:
+    """Return the number of bytes that the file has at most."""
+    most = len(MAGIC) + _HEAD.size + MOST_PAIRS * _PAIR.itemsize + MOST_FILES * _FILE.itemsize
+    return most + MOST_RELATIONS * _RELATION.itemsize
+
+
+def content_of(path: Path, most: int) -> bytes:
+    """Return the content of this user's file, of a number of bytes at most.
 
     Raises:
         OSError: If there is no readable file.
@@ -195,8 +208,6 @@ def _content_of(path: Path) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
-        most = len(MAGIC) + _HEAD.size + MOST_PAIRS * _PAIR.itemsize + MOST_FILES * _FILE.itemsize
-        most += MOST_RELATIONS * _RELATION.itemsize
         mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
         if not mine or status.st_size > most:
             raise ValueError(path)

@@ -309,6 +309,11 @@ class Catalog:
         rows = self._rows("SELECT digest FROM images WHERE id = ?", id_)
         return bytes(rows[0][0]) if rows else None
 
+    def contents(self, first: int = 0, last: int = 2**63 - 1) -> list[tuple[int, bytes]]:
+        """Return the ids in a range, ascending, and the digests of their files."""
+        statement = "SELECT id, digest FROM images WHERE id BETWEEN ? AND ? ORDER BY id"
+        return self._rows(statement, first, last)
+
     def digests(self, root: int, limit: int) -> Iterator[tuple[FileLocation, bytes]]:
         """Yield the location and digest of up to `limit` images of a root, drawn at random."""
         from imgsearch.storage.changes import FileLocation
