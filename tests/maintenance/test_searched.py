@@ -13,6 +13,7 @@ from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.discard import delete_copies
 from imgsearch.maintenance.duplicates import find_duplicates
 from imgsearch.maintenance.searched import Searched, recall_search, remember_search
+from imgsearch.querying.search import search
 from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
 from tests.images.test_compare import scene
@@ -103,11 +104,10 @@ def directory(empty: Path, folder: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many images were searched for, search by search."""
     counts: list[int] = []
-    plain = candidates.search
 
     def noted(view: object, vectors: object, options: object) -> object:
         counts.append(len(vectors))  # type: ignore[arg-type]  # an array
-        return plain(view, vectors, options)  # type: ignore[arg-type]  # passed on
+        return search(view, vectors, options)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(candidates, "search", noted)
     return counts
