@@ -145,14 +145,6 @@ def _progress(tell: Tell, done: int, total: int) -> None:
     tell({"progress": (done, total)})
 
 
-def _end_with_the_server() -> None:
-    while os.read(0, 1):
-        pass
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    time.sleep(GRACE)
-    os._exit(1)  # it is busy with something that no signal interrupts
-
-
 def _fields_of(group: Group) -> dict[str, Any]:
     copies = [{**asdict(copy), "digest": copy.digest.hex()} for copy in (group.keep, *group.others)]
     return {"copies": copies, "reason": group.reason}
