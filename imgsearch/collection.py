@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.ann.vectors import Ids, Vectors, combine
-from imgsearch.embedding.models import DEFAULT_MODEL, find_network
+from imgsearch.embedding.models import DEFAULT_MODEL, find_network, names_same
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import ImgsearchError, InputError, SettingError
 from imgsearch.images.crop import Box
@@ -169,7 +169,8 @@ class Collection(ABC):
 
         Args:
             location: A directory that is empty or does not exist yet, or a URL, as for `open`.
-            model: "mobilenet_v2" or "inception_v3".
+            model: "mobilenet_v2", "inception_v3", or "torchvision:" and the name of a network that
+                torchvision lists, which "/" and the name of its weights may follow.
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.
@@ -665,7 +666,7 @@ class Collection(ABC):
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Raise `SettingError` if the given model or weights are not the collection's."""
         own = self._model
-        if model not in (None, own.name):
+        if model is not None and not names_same(model, own.name):
             raise SettingError(
                 f"this collection was made with {own.name}, not {model}; create another one for "
                 f"it with -c"

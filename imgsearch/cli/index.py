@@ -13,7 +13,7 @@ from imgsearch.cli import options
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.output import NOTHING_FOUND, complain, libraries_silenced, shown, where
 from imgsearch.cli.progress import ProgressBar
-from imgsearch.embedding.models import DEFAULT_MODEL, find_network
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, check_name
 from imgsearch.embedding.weights import are_packaged
 from imgsearch.errors import GoneError, InputError, SettingError
 from imgsearch.storage.layout import Layout
@@ -184,7 +184,8 @@ def open_or_create(
             for path in paths:
                 existing(path)
         model = model or DEFAULT_MODEL
-        fast = are_packaged(find_network(model), weights)
+        check_name(model)
+        fast = are_packaged(MODELS.get(model), weights)
         slow = "" if fast else "; exporting the network takes a few seconds"
         making = f"creating the collection {shown(str(directory))} with {model}{slow}"
         click.echo(making, err=True)  # before the slow steps: importing and exporting

@@ -44,6 +44,7 @@ COMMANDS = {
     "export": "Export the collection to a file, a folder or Milvus.",
     "watch": "Index folders whenever something in them changes, until Ctrl-C.",
     "mcp": "Let assistants search the collection (MCP).",
+    "models": "List the networks that a collection can be made with.",
     "completion": "Print a script that completes commands and options in a shell.",
 }
 #: Second names of commands, as people know them from other programs.

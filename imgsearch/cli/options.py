@@ -11,13 +11,15 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.embedding.models import DEFAULT_MODEL, MODELS
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, TORCHVISION, check_name
 from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from imgsearch.collection import Collection
     from imgsearch.querying.filters import FilterKeywords
 
@@ -135,6 +137,28 @@ __all__ = [
 
 
 Decorator: TypeAlias = Callable[[Any], Any]
+
+
+class _ModelName(click.types.StringParamType):
+    """The name of a network; whether its library has one of that name is asked when it is used."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            check_name(value)
+        except SettingError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        del ctx, param
+        names = [*MODELS, TORCHVISION]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class CollectionLocation(click.Path):
@@ -545,7 +569,8 @@ min_similarity_option = option(
 )
 model_option = option(
     "--model",
-    type=click.Choice(list(MODELS)),
+    type=_ModelName(),
+    metavar="NAME",
     help=f"The network of a new collection.  [default: {DEFAULT_MODEL}]",
 )
 moved_option = option(

@@ -15,7 +15,15 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from imgsearch.embedding.models import Network, build, export_onnx, find_network
+from imgsearch.embedding.models import (
+    MODELS,
+    Network,
+    Shapes,
+    build,
+    check_name,
+    export_onnx,
+    find_network,
+)
 from imgsearch.embedding.process import command, environment
 from imgsearch.embedding.weights import (
     Weights,
@@ -32,33 +40,39 @@ __all__ = ["Exported", "export"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exported:
-    """A network as ONNX, with the name and the SHA-256 (hex) of its weights."""
+    """A network as ONNX, its name and shapes, and the name and SHA-256 (hex) of its weights."""
 
     onnx: bytes
+    name: str
+    shapes: Shapes
     weights: str
     weights_sha256: str
 
 
-def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
+def export(model: str, weights: str | None, *, progress: bool) -> Exported:
     """Find the weights of a network and export it with them.
 
     The default network with the weights of the package is exported without torch, torchvision or
     onnx, in a fraction of a second.
 
     Args:
-        network: Row of the registry.
+        model: Name of the network.
         weights: Source of the weights (see `imgsearch.embedding.weights`); None for the
             network's default.
         progress: Whether to show a download on stderr.
 
     Raises:
-        ModelError: If the weights are unavailable or do not fit the network.
+        SettingError: If there is no such network.
+        ModelError: If the weights are unavailable, do not fit the network or make no embeddings of
+            it, or if the network is too large.
         PackageError: If torch is needed, but not installed.
     """
-    if are_packaged(network, weights):
-        return _filled(find_weights(network, weights))
-    check_installed(f"exporting {network.name}", "torch", "torchvision", "onnx")
-    arguments = [network.name, "progress" if progress else "quiet", *([weights] if weights else [])]
+    check_name(model)
+    network = MODELS.get(model)
+    if network is not None and are_packaged(network, weights):
+        return _filled(network, find_weights(network, weights))
+    check_installed(f"exporting {model}", "torch", "torchvision", "onnx")
+    arguments = [model, "progress" if progress else "quiet", *([weights] if weights else [])]
     done = subprocess.run(
         command("export", *arguments),
         stdin=subprocess.DEVNULL,
@@ -70,21 +84,46 @@ def export(network: Network, weights: str | None, *, progress: bool) -> Exported
         message, onnx = receive(io.BytesIO(done.stdout))
     except EOFError:
         raise ModelError(
-            f"the export of {network.name} ended with exit status {done.returncode}, see above"
+            f"the export of {model} ended with exit status {done.returncode}, see above"
         ) from None
     raise_error(message)
-    return Exported(onnx, message["weights"], message["sha256"])
+    shapes = Shapes(message["input_size"], message["dim"])
+    return Exported(onnx, message["name"], shapes, message["weights"], message["sha256"])
 
 
-def _filled(weights: Weights) -> Exported:
+def _filled(network: Network, weights: Weights) -> Exported:
     """Fill the template of MobileNetV2 with the weights of the package."""
     from imgsearch.embedding.onnx.template import fill_template
 
     try:
         onnx = fill_template(list(read_arrays(weights).values()))
     except ValueError as error:
-        raise ModelError(f"{weights.path} does not fit mobilenet_v2") from error
-    return Exported(onnx, weights.name, weights.sha256)
+        raise ModelError(f"{weights.path} does not fit {network.name}") from error
+    shapes = Shapes(network.input_size, network.dim)
+    return Exported(onnx, network.name, shapes, weights.name, weights.sha256)
+
+
+def _checked(onnx: bytes, network: Network, source: str) -> bytes:
+    """Return a model that has just been exported, unless it cannot be run, or has no use."""
+    import numpy as np
+
+    from imgsearch.embedding.onnx.check import check_model
+    from imgsearch.embedding.onnx.protobuf import ForeignError
+    from imgsearch.embedding.runtime import run_once
+
+    try:
+        shapes = check_model(onnx)
+    except ForeignError as error:
+        raise ModelError(f"{network.name} is too large: it has {error}") from error
+    if shapes != (network.input_size, network.dim):
+        raise ModelError(f"{network.name} has embeddings of {shapes.dim}, not {network.dim} values")
+    (rows,) = run_once(onnx, ["embedding"], 1)
+    if not np.isfinite(rows).all():
+        raise ModelError(
+            f"{source} makes no embeddings: {network.name} gives values with it that are not "
+            "finite; choose other weights"
+        )
+    return onnx
 
 
 def main() -> None:
@@ -92,17 +131,18 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # The parent reports Ctrl-C.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Keep libraries' output out of the answer.
-    network = find_network(sys.argv[1])
     try:
+        network = find_network(sys.argv[1])
         progress = sys.argv[2] == "progress"
         found = find_weights(network, *sys.argv[3:], progress=progress)
         module = build(network, read_state(network, found), source=str(found.path))
-        onnx = export_onnx(module, network)
+        onnx = _checked(export_onnx(module, network), network, str(found.path))
     except ImgsearchError as error:
         send_error(answers, error)
     else:
         with suppress(BrokenPipeError):  # The parent was killed.
-            send(answers, {"weights": found.name, "sha256": found.sha256}, onnx)
+            said = {"name": network.name, "input_size": network.input_size, "dim": network.dim}
+            send(answers, {**said, "weights": found.name, "sha256": found.sha256}, onnx)
 
 
 if __name__ == "__main__":

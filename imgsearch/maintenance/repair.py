@@ -13,7 +13,6 @@ from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Vectors, rows_of
 from imgsearch.embedding.export import export
-from imgsearch.embedding.models import find_network
 from imgsearch.embedding.pipeline import Embedded
 from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
 from imgsearch.images.limits import LIMITS
@@ -133,7 +132,7 @@ class Repairer:
     def _repair_model(self) -> str:
         """Export the model again, from the same weights."""
         model = self.catalog.snapshot().model
-        exported = export(find_network(model.name), model.weights, progress=True)
+        exported = export(model.name, model.weights, progress=True)
         if exported.weights_sha256 != model.weights_sha256:
             raise ModelError(f"the weights {model.weights} have changed")
         write_atomically(self.layout.model, lambda sink: sink.write(exported.onnx))

@@ -13,10 +13,11 @@ import onnx
 import pytest
 import torch
 
-from imgsearch.embedding.models import MODELS, Shapes, build, export_onnx, find_network, load_state
+from imgsearch.embedding.models import MODELS, Shapes, build, export_onnx, find_network
 from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
+from imgsearch.embedding.zoo import head_of, load_state, skeleton
 from imgsearch.errors import ModelError, SettingError
 from imgsearch.images.decode import Pixels
 from imgsearch.querying.explanation import explain
@@ -42,7 +43,7 @@ def _reference(name: str, weights: Any, pixels: Pixels) -> Embeddings:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the initialisation that the weights replace
         network = builder(weights=weights).eval()
-    setattr(network, MODELS[name].head, torch.nn.Identity())
+    network.set_submodule(head_of(network)[0], torch.nn.Identity())
     transforms = weights.transforms()
     inputs = torchvision.transforms.functional.normalize(
         torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, transforms.mean, transforms.std
@@ -66,7 +67,8 @@ def test_a_network_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_network_is_a_setting_error_that_names_those_there_are() -> None:
-    with pytest.raises(SettingError, match=r"'resnet'; there are mobilenet_v2, inception_v3"):
+    told = "'resnet'; there are mobilenet_v2, inception_v3 and torchvision:NAME; `imgsearch mod"
+    with pytest.raises(SettingError, match=told):
         find_network("resnet")
 
 
@@ -158,16 +160,18 @@ def test_the_head_may_be_left_out_or_be_of_another_size(
     name: str, torchvision_state: dict[str, State]
 ) -> None:
     network, state = find_network(name), torchvision_state[name]
-    without = {k: v for k, v in state.items() if not k.startswith(network.unused)}
+    head, _ = head_of(skeleton(network.builder))
+    unused = f"{head}.", "AuxLogits."
+    without = {key: value for key, value in state.items() if not key.startswith(unused)}
     other = state | {
         key: torch.zeros(7, *value.shape[1:])
         for key, value in state.items()
-        if key.startswith(f"{network.head}.")
+        if key.startswith(f"{head}.")
     }
     assert len(without) < len(other) == len(state)
     for each in (state, without, other):
         loaded = load_state(network, each, source="test").state_dict()
-        assert loaded.keys() == without.keys()
+        assert without.keys() == {key for key in loaded if not key.startswith(unused)}
         assert all(torch.equal(loaded[key], value) for key, value in without.items())
 
 

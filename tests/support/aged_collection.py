@@ -13,6 +13,7 @@ import numpy as np
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.embedding.export import Exported
+from imgsearch.embedding.models import Shapes
 from imgsearch.indexing import engine
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance import repair, sample
@@ -23,7 +24,13 @@ from tests.support.embedding_here import decoders_here, embed_here
 from tests.support.injection import indexing_with
 from tests.support.outcomes import age
 from tests.support.pictures import save_pictures
-from tests.support.small_network import make_small_collection, random_embeddings, small_network
+from tests.support.small_network import (
+    DIM,
+    INPUT_SIZE,
+    make_small_collection,
+    random_embeddings,
+    small_network,
+)
 
 __all__ = ["LivedIn", "holdings", "in_this_process", "live_in", "same"]
 
@@ -83,10 +90,10 @@ def in_this_process() -> Iterator[None]:
         yield
 
 
-def _export(network: object, weights: str, *, progress: bool) -> Exported:
+def _export(model: str, weights: str, *, progress: bool) -> Exported:
     """Stand in for torch: the small network has no weights."""
-    del network, progress
-    return Exported(small_network(), weights, "0" * 64)
+    del progress
+    return Exported(small_network(), model, Shapes(INPUT_SIZE, DIM), weights, "0" * 64)
 
 
 def holdings(directory: Path) -> dict[str, Vectors]:

@@ -17,7 +17,7 @@ from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import seal
 from tests.support.small_network import DIM, INPUT_SIZE, small_network
 
-__all__ = ["FOREIGN", "foreign_model", "harmless_model", "put_model"]
+__all__ = ["FOREIGN", "foreign_model", "harmless_model", "put_model", "relus"]
 
 Edges = list[str | int | None]
 
@@ -214,6 +214,24 @@ def _many_multiplications() -> onnx.ModelProto:
     return _model(nodes, [kernel], edges=["n", 299, 299, 3])
 
 
+def relus(*, apart: bool) -> bytes:
+    """Return 600 ReLUs of an image of 299 x 299: each of the one before, or all of the first."""
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["r0"], to=TensorProto.FLOAT),
+        *(
+            helper.make_node("Relu", ["r0" if apart else f"r{n}"], [f"r{n + 1}"])
+            for n in range(600)
+        ),
+        helper.make_node("Add", ["r600", "r600"], ["s600"]),
+        *(
+            helper.make_node("Add", [f"s{n + 1}", f"r{n}" if apart else f"s{n + 1}"], [f"s{n}"])
+            for n in reversed(range(600))
+        ),
+        helper.make_node("Flatten", ["s0"], ["embedding"], axis=1),
+    ]
+    return _serialised(_model(nodes, edges=["n", 299, 299, 3]))
+
+
 def _nodes(count: int) -> onnx.ModelProto:
     model = _ours()
     model.graph.node[-1].output[0] = "x0"
@@ -273,12 +291,12 @@ def _merged() -> bytes:
     return small_network() + small_network()
 
 
-def _tanh() -> onnx.ModelProto:
+def _atan() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
         helper.make_node("Sub", ["flat", "middle"], ["centred"]),
-        helper.make_node("Tanh", ["centred"], ["bent"]),
+        helper.make_node("Atan", ["centred"], ["bent"]),
         helper.make_node("LpNormalization", ["bent"], ["embedding"], axis=1, p=2),
     ]
     return _model(nodes, [_constant("middle", np.float32(127.5))])
@@ -306,6 +324,7 @@ _MAKERS: dict[str, Callable[[], onnx.ModelProto | bytes]] = {
     "data in a file by its path": lambda: _added(_outside("/etc/passwd")),
     "data in a sparse tensor": lambda: _in_a_sparse_tensor("/etc/passwd"),
     "hours of multiplications": _many_multiplications,
+    "many values at once": lambda: relus(apart=True),
     "operators of Microsoft": lambda: _of_the_domain("com.microsoft"),
     "operators of nobody": lambda: _of_the_domain("mine"),
     "pixels that say how much memory": _expanded_by_pixels,
@@ -328,5 +347,5 @@ def foreign_model(name: str) -> bytes:
 
 
 def harmless_model() -> bytes:
-    """Return a model that imgsearch did not export and that works: one with a `Tanh`."""
-    return _serialised(_tanh())
+    """Return a model that imgsearch did not export and that works: one with an `Atan`."""
+    return _serialised(_atan())

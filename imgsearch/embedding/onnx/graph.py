@@ -51,11 +51,11 @@ class Tensor(NamedTuple):
     values: tuple[int, ...] | None
 
 
-Attribute: TypeAlias = int | tuple[int, ...] | Tensor
+Attribute: TypeAlias = int | tuple[int, ...] | Tensor | str | None
 
 
 class Node(NamedTuple):
-    """An operation; an omitted input has the name ""."""
+    """An operation; an omitted input has the name "", and an attribute that is a float None."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -152,6 +152,10 @@ def _attribute(found: dict[str, Any]) -> Attribute:
         values.append(tuple(found["ints"]))
     if "tensor" in found:
         values.append(_tensor(found["tensor"])[1])
+    if "text" in found:
+        values.append(found["text"])
+    if "float" in found:
+        values.append(None)
     if len(values) != 1:
         raise ForeignError("an attribute with no value, or with two")
     return values[0]
@@ -184,7 +188,9 @@ _TENSOR = Message(
 _ATTRIBUTE = Message(
     "attribute",
     Field(1, "name", "text"),
+    Field(2, "float", "floats"),
     Field(3, "int", "int"),
+    Field(4, "text", "text"),
     Field(5, "tensor", _TENSOR),
     Field(8, "ints", "ints", many=True),
     *passed_over(13, 20),  # A note, and the type, which the value shows.

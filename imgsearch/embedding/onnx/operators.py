@@ -1,8 +1,8 @@
 """Traverse a graph as ONNX Runtime would run it, with shapes in place of values.
 
 The accepted operations are those that torch's exporter writes for the networks of
-`imgsearch.embedding.models`, with the same inputs and attributes, and `Sub`, `Reshape` and
-`LpNormalization`, which are just as harmless. For each operation, this module knows the shape of
+`imgsearch.embedding.models`, with the same inputs and attributes, and `Sub` and `LpNormalization`,
+which are just as harmless. For each operation, this module knows the shape of
 the output and the cost.
 """
 
@@ -17,11 +17,13 @@ from imgsearch.embedding.onnx.protobuf import ForeignError
 
 __all__ = ["Shape", "output_shape"]
 
-#: Maximum cost of one run of a batch. Inception v3 takes 52 million intermediate values, 11,500
-#: million multiplications, and 12 million values in the windows of a convolution.
-VALUES = 250_000_000
-PRODUCTS = 50_000_000_000
-WINDOWS = 100_000_000
+#: Maximum cost of one run of a batch: intermediate values in memory at once, and in total,
+#: multiplications, and values in the windows of a convolution. Inception v3 takes 52 million values
+#: in total, 11,500 million multiplications, and 12 million values in windows.
+AT_ONCE = 250_000_000
+VALUES = 2_500_000_000
+PRODUCTS = 200_000_000_000
+WINDOWS = 150_000_000
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -38,14 +40,27 @@ class _Cost:
     """The cost of the nodes so far; exceeding a limit raises `ForeignError`."""
 
     def __init__(self) -> None:
+        self._kept = 0
+        self._at_once = 0
         self._values = 0
         self._products = 0
 
-    def add_values(self, shape: Shape) -> None:
-        """Add the values of a tensor of this shape."""
-        self._values += prod(shape)
+    def add_values(self, shape: Shape, *, kept: bool) -> None:
+        """Add the values of a tensor, which may be kept for as long as the model is loaded."""
+        values = prod(shape)
+        self._values += values
+        if kept:
+            self._kept += values
+        else:
+            self._at_once += values
         if self._values > VALUES:
             raise ForeignError(f"more than {VALUES:,} intermediate values")
+        if self._kept + self._at_once > AT_ONCE:
+            raise ForeignError(f"more than {AT_ONCE:,} intermediate values at once")
+
+    def free_others(self, shape: Shape) -> None:
+        """Note that a tensor of this shape is the only one that is still needed."""
+        self._at_once = prod(shape)
 
     def add_products(self, products: int) -> None:
         """Add this many multiplications."""
@@ -116,25 +131,46 @@ def output_shape(graph: Graph, pixels: Shape) -> Shape:
 
 
 class _Walk:
-    """A single traversal of a graph for an input of a given shape."""
+    """A single traversal of a graph for an input of a given shape.
+
+    ONNX Runtime may run the nodes in another order than that of the file, and keeps what follows
+    from the file alone. The rest is in memory at once at most from one *bottleneck* to the next: a
+    tensor after which no earlier one is used, so that in any order, all nodes before it come first.
+    """
 
     def __init__(self, graph: Graph, pixels: Shape) -> None:
         self._graph = graph
         self._values = {name: _stored(tensor) for name, tensor in graph.tensors.items()}
         self._cost = _Cost()
+        self._last_uses = {
+            name: position for position, node in enumerate(graph.nodes) for name in node.inputs
+        }
+        self._from_pixels = {"pixels"}
+        self._latest_use = self._last_use("pixels")
         self._add("pixels", _Value(UINT8, pixels))
 
     def output(self) -> Shape:
         """Return the shape of the embeddings."""
-        for node in self._graph.nodes:
+        for position, node in enumerate(self._graph.nodes):
             if len(node.outputs) != 1:
                 raise ForeignError(f"a node with {len(node.outputs)} outputs")
             given = [self._value(name) for name in node.inputs]
-            self._add(node.outputs[0], _compute(node, given, self._cost))
+            (name,), computed = node.outputs, _compute(node, given, self._cost)
+            if node.operator != "Shape" and not self._from_pixels.isdisjoint(node.inputs):
+                self._from_pixels.add(name)
+            self._add(name, computed)
+            if name in self._from_pixels:
+                if self._latest_use <= position:
+                    self._cost.free_others(computed.shape)
+                self._latest_use = max(self._latest_use, self._last_use(name))
         embedding = self._value("embedding")
         if embedding is None or embedding.kind != FLOAT:
             raise ForeignError("an output of another type")
         return embedding.shape
+
+    def _last_use(self, name: str) -> int:
+        """Return the position of the last node that takes a tensor; unused ones are never freed."""
+        return self._last_uses.get(name, len(self._graph.nodes))
 
     def _value(self, name: str) -> _Value | None:
         if not name:
@@ -146,7 +182,7 @@ class _Walk:
     def _add(self, name: str, value: _Value) -> None:
         if not name or name in self._values:
             raise ForeignError("two values of the same name")
-        self._cost.add_values(value.shape)
+        self._cost.add_values(value.shape, kept=name not in self._from_pixels)
         self._values[name] = value
 
 
@@ -220,9 +256,79 @@ def _filled(shape: Shape, rank: int) -> Shape:
     return (1,) * (rank - len(shape)) + shape
 
 
-def _relu(call: _Call) -> _Value:
+def _each(call: _Call) -> _Value:
     (value,) = call.take(FLOAT)
     return _Value(FLOAT, value.shape)
+
+
+def _softmax(call: _Call) -> _Value:
+    (value,) = call.take(FLOAT)
+    call.axis(call.number("axis", -1), len(value.shape))
+    return _Value(FLOAT, value.shape)
+
+
+def _batch_normalised(call: _Call) -> _Value:
+    value, *by = call.take(*[FLOAT] * 5)
+    if call.number("training_mode", 0) or len(value.shape) < 2:
+        raise call.foreign()
+    if {each.shape for each in by} != {value.shape[1:2]}:
+        raise call.foreign()
+    return _Value(FLOAT, value.shape)
+
+
+def _layer_normalised(call: _Call) -> _Value:
+    value, *by = call.take(*[FLOAT] * len(call.given))
+    axis = call.axis(call.number("axis", -1), len(value.shape))
+    if len(by) not in (1, 2) or {each.shape for each in by} != {value.shape[axis:]}:
+        raise call.foreign()
+    if call.number("stash_type", 1) != 1:
+        raise call.foreign()
+    return _Value(FLOAT, value.shape)
+
+
+def _matmul(call: _Call) -> _Value:
+    left, right = call.take(FLOAT, FLOAT)
+    if min(len(left.shape), len(right.shape)) < 2 or left.shape[-1] != right.shape[-2]:
+        raise call.foreign()
+    stack = _broadcast(call, left.shape[:-2], right.shape[:-2])
+    shape = *stack, left.shape[-2], right.shape[-1]
+    call.cost.add_products(prod(shape) * left.shape[-1])
+    return _Value(FLOAT, shape)
+
+
+def _gemm(call: _Call) -> _Value:
+    left, right, *bias = call.take(*[FLOAT] * len(call.given))
+    turned = call.number("transA", 0), call.number("transB", 0)
+    if {len(left.shape), len(right.shape)} != {2} or not set(turned) <= {0, 1} or len(bias) > 1:
+        raise call.foreign()
+    one = left.shape[::-1] if turned[0] else left.shape
+    other = right.shape[::-1] if turned[1] else right.shape
+    shape = one[0], other[1]
+    if one[1] != other[0] or (bias and _broadcast(call, shape, bias[0].shape) != shape):
+        raise call.foreign()
+    call.cost.add_products(prod(shape) * one[1])
+    return _Value(FLOAT, shape)
+
+
+def _einsum(call: _Call) -> _Value:
+    equation = call.node.attributes.get("equation")
+    if not isinstance(equation, str):
+        raise call.foreign()
+    given, _, made = equation.replace(" ", "").partition("->")
+    terms, values = given.split(","), call.take(*[FLOAT] * len(call.given))
+    lengths: dict[str, int] = {}
+    if len(terms) != len(values) or not (given.replace(",", "") + made).isalpha():
+        raise call.foreign()
+    for term, value in zip(terms, values, strict=True):
+        if len(term) != len(value.shape) or len(set(term)) != len(term):
+            raise call.foreign()
+        for letter, length in zip(term, value.shape, strict=True):
+            if lengths.setdefault(letter, length) != length:
+                raise call.foreign()
+    if len(set(made)) != len(made) or not set(made) <= lengths.keys():
+        raise call.foreign()
+    call.cost.add_products(prod(lengths.values()))
+    return _Value(FLOAT, tuple(lengths[letter] for letter in made))
 
 
 def _clip(call: _Call) -> _Value:
@@ -305,13 +411,20 @@ def _flatten(call: _Call) -> _Value:
     return _Value(value.kind, (prod(value.shape[:axis]), prod(value.shape[axis:])))
 
 
-def _length(call: _Call) -> _Value:
+def _reduced(call: _Call) -> _Value:
     (value,) = call.take(FLOAT)
-    (axis,) = call.numbers("axes", 1)
-    axis = call.axis(axis, len(value.shape))
-    if call.number("keepdims", 1) != 1:
+    given = call.node.attributes.get("axes")
+    axes = call.numbers("axes", len(given) if isinstance(given, tuple) else 1)
+    reduced = {call.axis(axis, len(value.shape)) for axis in axes}
+    keep = call.number("keepdims", 1)
+    if keep not in (0, 1) or len(reduced) != len(axes):
         raise call.foreign()
-    return _Value(FLOAT, (*value.shape[:axis], 1, *value.shape[axis + 1 :]))
+    edges = [
+        1 if axis in reduced else edge
+        for axis, edge in enumerate(value.shape)
+        if keep or axis not in reduced
+    ]
+    return _Value(FLOAT, tuple(edges))
 
 
 def _normalised(call: _Call) -> _Value:
@@ -324,7 +437,40 @@ def _normalised(call: _Call) -> _Value:
 
 def _shape(call: _Call) -> _Value:
     shape = _identity(call).shape
-    return _Value(INT64, (len(shape),), shape)
+    start, end = call.number("start", 0), call.number("end", len(shape))
+    if not 0 <= start < end <= len(shape):
+        raise call.foreign()
+    return _Value(INT64, (end - start,), shape[start:end])
+
+
+def _slice(call: _Call) -> _Value:
+    if len(call.given) not in (4, 5):
+        raise call.foreign()
+    value, *where = call.take(FLOAT, *[INT64] * (len(call.given) - 1))
+    starts, ends, axes, *steps = map(call.known, where)
+    shape, strides = list(value.shape), steps[0] if steps else (1,) * len(axes)
+    if not len(starts) == len(ends) == len(axes) == len(strides):
+        raise call.foreign()
+    for start, end, axis, stride in zip(starts, ends, axes, strides, strict=True):
+        at = call.axis(axis, len(shape))
+        kept = len(range(shape[at])[start:end:stride]) if stride > 0 else 0
+        if not kept:
+            raise call.foreign()
+        shape[at] = kept
+    return _Value(FLOAT, tuple(shape))
+
+
+def _pad(call: _Call) -> _Value:
+    value, by, *fill = call.given
+    if value is None or by is None or (value.kind, by.kind) != (FLOAT, INT64) or any(fill):
+        raise call.foreign()
+    pads, rank = call.known(by), len(value.shape)
+    if len(pads) != 2 * rank or min(pads, default=0) < 0:
+        raise call.foreign()
+    if call.node.attributes.get("mode", "constant") != "constant":
+        raise call.foreign()
+    edges = zip(value.shape, pads[:rank], pads[rank:], strict=True)
+    return _Value(FLOAT, tuple(before + edge + after for edge, before, after in edges))
 
 
 def _expand(call: _Call) -> _Value:
@@ -343,7 +489,7 @@ def _reshape(call: _Call) -> _Value:
         raise call.foreign()
     size = prod(value.shape)
     shape = tuple(size // rest if length == -1 else length for length in known)
-    if prod(shape) != size:
+    if prod(shape) != size or call.number("allowzero", 0) not in (0, 1):
         raise call.foreign()
     return _Value(FLOAT, shape)
 
@@ -366,7 +512,17 @@ def _unsqueeze(call: _Call) -> _Value:
     return _Value(FLOAT, (*value.shape[:axis], 1, *value.shape[axis:]))
 
 
+def _squeeze(call: _Call) -> _Value:
+    value, at = call.take(FLOAT, INT64)
+    axes = {call.axis(axis, len(value.shape)) for axis in call.known(at)}
+    if any(value.shape[axis] != 1 for axis in axes):
+        raise call.foreign()
+    return _Value(FLOAT, tuple(edge for axis, edge in enumerate(value.shape) if axis not in axes))
+
+
 def _concat(call: _Call) -> _Value:
+    if call.given and call.given[0] is not None and call.given[0].kind == INT64:
+        return _new_shape(call)
     values = call.take(*[FLOAT] * len(call.given))
     if not values:
         raise call.foreign()
@@ -378,31 +534,55 @@ def _concat(call: _Call) -> _Value:
     return _Value(FLOAT, (*values[0].shape[:axis], length, *values[0].shape[axis + 1 :]))
 
 
+def _new_shape(call: _Call) -> _Value:
+    """Return the shape that the number of images and other lengths make: it grows with them."""
+    values = call.take(*[INT64] * len(call.given))
+    lengths = tuple(length for value in values for length in call.known(value))
+    if call.number("axis") != 0 or any(len(value.shape) != 1 for value in values):
+        raise call.foreign()
+    return _Value(INT64, (len(lengths),), lengths)
+
+
 _SLIDING = ("kernel_shape", "strides", "pads", "dilations")
 
 #: For each operator, the function that computes the output, and the accepted attributes.
 _OPERATORS: dict[str, tuple[Callable[[_Call], _Value], tuple[str, ...]]] = {
     "Add": (_element_wise, ()),
     "AveragePool": (_pool, (*_SLIDING, "ceil_mode", "count_include_pad")),
+    "BatchNormalization": (_batch_normalised, ("epsilon", "momentum", "training_mode")),
     "Cast": (_cast, ("to",)),
     "Clip": (_clip, ()),
     "Concat": (_concat, ("axis",)),
     "Constant": (_constant, ("value",)),
     "Conv": (_conv, (*_SLIDING, "group")),
     "Div": (_element_wise, ()),
+    "Einsum": (_einsum, ("equation",)),
+    "Erf": (_each, ()),
     "Expand": (_expand, ()),
     "Flatten": (_flatten, ("axis",)),
     "Gather": (_gather, ("axis",)),
+    "Gemm": (_gemm, ("alpha", "beta", "transA", "transB")),
     "GlobalAveragePool": (_global_pool, ()),
+    "HardSigmoid": (_each, ("alpha", "beta")),
+    "HardSwish": (_each, ()),
     "Identity": (_identity, ()),
+    "LayerNormalization": (_layer_normalised, ("axis", "epsilon", "stash_type")),
     "LpNormalization": (_normalised, ("axis", "p")),
+    "MatMul": (_matmul, ()),
     "MaxPool": (_pool, (*_SLIDING, "ceil_mode")),
     "Mul": (_element_wise, ()),
-    "ReduceL2": (_length, ("axes", "keepdims")),
-    "Relu": (_relu, ()),
-    "Reshape": (_reshape, ()),
-    "Shape": (_shape, ()),
+    "Pad": (_pad, ("mode",)),
+    "ReduceL2": (_reduced, ("axes", "keepdims")),
+    "ReduceMean": (_reduced, ("axes", "keepdims")),
+    "Relu": (_each, ()),
+    "Reshape": (_reshape, ("allowzero",)),
+    "Shape": (_shape, ("start", "end")),
+    "Sigmoid": (_each, ()),
+    "Slice": (_slice, ()),
+    "Softmax": (_softmax, ("axis",)),
+    "Squeeze": (_squeeze, ()),
     "Sub": (_element_wise, ()),
+    "Tanh": (_each, ()),
     "Transpose": (_transpose, ("perm",)),
     "Unsqueeze": (_unsqueeze, ()),
 }

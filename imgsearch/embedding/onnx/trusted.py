@@ -7,9 +7,7 @@ from typing import Any
 from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
 from imgsearch.errors import check_installed
 
-__all__ = ["TRUSTED_BYTES", "check_no_files"]
-
-TRUSTED_BYTES = (2 << 30) - 1  # Maximum size of a protocol buffer.
+__all__ = ["check_no_files"]
 
 
 def check_no_files(serialised: bytes) -> None:
