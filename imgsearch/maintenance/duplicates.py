@@ -7,6 +7,7 @@ agree with those of the image that is kept, tile by tile.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -19,16 +20,16 @@ import numpy as np
 from imgsearch.ann.vectors import Ids
 from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.pipeline import cores
-from imgsearch.maintenance.candidates import Candidates
+from imgsearch.maintenance.candidates import Candidates, Pair
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.grouping import Grouping
 from imgsearch.maintenance.kinship import Kinship
-from imgsearch.maintenance.looks import Looks
+from imgsearch.maintenance.looks import Looks, is_there
 from imgsearch.maintenance.preference import Preference
 from imgsearch.maintenance.searched import Searched, recall_search, remember_search
 from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.options import number
-from imgsearch.querying.view import open_view
+from imgsearch.querying.view import View, open_view
 from imgsearch.storage.catalog import Catalog, open_catalog
 from imgsearch.storage.distinct import read_distinct
 from imgsearch.storage.fingerprints import Prints
@@ -102,9 +103,11 @@ def find_duplicates(
             near: dict[int, set[int]] = defaultdict(set)
             settings = f"{min_similarity!r} {catalog.model()}"
             before = recall_search(layout.directory, settings, digests)
-            compared = len(before.ids)
-            candidates = Candidates(view, looks, frozenset(same), before.ids, min_similarity)
-            for count, pairs in chain([(0, before.near)], candidates.pairs()):
+            twins = _twins(view, looks, np.array(sorted(same), np.int64))
+            searched = frozenset(same) - {other for _, other, _ in twins}
+            compared = len(same) - len(searched - before.ids)
+            candidates = Candidates(view, looks, searched, before.ids, min_similarity)
+            for count, pairs in chain([(0, before.near + twins)], candidates.pairs()):
                 for one, other, way in pairs:
                     near[one].add(other)
                     near[other].add(one)
@@ -116,9 +119,10 @@ def find_duplicates(
             for one, other in before.resembling:
                 kinship.note_resembling(one, other)
             for count in kinship.search(candidates.others):
-                progress(compared // 4 + (len(before.ids) + count) // 2, len(same))
-            if len(before.ids) < len(same):
-                found = _examined(looks, same, near, kinship)
+                rest = len(same) - len(candidates.others)
+                progress(compared // 4 + (rest + count) // 2, len(same))
+            if not searched <= before.ids:
+                found = _examined(looks, searched, near, kinship)
                 remember_search(layout.directory, settings, digests, found)
             grouping = Grouping(catalog, view, looks, same, apart, preference, kinship)
             alone = len(same) - len({*near, *kinship.akin})
@@ -143,6 +147,32 @@ def _by_content(catalog: Catalog, ids: Ids) -> dict[bytes, tuple[int, ...]]:
             if id_ in live:
                 found[digest].append(id_)
     return {digest: tuple(some) for digest, some in found.items()}
+
+
+def _twins(view: View, looks: Looks, ids: Ids) -> list[Pair]:
+    """Return pairs of images whose embeddings and small pictures agree to the last bit.
+
+    The first image of each pair, whose file is there, stands for its twins where candidates are
+    searched for; else the pairs of a thousand twins would be half a million.
+    """
+    prints = looks.prints
+    places = prints.places(ids)
+    hashes = prints.take("hash", places)
+    _, kinds, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(places.there & (counts[kinds] > 1))
+    seen: dict[bytes, list[int]] = defaultdict(list)
+    for start in range(0, len(rows), BLOCK):
+        some = ids[rows[start : start + BLOCK]]
+        lights = prints.take("luminance", prints.places(some))
+        for id_, vector, light in zip(some.tolist(), view.rows(some), lights, strict=True):
+            seen[hashlib.sha256(vector.tobytes() + light.tobytes()).digest()].append(id_)
+    pairs = []
+    for together in seen.values():
+        if len(together) > 1:
+            entries = looks.catalog.entries_of(together)
+            first = next((each.id for each in entries if is_there(each)), together[0])
+            pairs += [(first, other, 0) for other in together if other != first]
+    return pairs
 
 
 def _examined(

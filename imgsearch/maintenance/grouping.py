@@ -301,6 +301,7 @@ class Grouping:
         ids = [id_ for copy in (keep, *copies) for id_ in self._same[copy]]
         entries = self._catalog.entries_of(ids)
         first = {id_: copy for copy in (keep, *copies) for id_ in self._same[copy]}
+        turn = {copy: number for number, copy in enumerate((keep, *copies))}
         held_of = {id_: self._held.get(copy, UNKNOWN) for id_, copy in first.items()}
 
         def rank(entry: Entry) -> tuple[Any, ...]:
@@ -313,7 +314,7 @@ class Grouping:
         rest = [entry for entry in entries if entry.id != kept.id]
         order = [
             kept,
-            *sorted(rest, key=lambda entry: (ids.index(first[entry.id]), rank(entry))),
+            *sorted(rest, key=lambda entry: (turn[first[entry.id]], rank(entry))),
         ]
         embeddings = self._view.embeddings([entry.id for entry in order])
         held = [held_of[entry.id] for entry in order]

@@ -14,6 +14,7 @@ from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.lanes import Lane
 from imgsearch.errors import ImageError, PackageError, SettingError
 from imgsearch.files.sources import status_of
+from imgsearch.files.stamps import Stamp
 from imgsearch.images.agreement import CloseUp
 from imgsearch.images.compare import EDGE, LUMINANCE, all_flattened, oriented_likeness
 from imgsearch.images.fingerprint import inverse
@@ -28,7 +29,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.fingerprints import Light, Prints
 from imgsearch.storage.records import Entry
 
-__all__ = ["AT_ONCE", "Looks"]
+__all__ = ["AT_ONCE", "Looks", "is_there"]
 
 GLANCES = 240_000_000  # bytes in memory, 12 KB each
 INSPECTIONS = 256_000_000  # bytes in memory, up to 10 MB each
@@ -191,15 +192,26 @@ class _Kept(Generic[_Seen]):
         return found
 
 
+def is_there(entry: Entry) -> bool:
+    """Tell whether the file of an image is there, and as long as when it was indexed."""
+    stamp = _status(entry)
+    return stamp is not None and stamp.size == entry.size
+
+
 def _is_unchanged(entry: Entry) -> bool:
-    try:
-        stamp = status_of(entry.path)
-    except (OSError, PackageError, SettingError):
-        return False  # looking at it will tell why
-    return entry.mtime_ns is not None and (stamp.size, stamp.mtime_ns) == (
-        entry.size,
-        entry.mtime_ns,
+    stamp = _status(entry)
+    return (
+        stamp is not None
+        and entry.mtime_ns is not None
+        and (stamp.size, stamp.mtime_ns) == (entry.size, entry.mtime_ns)
     )
+
+
+def _status(entry: Entry) -> Stamp | None:
+    try:
+        return status_of(entry.path)
+    except (OSError, PackageError, SettingError):
+        return None  # looking at it will tell why
 
 
 def _seen(entry: Entry, decode: Callable[[Entry], _Seen]) -> _Seen | Failure:

@@ -99,6 +99,36 @@ def test_copies_are_found_and_the_best_is_to_be_kept(directory: Path, folder: Pa
     assert len(list(folder.rglob("*.*"))) == 20  # nothing is touched
 
 
+def test_files_that_differ_in_nothing_that_is_seen_are_found_with_all_their_copies(
+    empty: Path, folder: Path
+) -> None:
+    """One of them stands for the others in the search, also once it is gone."""
+    content = (folder / "1.png").read_bytes()
+    for number in range(5):
+        (folder / f"twin-{number}.png").write_bytes(content + b"%d" % number)
+    twins = {f"twin-{number}.png" for number in range(5)} | {"1.png"}
+    later = folder / "copies" / "1-bright.jpg"
+    away = later.rename(folder.parent / "later.jpg")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+
+        def group() -> set[str]:
+            (found,) = (
+                {keep, *others}
+                for keep, others in names(find_duplicates(empty)).items()
+                if keep in twins
+            )
+            return found
+
+        assert group() == twins | {"1-small.jpg", "1-crop.jpg"}
+        entries = collection.entries.after(0, 100)  # in the order of their ids
+        gone = next(path for path in (Path(each.path) for each in entries) if path.name in twins)
+        gone.unlink()
+        away.rename(later)
+        collection.index([folder])
+        assert group() == twins - {gone.name} | {"1-small.jpg", "1-crop.jpg", later.name}
+
+
 @pytest.mark.whole("test_copies_are_found_and_the_best_is_to_be_kept")
 def test_with_lists_the_same_is_found(directory: Path) -> None:
     before = names(find_duplicates(directory))
