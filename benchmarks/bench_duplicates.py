@@ -16,7 +16,8 @@ neighbours may be in one group. Retouched photos may be called edited, but not c
 
 Required: a recall of 0.98 of each kind, but 0.9 of the last four, a precision of 0.998 over all,
 and no group with pictures that are no copies. By default, a sample is taken that needs about two
-minutes on two idle cores; `--images 500 --families 6` takes all.
+minutes on two idle cores; `--images 500 --families 6` takes all. `--speed 10000` times a first and
+a second run over as many images instead, a tenth of them copies (`benchmarks.duplicates_speed`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from benchmarks.common import (
+    Photos,
     find_photos,
     in_fresh_process,
     make_parser,
@@ -42,6 +44,7 @@ from benchmarks.common import (
     print_table,
     write_json,
 )
+from benchmarks.duplicates_speed import measure, print_speed
 from benchmarks.lookalikes import FAMILIES, cross_fade
 from imgsearch import Collection, Copy, Duplicates, Group, find_duplicates
 
@@ -118,6 +121,9 @@ class Lookalikes:
 def main() -> None:
     """Run the benchmark."""
     options = _parse()
+    if options.speed:
+        _time(options)
+        return
     photos = find_photos(options.data, ("ukbench500",))[0]
     photos = photos.first(8 if options.quick else options.images)
     with tempfile.TemporaryDirectory() as name:
@@ -170,12 +176,22 @@ def main() -> None:
         raise SystemExit("what is required was missed")
 
 
+def _time(options: argparse.Namespace) -> None:
+    sets = find_photos(options.data, ("corel1k", "ukbench500", "web250"))
+    photos = Photos("all", tuple(path for each in sets for path in each.paths))
+    with tempfile.TemporaryDirectory() as name:
+        speed = measure(Path(name), photos, options.speed, options.seed, _changed)
+    print_speed(speed)
+    write_json(options.json, "duplicates", options, [speed])
+
+
 def _parse() -> argparse.Namespace:
     parser = make_parser("benchmarks.bench_duplicates", __doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the copies' parameters")
     parser.add_argument("--images", type=int, default=24, help="of UKBench that are taken")
     parser.add_argument("--documents", type=int, default=1, help="drawn of each kind to copy")
     parser.add_argument("--families", type=int, default=1, help="of lookalikes drawn of each kind")
+    parser.add_argument("--speed", type=int, default=0, help="images to time two runs over")
     parser.add_argument("--min-similarity", type=float, default=0.75)
     return parser.parse_args()
 

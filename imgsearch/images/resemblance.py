@@ -17,7 +17,7 @@ from imgsearch.images.compare import sampler
 from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import EDGE
 
-__all__ = ["LEAST_EDGE", "Resemblances", "Small", "resemblances"]
+__all__ = ["LEAST_EDGE", "Resemblances", "Small", "Table", "resemblances"]
 
 SCALES = (0.92, 0.84, 0.76, 0.68, 0.6, 0.53, 0.47)  # Shares of an edge that a part shows.
 OVERLAP = 0.13  # Share of a part by which the next one is moved.
@@ -73,6 +73,32 @@ class Small:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Many small pictures, in the forms in which they are compared with one.
+
+    Attributes:
+        wholes: All of each picture, as `Small.whole`: float32 `[n, PART * PART]`.
+        discs: The largest disc of each, as of `Small.discs`: complex64
+            `[n, RINGS, frequencies]`.
+    """
+
+    wholes: _Floats
+    discs: _Complex
+
+    @classmethod
+    def empty(cls, count: int) -> Table:
+        """Return a table to be filled by `put`."""
+        return cls(
+            np.empty((count, PART * PART), np.float32),
+            np.empty((count, RINGS, ANGLES // 2 + 1), np.complex64),
+        )
+
+    def put(self, row: int, picture: Small) -> None:
+        """Enter a picture."""
+        self.wholes[row], self.discs[row] = picture.whole, picture.discs[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Resemblances:
     """How pictures may be related to one.
 
@@ -85,23 +111,25 @@ class Resemblances:
     places: dict[int, Region]
 
 
-def resemblances(one: Small, others: list[Small]) -> Resemblances:
-    """Tell which of some pictures may be a part of one, or show the same at another angle.
+def resemblances(one: Small, table: Table, rows: npt.NDArray[np.int64]) -> Resemblances:
+    """Tell which of some pictures may be a part of one, or of a disc in it at another angle.
 
     Whether they are a part is to be tried out (`imgsearch.images.overlay.fitting`). Pictures of
     which one is a part are not found: ask the other way round, too.
+
+    Args:
+        one: The picture.
+        table: All pictures.
+        rows: Those that are compared with it, `[n]`.
     """
-    parts, wholes = one.parts, np.stack([other.whole for other in others]).T
+    parts, wholes = one.parts, table.wholes[rows].T
     found = np.concatenate(
         [parts[at : at + AT_ONCE] @ wholes for at in range(0, len(parts), AT_ONCE)]
     )
     numbers = found.argmax(axis=0)
     alike = np.flatnonzero(found.max(axis=0) >= PARTS_ALIKE).tolist()
-    theirs = np.stack([other.discs for other in others])
-    turned = np.zeros(len(others), bool)
-    for own, other in ((one.discs[None], theirs[:, :1]), (one.discs[None, :1], theirs)):
-        turns = np.fft.irfft((own * np.conj(other)).sum(axis=2), ANGLES, axis=2)
-        turned |= turns.max(axis=(1, 2)) >= TURNED_ALIKE
+    spectra = (one.discs[None] * np.conj(table.discs[rows])[:, None]).sum(axis=2)
+    turned = np.fft.irfft(spectra, ANGLES, axis=2).max(axis=(1, 2)) >= TURNED_ALIKE
     return Resemblances(turned, {number: _place(int(numbers[number])) for number in alike})
 
 

@@ -8,20 +8,21 @@ pixels (`imgsearch.images.relation`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import itemgetter
 
 import numpy as np
 
+from imgsearch.ann.vectors import Ids
 from imgsearch.errors import PackageError
 from imgsearch.images.crop import Region
 from imgsearch.images.inspection import Inspection
 from imgsearch.images.keypoints import Affinity, Keypoints, affinity
 from imgsearch.images.overlay import TRIALS, Trial, fitting
 from imgsearch.images.relation import Relation, related, reversed_relation
-from imgsearch.images.resemblance import LEAST_EDGE, Small, resemblances
+from imgsearch.images.resemblance import LEAST_EDGE, Resemblances, Small, Table, resemblances
 from imgsearch.maintenance.looks import Looks
 from imgsearch.storage.records import Entry
 
@@ -57,14 +58,11 @@ class Kinship:
         Args:
             others: Images, each with those that are near to it, the nearest first.
         """
-        pairs, ids = self.resembling, iter(others)
-        wanted = dict(self._wanted(others))
-        done = seen = 0
-        while block := list(islice(ids, AT_ONCE)):
-            for one, other in self._resembling({id_: wanted[id_] for id_ in block}):
+        pairs, done = self.resembling, 0
+        for seen, found in self._resembling(_both_ways(self._wanted(others))):
+            for one, other in found:
                 self.note_resembling(one, other)
-            seen += len(block)
-            done = max(done, seen - len(pairs))
+            done = max(done, min(seen, len(others)) - len(pairs))
             yield done
         for together in components(pairs):
             asked = [(one, other) for one in together for other in pairs[one] if one < other]
@@ -95,45 +93,54 @@ class Kinship:
                     groups[among].append(other)
             yield one, [*chain.from_iterable(groups.values())]
 
-    def _resembling(self, wanted: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
-        # A part is found from the picture that shows all, so each pair is asked both ways.
-        both: dict[int, set[int]] = defaultdict(set)
-        for one, others in wanted.items():
-            for other in others:
-                both[one].add(other)
-                both[other].add(one)
-        small = self._small([*both])
+    def _resembling(self, pairs: Ids) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Yield how many images were compared with others, and those that resemble each other.
 
-        def ask(one: int) -> list[tuple[int, int, Region | None]]:
-            others = [other for other in both[one] if other in small]
-            if one not in small or not others:
-                return []
-            found = resemblances(small[one], [small[other] for other in others])
-            turned = [(one, others[number], None) for number in np.flatnonzero(found.turned)]
-            return turned + [
-                (one, others[number], place)
-                for number, place in found.places.items()
-                if not found.turned[number]
-            ]
+        Args:
+            pairs: The images to compare, each pair both ways, in ascending order: `[n, 2]`. A part
+                is found from the picture that shows all.
+        """
+        ids, firsts = np.unique(pairs[:, 0], return_index=True)
+        others = np.split(np.searchsorted(ids, pairs[:, 1]), firsts[1:])
+        table, there = Table.empty(len(ids)), np.zeros(len(ids), bool)
+        for start in range(0, len(ids), AT_ONCE):
+            small = self._small(ids[start : start + AT_ONCE].tolist())
+            rows = np.searchsorted(ids, list(small)).tolist()
+            there[rows] = True
+            list(self.looks.threads.map(table.put, rows, small.values()))
+        for start in range(0, len(ids), AT_ONCE):
+            small = self._small(ids[start : start + AT_ONCE].tolist())
+            beside = [each[there[each]] for each in others[start : start + AT_ONCE]]
+            near = dict(zip(ids[start : start + AT_ONCE].tolist(), beside, strict=True))
+            asked = [one for one in small if len(near[one])]
 
-        unsure: list[tuple[int, int, Region]] = []
-        for found in self.looks.threads.map(ask, both):
-            for one, other, place in found:
-                if place is None:
-                    yield one, other
-                else:
-                    unsure.append((one, other, place))
+            def ask(
+                one: int, small: dict[int, Small] = small, near: dict[int, Ids] = near
+            ) -> Resemblances:
+                return resemblances(small[one], table, near[one])
+
+            found, parts = [], []
+            for one, seen in zip(asked, self.looks.threads.map(ask, asked), strict=True):
+                beside_it = ids[near[one]].tolist()
+                found += [(one, beside_it[row]) for row in np.flatnonzero(seen.turned).tolist()]
+                parts += [
+                    (one, beside_it[row], place)
+                    for row, place in seen.places.items()
+                    if not seen.turned[row]
+                ]
+            yield start + len(small), found + self._parts(parts)
+
+    def _parts(self, unsure: list[tuple[int, int, Region]]) -> list[tuple[int, int]]:
+        """Return the pairs of which the second image may be a part of the first at a place."""
+        lights = self.looks.prints.lights([*{id_ for pair in unsure for id_ in pair[:2]}])
 
         def try_out(start: int) -> list[tuple[int, int]]:
             some = unsure[start : start + TRIALS]
-            trials = [Trial(small[one].light, small[other].light, at) for one, other, at in some]
-            fits = fitting(trials, LEAST_EDGE)
-            return [
-                (one, other) for (one, other, _), is_fit in zip(some, fits, strict=True) if is_fit
-            ]
+            trials = [Trial(lights[one], lights[other], place) for one, other, place in some]
+            return [some[row][:2] for row in np.flatnonzero(fitting(trials, LEAST_EDGE)).tolist()]
 
-        for pairs in self.looks.threads.map(try_out, range(0, len(unsure), TRIALS)):
-            yield from pairs
+        tried = self.looks.threads.map(try_out, range(0, len(unsure), TRIALS))
+        return [pair for pairs in tried for pair in pairs]
 
     def _small(self, ids: Sequence[int]) -> dict[int, Small]:
         sizes = self.looks.prints.sizes(ids)
@@ -241,6 +248,13 @@ class Kinship:
     def _note(self, one: Entry, other: Entry, found: Relation | None) -> None:
         self._found[one.id, other.id] = found
         self.looks.verdicts.note_relation(one.digest, other.digest, found)
+
+
+def _both_ways(wanted: Iterable[tuple[int, list[int]]]) -> Ids:
+    """Return images with each of those that they are compared with, both ways, ascending."""
+    pairs = [np.array([(one, other) for other in others]) for one, others in wanted if others]
+    there = np.concatenate([np.empty((0, 2), np.int64), *pairs]).astype(np.int64)
+    return np.unique(np.concatenate([there, there[:, ::-1]]), axis=0)
 
 
 def components(near: dict[int, set[int]]) -> Iterator[list[int]]:
