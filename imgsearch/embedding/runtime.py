@@ -278,7 +278,7 @@ def _with_feature_map(model: Path, serialised: bytes) -> tuple[bytes, str]:
 def _no_map(model: Path, reason: str) -> ModelError:
     return ModelError(
         f"{model} has {reason}, so similarities cannot be explained; use a collection of "
-        "mobilenet_v2 or inception_v3"
+        "mobilenet_v2, mobilenet_v2_320 or inception_v3"
     )
 
 

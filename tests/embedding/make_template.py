@@ -1,19 +1,19 @@
-"""Make the template of the default network from torch's export: `python -m
+"""Make the templates of the networks that need no torch from torch's export: `python -m
 tests.embedding.make_template`.
 
-It is made again when the network or its export changes, as a test says.
+They are made again when a network or its export changes, as a test says.
 """
 
 from __future__ import annotations
 
 import onnx
 
-from imgsearch.embedding.models import DEFAULT_MODEL, build, export_onnx, find_network
-from imgsearch.embedding.onnx.template import TEMPLATE
+from imgsearch.embedding.models import build, export_onnx, find_network
+from imgsearch.embedding.onnx.template import CONVOLUTIONS, template
 from imgsearch.embedding.weights import find_weights, read_state
 
 
-def make_template(exported: bytes) -> bytes:
+def make_template(name: str, exported: bytes) -> bytes:
     """Return the graph of a model that torch exported, without what it is filled with.
 
     Names are short and numbered in the order of the nodes: torch's tell how torchvision's modules
@@ -37,17 +37,18 @@ def make_template(exported: bytes) -> bytes:
     stored = [tensor for tensor in graph.initializer if tensor.name not in filled]
     del graph.initializer[:]
     graph.initializer.extend(stored)
-    graph.name = DEFAULT_MODEL
+    graph.name = name
     serialised: bytes = graph.SerializeToString(deterministic=True)
     return serialised
 
 
 def main() -> None:
-    """Write the template into the package."""
-    network = find_network(DEFAULT_MODEL)
-    weights = find_weights(network)
-    module = build(network, read_state(network, weights), source=str(weights.path))
-    TEMPLATE.write_bytes(make_template(export_onnx(module, network)))
+    """Write the templates into the package."""
+    for name in CONVOLUTIONS:
+        network = find_network(name)
+        weights = find_weights(network)
+        module = build(network, read_state(network, weights), source=str(weights.path))
+        template(name).write_bytes(make_template(name, export_onnx(module, network)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from imgsearch.embedding.models import MODELS, Shapes, build, export_onnx, find_network
+from imgsearch.embedding.models import MODELS, Network, Shapes, build, export_onnx, find_network
 from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
@@ -35,15 +35,16 @@ def _in_torch(module: torch.nn.Module, pixels: Pixels) -> Embeddings:
     return result
 
 
-def _reference(name: str, weights: Any, pixels: Pixels) -> Embeddings:
+def _reference(row: Network, weights: Any, pixels: Pixels) -> Embeddings:
     """Return what torchvision's own network, weights and normalisation make of the pixels."""
     import torchvision
 
-    builder = getattr(torchvision.models, name)
+    builder = getattr(torchvision.models, row.builder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the initialisation that the weights replace
         network = builder(weights=weights).eval()
-    network.set_submodule(head_of(network)[0], torch.nn.Identity())
+    for name in (head_of(network)[0], *row.left_out):
+        network.set_submodule(name, torch.nn.Identity())
     transforms = weights.transforms()
     inputs = torchvision.transforms.functional.normalize(
         torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, transforms.mean, transforms.std
@@ -67,13 +68,14 @@ def test_a_network_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_network_is_a_setting_error_that_names_those_there_are() -> None:
-    told = "'resnet'; there are mobilenet_v2, inception_v3 and torchvision:NAME; `imgsearch mod"
+    told = "'resnet'; there are mobilenet_v2, mobilenet_v2_320, inception_v3 and torchvision:NAME"
     with pytest.raises(SettingError, match=told):
         find_network("resnet")
 
 
 @pytest.mark.parametrize(
-    ("name", "input_size", "dim"), [("mobilenet_v2", 224, 1280), ("inception_v3", 299, 2048)]
+    ("name", "input_size", "dim"),
+    [("mobilenet_v2", 224, 1280), ("inception_v3", 299, 2048), ("mobilenet_v2_320", 224, 320)],
 )
 def test_a_row_has_the_sizes_of_its_network(name: str, input_size: int, dim: int) -> None:
     row = find_network(name)
@@ -84,7 +86,7 @@ def test_a_row_has_the_sizes_of_its_network(name: str, input_size: int, dim: int
 def test_a_row_normalises_as_torchvision_says_of_its_weights(name: str) -> None:
     import torchvision
 
-    for weights in torchvision.models.get_model_weights(name):
+    for weights in torchvision.models.get_model_weights(MODELS[name].builder):
         transforms = weights.transforms()
         assert tuple(transforms.mean) == MODELS[name].mean
         assert tuple(transforms.std) == MODELS[name].std
@@ -110,7 +112,7 @@ def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
     state = read_state(network, find_weights(network, "IMAGENET1K_V1"))
     pixels = photographs(network.input_size)
     ours = _in_torch(build(network, state, source="test"), pixels)
-    theirs = _reference(name, cached_weights[name], pixels)
+    theirs = _reference(network, cached_weights[network.builder], pixels)
     assert _differences(ours, theirs) < 1e-4
     # The weights are random, and still tell the images apart: agreement means something.
     assert np.abs(theirs[:-1] - theirs[1:]).max(axis=1).min() > 1e-2
@@ -159,7 +161,8 @@ def test_the_default_weights_see_that_photographs_of_a_kind_are_alike(
 def test_the_head_may_be_left_out_or_be_of_another_size(
     name: str, torchvision_state: dict[str, State]
 ) -> None:
-    network, state = find_network(name), torchvision_state[name]
+    network = find_network(name)
+    state = torchvision_state[network.builder]
     head, _ = head_of(skeleton(network.builder))
     unused = f"{head}.", "AuxLogits."
     without = {key: value for key, value in state.items() if not key.startswith(unused)}
@@ -171,8 +174,10 @@ def test_the_head_may_be_left_out_or_be_of_another_size(
     assert len(without) < len(other) == len(state)
     for each in (state, without, other):
         loaded = load_state(network, each, source="test").state_dict()
-        assert without.keys() == {key for key in loaded if not key.startswith(unused)}
-        assert all(torch.equal(loaded[key], value) for key, value in without.items())
+        left_out = (*unused, *(f"{module}." for module in network.left_out))
+        kept = {key for key in loaded if not key.startswith("AuxLogits.")}
+        assert kept == {key for key in without if not key.startswith(left_out)}
+        assert all(torch.equal(loaded[key], without[key]) for key in kept)
 
 
 def test_counters_of_training_may_be_missing(torchvision_state: dict[str, State]) -> None:

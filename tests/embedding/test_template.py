@@ -11,16 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from imgsearch.embedding import export as export_module
 from imgsearch.embedding import runtime
 from imgsearch.embedding.export import export
-from imgsearch.embedding.models import Shapes, find_network
+from imgsearch.embedding.models import Shapes, build, export_onnx, find_network
 from imgsearch.embedding.onnx.check import check_model
-from imgsearch.embedding.onnx.template import TEMPLATE, fill_template
+from imgsearch.embedding.onnx.template import fill_template, template
 from imgsearch.embedding.onnx.trusted import check_no_files
 from imgsearch.embedding.runtime import OnnxRuntime, pick_device
-from imgsearch.embedding.weights import Weights, file_digest, find_weights, read_arrays
+from imgsearch.embedding.weights import (
+    Weights,
+    file_digest,
+    find_weights,
+    read_arrays,
+    read_state,
+)
 from imgsearch.errors import ModelError, PackageError
 from imgsearch.images.decode import Pixels
 from tests.embedding.conftest import Model
@@ -43,8 +50,28 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.whole("test_the_default_network_is_the_same_on_every_machine")
 def test_the_template_is_what_torch_exports(mobilenet: Model) -> None:
-    made = make_template(mobilenet.onnx.read_bytes())
-    assert made == TEMPLATE.read_bytes(), "run `python -m tests.embedding.make_template`"
+    made = make_template(MOBILENET.name, mobilenet.onnx.read_bytes())
+    again = "run `python -m tests.embedding.make_template`"
+    assert made == template(MOBILENET.name).read_bytes(), again
+
+
+@pytest.mark.whole("test_the_default_network_is_the_same_on_every_machine")
+def test_the_smaller_network_is_the_default_one_without_its_last_convolution(
+    tmp_path: Path, photographs: Callable[[int], Pixels]
+) -> None:
+    network, path = find_network("mobilenet_v2_320"), tmp_path / "model.onnx"
+    exported = export(network.name, None, progress=False)
+    path.write_bytes(exported.onnx)
+    assert (exported.name, exported.shapes) == (network.name, Shapes(224, 320))
+    assert check_model(exported.onnx) == exported.shapes
+    runtime, pixels = OnnxRuntime(path, maps=True), photographs(network.input_size)
+    module = build(network, read_state(network, find_weights(network)), source="test")
+    torchs = export_onnx(module, network)
+    assert make_template(network.name, torchs) == template(network.name).read_bytes()
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(runtime.embed(pixels), expected, rtol=0, atol=1e-5)
+    assert runtime.maps(pixels).shape == (len(pixels), 7, 7, 320)
 
 
 @pytest.mark.whole("test_the_default_network_is_the_same_on_every_machine")
@@ -158,4 +185,4 @@ def test_other_tensors_than_those_of_the_network_are_refused() -> None:
     tensors = list(read_arrays(find_weights(MOBILENET)).values())
     for wrong in (tensors[:-1], [*tensors, tensors[0]], [*tensors[1:], tensors[0]], []):
         with pytest.raises(ValueError, match="tensors"):
-            fill_template(wrong)
+            fill_template(MOBILENET.name, wrong)

@@ -1,8 +1,8 @@
-"""Fill the template of the default network with weights, without torch and its exporter.
+"""Fill the template of a MobileNetV2 with weights, without torch and its exporter.
 
-The template, `mobilenet_v2.graph` in this folder, is the `onnx.GraphProto` that torch exports, with
-short names, and without the weights and biases of its convolutions; `python -m
-tests.embedding.make_template` makes it. The fields of a protocol buffer may be in any order, so
+A template, a `.graph` in this folder, is the `onnx.GraphProto` that torch exports, with short
+names, and without the weights and biases of its convolutions; `python -m
+tests.embedding.make_template` makes them. The fields of a protocol buffer may be in any order, so
 that the weights are simply appended.
 """
 
@@ -18,10 +18,12 @@ import numpy.typing as npt
 from imgsearch.embedding.onnx.graph import FLOAT
 from imgsearch.embedding.onnx.protobuf import field
 
-__all__ = ["TEMPLATE", "fill_template"]
+__all__ = ["CONVOLUTIONS", "fill_template", "template"]
 
-TEMPLATE = Path(__file__).with_name("mobilenet_v2.graph")
-CONVOLUTIONS = 52  # Their weights and biases are called weight0, bias0, weight1, and so on.
+#: Number of convolutions of each network that has a template. Their weights and biases are called
+#: weight0, bias0, weight1, and so on.
+CONVOLUTIONS = {"mobilenet_v2": 52, "mobilenet_v2_320": 51}
+_GIVEN = 52  # Convolutions in the state dict.
 _TENSORS = 6  # For each of them, and the normalisation that follows it.
 IR_VERSION, OPSET = 8, 17  # Versions of the format and of its operators.
 
@@ -32,14 +34,20 @@ _IR_VERSION, _GRAPH, _OPSET, _VERSION, _INITIALIZER = 1, 7, 8, 2, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
 
 
-def fill_template(tensors: Sequence[npt.NDArray[Any]]) -> bytes:
-    """Return MobileNetV2 as an ONNX model, as `imgsearch.embedding.models.export_onnx` does.
+def template(name: str) -> Path:
+    """Return the path of the template of a network."""
+    return Path(__file__).with_name(f"{name}.graph")
+
+
+def fill_template(name: str, tensors: Sequence[npt.NDArray[Any]]) -> bytes:
+    """Return a network as an ONNX model, as `imgsearch.embedding.models.export_onnx` does.
 
     Each batch normalisation is folded into the convolution before it, with the operations of
     torch's exporter, in single precision. The result is the same on every machine, whereas torch's
     differs in the last bit, because its square root does.
 
     Args:
+        name: A network in `CONVOLUTIONS`.
         tensors: The state dict of torchvision's network without its classifier, in its order: the
             weights of each convolution, followed by the weight, bias, mean, variance and number of
             batches of its normalisation.
@@ -47,16 +55,16 @@ def fill_template(tensors: Sequence[npt.NDArray[Any]]) -> bytes:
     Raises:
         ValueError: If the tensors are others.
     """
-    graph = TEMPLATE.read_bytes()
+    graph = template(name).read_bytes()
     opset = field(_VERSION, OPSET)
-    weights = b"".join(field(_INITIALIZER, tensor) for tensor in _initializers(tensors))
+    weights = b"".join(field(_INITIALIZER, tensor) for tensor in _initializers(name, tensors))
     return field(_IR_VERSION, IR_VERSION) + field(_OPSET, opset) + field(_GRAPH, graph + weights)
 
 
-def _initializers(tensors: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
-    if len(tensors) != CONVOLUTIONS * _TENSORS:
+def _initializers(name: str, tensors: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
+    if len(tensors) != _GIVEN * _TENSORS:
         raise ValueError(f"{len(tensors)} tensors")
-    for number in range(CONVOLUTIONS):
+    for number in range(CONVOLUTIONS[name]):
         weight, *normalisation, _ = tensors[number * _TENSORS : (number + 1) * _TENSORS]
         if weight.ndim != 4 or {each.shape for each in normalisation} != {weight.shape[:1]}:
             raise ValueError(f"tensors of other shapes for convolution {number}")
