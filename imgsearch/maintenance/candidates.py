@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.images.compare import NEAR, all_flattened, oriented_likeness
+from imgsearch.images.compare import ALIKE, NEAR, Overlay, all_flattened, oriented_likeness
 from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import oriented, oriented_hashes
 from imgsearch.images.overlay import TRIALS, Trial, fitting
@@ -169,20 +169,25 @@ def alike(wanted: dict[int, list[int]], looks: Looks) -> Iterator[Pair]:
             for number in np.flatnonzero(found.likeness >= NEAR).tolist()
         ]
 
-    unsure: list[tuple[Pair, Region]] = []
+    unsure: list[tuple[Pair, float, Region]] = []
     for found in looks.threads.map(compare, wanted):
         yield from (pair for pair, like, _ in found if like >= SURE)
-        unsure += [(pair, place) for pair, like, place in found if like < SURE]
+        unsure += [each for each in found if each[1] < SURE]
+
+    def is_alike(trial: Trial, like: float) -> bool:
+        # A heavier crop fits, too, but a finer overlay of slight crops is less alike.
+        return like >= ALIKE or bool(
+            Overlay(trial.keep).likeness(all_flattened(trial.copy[None]))[0] >= ALIKE
+        )
 
     def try_out(start: int) -> list[Pair]:
         some = unsure[start : start + TRIALS]
-        fits = fitting(
-            [
-                Trial(pictures[rows[one]], oriented(pictures[rows[other]], way), place)
-                for (one, other, way), place in some
-            ]
-        )
-        return [some[row][0] for row in np.flatnonzero(fits).tolist()]
+        trials = [
+            Trial(pictures[rows[one]], oriented(pictures[rows[other]], way), place)
+            for (one, other, way), _, place in some
+        ]
+        fits = np.flatnonzero(fitting(trials)).tolist()
+        return [some[row][0] for row in fits if is_alike(trials[row], some[row][1])]
 
     for pairs in looks.threads.map(try_out, range(0, len(unsure), TRIALS)):
         yield from pairs
