@@ -52,6 +52,28 @@ export function remove(ids, { keepalive }) {
   return ask(`/images?ids=${ids.join(",")}`, { method: "DELETE", keepalive });
 }
 
+/** Return how far the search for duplicates is, and what the latest one found. */
+export const duplicates = () => ask("/duplicates", { cache: "no-store" });
+
+/** Begin to search for duplicates, or cancel what is running. */
+export const findDuplicates = () => ask("/duplicates", { method: "PUT" });
+export const cancelDuplicates = () => ask("/duplicates", { method: "DELETE" });
+
+/** Return groups of the result `found` that come after the one with a number. */
+export function groups(found, after, limit) {
+  return ask(`/duplicates/groups?${new URLSearchParams({ found, after, limit })}`, { cache: "no-store" });
+}
+
+/** Begin to move copies of the result `found` to the trash. */
+export function trash(found, ids) {
+  return ask(`/duplicates/copies?found=${found}&ids=${ids.join(",")}`, { method: "DELETE" });
+}
+
+/** Remember that no two of some images are copies, or forget it. */
+export function judge(ids, { forget }) {
+  return ask(`/duplicates/judgements?ids=${ids.join(",")}`, { method: forget ? "DELETE" : "PUT" });
+}
+
 /** Ask for the images most similar to the query in a state.
  *
  * `file` is the picture to send; without it, the server must know the name in `state.image`.

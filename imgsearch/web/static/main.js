@@ -14,6 +14,7 @@ import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { find, keep } from "./pictures.js";
 import { Removal } from "./removal.js";
+import { Review } from "./review.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
 import { Selection } from "./selection.js";
 import { asking, browsing, MOST, PAGE } from "./sources.js";
@@ -66,6 +67,7 @@ const removal = new Removal({
     show();
   },
 });
+const review = new Review({ say });
 const panel = new Panel(change);
 const filters = new Filters(change);
 const folders = new Folders(change);
@@ -82,7 +84,7 @@ async function show() {
   state = here();
   const first = answered?.address === hashOf(state) ? answered.answer : null;
   answered = null;
-  images = keptImages(first);
+  images = reviewing() ? new Images() : keptImages(first);
   loading = false;
   failed = false;
   warn("");
@@ -92,12 +94,24 @@ async function show() {
   folders.show(state);
   offer();
   head();
+  if (reviewing()) {
+    grid.show(images, {});
+    await review.show(true, { count: to?.count });
+    if (!signal.aborted && to) scrollTo(0, to.scroll);
+    return;
+  }
+  review.show(false);
   if (images.length) add();
   await load(to?.count ?? PAGE);
   if (!signal.aborted && to) {
     scrollTo(0, to.scroll);
     if (to.focus) grid.focus(to.focus, { still: true });
   }
+}
+
+/** Return whether the duplicates are shown instead of images. */
+function reviewing() {
+  return state.view === "duplicates";
 }
 
 /** Offer filters and orders, unless there is nothing to choose from. */
@@ -162,10 +176,10 @@ async function head() {
   const asked = state;
   const others = state.like.length + (state.image ? 1 : 0) - 1;
   const all = filtersOf(state).length ? "Images" : "All images";
-  const title = isBrowsing(state) ? all : await similarTo(state, others);
+  const title = reviewing() ? "Duplicates" : isBrowsing(state) ? all : await similarTo(state, others);
   if (asked !== state) return;
   $("heading").textContent = title;
-  document.title = isBrowsing(state) ? "imgsearch" : `${title} – imgsearch`;
+  document.title = isBrowsing(state) && !reviewing() ? "imgsearch" : `${title} – imgsearch`;
 }
 
 async function similarTo({ image, like, unlike, crop }, others) {
@@ -302,7 +316,7 @@ function move(next, { replace }) {
 
 /** Keep the place in the list for when the user comes back. */
 function leave(focus = document.activeElement?.closest?.("[data-id]")?.dataset.id) {
-  keepPlace({ scroll: scrollY, count: images.length, focus });
+  keepPlace({ scroll: scrollY, count: (reviewing() ? review : images).length, focus });
 }
 
 function act(what, image, event) {
@@ -342,15 +356,17 @@ function seen(now) {
   if (before?.indexing && !now.indexing) say(`Indexing has finished: ${counted(now.images)}.`);
   offer();
   $("selected-remove").hidden = now.read_only;
+  review.allow(!now.read_only);
   panel.promised(now.settings.recall);
   if (now.images !== before?.images || (before?.indexing && !now.indexing)) describe();
   if (away) {
     away = false;
     warn("");
     show();
-  } else if (isBrowsing(state) && images.done && !loading) {
+  } else if (isBrowsing(state) && images.done && !loading && !reviewing()) {
     follow(now);
   }
+  if (reviewing()) return;
   images.of ??= now.images;
   if (!images.length && images.done && !failed) explain(nothing());
   tell();
@@ -400,11 +416,17 @@ $("sort").addEventListener("change", ({ target }) => {
   change(stateOf({ ...state, sort: target.value }));
   scrollTo(0, 0);
 });
+$("duplicates").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  change(stateOf({ view: "duplicates" }));
+  scrollTo(0, 0);
+});
 $("logout").addEventListener("click", async () => {
   await logOut().catch(() => {}); // in any case, the page asks for the token again
   location.reload();
 });
-$("skip").addEventListener("click", () => grid.focus() || $("heading").focus());
+$("skip").addEventListener("click", () => (!reviewing() && grid.focus()) || $("heading").focus());
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

@@ -18,3 +18,9 @@ export function limit(value) {
 export function percent(share) {
   return `${Number((share * 100).toFixed(6))} %`;
 }
+
+/** Return a number of bytes in MB or kB. */
+export function bytes(size) {
+  const [unit, of] = size >= 100_000 ? ["MB", 1e6] : ["kB", 1e3];
+  return `${(size / of).toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} ${unit}`;
+}

@@ -8,6 +8,7 @@
  * #recall=exact   or fast; by default, the recall that the collection promises
  * #versions=all   show every version of a picture; by default, one stands for all
  * #sort=-date     the order in which the collection is shown; - reverses it
+ * #view=duplicates   the duplicates, instead of the images
  * #name=, #folder=, #after=, #before=, #format=, #size=, #camera=   filters, as in /openapi.json
  */
 
@@ -25,7 +26,7 @@ const REFINEMENTS = {
   min: null, recall: "promised", versions: "folded", sort: "added",
   ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
 };
-const NOTHING = { image: null, like: [], unlike: [], crop: null, ...REFINEMENTS };
+const NOTHING = { view: "", image: null, like: [], unlike: [], crop: null, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
@@ -52,6 +53,7 @@ export function parse(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const recall = given.get("recall");
   return stateOf({
+    view: given.get("view") === "duplicates" ? "duplicates" : "",
     image: given.get("image") || null,
     like: idsIn(given.getAll("like")),
     unlike: idsIn(given.getAll("unlike")),
@@ -67,6 +69,7 @@ export function parse(hash) {
 /** Return the hash of a state: the inverse of `parse`. */
 export function hashOf(state) {
   const parts = new URLSearchParams();
+  if (state.view) parts.append("view", state.view);
   if (state.image) parts.append("image", state.image);
   state.like.forEach((id) => parts.append("like", id));
   state.unlike.forEach((id) => parts.append("unlike", id));
