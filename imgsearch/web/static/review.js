@@ -21,6 +21,8 @@ export class Review {
     this.readOnly = false;
     this.status = null;
     this.groups = []; // those on the page
+    this.turn = {};
+    this.loading = null; // the turn that is loading groups
     this.marked = new Map(); // the sizes of the copies to discard, by their ids
     this.pairs = new Pairs($("pair"), {
       decide: (what, group, copy) => this.#decide(what, group, copy),
@@ -158,25 +160,27 @@ export class Review {
   async #reload(count = 0) {
     this.groups = [];
     this.complete = false;
+    this.turn = {}; // what is being loaded is no longer wanted
     $("groups").replaceChildren();
     await this.#more(Math.max(count, PAGE));
   }
 
   async #more(count = PAGE) {
-    if (!this.on || !this.found || this.complete || this.loading) return;
-    this.loading = true;
-    const { found } = this;
+    if (!this.on || !this.found || this.complete || this.loading === this.turn) return;
+    const { turn } = this;
+    this.loading = turn;
+    const limit = Math.min(count, MOST);
     try {
-      const after = this.groups.at(-1)?.number ?? 0;
-      const { groups } = await api.groups(found, after, Math.min(count, MOST));
-      if (found !== this.found) return;
-      this.complete = groups.length < count;
+      const { groups } = await api.groups(this.found, this.groups.at(-1)?.number ?? 0, limit);
+      if (turn !== this.turn) return;
+      this.complete = groups.length < limit;
       this.groups.push(...groups);
       $("groups").append(...groups.map((group) => this.#group(group)));
     } catch (error) {
       warn(error.message);
+      return;
     } finally {
-      this.loading = false;
+      if (this.loading === turn) this.loading = null;
     }
     if (!this.complete && $("groups-end").getBoundingClientRect().top < innerHeight + 800) this.#more();
   }
@@ -307,12 +311,12 @@ export class Review {
     const ids = [group.keep.id, copy.id];
     try {
       await api.judge(ids, { forget: false });
+      this.marked.delete(copy.id);
+      await this.#replace(group.number);
     } catch (error) {
       warn(error.message);
       return;
     }
-    this.marked.delete(copy.id);
-    await this.#replace(group.number);
     $("undo-judgement").onclick = async () => {
       $("judged").hidden = true;
       await api.judge(ids, { forget: true }).catch((error) => warn(error.message));

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -19,7 +20,7 @@ from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
 
-STATUS = {"done": 0, "total": 0, "failure": None, "discarded": None, "result": None}
+STATUS: dict[str, Any] = {"done": 0, "total": 0, "failure": None, "discarded": None, "result": None}
 
 
 @pytest.fixture(autouse=True)
