@@ -4,7 +4,7 @@
 `--fast` is what `make test` asks for. A test with many parameters runs with a few of them, spread
 from the first to the last (the marker `few` says how many); properties are tried with fewer
 examples; commands and workers run in this process unless a test is marked `processes`; and what is
-marked `whole` is left to `make test-all`.
+marked `whole` is left to `make test-all`. What is marked `heavy` is left to `make test-slow`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def examples(count: int) -> int:
 
 
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, where `--fast` is given, what is left to `make test-all`."""
+    """Leave out what is left to `make test-slow`, and with `--fast` what is to `make test-all`."""
+    if not config.getoption("all_harm"):
+        _deselect(config, items, {item for item in items if item.get_closest_marker("heavy")})
     if not config.getoption("fast"):
         return
     families: dict[str, list[pytest.Item]] = {}
@@ -74,8 +76,12 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
         for family in families.values()
         for item in _spread([item for item in family if not item.get_closest_marker("whole")])
     }
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = [item for item in items if item in chosen]
+    _deselect(config, items, {*items} - chosen)
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], left: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
+    items[:] = [item for item in items if item not in left]
 
 
 def _spread(family: list[pytest.Item]) -> list[pytest.Item]:
