@@ -134,10 +134,9 @@ export class Large {
 
   /** Show which parts make the image similar to the query, or the image again. */
   async #why(image, button) {
-    const shown = this.view.firstElementChild;
     if (button.getAttribute("aria-pressed") === "true") {
       button.setAttribute("aria-pressed", "false");
-      shown.replaceWith(this.#picture(image, fileName(image.path)));
+      this.view.firstElementChild.replaceWith(this.#picture(image, fileName(image.path)));
       return;
     }
     button.disabled = true;
@@ -153,7 +152,8 @@ export class Large {
       if (query.file) URL.revokeObjectURL(address);
       if (this.image !== image) return;
       this.zoom.show(null);
-      shown.replaceWith(element("figure", { className: "explained" }, ...pictures,
+      // The original may have replaced the thumbnail meanwhile.
+      this.view.firstElementChild.replaceWith(element("figure", { className: "explained" }, ...pictures,
         element("figcaption", {}, "The brightest parts contribute most to the similarity.")));
       button.setAttribute("aria-pressed", "true");
     } catch (error) {

@@ -94,7 +94,7 @@ def test_a_server_that_is_read_only_offers_no_removal(album_page: Page) -> None:
         lambda route: route.fulfill(json=route.fetch().json() | {"read_only": True}),
     )
     album_page.reload()
-    tile(album_page, names(album_page)[0]).locator(".picture").press("x")
+    album_page.locator(".tile .picture").first.press("x")
     bar = album_page.get_by_role("region", name="Selection")
     expect(bar.get_by_role("link", name="Download")).to_be_visible()
     expect(bar.get_by_role("button", name="Remove")).to_be_hidden()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from imgsearch.collection import Collection
 from tests.support.pictures import save_pictures
@@ -114,6 +114,24 @@ def test_the_large_view_of_a_hit_shows_why_it_is_similar(album_page: Page, album
     dialog = open_large(album_page, names(album_page)[2])
     dialog.get_by_role("button", name="Why similar?").click()
     expect(album_page.locator("#toast")).to_contain_text("a single picture")
+
+
+@pytest.mark.whole("test_the_large_view_goes_from_image_to_image_and_gives_the_focus_back")
+def test_an_explanation_is_shown_although_the_original_comes_in_meanwhile(
+    album_page: Page, album: Path
+) -> None:
+    originals: list[Route] = []
+    explanations: list[Route] = []
+    album_page.route("**/original", lambda route: originals.append(route))
+    album_page.route("**/explain", lambda route: explanations.append(route))
+    choose(album_page, album / "chelsea.jpg")
+    dialog = open_large(album_page, "chelsea-left.jpg")
+    with album_page.expect_request("**/explain"):
+        dialog.get_by_role("button", name="Why similar?").click()
+    originals[-1].continue_()
+    expect(dialog.locator('img[src$="/original"]')).to_be_visible()
+    explanations[-1].continue_()
+    expect(dialog.get_by_role("img", name="The query, its parts marked")).to_be_visible()
 
 
 @pytest.mark.whole("test_a_box_that_is_dragged_selects_what_it_touches")
