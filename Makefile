@@ -38,8 +38,8 @@ demo: $(STAMP)  ## index and query photographs of scikit-image and scikit-learn 
 	@echo "Running the demonstration: about 15 seconds."
 	@$(BIN)/python -m demo
 
-test: $(STAMP)  ## run the quick form of the tests (about 4 minutes)
-	@echo "Running the quick form of the tests: about 4 minutes."
+test: $(STAMP)  ## run the quick form of the tests (2 to 4 minutes)
+	@echo "Running the quick form of the tests: 2 to 4 minutes."
 	@$(BIN)/python -m pytest $(PARALLEL) --fast
 
 test-all: $(STAMP)  ## run all tests in full, and measure the coverage of branches (about 35 minutes)
