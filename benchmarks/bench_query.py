@@ -138,7 +138,7 @@ def _cold(real: Subject, grown: Subject, image: Path, count: int) -> list[Cold]:
         "imgsearch --help": ["-m", "imgsearch", "--help"],
     }
     for subject in (real, grown):
-        arguments = ["-m", "imgsearch", "-c", str(subject.directory), "query", str(image)]
+        arguments = ["-m", "imgsearch", "-c", str(subject.directory), "query", "--all", str(image)]
         commands[f"imgsearch query, {subject.name}, {subject.images} images"] = arguments
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(count):

@@ -124,8 +124,7 @@ def _measure_unchanged(
         lambda: subprocess.run(command, check=True, capture_output=True),
     ]
     turns = [[_timed(way)[1] for way in ways] for _ in range(options.repeats + 1)]
-    walk, again, whole = (tuple(column[1:]) for column in zip(*turns, strict=True))
-    return Unchanged(options.files, walk, again, whole)
+    return Unchanged(options.files, *(tuple(each[1:]) for each in zip(*turns, strict=True)))
 
 
 def walk(folder: Path) -> int:
