@@ -214,7 +214,7 @@ def _rename(network: Network, state: dict[str, torch.Tensor]) -> dict[str, torch
 def _torchvision_names(network: Network) -> list[str]:
     """Return the names of torchvision's weights that the network can have.
 
-    Where the weights are part of its name, because its input depends on them, these are the only.
+    Where the weights are part of its name, because its input depends on them, there are no others.
     """
     found = [row.name for row in weights_of(network.builder)]
     return [network.weights] if network.name.startswith(TORCHVISION) else found

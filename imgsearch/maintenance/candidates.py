@@ -46,8 +46,8 @@ Pair: TypeAlias = tuple[int, int, int]
 class Candidates:
     """The search for candidates among the first images of each content, `firsts`.
 
-    An earlier run has searched for those in `known` among one another. Those near to each other
-    image that do not look like copies of it are in `others`, the nearest first.
+    An earlier run has searched for those in `known` among one another. Images that are near to
+    another one, but do not look like copies of it, are in `others`, the nearest first.
     """
 
     view: View

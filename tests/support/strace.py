@@ -161,7 +161,8 @@ class Life:
         """Do all of it under strace; keep the lines that concern the collection in `directory`."""
         command = self._command(directory)
         traced = run_traced(command, self._folder / "strace", calls, fault=fault, only=only)
-        names = (str(directory), f"<{directory.parent}>")
+        # The parent is opened, too: a descriptor of it, or its name where that was refused.
+        names = (str(directory), f"<{directory.parent}>", f'"{directory.parent}"')
         lines = [
             _RELATIVE.sub(_absolute, line) if _AT.match(line) else line for line in traced.lines
         ]
