@@ -88,8 +88,12 @@ class Traced:
         return Counter(line.split("(")[0] for line in self.lines)[call]
 
     def touched(self) -> list[str]:
-        """Return the paths of all files that it made something of."""
-        return sorted(set(re.findall(r'["<](/[^">]*)[">]', "\n".join(self.lines))))
+        """Return the paths of all files that it made something of.
+
+        The current folder, to which calls with absolute paths refer as well, is none of them.
+        """
+        lines = (line.replace(f"AT_FDCWD<{Path.cwd()}>", "") for line in self.lines)
+        return sorted(set(re.findall(r'["<](/[^">]*)[">]', "\n".join(lines))))
 
     def complaints(self) -> list[str]:
         """Return what it said but for reports."""
