@@ -2,29 +2,30 @@
 
 import { element } from "./elements.js";
 
-const EDGE = 512; // pixels of the longer edge
+const EDGE = 1024; // pixels of the longer edge
 const OPACITY = 0.7; // of the colour of the strongest cell
 const RAMP = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
 
-/** Return a canvas with the picture at an address, or the part `crop` of it, marked by a map.
+/** Return a canvas with the picture at an address, or the part `crop` of it, marked by a map if there is one.
  *
  * The map has a number for each cell, row by row: the brighter the mark, the larger its number.
  */
-export async function marked(address, map, { label, crop = null }) {
+export async function drawn(address, map, { label, crop = null }) {
   const picture = new Image();
   picture.src = address;
   await picture.decode();
   const [left, top, right, bottom] = crop ?? [0, 0, 1, 1];
   const part = [left * picture.naturalWidth, top * picture.naturalHeight,
     (right - left) * picture.naturalWidth, (bottom - top) * picture.naturalHeight];
-  const scale = EDGE / Math.max(part[2], part[3]);
-  const [width, height] = [Math.round(part[2] * scale), Math.round(part[3] * scale)];
+  const scale = Math.min(EDGE / Math.max(part[2], part[3]), 1);
+  const [width, height] = [part[2], part[3]].map((edge) => Math.max(Math.round(edge * scale), 1));
   const canvas = element("canvas", { width, height, role: "img", "aria-label": label });
   const context = canvas.getContext("2d");
-  context.filter = "grayscale(60%)"; // so that the colours stand out
-  context.drawImage(picture, ...part, 0, 0, width, height);
-  context.filter = "none";
   context.imageSmoothingQuality = "high";
+  if (map) context.filter = "grayscale(60%)"; // so that the colours stand out
+  context.drawImage(picture, ...part, 0, 0, width, height);
+  if (!map) return canvas;
+  context.filter = "none";
   context.drawImage(heat(map), 0, 0, width, height);
   return canvas;
 }

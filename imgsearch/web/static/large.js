@@ -1,11 +1,11 @@
 /** The large view of one image, with all actions on it. */
 
 import * as api from "./api.js";
+import { beside } from "./beside.js";
 import { factsOf } from "./collection.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
-import { marked } from "./explain.js";
+import { information } from "./information.js";
 import { copy } from "./lists.js";
-import { rounded } from "./numbers.js";
 import { lost } from "./tile.js";
 import { Zoom } from "./zoom.js";
 
@@ -18,6 +18,7 @@ export class Large {
     this.act = act;
     this.say = say;
     this.asked = asked;
+    this.comparing = { beside: false, marks: false }; // whether the query is shown, and what they share
     this.view = element("div", { className: "view" }); // which stays, as it may fill the screen
     this.facts = element("div", { className: "facts" });
     dialog.append(this.view, this.facts);
@@ -36,6 +37,7 @@ export class Large {
   open(image, images, { mayLess }) {
     this.images = images;
     this.mayLess = mayLess;
+    this.comparing = { beside: false, marks: false };
     this.#fill(image);
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.querySelector(".close").focus();
@@ -47,6 +49,8 @@ export class Large {
     if (this.zoom.key(event.key)) event.preventDefault();
     else if (step) this.#step(step);
     else if (event.key === "f") this.#fullScreen();
+    else if (event.key === "c") this.#compare("beside");
+    else if (event.key === "w") this.#compare("marks");
     else if (event.key === "x") this.#do("select", this.image, event);
   }
 
@@ -76,16 +80,17 @@ export class Large {
     const step = (by, word) => iconButton(word, `${word === "next" ? "Next" : "Previous"} image`, {
       className: word, hidden: !this.#beside(by), onclick: () => this.#step(by),
     });
-    this.view.replaceChildren(this.#picture(image, name), step(-1, "previous"), step(1, "next"),
+    const compared = this.#compares && this.view.firstElementChild; // which stays until the next is there
+    this.view.replaceChildren(compared || this.#picture(image, name), step(-1, "previous"), step(1, "next"),
       element("div", { className: "corner" },
         iconButton("zoom", "Actual size", { className: "zoom", onclick: () => this.zoom.actual() }),
         iconButton("large", "Full screen", { className: "full", onclick: () => this.#fullScreen() }),
         iconButton("close", "Close", { className: "close", onclick: () => this.dialog.close() })));
-    const path = element("p", { className: "path" }, image.path);
-    const numbers = element("p", { className: "numbers" });
-    this.facts.replaceChildren(element("h2", { id: "large-name" }, name), path, numbers,
+    const known = element("div");
+    this.facts.replaceChildren(element("h2", { id: "large-name" }, name), known,
       ...this.#versions(image), this.#tools(image));
-    this.#tell(image, numbers);
+    this.#tell(image, known);
+    if (compared) this.#draw();
   }
 
   #versions({ copies }) {
@@ -119,48 +124,58 @@ export class Large {
     if (this.mayLess) tools.append(doing("less", "Less like this", "less"));
     tools.append(doing("select", "Select", "check"));
     if (image.similarity !== undefined) {
-      tools.append(element("button", { type: "button", className: "why", "aria-pressed": "false",
-        onclick: ({ currentTarget }) => this.#why(image, currentTarget) }, "Why similar?"));
+      const comparing = (what, text) => element("button", { type: "button", className: what,
+        "aria-pressed": String(this.comparing[what]), onclick: () => this.#compare(what) }, text);
+      tools.append(comparing("beside", "Compare with the query"), comparing("marks", "Why similar?"));
     }
     tools.append(
       element("a", { className: "button original", href: api.original(image.id), target: "_blank",
         rel: "noopener" }, "Open the original"),
-      element("button", { type: "button", className: "folder",
-        onclick: (event) => this.#do("folder", image, event) }, "Show this folder"),
-      element("button", { type: "button", className: "copy",
+      element("button", { type: "button", className: "copy-path",
         onclick: () => this.#copy(image) }, "Copy the path"));
     return tools;
   }
 
-  /** Show which parts make the image similar to the query, or the image again. */
-  async #why(image, button) {
-    if (button.getAttribute("aria-pressed") === "true") {
-      button.setAttribute("aria-pressed", "false");
-      this.view.firstElementChild.replaceWith(this.#picture(image, fileName(image.path)));
-      return;
-    }
-    button.disabled = true;
+  get #compares() {
+    return this.comparing.beside || this.comparing.marks;
+  }
+
+  /** Show the query beside the hit, or no longer; with "marks", which parts make them similar. */
+  #compare(what) {
+    if (this.image.similarity === undefined) return;
+    this.comparing[what] = !this.comparing[what];
+    this.#draw();
+  }
+
+  /** Show the image, or the comparison. */
+  async #draw() {
+    const { image } = this;
+    const { marks } = this.comparing;
+    this.#press();
     try {
-      const query = await this.asked();
-      if (!query) throw new Error("Only a search with a single picture can be explained.");
-      const found = await api.explain(query, image.id);
-      const address = query.file ? URL.createObjectURL(query.file) : api.thumbnail(query.id, 512);
-      const pictures = await Promise.all([
-        marked(address, found.query_map, { label: "The query, its parts marked", crop: query.crop }),
-        marked(api.thumbnail(image.id, 512), found.hit_map, { label: "The hit, its parts marked" }),
-      ]);
-      if (query.file) URL.revokeObjectURL(address);
-      if (this.image !== image) return;
-      this.zoom.show(null);
-      // The original may have replaced the thumbnail meanwhile.
-      this.view.firstElementChild.replaceWith(element("figure", { className: "explained" }, ...pictures,
-        element("figcaption", {}, "The brightest parts contribute most to the similarity.")));
-      button.setAttribute("aria-pressed", "true");
+      const wanted = this.#compares ? await this.#compared(image, marks) : this.#picture(image, fileName(image.path));
+      if (this.image !== image || !wanted) return;
+      if (this.#compares) this.zoom.show(null);
+      this.view.firstElementChild.replaceWith(wanted); // the original may have replaced the thumbnail meanwhile
     } catch (error) {
+      if (this.image !== image) return;
       this.say(error.message);
-    } finally {
-      button.disabled = false;
+      this.comparing = { beside: false, marks: false };
+      this.#draw();
     }
+  }
+
+  /** Return the comparison, unless another is wanted by then. */
+  async #compared(image, marks) {
+    const query = await this.asked();
+    if (!query) throw new Error("Only a search with a single picture can be compared.");
+    const made = await beside(query, image, { marks });
+    return this.#compares && this.comparing.marks === marks ? made : null;
+  }
+
+  #press() {
+    Object.entries(this.comparing).forEach(([what, on]) =>
+      this.facts.querySelector(`.${what}`)?.setAttribute("aria-pressed", String(on)));
   }
 
   #do(what, image, event) {
@@ -174,19 +189,15 @@ export class Large {
     this.say("The path was copied to the clipboard.");
   }
 
-  async #tell(image, numbers) {
-    const parts = [];
-    if (image.similarity !== undefined) {
-      if (image.band) parts.push(image.band);
-      parts.push(`similarity ${rounded(image.similarity, 4)}`, `distance ${image.distance.toFixed(4)}`);
-    }
-    numbers.textContent = parts.join(" · ");
+  async #tell(image, known) {
+    const openFolder = (event) => this.#do("folder", image, event);
+    known.replaceChildren(information(image, { openFolder }));
     try {
-      const { width, height } = { ...(await api.facts(image.id)), ...image };
-      if (width && height) parts.unshift(`${width} × ${height}`);
-      numbers.textContent = parts.join(" · ");
+      const facts = await api.facts(image.id);
+      const { width, height } = facts.width ? facts : image;
+      known.replaceChildren(information({ ...image, ...facts, width, height }, { openFolder }));
     } catch (error) {
-      numbers.textContent = error.message;
+      known.append(element("p", {}, error.message));
     }
   }
 }

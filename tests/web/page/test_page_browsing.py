@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from imgsearch.collection import Collection
-from tests.support.pictures import save_pictures
+from tests.support.pictures import picture, save_pictures
 from tests.web.page.doing import choose, faults, hits, names, open_large, reveal, tile, unfold
 from tests.web.page.serving import Server
 
@@ -114,6 +115,66 @@ def test_the_large_view_of_a_hit_shows_why_it_is_similar(album_page: Page, album
     dialog = open_large(album_page, names(album_page)[2])
     dialog.get_by_role("button", name="Why similar?").click()
     expect(album_page.locator("#toast")).to_contain_text("a single picture")
+
+
+@pytest.mark.few(1)
+def test_the_query_is_seen_beside_one_hit_after_the_other_by_keys(
+    album_page: Page, album: Path
+) -> None:
+    open_large(album_page, names(album_page)[0]).press("c")  # nothing was searched for
+    expect(album_page.locator(".explained")).to_have_count(0)
+    album_page.keyboard.press("Escape")
+    choose(album_page, album / "chelsea.jpg")
+    first, second = names(album_page)[1:3]
+    dialog = open_large(album_page, first)
+    query = dialog.get_by_role("img", name="The query", exact=True)
+    dialog.press("c")
+    expect(query).to_be_visible()
+    expect(dialog.get_by_role("img", name=first)).to_be_visible()
+    compare = dialog.get_by_role("button", name="Compare with the query")
+    expect(compare).to_have_attribute("aria-pressed", "true")
+    assert faults(album_page) == []
+    dialog.press("ArrowRight")
+    expect(dialog.get_by_role("img", name=second)).to_be_visible()
+    expect(query).to_be_visible()
+    dialog.press("w")
+    expect(dialog.get_by_role("img", name="The hit, its parts marked")).to_be_visible()
+    dialog.press("ArrowLeft")
+    expect(dialog.get_by_role("heading")).to_have_text(first)
+    expect(dialog.get_by_role("img", name="The query, its parts marked")).to_be_visible()
+    dialog.press("w")
+    expect(query).to_be_visible()
+    dialog.press("c")
+    expect(dialog.get_by_alt_text(first)).to_be_visible()
+    expect(compare).to_have_attribute("aria-pressed", "false")
+    assert album_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.whole("test_the_large_view_goes_from_image_to_image_and_gives_the_focus_back")
+def test_the_large_view_tells_what_is_known_of_an_image(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trip").mkdir()
+    path = tmp_path / "trip" / "shore.jpg"
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "EOS R5"  # make and model
+    exif.get_ifd(0x8769)[0x9003] = "2021:06:05 14:30:00"  # taken
+    picture(3, width=1200, height=900).save(path, exif=exif)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "trip"])
+    page.goto(serve(empty).address)
+    dialog = open_large(page, "shore.jpg")
+    size = path.stat().st_size / (1e6 if path.stat().st_size >= 1e5 else 1e3)
+    unit = "MB" if path.stat().st_size >= 1e5 else "kB"
+    for term, value in (
+        ("Date", "June 5, 2021 at 2:30 PM"),
+        ("Camera", "Canon EOS R5"),
+        ("Size", f"1200 × 900 (1.1 MP), {size:,.1f} {unit}"),
+        ("Folder", str(path.parent)),
+        ("Path", str(path)),
+    ):
+        row = dialog.locator(".information > div", has=page.get_by_text(term, exact=True))
+        expect(row.locator("dd")).to_have_text(re.compile(re.escape(value).replace("\\ ", r"\s")))
 
 
 @pytest.mark.whole("test_the_large_view_goes_from_image_to_image_and_gives_the_focus_back")
