@@ -35,6 +35,7 @@ Crop: TypeAlias = tuple[float, float, float, float]
 MAX_ID = 2**63 - 1
 MAX_K = 1_000
 MAX_OFFSET = 100_000
+MAX_UPLOADS = 50  # of one query
 _WHOLE = r"-?[0-9]{1,18}"
 _NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,3}})?"
 _LIKE = r"([1-9][0-9]{0,18})(?::(-?(?:[1-9][0-9]{0,3}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])))?"
@@ -75,10 +76,11 @@ FORM: dict[str, Any] = {
             "description": "An image file to search for.",
         },
         "embedding": {
-            "type": "string",
-            "pattern": f"^{_NAME}$",
-            "description": "The name of an earlier upload, from the answer to it, instead of an "
-            "image.",
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^{_NAME}$"},
+            "maxItems": MAX_UPLOADS,
+            "description": "Names of earlier uploads, from the answers to them, instead of an "
+            "image or in addition to it.",
         },
         "like": {
             "type": "array",
@@ -179,7 +181,7 @@ class Ask:
 
     Attributes:
         image: An uploaded image.
-        embedding: The name of an earlier upload, instead of an image.
+        embeddings: The names of earlier uploads.
         like: Images of the collection.
         crop: The part to search for, of the upload or of the only image in `like`.
         offset: Number of hits to skip.
@@ -189,7 +191,7 @@ class Ask:
     """
 
     image: UploadFile | None
-    embedding: str | None
+    embeddings: tuple[str, ...]
     like: tuple[Weighted, ...]
     crop: Crop | None
     offset: int
@@ -198,11 +200,11 @@ class Ask:
     options: QueryOptions
 
     def __post_init__(self) -> None:
-        if self.image is None and self.embedding is None and not self.like:
+        if self.image is None and not self.embeddings and not self.like:
             raise SettingError("the query is empty; send an image, an embedding or a like")
-        if self.image is not None and self.embedding is not None:
-            raise SettingError("send an image or an embedding, not both")
-        alone = len(self.like) == 1 and self.like[0].weight > 0 and self.embedding is None
+        if len(self.embeddings) > MAX_UPLOADS:
+            raise SettingError(f"send at most {MAX_UPLOADS} embeddings")
+        alone = len(self.like) == 1 and self.like[0].weight > 0 and not self.embeddings
         if self.crop is not None and self.image is None and not alone:
             raise SettingError("crop applies to an image that is sent, or to a single like")
 
@@ -245,7 +247,8 @@ def read_form(form: FormData) -> Ask:
         SettingError: If the form makes no sense.
     """
     image, fields = _fields_of(form, FORM)
-    single = _single({name: values for name, values in fields.items() if name != "like"})
+    several = ("embedding", "like")
+    single = _single({name: values for name, values in fields.items() if name not in several})
     offset = int(_number(single, "offset", 0, MAX_OFFSET, whole=True) or 0)
     k = _number(single, "k", 1, MAX_K, whole=True)
     options: QueryOptions = {"k": offset + int(10 if k is None else k)}
@@ -263,7 +266,9 @@ def read_form(form: FormData) -> Ask:
         options["rank"] = cast("Rank", single["rank"])
     return Ask(
         image=image,
-        embedding=_matching(single, "embedding", _NAME),
+        embeddings=tuple(
+            _matched("embedding", each, _NAME) for each in fields.get("embedding", [])
+        ),
         like=tuple(map(_weighted, fields.get("like", []))),
         crop=_crop(single),
         offset=offset,
@@ -354,7 +359,11 @@ def _flag(fields: dict[str, str], name: str) -> bool:
 
 def _matching(fields: dict[str, str], name: str, pattern: str) -> str | None:
     text = fields.get(name)
-    if text is not None and not re.fullmatch(pattern, text):
+    return None if text is None else _matched(name, text, pattern)
+
+
+def _matched(name: str, text: str, pattern: str) -> str:
+    if not re.fullmatch(pattern, text):
         raise SettingError(f"{name} is {text[:40]!r}, which is not valid; see /openapi.json")
     return text
 

@@ -96,7 +96,7 @@ class Service:
             asked = partial(self._query_part, ask=ask, entry=entry)
             answer = await self._decode_stored(asked, entry, f"part {ask.crop}", peer)
         else:
-            name = ask.embedding
+            name = next(iter(ask.embeddings), None)
             answer = await self._run(self._query, ask)
         if ask.fold:  # which needs decoders of its own
             answer = await self._run(self._looker.folded, answer, ask.options["k"])
@@ -276,22 +276,28 @@ class Service:
 
     def _query_upload(self, decoder: Decoder, *, ask: Ask, name: str) -> Answer:
         assert ask.image is not None  # noqa: S101 - for the type checker
+        others = self._remembered(ask)
         pixels = self._uploaded_pixels(decoder, image=ask.image, crop=ask.crop)
         embedding = self._embed(pixels)
         self._uploads.put(name, embedding)
-        return self._answer(ask, embedding)
+        return self._answer(ask, [embedding, *others])
 
     def _query_part(self, decoder: Decoder, *, ask: Ask, entry: Entry) -> Answer:
         embedding = self._embed(self._pixels_of(decoder, entry=entry, crop=ask.crop))
-        return self._answer(ask, embedding)
+        return self._answer(ask, [embedding])
 
     def _query(self, ask: Ask) -> Answer:
-        if ask.embedding is None:
-            return self._answer(ask, None)
-        remembered = self._uploads.get(ask.embedding)
-        if remembered is None:
-            raise ForgottenError("the server no longer has that image; send it again")
-        return self._answer(ask, remembered)
+        return self._answer(ask, self._remembered(ask))
+
+    def _remembered(self, ask: Ask) -> list[Vectors]:
+        """Return the embeddings of the earlier uploads that a query names."""
+        remembered = []
+        for name in ask.embeddings:
+            embedding = self._uploads.get(name)
+            if embedding is None:
+                raise ForgottenError("the server no longer has that image; send it again")
+            remembered.append(embedding)
+        return remembered
 
     async def _stored_pixels(self, entry: Entry, crop: Crop | None, peer: str) -> Pixels:
         """Return the network's input for an image of the collection, or a part of it."""
@@ -311,9 +317,9 @@ class Service:
         embedding: Vectors = self._collection.embed([pixels])[0]
         return embedding
 
-    def _answer(self, ask: Ask, embedding: Vectors | None) -> Answer:
-        """Answer a query, to which an embedding may belong."""
-        combined = self._combine(ask, embedding)
+    def _answer(self, ask: Ask, given: list[Vectors]) -> Answer:
+        """Answer a query, to which some embeddings belong besides those of the collection."""
+        combined = self._combine(ask, given)
         options = ask.options.copy()
         if ask.exclude_self:
             options["exclude"] = [[like.id for like in ask.like]]
@@ -339,17 +345,17 @@ class Service:
         title = ask.image.filename if ask.image is not None else None
         return {"query": title, **fields, "embedding": name}
 
-    def _combine(self, ask: Ask, embedding: Vectors | None) -> Vectors:
+    def _combine(self, ask: Ask, given: list[Vectors]) -> Vectors:
         """Return one embedding for all images of a query."""
         likes = [like for like in ask.like if like.weight > 0]
         unlikes = [like for like in ask.like if like.weight < 0]
         part = ask.crop is not None and ask.image is None  # crop of the only image in `like`
-        if embedding is not None and (part or not ask.like):
-            return embedding
+        if len(given) == 1 and (part or not ask.like):
+            return given[0]
         wanted = self._entries.embeddings([like.id for like in likes])
-        weights = [like.weight for like in likes]
-        if embedding is not None:
-            wanted, weights = np.concatenate([embedding[None], wanted]), [1.0, *weights]
+        weights = [*[1.0] * len(given), *(like.weight for like in likes)]
+        if given:
+            wanted = np.concatenate([np.stack(given), wanted])
         if len(wanted) == 1 and not unlikes:
             alone: Vectors = wanted[0]
             return alone

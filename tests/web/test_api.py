@@ -211,6 +211,21 @@ def test_an_upload_and_images_of_the_collection_are_combined(
     assert paths(ask(client, embedding=both.json()["embedding"], like=[2], k=40)) == paths(both)
 
 
+def test_several_uploads_are_combined_as_the_command_combines_them(
+    client: TestClient, photos: Path, indexed: Path
+) -> None:
+    files = [photos / name for name in ("0000.jpg", "0002.jpg", "0004.jpg")]
+    named = [ask(client, path, k=1).json()["embedding"] for path in files]
+    with Collection.open(indexed, device="cpu") as collection:
+        expected = [hit.path for hit in collection.query(collection.combine(files), k=40)]
+    assert paths(ask(client, embedding=named, k=40)) == expected
+    assert paths(ask(client, files[0], embedding=named[1:], k=40)) == expected
+    cropped = ask(client, files[0], embedding=named[1:], crop="0,0,0.5,1", k=40)
+    assert paths(cropped) != expected
+    assert_problem(ask(client, embedding=[named[0], "0" * 32]), 404, "no longer has that image")
+    assert_problem(ask(client, embedding=named[:1] * 51), 422, "at most 50")
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("crop", ["0,0,0.5,1", "0,0,24,40"])
 def test_a_part_of_an_image_is_searched_for(

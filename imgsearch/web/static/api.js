@@ -76,12 +76,13 @@ export function judge(ids, { forget }) {
 
 /** Ask for the images most similar to the query in a state.
  *
- * `file` is the picture to send; without it, the server must know the name in `state.image`.
+ * `file` is the first picture; without it, the server must know the name in `state.image`.
  */
 export function query(state, { file = null, k, offset = 0, signal }) {
   const form = new FormData();
   if (file) form.append("image", file, file.name || "image");
   else if (state.image) form.append("embedding", state.image);
+  state.also.forEach((name) => form.append("embedding", name));
   state.like.forEach((id) => form.append("like", id));
   state.unlike.forEach((id) => form.append("like", `${id}:-1`));
   if (state.crop && (file || !state.image)) form.append("crop", state.crop.join(","));

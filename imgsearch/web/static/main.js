@@ -18,10 +18,11 @@ import { Review } from "./review.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
 import { Selection } from "./selection.js";
 import { asking, browsing, MOST, PAGE } from "./sources.js";
-import { filtersOf, hashOf, isBrowsing, refinements, stateOf, withLike, withUnlike } from "./state.js";
+import { filtersOf, hashOf, isBrowsing, refinements, stateOf, uploadsOf, withLike, withUnlike } from "./state.js";
 import { watch } from "./watch.js";
 
 const MOST_HITS = 1_000; // per request
+const MOST_FILES = 50; // of a search
 const KEPT = 8; // lists to keep for when the user comes back to them
 const $ = (id) => document.getElementById(id);
 
@@ -174,7 +175,7 @@ function tell() {
 
 async function head() {
   const asked = state;
-  const others = state.like.length + (state.image ? 1 : 0) - 1;
+  const others = state.like.length + uploadsOf(state).length - 1;
   const all = filtersOf(state).length ? "Images" : "All images";
   const title = reviewing() ? "Duplicates" : isBrowsing(state) ? all : await similarTo(state, others);
   if (asked !== state) return;
@@ -192,7 +193,7 @@ async function similarTo({ image, like, unlike, crop }, others) {
 /** Return the only picture of the search, as `explain` takes it; null if there are several. */
 async function asked() {
   const { image, like, unlike, crop } = state;
-  if (unlike.length || like.length + (image ? 1 : 0) !== 1) return null;
+  if (unlike.length || like.length + uploadsOf(state).length !== 1) return null;
   if (!image) return { id: like[0], crop };
   const file = await find(image);
   return file && { file, crop };
@@ -255,9 +256,9 @@ async function fail(error) {
     return;
   }
   const unknown = error instanceof Refused && [404, 410].includes(error.status);
-  const file = unknown && state.image ? await find(state.image) : null;
-  if (file) { // the server has forgotten the upload, but this browser has not
-    await ask(file, state, { replace: true });
+  const files = unknown ? await Promise.all(uploadsOf(state).map(find)) : [];
+  if (files.length && files.every(Boolean)) { // the server has forgotten them, but this browser has not
+    await ask(files, state, { replace: true });
     return;
   }
   images = new Images();
@@ -279,14 +280,30 @@ async function fail(error) {
   }
 }
 
-/** Search with a picture from outside. */
-async function ask(file, wanted, { replace = false } = {}) {
+/** Search with pictures from outside, combined into one search. */
+async function ask(files, wanted, { replace = false } = {}) {
+  const [first, ...others] = files;
+  if (files.length > MOST_FILES) {
+    warn(`A search takes at most ${MOST_FILES} images.`);
+    return;
+  }
   $("main").setAttribute("aria-busy", "true");
-  say(`Searching with ${file.name} …`);
+  let file = first;
   try {
-    const answer = await query(wanted, { file, k: PAGE });
-    const next = stateOf({ ...wanted, image: answer.embedding });
+    const also = [];
+    for (file of others) {
+      say(`Reading ${file.name} …`);
+      const { embedding } = await query(stateOf(), { file, k: 1 });
+      await keep(embedding, file);
+      also.push(embedding);
+    }
+    file = first;
+    say(`Searching with ${first.name}${andMore(others.length)} …`);
+    const whole = { ...wanted, also: others.length ? also : wanted.also };
+    const answer = await query(whole, { file, k: PAGE });
     await keep(answer.embedding, file);
+    const distinct = new Set(whole.also.filter((name) => name !== answer.embedding));
+    const next = stateOf({ ...whole, image: answer.embedding, also: [...distinct] });
     answered = { address: hashOf(next), answer };
     say("");
     move(next, { replace });
@@ -305,7 +322,7 @@ async function ask(file, wanted, { replace = false } = {}) {
 async function change(next, { replace = false } = {}) {
   const anotherPart = next.image && String(next.crop) !== String(state.crop);
   const file = anotherPart ? await find(next.image) : null;
-  if (file) await ask(file, next, { replace });
+  if (file) await ask([file], next, { replace });
   else move(next, { replace });
 }
 
@@ -435,7 +452,7 @@ $("home").addEventListener("click", (event) => {
 });
 window.addEventListener("pagehide", () => leave());
 listen({
-  take: (file) => ask(file, stateOf(refinements(state))),
+  take: (files) => ask(files, stateOf(refinements(state))),
   refuse: warn,
 });
 onMove(show);

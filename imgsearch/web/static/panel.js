@@ -42,8 +42,8 @@ export class Panel {
     }
     const [first, ...others] = state.image ? [null, ...state.like] : state.like;
     this.#settings(state);
-    this.#chips("more", others, "Also like");
-    this.#chips("less", state.unlike, "Less like");
+    this.#chips("more", [...state.also.map((name) => this.#upload(name)), ...others.map((id) => this.#chip(id))], "Also like");
+    this.#chips("less", state.unlike.map((id) => this.#chip(id)), "Less like");
     await this.#picture(first, state);
   }
 
@@ -87,29 +87,28 @@ export class Panel {
     $("part").lastElementChild.textContent = this.state.crop ? "Whole image" : "Search a part";
   }
 
-  #chips(kind, ids, title) {
+  #chips(kind, chips, title) {
     $("chips").querySelector(`.${kind}`)?.remove();
-    if (!ids.length) return;
-    const list = element("ul", { role: "list" }, ...ids.map((id) => this.#chip(kind, id)));
+    if (!chips.length) return;
+    chips.forEach((chip) => chip.classList.add("chip", kind));
+    const list = element("ul", { role: "list" }, ...chips);
     $("chips").append(element("section", { className: kind }, element("h2", {}, title), list));
   }
 
-  #chip(kind, id) {
-    const take = iconButton("close", "Remove", {
-      onclick: () => this.changed(withoutImage(this.state, id)),
-    });
-    const image = element("img", { src: thumbnail(id, 256), alt: "" });
-    nameOf(id).then((name) => {
-      image.alt = name;
-      take.title = `Remove ${name}`;
-      take.setAttribute("aria-label", take.title);
-    });
-    return element("li", { className: `chip ${kind}` }, image, take);
+  #chip(id) {
+    return chipOf(nameOf(id), thumbnail(id, 256), () => this.changed(withoutImage(this.state, id)));
+  }
+
+  #upload(name) {
+    const subject = find(name).then((file) => subjectOf(file ?? name));
+    const chip = chipOf(subject.then(({ title }) => title), null, () => this.changed(withoutUpload(this.state, name)));
+    subject.then(({ address }) => address && (chip.querySelector("img").src = address));
+    return chip;
   }
 
   #clear() {
     const { state } = this;
-    this.changed(state.image ? withoutUpload(state) : withoutImage(state, state.like[0]));
+    this.changed(state.image ? withoutUpload(state, state.image) : withoutImage(state, state.like[0]));
   }
 
   #settings({ min, recall, versions }) {
@@ -143,6 +142,18 @@ export class Panel {
   #change(facts, replace) {
     this.changed(stateOf({ ...this.state, ...facts }), { replace });
   }
+}
+
+/** Return a small picture with a button that takes it away; `naming` is a promise of its name. */
+function chipOf(naming, address, takeAway) {
+  const take = iconButton("close", "Remove", { onclick: takeAway });
+  const image = element("img", { alt: "", ...(address && { src: address }) });
+  naming.then((name) => {
+    image.alt = name;
+    take.title = `Remove ${name}`;
+    take.setAttribute("aria-label", take.title);
+  });
+  return element("li", {}, image, take);
 }
 
 /** Return {title, address} of an id, a file, or the name of an upload without its picture. */

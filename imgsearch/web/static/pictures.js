@@ -4,7 +4,7 @@
  * them. Only the latest are kept.
  */
 
-const KEPT = 24;
+const KEPT = 60; // more than those of a search
 const STORE = "pictures";
 
 const held = new Map(); // for browsers that store nothing, as in private windows

@@ -1,6 +1,6 @@
 /** The state of the page, which is kept in the address so that users can bookmark or go back to it.
  *
- * #image=NAME     an uploaded image, by the name that the server gave it
+ * #image=NAME     an uploaded image, by the name that the server gave it; may be repeated
  * #like=12        more like this image of the collection; may be repeated
  * #unlike=40      less like this one; may be repeated
  * #crop=l,t,r,b   the part of the first image to search for, in fractions of width and height
@@ -26,7 +26,8 @@ const REFINEMENTS = {
   min: null, recall: "promised", versions: "folded", sort: "added",
   ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
 };
-const NOTHING = { view: "", image: null, like: [], unlike: [], crop: null, ...REFINEMENTS };
+const MOST = 50; // uploads of a search, as the server accepts
+const NOTHING = { view: "", image: null, also: [], like: [], unlike: [], crop: null, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
@@ -52,9 +53,11 @@ export function filtersOf(state) {
 export function parse(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const recall = given.get("recall");
+  const [image = null, ...also] = [...new Set(given.getAll("image").filter(Boolean))].slice(0, MOST);
   return stateOf({
     view: given.get("view") === "duplicates" ? "duplicates" : "",
-    image: given.get("image") || null,
+    image,
+    also,
     like: idsIn(given.getAll("like")),
     unlike: idsIn(given.getAll("unlike")),
     crop: cropIn(given.get("crop")),
@@ -70,7 +73,7 @@ export function parse(hash) {
 export function hashOf(state) {
   const parts = new URLSearchParams();
   if (state.view) parts.append("view", state.view);
-  if (state.image) parts.append("image", state.image);
+  uploadsOf(state).forEach((name) => parts.append("image", name));
   state.like.forEach((id) => parts.append("like", id));
   state.unlike.forEach((id) => parts.append("unlike", id));
   if (state.crop) parts.append("crop", state.crop.map(rounded).join(","));
@@ -106,9 +109,15 @@ export function withoutImage(state, id) {
   return settled(rest);
 }
 
-/** Return the state without the uploaded image. */
-export function withoutUpload(state) {
-  return settled({ ...state, image: null, crop: null });
+/** Return the names of the uploaded images of a state. */
+export function uploadsOf({ image, also }) {
+  return image ? [image, ...also] : [];
+}
+
+/** Return the state without an uploaded image. */
+export function withoutUpload(state, name) {
+  const [image = null, ...also] = uploadsOf(state).filter((other) => other !== name);
+  return settled({ ...state, image, also, crop: name === state.image ? null : state.crop });
 }
 
 /** Return whether the query may be limited to a part of the first image. */

@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 __all__ = [
     "choose",
+    "drop",
     "faults",
     "hand_over",
     "hits",
@@ -55,6 +56,18 @@ def hand_over(page: Page, how: str, path: Path) -> None:
         """([how, kind, field, transfer]) => document.body.dispatchEvent(
              new window[kind](how, { [field]: transfer, bubbles: true, cancelable: true }))""",
         [how, kind, field, transfer],
+    )
+
+
+def drop(page: Page, data: dict[str, str]) -> None:
+    """Drop what another page gives, by its types."""
+    page.evaluate(
+        """data => {
+             const dataTransfer = new DataTransfer();
+             Object.entries(data).forEach(([type, value]) => dataTransfer.setData(type, value));
+             document.body.dispatchEvent(
+               new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true })); }""",
+        data,
     )
 
 

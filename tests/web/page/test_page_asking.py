@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.pictures import picture
-from tests.web.page.doing import choose, hand_over, hits, hold, names, open_large, tile, unfold
+from imgsearch.collection import Collection
+from tests.support.pictures import picture, save_pictures
+from tests.web.page.doing import (
+    choose,
+    drop,
+    faults,
+    hand_over,
+    hits,
+    hold,
+    names,
+    open_large,
+    tile,
+    unfold,
+)
+from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
 
@@ -29,6 +44,87 @@ def test_an_image_can_be_dropped_and_pasted(album_page: Page, album: Path, how: 
     hits(album_page)
     assert names(album_page)[0] == "coffee.jpg"
     expect(album_page.get_by_alt_text("Query: coffee.jpg")).to_be_visible()
+
+
+def test_several_images_are_one_search_from_which_each_can_be_taken_away(
+    album_page: Page, album: Path
+) -> None:
+    chosen = [album / f"{name}.jpg" for name in ("coffee", "chelsea", "rocket")]
+    album_page.locator("#file").set_input_files(chosen)
+    heading = album_page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Similar to coffee.jpg and 2 more")
+    hits(album_page)
+    assert album_page.url.count("image=") == 3
+    for name in ("chelsea.jpg", "rocket.jpg"):
+        chip = album_page.locator(".chip").get_by_role("img", name=name, exact=True)
+        album_page.wait_for_function("image => image.naturalWidth > 0", arg=chip.element_handle())
+    assert faults(album_page) == []
+    together = names(album_page)[:9]
+    album_page.reload()
+    expect(heading).to_have_text("Similar to coffee.jpg and 2 more")
+    hits(album_page)
+    assert names(album_page)[:9] == together
+    album_page.get_by_role("button", name="Remove rocket.jpg").click()
+    expect(heading).to_have_text("Similar to coffee.jpg and 1 more")
+    album_page.get_by_role("button", name="Remove", exact=True).click()
+    expect(heading).to_have_text("Similar to chelsea.jpg")
+    expect(album_page.get_by_alt_text("Query: chelsea.jpg")).to_be_visible()
+    hits(album_page)
+    assert names(album_page)[0] == "chelsea.jpg"
+
+
+@pytest.mark.whole("test_several_images_are_one_search_from_which_each_can_be_taken_away")
+def test_several_images_that_the_server_has_forgotten_are_sent_again(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path, expected: list[str]
+) -> None:
+    expected += ["ERR_CONNECTION_REFUSED", "status of 404"]
+    chosen = save_pictures(tmp_path / "few", 5)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "few"])
+    server = serve(empty)
+    page.goto(server.address)
+    page.locator("#file").set_input_files(chosen[1:3])
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text(f"Similar to {chosen[1].name} and 1 more")
+    before = [name for _ in [hits(page)] for name in names(page)]
+    server.stop()
+    server.start()
+    page.reload()
+    expect(heading).to_have_text(f"Similar to {chosen[1].name} and 1 more")
+    hits(page)
+    assert names(page) == before
+
+
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
+def test_an_image_of_another_page_is_searched_for_by_the_bytes_the_browser_gives(
+    album_page: Page, album: Path
+) -> None:
+    data = base64.b64encode((album / "coffee.jpg").read_bytes()).decode()
+    drop(album_page, {"text/html": f'<img alt="a cup" src="data:image/jpeg;base64,{data}">'})
+    expect(album_page.get_by_role("heading", level=1)).to_have_text("Similar to a cup")
+    hits(album_page)
+    assert names(album_page)[0] == "coffee.jpg"
+    asked: list[str] = []
+    album_page.on("request", lambda request: asked.append(request.url))
+    address = "http://192.0.2.1/cat.jpg"
+    drop(album_page, {"text/html": f'<img src="{address}">', "text/uri-list": address})
+    expect(album_page.get_by_role("alert")).to_contain_text("paste it here")
+    drop(album_page, {"text/html": '<img src="data:image/png;base64,!">'})
+    expect(album_page.get_by_role("alert")).to_contain_text("not an image file")
+    assert [url for url in asked if "192.0.2.1" in url] == []
+
+
+@pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
+def test_a_text_can_be_pasted_into_a_field(album_page: Page) -> None:
+    album_page.get_by_text("Filter", exact=True).click()
+    taken = album_page.get_by_label("Name").evaluate(
+        """field => { const clipboardData = new DataTransfer();
+             clipboardData.setData("text/plain", "coffee");
+             return field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true,
+               cancelable: true })); }"""
+    )
+    assert taken  # the browser pastes it
+    expect(album_page.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.whole("test_an_image_can_be_dropped_and_pasted")
