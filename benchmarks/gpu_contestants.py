@@ -279,7 +279,7 @@ def _rate_of_timm(subject: Subject) -> float | None:
     """
     if find_spec("timm") is None:
         return None
-    import timm  # type: ignore[import-not-found]  # optional
+    import timm  # optional
     import torch
 
     module = timm.create_model(TIMM[subject.network], pretrained=False).eval().to(subject.device)

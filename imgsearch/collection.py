@@ -169,9 +169,9 @@ class Collection(ABC):
 
         Args:
             location: A directory that is empty or does not exist yet, or a URL, as for `open`.
-            model: "mobilenet_v2", "mobilenet_v2_320", "inception_v3", or "torchvision:" and the
-                name of a network that torchvision lists, which "/" and the name of its weights may
-                follow.
+            model: "mobilenet_v2", "mobilenet_v2_320", "efficientnet_lite0", "efficientnet_lite2",
+                "inception_v3", or "torchvision:" and the name of a network that torchvision lists,
+                which "/" and the name of its weights may follow.
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.

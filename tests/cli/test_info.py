@@ -11,6 +11,8 @@ from pathlib import Path
 
 from click.testing import Result
 
+from imgsearch.embedding.models import MODELS
+
 Invoke = Callable[..., Result]
 
 
@@ -93,7 +95,7 @@ def test_info_is_a_fact_a_line(invoke: Invoke, indexed: Path, photos: Path) -> N
     assert facts["index"].startswith("none: every search is exact")
     assert facts["faiss"].startswith("faiss-")
     assert facts["device"] == "cpu"
-    assert facts["models"] == "mobilenet_v2, mobilenet_v2_320, inception_v3"
+    assert facts["models"] == ", ".join(MODELS)
 
 
 def test_info_shows_the_lists_and_the_promise(invoke: Invoke, indexed: Path) -> None:

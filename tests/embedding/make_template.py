@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 
 from imgsearch.embedding.models import build, export_onnx, find_network
-from imgsearch.embedding.onnx.template import CONVOLUTIONS, template
+from imgsearch.embedding.onnx.template import TEMPLATES, template
 from imgsearch.embedding.weights import find_weights, read_state
 
 
@@ -23,20 +23,23 @@ def make_template(name: str, exported: bytes) -> bytes:
     kept = {"pixels", "embedding", "scale", "shift", ""}
     names = {name: name for name in kept}
     filled: list[str] = []
+    stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Conv":
             _, weight, bias = node.input
             number = len(filled) // 2
             names[weight], names[bias] = f"weight{number}", f"bias{number}"
             filled += weight, bias
-        for output in node.output:
-            names.setdefault(output, f"t{len(names)}")
+        for tensor in (*sorted(stored.intersection(node.input)), *node.output):
+            names.setdefault(tensor, f"t{len(names)}")
         node.input[:] = [names[name] for name in node.input]
         node.output[:] = [names[name] for name in node.output]
         node.ClearField("name")
-    stored = [tensor for tensor in graph.initializer if tensor.name not in filled]
+    left = [tensor for tensor in graph.initializer if tensor.name not in filled]
+    for tensor in left:
+        tensor.name = names[tensor.name]
     del graph.initializer[:]
-    graph.initializer.extend(stored)
+    graph.initializer.extend(left)
     graph.name = name
     serialised: bytes = graph.SerializeToString(deterministic=True)
     return serialised
@@ -44,7 +47,7 @@ def make_template(name: str, exported: bytes) -> bytes:
 
 def main() -> None:
     """Write the templates into the package."""
-    for name in CONVOLUTIONS:
+    for name in TEMPLATES:
         network = find_network(name)
         weights = find_weights(network)
         module = build(network, read_state(network, weights), source=str(weights.path))

@@ -28,6 +28,9 @@ State = dict[str, torch.Tensor]
 
 pytestmark = pytest.mark.few(1)  # a network
 
+#: The rows whose networks torchvision builds; see test_lite.py for the others.
+TORCHVISIONS = [name for name, row in MODELS.items() if row.library == "torchvision"]
+
 
 def _in_torch(module: torch.nn.Module, pixels: Pixels) -> Embeddings:
     with torch.inference_mode():
@@ -68,7 +71,7 @@ def test_a_network_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_network_is_a_setting_error_that_names_those_there_are() -> None:
-    told = "'resnet'; there are mobilenet_v2, mobilenet_v2_320, inception_v3 and torchvision:NAME"
+    told = rf"'resnet'; there are {', '.join(MODELS)} and torchvision:NAME"
     with pytest.raises(SettingError, match=told):
         find_network("resnet")
 
@@ -82,7 +85,7 @@ def test_a_row_has_the_sizes_of_its_network(name: str, input_size: int, dim: int
     assert (row.input_size, row.dim) == (input_size, dim)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TORCHVISIONS)
 def test_a_row_normalises_as_torchvision_says_of_its_weights(name: str) -> None:
     import torchvision
 
@@ -104,7 +107,7 @@ def test_onnx_runtime_and_torch_agree(model: Model, photographs: Callable[[int],
 
 
 @pytest.mark.whole("test_onnx_runtime_and_torch_agree")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TORCHVISIONS)
 def test_an_embedding_is_that_of_torchvisions_own_network_and_weights(
     name: str, cached_weights: dict[str, Any], photographs: Callable[[int], Pixels]
 ) -> None:
@@ -157,7 +160,7 @@ def test_the_default_weights_see_that_photographs_of_a_kind_are_alike(
 # State dicts that do not fit
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TORCHVISIONS)
 def test_the_head_may_be_left_out_or_be_of_another_size(
     name: str, torchvision_state: dict[str, State]
 ) -> None:

@@ -29,7 +29,7 @@ _NEW, _REST = "shape of ", "rest"  # In the names of tensors.
 def fold_shapes(serialised: bytes, run: Run) -> bytes:
     """Return an equivalent model that computes with no shape but the number of images.
 
-    A model that asks for one shape at most stays as it is.
+    A model that asks for one shape at most, and fills no tensor of a given shape, stays as it is.
 
     Args:
         serialised: A model with the input `pixels` and the output `embedding`, exported by torch.
@@ -43,7 +43,8 @@ def fold_shapes(serialised: bytes, run: Run) -> bytes:
 
     model = onnx.load_model_from_string(serialised)
     graph = model.graph
-    if sum(node.op_type == "Shape" for node in graph.node) < 2:
+    used = [node.op_type for node in graph.node]
+    if used.count("Shape") < 2 and "ConstantOfShape" not in used:
         return serialised
     _broadcast(graph)
     _drop_unused(graph)

@@ -462,7 +462,9 @@ def _slice(call: _Call) -> _Value:
 
 def _pad(call: _Call) -> _Value:
     value, by, *fill = call.given
-    if value is None or by is None or (value.kind, by.kind) != (FLOAT, INT64) or any(fill):
+    if value is None or by is None or (value.kind, by.kind) != (FLOAT, INT64) or len(fill) > 1:
+        raise call.foreign()
+    if any(each is not None and (each.kind, each.shape) != (FLOAT, ()) for each in fill):
         raise call.foreign()
     pads, rank = call.known(by), len(value.shape)
     if len(pads) != 2 * rank or min(pads, default=0) < 0:

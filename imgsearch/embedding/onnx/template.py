@@ -1,4 +1,4 @@
-"""Fill the template of a MobileNetV2 with weights, without torch and its exporter.
+"""Fill the template of a network with weights, without torch and its exporter.
 
 A template, a `.graph` in this folder, is the `onnx.GraphProto` that torch exports, with short
 names, and without the weights and biases of its convolutions; `python -m
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,35 @@ import numpy.typing as npt
 from imgsearch.embedding.onnx.graph import FLOAT
 from imgsearch.embedding.onnx.protobuf import field
 
-__all__ = ["CONVOLUTIONS", "fill_template", "template"]
+__all__ = ["TEMPLATES", "fill_template", "template"]
 
-#: Number of convolutions of each network that has a template. Their weights and biases are called
-#: weight0, bias0, weight1, and so on.
-CONVOLUTIONS = {"mobilenet_v2": 52, "mobilenet_v2_320": 51}
-_GIVEN = 52  # Convolutions in the state dict.
-_TENSORS = 6  # For each of them, and the normalisation that follows it.
+
+class _Template(NamedTuple):
+    """What a template takes of a state dict.
+
+    Attributes:
+        convolutions: Number of convolutions. Their weights and biases are called weight0, bias0,
+            weight1, and so on.
+        tensors: Number of tensors in the state dict, of which those of the convolutions come first.
+        epsilon: What the batch normalisation adds to the variance.
+    """
+
+    convolutions: int
+    tensors: int
+    epsilon: float
+
+
+_TENSORS = 6  # For each convolution, and the normalisation that follows it.
+_LINEAR = 2  # For a fully connected layer.
+
+#: The networks that have a template.
+TEMPLATES = {
+    "mobilenet_v2": _Template(52, 52 * _TENSORS, 1e-5),
+    "mobilenet_v2_320": _Template(51, 52 * _TENSORS, 1e-5),
+    "efficientnet_lite0": _Template(49, 49 * _TENSORS + _LINEAR, 1e-3),
+    "efficientnet_lite2": _Template(64, 64 * _TENSORS + _LINEAR, 1e-3),
+}
 IR_VERSION, OPSET = 8, 17  # Versions of the format and of its operators.
-
-_EPSILON = np.float32(1e-5)  # Of torchvision's batch normalisation.
 
 # Fields of ModelProto, OperatorSetIdProto, GraphProto and TensorProto.
 _IR_VERSION, _GRAPH, _OPSET, _VERSION, _INITIALIZER = 1, 7, 8, 2, 5
@@ -47,10 +66,10 @@ def fill_template(name: str, tensors: Sequence[npt.NDArray[Any]]) -> bytes:
     differs in the last bit, because its square root does.
 
     Args:
-        name: A network in `CONVOLUTIONS`.
-        tensors: The state dict of torchvision's network without its classifier, in its order: the
-            weights of each convolution, followed by the weight, bias, mean, variance and number of
-            batches of its normalisation.
+        name: A network in `TEMPLATES`.
+        tensors: The state dict that the package with its weights carries, in its order: the weights
+            of each convolution, followed by the weight, bias, mean, variance and number of batches
+            of its normalisation; then the classifier, if it has one.
 
     Raises:
         ValueError: If the tensors are others.
@@ -62,14 +81,16 @@ def fill_template(name: str, tensors: Sequence[npt.NDArray[Any]]) -> bytes:
 
 
 def _initializers(name: str, tensors: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
-    if len(tensors) != _GIVEN * _TENSORS:
+    wanted = TEMPLATES[name]
+    epsilon = np.float32(wanted.epsilon)
+    if len(tensors) != wanted.tensors:
         raise ValueError(f"{len(tensors)} tensors")
-    for number in range(CONVOLUTIONS[name]):
+    for number in range(wanted.convolutions):
         weight, *normalisation, _ = tensors[number * _TENSORS : (number + 1) * _TENSORS]
         if weight.ndim != 4 or {each.shape for each in normalisation} != {weight.shape[:1]}:
             raise ValueError(f"tensors of other shapes for convolution {number}")
         gamma, beta, mean, variance = normalisation
-        scale = gamma / np.sqrt(variance + _EPSILON)
+        scale = gamma / np.sqrt(variance + epsilon)
         yield _tensor(f"weight{number}", weight * scale.reshape(-1, 1, 1, 1))
         yield _tensor(f"bias{number}", beta - mean * scale)
 
