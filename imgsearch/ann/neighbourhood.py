@@ -23,24 +23,26 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors
+from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, columns_of
 
 __all__ = [
     "NEIGHBOURS",
     "Centre",
     "NearLists",
     "Small",
-    "augmented",
     "centred",
+    "code_products",
     "dequantised",
     "leaders_of",
     "mixed",
     "near_lists",
     "nearest",
+    "normalised",
     "products",
     "quantised",
     "similarity_from_code",
     "similarity_to_code",
+    "weighted_sums",
     "weights",
 ]
 
@@ -55,6 +57,7 @@ LEAST_WEIGHT = 0.005  # weights below this make no difference, and take most of 
 _CODES = 65_535 / 2  # codes per unit of similarity
 _FEW = 8  # queries that are cheaper to multiply one by one
 _DENSE = 16  # products with 0 for each other one, up to which a product of matrices is quicker
+_SHARED = 6  # times that each row is asked for, from which on all of them are multiplied at once
 
 
 class NearLists(NamedTuple):
@@ -89,16 +92,18 @@ class Centre:
             second: Products of the second vectors with the mean.
         """
         products = cosines - first - second + np.float32(self.square)
-        lengths = np.maximum(self._squares(first) * self._squares(second), np.float32(1e-12))
-        return np.asarray(np.clip(products / np.sqrt(lengths), -1, 1), np.float32)
+        lengths = self.lengths(first) * self.lengths(second)
+        return np.asarray(np.minimum(np.maximum(products / lengths, -1), 1), np.float32)
 
-    def _squares(self, along: Vectors) -> Vectors:
-        return np.asarray(np.maximum(1 - 2 * along + np.float32(self.square), 0), np.float32)
+    def lengths(self, along: Vectors) -> Vectors:
+        """Return the lengths of L2-normalised vectors without the mean, from `along`, float32."""
+        squares = np.maximum(1 - 2 * along + np.float32(self.square), np.float32(1e-6))
+        return np.asarray(np.sqrt(squares), np.float32)
 
 
 def centred(vectors: Vectors, centre: Centre) -> Vectors:
     """Return vectors without the mean, L2-normalised; float32 `[n, dim]`."""
-    return _normalised(vectors - centre.mean)
+    return normalised(vectors - centre.mean)
 
 
 def products(queries: Vectors, vectors: Vectors) -> Vectors:
@@ -155,26 +160,36 @@ def near_lists(similarities: Vectors, leaders: Ids, own: Ids, there: Flags) -> N
     """
     known = np.where(there, similarities, np.float32(-2))
     order = np.argsort(-known, axis=1, kind="stable")
-    there = np.take_along_axis(there, order, 1)
-    leaders = np.take_along_axis(leaders, order, 1)
-    kept = there & (leaders != own[:, None]) & _first_of_each(leaders)
-    chosen = np.argsort(~kept, axis=1, kind="stable")[:, : NEIGHBOURS + 1]
-    count = np.minimum(kept.sum(axis=1), NEIGHBOURS + 1)
-    width = NEIGHBOURS + 1 - chosen.shape[1]
-    places = np.pad(np.take_along_axis(order, chosen, 1), ((0, 0), (0, width)))
-    found = np.take_along_axis(known, places, 1)
+    kept = columns_of(there & (leaders != own[:, None]), order)
+    several = _have_copies(leaders, there)  # few images have near copies
+    if several.any():
+        kept[several] &= _first_of_each(columns_of(leaders, order)[several])
+    listable = NEIGHBOURS + 1
+    if not kept[:, :listable].all() or kept.shape[1] < listable:
+        chosen = np.argsort(~kept, axis=1, kind="stable")[:, :listable]
+        order = columns_of(order, chosen)
+        order = np.pad(order, ((0, 0), (0, listable - order.shape[1])))
+    places = order[:, :listable]
+    found = columns_of(known, places)
+    count = np.minimum(kept.sum(axis=1), listable)
     last = np.maximum(count - 1, 0)
-    bound = np.where(count > 0, np.take_along_axis(found, last[:, None], 1)[:, 0], np.float32(-1))
-    columns = np.arange(NEIGHBOURS + 1)
-    listed = columns < last[:, None]  # the last one only sets the bound
+    bound = np.where(count > 0, found[np.arange(len(found)), last], np.float32(-1))
+    listed = np.arange(listable) < last[:, None]  # the last one only sets the bound
     found = np.where(listed, found, bound[:, None]).astype(np.float32)
     return NearLists(np.where(listed, places, -1)[:, :NEIGHBOURS], found)
+
+
+def _have_copies(leaders: Ids, there: Flags) -> Flags:
+    """Tell which rows have two candidates with the same leader, bool `[n]`."""
+    distinct = np.where(there, leaders, -1 - np.arange(leaders.shape[1]))
+    distinct.sort(axis=1)
+    return np.asarray((distinct[:, 1:] == distinct[:, :-1]).any(axis=1))
 
 
 def _first_of_each(values: Ids) -> Flags:
     """Tell which values are the first of their kind in their row, bool `[n, m]`."""
     order = np.argsort(values, axis=1, kind="stable")
-    sorted_ = np.take_along_axis(values, order, 1)
+    sorted_ = columns_of(values, order)
     first = np.ones(values.shape, np.bool_)
     first[:, 1:] = sorted_[:, 1:] != sorted_[:, :-1]
     result = np.empty(values.shape, np.bool_)
@@ -191,36 +206,59 @@ def weights(similarities: Vectors) -> Vectors:
     counted = np.where(listed <= NEAR, listed, np.float32(-2)).max(axis=1, keepdims=True)
     top = np.where(counted > -2, counted, listed[:, :1])
     spread = np.maximum(top - bound, np.float32(1e-6))
-    found = np.clip((listed - bound) / spread, 0, 1) ** 3
+    found = np.minimum(np.maximum((listed - bound) / spread, 0), 1) ** 3
     return np.asarray(np.where(found < LEAST_WEIGHT, 0, found), np.float32)
 
 
-def augmented(
-    own: Vectors, neighbours: Ids, weight: Vectors, base: Callable[[Ids], Vectors]
-) -> Vectors:
-    """Return norm(own + Σ weight · base of the neighbours), float32 `[n, dim]`.
+def weighted_sums(
+    neighbours: Ids, weight: Vectors, base: Callable[[Ids], Vectors]
+) -> npt.NDArray[np.float32]:
+    """Return the sum of weight · vector over the neighbours of each image, float32 `[n, dim]`.
 
     Args:
-        own: Vectors of n images, float32 `[n, dim]`.
-        neighbours: Ids of their neighbours, int64 `[n, m]`.
-        weight: Weights of these, float32 `[n, m]`; ids with a weight of 0 are not looked up.
+        neighbours: Ids of the neighbours, int64 `[n, m]`.
+        weight: Their weights, float32 `[n, m]`; ids with a weight of 0 are not looked up.
         base: Function that returns the vectors of distinct ids, ascending, float32 `[k, dim]`.
     """
-    used = weight > 0
+    used = weight != 0
     wanted = np.unique(neighbours[used])
-    if not wanted.size:
-        return _normalised(own)
     vectors = base(wanted)
     columns = np.searchsorted(wanted, neighbours)
-    if len(own) > _FEW and len(own) * len(wanted) <= _DENSE * used.sum():
-        matrix = np.zeros((len(own), len(wanted)), np.float32)
+    if len(weight) > _FEW and len(weight) * len(wanted) <= _DENSE * used.sum():
+        matrix = np.zeros((len(weight), len(wanted)), np.float32)
         rows, places = np.nonzero(used)
         np.add.at(matrix, (rows, columns[rows, places]), weight[rows, places])
-        return _normalised(own + matrix @ vectors)
-    total = own.copy()
+        return np.asarray(matrix @ vectors, np.float32)
+    total = np.empty((len(weight), vectors.shape[1]), np.float32)
     for row, here in enumerate(used):
-        total[row] += _weighted_sum(weight[row, here], vectors[columns[row, here]])
-    return _normalised(total)
+        np.einsum("i,id->d", weight[row, here], vectors[columns[row, here]], out=total[row])
+    return total
+
+
+def normalised(vectors: Vectors) -> Vectors:
+    """Return vectors divided by their lengths, float32 `[n, dim]`."""
+    lengths = np.sqrt(np.vecdot(vectors, vectors))[:, None]
+    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+
+
+def code_products(queries: Vectors, codes: Small, rows: Ids, wanted: Flags) -> Vectors:
+    """Return the products of each query with rows of codes, float32 `[n, m]`.
+
+    Args:
+        queries: Queries, float32 `[n, dim]`.
+        codes: Codes as returned by `quantised`, int8 `[r, dim]`.
+        rows: Rows of codes for each query, int64 `[n, m]`.
+        wanted: Which of these to multiply, bool `[n, m]`; the product with any other is 0.
+    """
+    if len(queries) > _FEW and _SHARED * len(codes) <= np.count_nonzero(wanted):
+        every = queries @ codes.astype(np.float32).T
+        return np.where(wanted, columns_of(every, rows), np.float32(0))
+    found = np.zeros(rows.shape, np.float32)
+    for query, some, here, products_ in zip(queries, rows, wanted, found, strict=True):
+        # One query at a time, so that what is converted stays in the cache.
+        vectors = codes.take(some[here], axis=0).astype(np.float32)
+        products_[here] = np.vecdot(query, vectors)
+    return found
 
 
 def mixed(similarities: Vectors, augmented_similarities: Vectors) -> Vectors:
@@ -247,13 +285,3 @@ def similarity_to_code(similarities: Vectors) -> Codes:
 def similarity_from_code(codes: Codes) -> Vectors:
     """Return the similarities that `similarity_to_code` made codes of."""
     return np.asarray(codes.astype(np.float32) / np.float32(_CODES) - 1, np.float32)
-
-
-def _weighted_sum(weight: Vectors, vectors: Vectors) -> Vectors:
-    """Return Σ weight · vector, float32 `[dim]`, computed in this thread alone: see `products`."""
-    return np.asarray(np.einsum("i,id->d", weight, vectors), np.float32)
-
-
-def _normalised(vectors: Vectors) -> Vectors:
-    lengths = np.sqrt(np.vecdot(vectors, vectors))[:, None]
-    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)

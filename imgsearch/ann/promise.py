@@ -74,6 +74,7 @@ class Promise:
             sorted((step for step in steps if step.up_to == edge), key=lambda step: step.nprobe)
             for edge in edges
         ]
+        self._plans: dict[float, Plan] = {}
 
     @property
     def bands(self) -> int:
@@ -82,10 +83,15 @@ class Promise:
 
     def band_of(self, distances: Vectors) -> npt.NDArray[np.int64]:
         """Return the band of each squared distance `[n]`, or `bands` beyond the last band."""
-        return np.searchsorted(self._edges, distances).astype(np.int64)
+        return np.asarray(self._edges.searchsorted(distances), np.int64)
 
     def keep(self, recall: float) -> Plan:
         """Plan the fewest lists per band whose confidence bound is at least `recall`."""
+        if recall not in self._plans:  # two threads may do this at once, with the same result
+            self._plans = {recall: self._plan(recall)}  # the others are seldom asked for again
+        return self._plans[recall]
+
+    def _plan(self, recall: float) -> Plan:
         chosen = [
             next((step.nprobe for step in band if step.bound >= recall), _NONE)
             for band in self._bands

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from imgsearch.errors import InputError, reason_of
 
-__all__ = ["Block", "Ids", "Neighbours", "Vectors", "as_queries", "combine", "rows_of"]
+__all__ = [
+    "Block",
+    "Ids",
+    "Neighbours",
+    "Vectors",
+    "as_queries",
+    "columns_of",
+    "combine",
+    "rows_of",
+]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 class Block(NamedTuple):
@@ -63,10 +74,7 @@ class Neighbours(NamedTuple):
 
     def take(self, columns: Ids) -> Neighbours:
         """Return the given columns of each row, int64 `[n, m]`."""
-        return Neighbours(
-            np.take_along_axis(self.distances, columns, 1),
-            np.take_along_axis(self.ids, columns, 1),
-        )
+        return Neighbours(columns_of(self.distances, columns), columns_of(self.ids, columns))
 
     def without(self, dropped: npt.NDArray[np.bool_]) -> Neighbours:
         """Return the remaining images, nearest first, without those in a mask, bool `[n, k]`."""
@@ -111,6 +119,11 @@ def _normalised(rows: npt.NDArray[np.float64], numbers: Ids) -> npt.NDArray[np.f
     rows = rows / largest[:, None]  # squares of larger values may overflow
     normalised: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return normalised
+
+
+def columns_of(values: npt.NDArray[_Value], columns: Ids) -> npt.NDArray[_Value]:
+    """Return the given columns of each row, `[n, m]`: `np.take_along_axis`, which takes longer."""
+    return values[np.arange(len(values))[:, None], columns]
 
 
 def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:

@@ -28,15 +28,16 @@ from imgsearch.ann.neighbourhood import (
     NEIGHBOURS,
     Centre,
     Small,
-    augmented,
     centred,
     dequantised,
     leaders_of,
     near_lists,
     nearest,
+    normalised,
     quantised,
     similarity_from_code,
     similarity_to_code,
+    weighted_sums,
     weights,
 )
 from imgsearch.ann.recall import Assignment
@@ -479,7 +480,8 @@ def _codes(
     once_scales = np.zeros(len(named), np.float32)
     for part in map(np.sort, _parts(base.by_list(named))):
         rows = np.searchsorted(named, part)
-        vectors = augmented(own(part), *_lists(table, old, part, live), own)
+        sums = weighted_sums(*_lists(table, old, part, live), own)
+        vectors = normalised(own(part) + sums)
         once[rows], once_scales[rows] = quantised(vectors)
 
     def once_augmented(wanted: Ids) -> Vectors:
@@ -490,7 +492,8 @@ def _codes(
     twice_scales = np.zeros(len(table.ids), np.float32)
     for part in map(np.sort, _parts(base.by_list(table.ids))):
         rows = np.searchsorted(table.ids, part)
-        vectors = augmented(own(part), *_lists(table, old, part, named), once_augmented)
+        sums = weighted_sums(*_lists(table, old, part, named), once_augmented)
+        vectors = normalised(own(part) + sums)
         twice[rows], twice_scales[rows] = quantised(vectors)
     start = 0
     for part in _parts(ids):

@@ -105,7 +105,7 @@ class Filter:
             )
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in fields(self))
+        return self is not NO_FILTER and any(getattr(self, field.name) for field in fields(self))
 
     @classmethod
     def of(cls, **keywords: Any) -> Filter:

@@ -104,6 +104,12 @@ class QueryOptions(FilterKeywords, total=False):
     fold: bool
 
 
+#: The keywords of a query, those of its filter last.
+_NAMES = tuple(
+    sorted(QueryOptions.__annotations__, key=lambda name: name in FilterKeywords.__annotations__)
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
     """The options of a search; at most one of `recall`, `nprobe` and `exact` may be given.
@@ -181,10 +187,10 @@ class SearchOptions:
     @classmethod
     def of(cls, **options: Unpack[QueryOptions]) -> SearchOptions:
         """Return the options for the keywords of a query; raises `SettingError` for others."""
-        check_names(options, sorted(QueryOptions.__annotations__, key=_is_filter))
+        check_names(options, _NAMES)
         given: dict[str, Any] = dict(options)
         wanted = {name: given.pop(name) for name in FilterKeywords.__annotations__ if name in given}
-        return cls(**given, filter=Filter.of(**wanted))
+        return cls(**given, filter=Filter.of(**wanted) if wanted else NO_FILTER)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the instance is frozen, but still being created
@@ -198,10 +204,6 @@ class SearchOptions:
     def leaves_self_out(self) -> bool:
         """Whether to leave the image at a query's own path out of its hits."""
         return not self.include_self and self.exclude_self is not False
-
-
-def _is_filter(name: str) -> bool:
-    return name in FilterKeywords.__annotations__
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:

@@ -21,15 +21,17 @@ import numpy.typing as npt
 
 from imgsearch.ann.neighbourhood import (
     Centre,
-    augmented,
     centred,
+    code_products,
     dequantised,
     mixed,
     near_lists,
+    normalised,
     products,
+    weighted_sums,
     weights,
 )
-from imgsearch.ann.vectors import Ids, Neighbours, Vectors
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors, columns_of
 from imgsearch.storage.layers import Layers
 from imgsearch.storage.mapping import Places
 from imgsearch.storage.records import RankingRecord
@@ -108,9 +110,9 @@ class Ranked(NamedTuple):
         """Return the given columns of each row, int64 `[n, m]`."""
         return Ranked(
             self.neighbours.take(columns),
-            np.take_along_axis(self.scores, columns, 1),
-            np.take_along_axis(self.z, columns, 1),
-            np.take_along_axis(self.bands, columns, 1),
+            columns_of(self.scores, columns),
+            columns_of(self.z, columns),
+            columns_of(self.bands, columns),
         )
 
     def first(self, k: int) -> Ranked:
@@ -131,18 +133,31 @@ class _Asked:
     """Queries and what is known of their candidates.
 
     Attributes:
-        queries: Queries, L2-normalised, float32 `[n, dim]`.
-        centred: Queries without the mean, L2-normalised, float32 `[n, dim]`.
+        queries: Queries without the mean, L2-normalised, float32 `[n, dim]`.
         found: Candidates, nearest first, `[n, k]`.
-        places: Where the rows of the candidates are.
+        cosines: Their cosines, float32 `[n, k]`.
+        places: Where their rows are.
+        along: Their products with the mean, float32 `[n, k]`.
         similarities: Centred similarities, float32 `[n, k]`.
     """
 
     queries: Vectors
-    centred: Vectors
     found: Neighbours
+    cosines: Vectors
     places: Places
+    along: Vectors
     similarities: Vectors
+
+    def first(self, k: int) -> _Asked:
+        """Return the first `k` candidates of each query."""
+        return _Asked(
+            self.queries,
+            self.found.first(k),
+            self.cosines[:, :k],
+            Places(self.places.files[:, :k], self.places.rows[:, :k]),
+            self.along[:, :k],
+            self.similarities[:, :k],
+        )
 
 
 class Ranking:
@@ -170,46 +185,56 @@ class Ranking:
             self._compared = self._centred(left)
         return self._compared
 
-    def order(self, queries: Vectors, found: Neighbours, *, rank: Rank) -> Ranked:
+    def order(
+        self, queries: Vectors, found: Neighbours, *, rank: Rank, k: int | None = None
+    ) -> Ranked:
         """Rank candidates, or only tell their bands if `rank` is "cosine".
 
         Args:
             queries: Queries, float32 `[n, dim]`, L2-normalised.
             found: Candidates, nearest first; those beyond `RERANKED` keep their order.
             rank: What to rank by.
+            k: Number of candidates to return; None for all.
         """
+        k = found.ids.shape[1] if k is None else k
         starts = range(0, max(len(queries), 1), _BLOCK)
         parts = []
         for start in starts:
             block = slice(start, start + _BLOCK)
             some = Neighbours(found.distances[block], found.ids[block])
             with np.errstate(all="ignore"):  # a layer may come from somebody else
-                parts.append(self._order(queries[block], some, rank))
+                asked = self._asked(queries[block], some)
+                parts.append(self._order(asked, k) if rank == "collection" else self._told(asked))
         if len(parts) == 1:
-            return parts[0]
+            return parts[0].first(k)
         neighbours = zip(*(part.neighbours for part in parts), strict=True)
         return Ranked(
             Neighbours(*map(np.concatenate, neighbours)),
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.z for part in parts]),
             np.concatenate([part.bands for part in parts]),
-        )
+        ).first(k)
 
-    def _order(self, queries: Vectors, found: Neighbours, rank: Rank) -> Ranked:
-        there, cosines = found.there, _cosines(found)
-        asked = self._asked(queries, found, cosines)
+    def _told(self, asked: _Asked) -> Ranked:
+        """Return the candidates as they are, with their bands."""
+        there = asked.found.there
         z = np.where(there, self._z(asked), np.float32(np.nan))
-        bands = np.where(there, band_numbers(z, cosines), -1)
-        unknown = np.full(found.ids.shape, np.nan, np.float32)
-        if rank == "cosine":
-            return Ranked(found, unknown, z, bands)
-        width = min(RERANKED, found.ids.shape[1])
-        scores = unknown
-        scores[:, :width] = self._scores(asked, width)
-        ranked = Ranked(found, np.where(there, scores, np.float32(np.nan)), z, bands)
-        order = np.tile(np.arange(found.ids.shape[1]), (len(queries), 1))
-        order[:, :width] = order_of(ranked.scores[:, :width], bands[:, :width], there[:, :width])
-        return ranked.take(order)
+        bands = np.where(there, band_numbers(z, asked.cosines), -1)
+        return Ranked(asked.found, np.full(z.shape, np.nan, np.float32), z, bands)
+
+    def _order(self, asked: _Asked, k: int) -> Ranked:
+        """Return at least the first `k` candidates in their new order."""
+        told, near = self._told(asked), asked.first(RERANKED)
+        there, bands = near.found.there, told.bands[:, :RERANKED]
+        # Those in a weaker band than the k-th hit come after it, whatever their scores.
+        last = there.shape[1] - min(k, there.shape[1])
+        weakest = np.partition(bands, last, axis=1)[:, last, None]
+        scores = self._scores(near, there & (bands >= weakest))
+        order = order_of(scores, bands, there)
+        beyond = np.arange(there.shape[1], told.bands.shape[1])
+        rest = np.broadcast_to(beyond, (len(order), len(beyond)))
+        told.scores[:, :RERANKED] = np.where(there, scores, np.float32(np.nan))
+        return told.take(np.concatenate([order, rest], axis=1)[:, :k])
 
     def order_all(
         self, queries: Vectors, near: Neighbours, ids: Ids, distances: npt.NDArray[np.float64]
@@ -222,12 +247,11 @@ class Ranking:
             ids: Ids of the images to order, int64 `[m]`.
             distances: Squared distances of queries and images, infinite if an image is left out.
         """
-        moved = self._moved(self._asked(queries, near, _cosines(near)))
+        moved = self._moved(self._asked(queries, near))
         everything = np.broadcast_to(ids, distances.shape)
         there = np.isfinite(distances)
         found = Neighbours(distances.astype(np.float32), np.where(there, everything, -1))
-        cosines = _cosines(found)
-        asked = self._asked(queries, found, cosines)
+        asked = self._asked(queries, found)
         scores = asked.similarities.copy()
         for start in range(0, len(ids), _COLUMNS):
             columns = slice(start, start + _COLUMNS)
@@ -236,11 +260,11 @@ class Ranking:
             d2 = dequantised(codes, self.layers.take("scales", places))
             mix = mixed(scores[:, columns], moved @ d2.T)
             scores[:, columns] = np.where(places.there, mix, scores[:, columns])
-        bands = band_numbers(self._z(asked), cosines)
+        bands = band_numbers(self._z(asked), asked.cosines)
         return order_of(scores, bands, there, distances)
 
-    def _asked(self, queries: Vectors, found: Neighbours, cosines: Vectors) -> _Asked:
-        places = self.layers.places(found.ids)
+    def _asked(self, queries: Vectors, found: Neighbours) -> _Asked:
+        places, cosines = self.layers.places(found.ids), _cosines(found)
         along = self.layers.take("along", places)
         new = found.there & ~places.there  # added since the layers were written
         if new.any():
@@ -249,42 +273,47 @@ class Ranking:
             along[new] = own_products[np.searchsorted(ids, found.ids[new])]
         own = self.centre.along(queries)[:, None]
         similarities = self.centre.similarities(cosines, own, along)
-        return _Asked(queries, centred(queries, self.centre), found, places, similarities)
+        asked = centred(queries, self.centre)
+        return _Asked(asked, found, cosines, places, along, similarities)
 
     def _z(self, asked: _Asked) -> Vectors:
         """Return z of each candidate; from the side of the query alone if it has no row yet."""
         if len(self.compared) < LEAST_REFERENCES:
             return np.full(asked.similarities.shape, np.nan, np.float32)
-        mean, deviation = moments(products(asked.centred, self.compared))
+        mean, deviation = moments(products(asked.queries, self.compared))
         ours = (asked.similarities - mean[:, None]) / deviation[:, None]
         means = self.layers.take("means", asked.places)
         deviations = np.maximum(self.layers.take("deviations", asked.places), np.float32(1e-6))
         theirs = (asked.similarities - means) / deviations
         return np.where(asked.places.there, (ours + theirs) / 2, ours).astype(np.float32)
 
-    def _scores(self, asked: _Asked, width: int) -> Vectors:
-        """Return the scores of the first `width` candidates, float32 `[n, width]`."""
-        similarities = asked.similarities[:, :width]
-        places = Places(asked.places.files[:, :width], asked.places.rows[:, :width])
-        found = np.empty(similarities.shape, np.float32)
-        for query, row, *place in zip(self._moved(asked), found, *places, strict=True):
-            codes = self.layers.take("codes", Places(*place))
-            row[:] = np.vecdot(query, codes.astype(np.float32))
-        found *= self.layers.take("scales", places)
+    def _scores(self, asked: _Asked, wanted: npt.NDArray[np.bool_]) -> Vectors:
+        """Return the scores of the wanted candidates, float32 `[n, k]`; those of others are low."""
+        moved = self._moved(asked)
+        found = np.zeros(wanted.shape, np.float32)
+        for number, layer in enumerate(self.layers.rows):
+            here = asked.places.files == number
+            rows = np.where(here, asked.places.rows, 0)
+            found += code_products(moved, layer.codes, rows, here & wanted)
+        found *= self.layers.take("scales", asked.places)
         found = np.where(np.isfinite(found), found, np.float32(-1))
-        return np.where(places.there, mixed(similarities, found), similarities)
+        scores = np.where(asked.places.there, mixed(asked.similarities, found), asked.similarities)
+        return np.where(wanted, scores, np.float32(-2))
 
     def _moved(self, asked: _Asked) -> Vectors:
         """Return the queries, each moved towards its neighbours, float32 `[n, dim]`."""
-        width = min(RERANKED, asked.found.ids.shape[1])
-        ids, there = asked.found.ids[:, :width], asked.found.there[:, :width]
-        places = Places(asked.places.files[:, :width], asked.places.rows[:, :width])
-        leaders = np.where(places.there, self.layers.take("leaders", places).astype(np.int64), ids)
-        own = np.full(len(ids), -1)
-        lists = near_lists(asked.similarities[:, :width], leaders, own, there)
-        neighbours = np.take_along_axis(ids, np.maximum(lists.places, 0), 1)
+        asked = asked.first(RERANKED)
+        ids, there = asked.found.ids, asked.found.there
+        known = self.layers.take("leaders", asked.places).astype(np.int64)
+        leaders = np.where(asked.places.there, known, ids)
+        lists = near_lists(asked.similarities, leaders, np.full(len(ids), -1), there)
+        columns = np.maximum(lists.places, 0)
         weight = np.where(lists.places >= 0, weights(lists.similarities), np.float32(0))
-        return augmented(asked.centred, neighbours, weight, self._centred)
+        # The sum of weight · (embedding - mean) / length, without a copy of the embeddings.
+        weight /= self.centre.lengths(columns_of(asked.along, columns))
+        neighbours = columns_of(ids, columns)
+        sums = weighted_sums(neighbours, weight, self._embeddings.rows)
+        return normalised(asked.queries + sums - weight.sum(axis=1)[:, None] * self.centre.mean)
 
     def _centred(self, ids: Ids) -> Vectors:
         return centred(self._embeddings.rows(ids), self.centre)
@@ -306,9 +335,11 @@ def order_of(
             nearest that is there.
     """
     nearest = np.argmax(there, axis=1) if distances is None else np.argmin(distances, axis=1)
-    scores = np.where(there, scores, -np.inf)
-    np.put_along_axis(scores, nearest[:, None], np.inf, 1)
-    return np.lexsort((-scores, -bands, ~there))
+    keys = np.fmin(np.fmax(scores, -2), 2).astype(np.float64)  # -2 for NaN
+    keys[np.arange(len(keys)), nearest] = 3
+    keys += 8 * bands  # more than scores differ by
+    keys[~there] = -np.inf
+    return np.argsort(-keys, axis=1, kind="stable")
 
 
 def references_of(record: RankingRecord) -> Ids:
@@ -321,8 +352,10 @@ def moments(similarities: Vectors) -> tuple[Vectors, Vectors]:
 
     An image that is a reference itself has a similarity of NaN, which does not count.
     """
-    if not np.isnan(similarities).any():
-        mean, deviation = similarities.mean(axis=1), similarities.std(axis=1)
+    mean = similarities.mean(axis=1)
+    if not np.isnan(mean).any():
+        away = similarities - mean[:, None]
+        deviation = np.sqrt(np.vecdot(away, away) / np.float32(similarities.shape[1]))
         return mean, np.maximum(deviation, np.float32(1e-6))
     there = ~np.isnan(similarities)
     count = np.maximum(there.sum(axis=1), 1)

@@ -358,7 +358,7 @@ def search(
         ranked = Ranked.plain(neighbours.first(k))
     else:
         neighbours = neighbours.first(max(k, ranked_again))
-        ranked = ranking.order(queries, neighbours, rank=options.rank).first(k)
+        ranked = ranking.order(queries, neighbours, rank=options.rank, k=k)
     return FoundHits(arrays_of(_only_wanted(ranked, options)), found.searches)
 
 

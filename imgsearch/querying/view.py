@@ -178,7 +178,10 @@ class View:
         found = np.empty((len(ids), self.snapshot.model.dim), np.float32)
         known = np.zeros(len(ids), np.bool_)
         for places, rows, vectors in self._found(ids):
-            found[places] = vectors.take(rows, axis=0)
+            if isinstance(places, slice):  # into its place, without a copy; "raise" would make one
+                vectors.take(rows, axis=0, out=found[places], mode="clip")
+            else:
+                found[places] = vectors.take(rows, axis=0)
             known[places] = True
         for id_ in ids[~known].tolist():
             raise NoImageError(id_)
@@ -194,12 +197,13 @@ class View:
 
     def _found(self, ids: Ids) -> Iterator[tuple[slice | Ids, Ids, Vectors]]:
         """Yield places in distinct ids, ascending, their rows in a shard, and its embeddings."""
-        starts = np.searchsorted(ids, self._first_ids)
-        ends = np.searchsorted(ids, self._last_ids, side="right")
-        for number in np.flatnonzero(starts < ends).tolist():
-            places = slice(int(starts[number]), int(ends[number]))
-            shard = self.snapshot.shards[number]
-            ((there, vectors),) = self._read([shard])
+        starts = ids.searchsorted(self._first_ids)
+        ends = ids.searchsorted(self._last_ids, side="right")
+        touched = np.flatnonzero(starts < ends)
+        ranges = zip(starts[touched].tolist(), ends[touched].tolist(), strict=True)
+        for number, (start, end) in zip(touched.tolist(), ranges, strict=True):
+            places, shard = slice(start, end), self.snapshot.shards[number]
+            there, vectors = self._cache.rows(shard)
             if len(there) == shard.last_id - shard.first_id + 1:
                 yield places, ids[places] - shard.first_id, vectors
                 continue

@@ -171,13 +171,16 @@ class Layers:
 
     def take(self, name: str, places: Places) -> npt.NDArray[Any]:
         """Return a column at some places, `[n]` or `[n, width]`; 0 where there is no row."""
+        if len(self.rows) == 1:
+            values = getattr(self.rows[0], name).take(places.rows, axis=0)
+            if not places.there.all():
+                values[~places.there] = 0
+            return np.asarray(values)
         width = {"codes": (self.dim,), "neighbours": (LISTED,), "similarities": (LISTED + 1,)}
         kind = np.dtype(np.int8) if name == "codes" else np.dtype(_KINDS[name])
         result = np.zeros(places.files.shape + width.get(name, ()), kind)
         for number, layer in enumerate(self.rows):
             here = places.files == number
-            if here.all():
-                return np.asarray(getattr(layer, name).take(places.rows, axis=0))
             if here.any():
                 result[here] = getattr(layer, name).take(places.rows[here], axis=0)
         return result

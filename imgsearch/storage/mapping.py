@@ -63,9 +63,14 @@ def places_of(ids: Ids, files: Sequence[Ids]) -> Places:
     """Find the rows of ids, int64 of any shape, in files with these ids, each ascending."""
     found = Places(np.full(ids.shape, -1, np.int64), np.zeros(ids.shape, np.int64))
     for number, theirs in enumerate(files):
-        if len(theirs):
+        if not len(theirs):
+            continue
+        first = int(theirs[0])
+        if int(theirs[-1]) - first + 1 == len(theirs):  # without a gap
+            rows = (ids - first).clip(0, len(theirs) - 1)
+        else:
             rows = np.searchsorted(theirs, ids).clip(max=len(theirs) - 1)
-            here = theirs[rows] == ids
-            found.files[here] = number
-            found.rows[here] = rows[here]
+        here = theirs.take(rows) == ids
+        np.copyto(found.files, number, where=here)
+        np.copyto(found.rows, rows, where=here)
     return found

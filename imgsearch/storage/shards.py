@@ -109,14 +109,17 @@ class ShardCache:
 
     def read(self, shards: Iterable[Shard]) -> Iterator[ShardRows]:
         """Yield the rows of each shard; raises as `open_shard`."""
-        for shard in shards:
-            rows = self._mapped.get(shard.number)
-            if rows is None:
-                vectors = open_shard(self.folder, shard, self.dim)
-                rows = ShardRows(open_ids(self.folder, shard), vectors)
-                if len(self._mapped) < MAPPED:
-                    self._mapped[shard.number] = rows
-            yield rows
+        return map(self.rows, shards)
+
+    def rows(self, shard: Shard) -> ShardRows:
+        """Return the rows of a shard; raises as `open_shard`."""
+        rows = self._mapped.get(shard.number)
+        if rows is None:
+            vectors = open_shard(self.folder, shard, self.dim)
+            rows = ShardRows(open_ids(self.folder, shard), vectors)
+            if len(self._mapped) < MAPPED:
+                self._mapped[shard.number] = rows
+        return rows
 
 
 def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:

@@ -9,8 +9,8 @@ from imgsearch.ann.neighbourhood import (
     NEAR,
     NEIGHBOURS,
     Centre,
-    augmented,
     centred,
+    code_products,
     dequantised,
     leaders_of,
     near_lists,
@@ -18,6 +18,7 @@ from imgsearch.ann.neighbourhood import (
     quantised,
     similarity_from_code,
     similarity_to_code,
+    weighted_sums,
     weights,
 )
 from imgsearch.ann.vectors import Block, Ids, Vectors
@@ -96,12 +97,34 @@ def test_centred_similarities_follow_from_cosines_and_products_with_the_mean() -
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_an_augmented_embedding_is_the_normalised_weighted_sum() -> None:
+@pytest.mark.parametrize("queries", [1, 20])
+def test_neighbours_are_summed_by_their_weights(queries: int) -> None:
     vectors = clustered(6, seed=2)
-    weight = np.array([[0.5, 0, 0.25]], np.float32)
-    found = augmented(vectors[:1], np.array([[4, 99, 2]]), weight, lambda ids: vectors[ids])
-    expected = vectors[0] + 0.5 * vectors[4] + 0.25 * vectors[2]
-    np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected), atol=1e-6)
+    weight = np.tile(np.array([0.5, 0, 0.25], np.float32), (queries, 1))
+    neighbours = np.tile(np.array([4, 99, 2]), (queries, 1))
+    found = weighted_sums(neighbours, weight, lambda ids: vectors[ids])
+    expected = 0.5 * vectors[4] + 0.25 * vectors[2]
+    np.testing.assert_allclose(found, np.tile(expected, (queries, 1)), atol=1e-6)
+
+
+def test_without_neighbours_the_sum_is_nothing() -> None:
+    nothing = np.zeros((3, 2), np.float32)
+    found = weighted_sums(
+        np.zeros((3, 2), np.int64), nothing, lambda ids: np.ones((len(ids), 5), np.float32)
+    )
+    assert found.tolist() == np.zeros((3, 5)).tolist()
+
+
+@pytest.mark.parametrize(("queries", "images"), [(2, 40), (20, 40), (20, 400)])
+def test_only_the_wanted_rows_of_codes_are_multiplied(queries: int, images: int) -> None:
+    random = np.random.default_rng(6)
+    codes = random.integers(-127, 128, (images, 16)).astype(np.int8)
+    asked = random.standard_normal((queries, 16)).astype(np.float32)
+    rows = random.integers(0, images, (queries, 30))
+    wanted = random.random(rows.shape) < 0.7
+    found = code_products(asked, codes, rows, wanted)
+    expected = np.einsum("nd,nmd->nm", asked, codes.astype(np.float32)[rows])
+    np.testing.assert_allclose(found, np.where(wanted, expected, 0), rtol=1e-4, atol=1e-2)
 
 
 def test_the_nearest_are_those_of_all_blocks() -> None:
