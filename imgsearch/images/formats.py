@@ -24,6 +24,7 @@ __all__ = [
     "WEAKLY_SIGNED",
     "Format",
     "cannot_decode",
+    "is_named_like_an_image",
     "media_type",
     "open_as",
     "recognise",
@@ -129,19 +130,20 @@ def open_as(formats: Sequence[str], file: BinaryIO) -> ImageFile:
 
 def cannot_decode(path: str, formats: Sequence[str], error: Exception) -> ImageError:
     """Return the error for a file with the signature of `formats` that cannot be decoded."""
-    if WEAKLY_SIGNED.issuperset(formats) and not _is_named_like_an_image(path):
+    if WEAKLY_SIGNED.issuperset(formats) and not is_named_like_an_image(path):
         return _unrecognised(path)
     malformed = isinstance(error, UnidentifiedImageError)
     reason = "its header is malformed" if malformed else reason_of(error)
     return ImageError(path, f"cannot be decoded: {reason}")
 
 
-def _is_named_like_an_image(path: str) -> bool:
+def is_named_like_an_image(path: str) -> bool:
+    """Tell whether a path ends as those of images do."""
     return path.lower().endswith(_EXTENSIONS)
 
 
 def _unrecognised(path: str, *, empty: bool = False) -> ImageError:
-    if not _is_named_like_an_image(path):
+    if not is_named_like_an_image(path):
         return ImageError(path, NO_IMAGE, recognised=False)
     named = "is empty" if empty else "holds no image of a supported format"
     return ImageError(path, f"is named like an image but {named}")

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from starlette.types import ASGIApp
 
 from imgsearch.web.delivery import is_known
+from imgsearch.web.filling_routes import filling
 from imgsearch.web.guard import Guard
 from imgsearch.web.heads import Heads
 from imgsearch.web.lingering import Lingering
@@ -53,9 +54,10 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
-    handle_errors(app, [*api.routes, *review.routes])
-    app.include_router(api)
-    app.include_router(review)
+    routers = (api, review, filling)
+    handle_errors(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
     app.add_api_route("/", _page_of(options), include_in_schema=False, response_class=Response)
     app.mount("/static", _Static(directory=STATIC, check_dir=False))
     described = cache(partial(openapi, app, token=options.token is not None))

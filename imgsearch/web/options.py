@@ -70,6 +70,11 @@ class ServerOptions:
         """Whether all clients are on this machine, or know the token."""
         return self.token is not None or not self._outside()
 
+    @property
+    def may_fill(self) -> bool:
+        """Whether clients may choose a folder to index: all of them are on this machine."""
+        return not self.read_only and not self._outside()
+
     def _outside(self) -> list[str]:
         """Return the hosts by which other machines can reach the server."""
         outside = [] if is_loopback(self.host) else [self.host]

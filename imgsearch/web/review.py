@@ -1,7 +1,7 @@
 """The duplicates of the collection that is served: found, judged and discarded.
 
 One job runs at a time: a search, or the discarding of copies. Each runs in a process of its own
-(`imgsearch.web.review_job`), which ends with the server. The result of a search has a name, by
+(`imgsearch.web.job_process`), which ends with the server. The result of a search has a name, by
 which clients refer to it, so that nobody discards what another result than theirs suggests.
 """
 
@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, TypeAlias
@@ -21,19 +18,17 @@ from typing import Any, TypeAlias
 from starlette.exceptions import HTTPException
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.process import environment
-from imgsearch.embedding.wire import receive, send
-from imgsearch.errors import InputError, ModelError, SettingError, reason_of
+from imgsearch.errors import InputError, SettingError
 from imgsearch.files.paths import is_at, path_fields
 from imgsearch.maintenance.copies import Copy, Group, copy_fields
 from imgsearch.maintenance.judging import forget_not_duplicates, mark_not_duplicates
 from imgsearch.storage.layout import backend_of
+from imgsearch.web.job import Job
+from imgsearch.web.job_process import Find, Trash, group_in
 from imgsearch.web.problems import ForgottenError
-from imgsearch.web.review_job import CANCEL, GRACE, Find, Trash, group_in
 
 __all__ = ["Review"]
 
-PATIENCE = 10.0  # seconds for a cancelled job to end
 FAILURES = 100  # of copies that could not be discarded, to tell
 
 Ended: TypeAlias = Callable[[Sequence[Group], dict[str, Any]], None]
@@ -114,7 +109,7 @@ class Review:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._lock = threading.RLock()
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._result: _Result | None = None
         self._failure = ""
         self._discarded: dict[str, Any] | None = None
@@ -243,11 +238,11 @@ class Review:
         with self._lock:
             if self._closed or self._job is not None:
                 raise HTTPException(409, "another search for duplicates is in progress")
-            job = self._job = _Job(kind)
+            job = self._job = Job(kind)
             self._failure, self._discarded = "", None
         threading.Thread(target=self._run, args=(job, message, ended), daemon=True).start()
 
-    def _run(self, job: _Job, message: dict[str, Any], ended: Ended) -> None:
+    def _run(self, job: Job, message: dict[str, Any], ended: Ended) -> None:
         """Run a job until it has ended, and call `ended` with what it found."""
         groups: list[Group] = []
         last: dict[str, Any] = {}
@@ -288,67 +283,3 @@ class Review:
 def _may_go(copy: Copy) -> bool:
     """Tell whether a copy that somebody has picked may be discarded, as it may even if turned."""
     return replace(copy, orientation=0).discardable
-
-
-class _Job:
-    """A job in a process of its own."""
-
-    def __init__(self, kind: str) -> None:
-        """Start the process.
-
-        Raises:
-            ModelError: If that is impossible.
-        """
-        self.kind = kind
-        self.done = self.total = 0
-        self.cancelled = False
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "imgsearch.web.review_job"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment(),
-            )
-        except OSError as error:
-            raise ModelError(f"a process could not start: {reason_of(error)}") from error
-
-    def run(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Ask for something, note the progress, and yield what else is told until the end."""
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        with suppress(OSError, ValueError, EOFError):  # it has ended
-            send(self._process.stdin, message)
-            while True:
-                told, _ = receive(self._process.stdout)
-                if "progress" in told:
-                    self.done, self.total = told["progress"]
-                else:
-                    yield told
-        self._process.wait()
-        self._close()
-        self._process.stdout.close()
-
-    def cancel(self) -> None:
-        """Ask it to end; kill it if it does not."""
-        self.cancelled = True
-        with suppress(OSError, ValueError):  # it has ended
-            assert self._process.stdin is not None  # noqa: S101 - for the type checker
-            self._process.stdin.write(CANCEL)
-            self._process.stdin.flush()
-        timer = threading.Timer(PATIENCE, self._process.kill)
-        timer.daemon = True
-        timer.start()
-
-    def end(self) -> None:
-        """End it as the server does: soon in any case."""
-        self.cancelled = True
-        self._close()
-        try:
-            self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-    def _close(self) -> None:
-        with suppress(OSError, ValueError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()

@@ -15,6 +15,7 @@ __all__ = [
     "Edge",
     "Explained",
     "Facets",
+    "Folders",
     "Found",
     "Group",
     "Groups",
@@ -22,6 +23,7 @@ __all__ = [
     "Hit",
     "ImageFacts",
     "Images",
+    "Indexing",
     "Information",
     "Judged",
     "Layout",
@@ -301,16 +303,59 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Folders:
+    """The names of the folders in a folder.
+
+    `parent` is null for the home folder, which may not be indexed as a whole. `images` is the
+    number of files right in the folder that have the name of an image.
+    """
+
+    path: str
+    parent: str | None
+    may_index: bool
+    images: int
+    folders: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many files of a run are images, failed, and are no images."""
+
+    images: int
+    failed: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """How far a run is that the server has begun, or how the latest one ended.
+
+    `done` of `total` files have been dealt with; `total` is 0 until it is known. `failure` says why
+    the latest run failed; `indexed` is null if it was cancelled, too.
+    """
+
+    running: bool
+    folder: str | None
+    done: int
+    total: int
+    seconds: float
+    failure: str | None
+    indexed: Counts | None
+
+
+@dataclass(frozen=True, slots=True)
 class Information:
     """The output of `imgsearch info --json`, and whether the collection is being indexed.
 
-    If `read_only`, clients cannot take images out of the collection.
+    If `read_only`, clients cannot take images out of the collection. If `may_fill`, they may choose
+    a folder to index while there are no images.
     """
 
     directory: str
     images: int
     indexing: bool
     read_only: bool
+    may_fill: bool
     failed: int
     skipped: int
     excluded: int

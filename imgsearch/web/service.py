@@ -28,9 +28,11 @@ from imgsearch.querying.explanation import explanation_fields
 from imgsearch.querying.hits import Answer, answer_fields
 from imgsearch.querying.info import info_fields
 from imgsearch.querying.looking import FOLDED, Looker
+from imgsearch.storage.layout import backend_of
 from imgsearch.storage.records import Entry
 from imgsearch.web.asking import Ask, Crop, ExplainAsk
 from imgsearch.web.decoding import Decoding
+from imgsearch.web.filling import Filling
 from imgsearch.web.listings import Listing, Listings
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.originals import Original, check_original
@@ -66,6 +68,7 @@ class Service:
         self._decoding = Decoding(options)
         self._looker = Looker(self._entries, self._decoding.lane)
         self._review = Review(collection)
+        self._filling = Filling(collection)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
@@ -79,6 +82,7 @@ class Service:
         self._decoding.close()
         self._looker.close()
         self._review.close()
+        self._filling.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
@@ -169,6 +173,21 @@ class Service:
         if not self._options.knows_clients:
             raise HTTPException(403, "this server does that only for clients with its token")
 
+    def check_fill(self) -> None:
+        """Refuse a request to look through folders or to index one, unless clients may do that.
+
+        Raises:
+            HTTPException: 403.
+        """
+        if not self._options.may_fill:
+            raise HTTPException(403, "this server does that only for people at its machine")
+
+    async def fill(
+        self, action: Callable[Concatenate[Filling, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do something that fills a collection without images: a method of `Filling`."""
+        return await self._run(action, self._filling, *args, **kwargs)
+
     async def review(
         self, action: Callable[Concatenate[Review, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -244,7 +263,9 @@ class Service:
         indexing = self._entries.are_changing()
         read_only = not self._options.may_change
         facts = info_fields(self._collection.info())
-        return {**facts, "indexing": indexing, "read_only": read_only}
+        may_fill = self._options.may_fill and backend_of(facts["directory"]) is None
+        told = {"indexing": indexing, "read_only": read_only, "may_fill": may_fill}
+        return {**facts, **told}
 
     def _browse(self, listing: Listing, after: int, limit: int) -> list[dict[str, Any]]:
         return self._facts_of(self._listings.page(listing, after, limit))

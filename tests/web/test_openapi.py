@@ -34,6 +34,8 @@ def test_the_document_has_all_that_is_there(client: TestClient) -> None:
         "/api/v1/layout",
         "/api/v1/facets",
         "/api/v1/archive",
+        "/api/v1/folders",
+        "/api/v1/index",
         "/api/v1/duplicates",
         "/api/v1/duplicates/groups",
         "/api/v1/duplicates/copies",
@@ -83,4 +85,4 @@ def test_whatever_is_asked_is_answered_as_it_is_declared(indexed: Path, tmp_path
         command += ["--max-examples", str(EXAMPLES), "--generation-deterministic"]
         ended = run_python(command, cwd=tmp_path)
     assert ended.code == 0, ended.out[-5_000:] + ended.err
-    assert "Tested: 19" in ended.out
+    assert "Tested: 23" in ended.out

@@ -23,7 +23,7 @@ from imgsearch.collection import Collection
 from imgsearch.maintenance.aside import discarding_lock
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
-from imgsearch.web import review
+from imgsearch.web import job
 from tests.images.test_compare import scene
 from tests.support.commands import imgsearch_command
 from tests.web.conftest import Served
@@ -315,7 +315,7 @@ def test_a_folder_outside_of_the_collection_is_refused_whether_or_not_it_is_ther
 
 FAULT = """
 import os, signal, sys, time
-if "imgsearch.web.review_job" in sys.orig_argv:
+if "imgsearch.web.job_process" in sys.orig_argv:
     import imgsearch.maintenance.duplicates
 
     def deaf(*args, **kwargs):
@@ -355,7 +355,7 @@ def test_there_is_one_search_at_a_time_which_can_be_cancelled(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setattr(review, "PATIENCE", 1.0)
+    monkeypatch.setattr(job, "PATIENCE", 1.0)
     client = served(directory)
     name = found(client, min_similarity=-1)["found"]
     fault(kind)
@@ -422,7 +422,7 @@ def test_a_search_ends_with_the_server(
         with urlopen(Request(address + API, method="PUT")) as answer:
             assert answer.status == 202
         server = psutil.Process(process.pid)
-        jobs = [each for each in server.children() if "review_job" in str(each.cmdline())]
+        jobs = [each for each in server.children() if "job_process" in str(each.cmdline())]
         time.sleep(1)
         began = time.monotonic()
         process.send_signal(number)

@@ -52,6 +52,14 @@ export function remove(ids, { keepalive }) {
   return ask(`/images?ids=${ids.join(",")}`, { method: "DELETE", keepalive });
 }
 
+/** Return the folders in one below the home folder, by default in the home folder itself. */
+export const folders = (path) => ask(`/folders?${new URLSearchParams({ path })}`, { cache: "no-store" });
+
+/** Begin to index a folder, end that, or return how far it is. */
+export const startIndexing = (folder) => ask(`/index?${new URLSearchParams({ folder })}`, { method: "PUT" });
+export const cancelIndexing = () => ask("/index", { method: "DELETE" });
+export const indexing = () => ask("/index", { cache: "no-store" });
+
 /** Return how far the search for duplicates is, and what the latest one found. */
 export const duplicates = () => ask("/duplicates", { cache: "no-store" });
 

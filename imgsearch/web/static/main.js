@@ -7,6 +7,7 @@ import { Filters } from "./filters.js";
 import { Folders } from "./folders.js";
 import { Grid } from "./grid.js";
 import { Images } from "./images.js";
+import { chooseFolder, Indexing } from "./indexing.js";
 import { listen } from "./intake.js";
 import { Large } from "./large.js";
 import { explain, images as counted, say, summary, warn } from "./notices.js";
@@ -33,7 +34,6 @@ let loading = false;
 let failed = false; // whether the search failed
 let answered = null; // {address, answer}: the first page of hits, which named an upload
 let facts = null; // the facts about the collection, once they are known
-let begun = null; // {count, at}: where a run that indexes was first seen
 let away = false; // whether the server is not responding
 const kept = new Map(); // lists by their addresses, latest last
 
@@ -69,6 +69,7 @@ const removal = new Removal({
   },
 });
 const review = new Review({ say });
+const indexing = new Indexing();
 const panel = new Panel(change);
 const filters = new Filters(change);
 const folders = new Folders(change);
@@ -240,13 +241,30 @@ function empty() {
       command: `${here} list --failed`,
     };
   }
+  const note = "Each image appears here as soon as it is indexed. Your files stay where they are, and nothing leaves this machine.";
+  if (facts?.may_fill) {
+    return {
+      title: "There are no images yet",
+      text: "Here you find pictures by what they show, once imgsearch has looked at them.",
+      first: ["Choose a folder", () => chooseFolder(begun).catch((error) => warn(error.message))],
+      command: `${here} index ~/Pictures`,
+      note,
+    };
+  }
   return {
     title: "There are no images yet",
     text: "Here you find pictures by what they show, once imgsearch has looked at them. Run this command in a terminal, "
       + "with the folder of your pictures at its end:",
     command: `${here} index ~/Pictures`,
-    note: "Each image appears here as soon as it is indexed. Your files stay where they are, and nothing leaves this machine.",
+    note,
   };
+}
+
+/** Watch the folder that was chosen being indexed. */
+function begun() {
+  warn("");
+  indexing.follow();
+  look();
 }
 
 /** Show what went wrong with the search. */
@@ -368,9 +386,7 @@ function seen(now) {
   const before = facts;
   facts = now;
   $("total").textContent = counted(now.images);
-  $("indexing").hidden = !now.indexing;
-  $("indexing").textContent = `Indexing: ${counted(now.images)} so far${pace(now)}`;
-  if (before?.indexing && !now.indexing) say(`Indexing has finished: ${counted(now.images)}.`);
+  indexing.seen(now);
   offer();
   $("selected-remove").hidden = now.read_only;
   review.allow(!now.read_only);
@@ -387,15 +403,6 @@ function seen(now) {
   images.of ??= now.images;
   if (!images.length && images.done && !failed) explain(nothing());
   tell();
-}
-
-/** Return how many images a run indexes, once that can be told. */
-function pace({ indexing, images: count }) {
-  if (!indexing) begun = null;
-  else begun ??= { count, at: performance.now() };
-  const seconds = begun ? (performance.now() - begun.at) / 1000 : 0;
-  const rate = seconds > 4 ? Math.round((count - begun.count) / seconds) : 0;
-  return rate > 0 ? `, ${rate.toLocaleString("en")} per second` : "";
 }
 
 /** Learn the folders and the cameras of the collection. */

@@ -20,7 +20,10 @@ export function warn(text) {
   $("notice").textContent = text;
 }
 
-/** Show why there are no images: {title, text, command, note, action: [label, listener]}; null for none. */
+/** Show why there are no images, or nothing if there are: `reason` is null then.
+ *
+ * It is {title, text, first, command, note, action}; `first` and `action` are [label, listener].
+ */
 export function explain(reason) {
   const state = $("state");
   state.hidden = !reason;
@@ -28,10 +31,12 @@ export function explain(reason) {
     state.replaceChildren();
     return;
   }
-  const { title, text, command, note, action } = reason;
+  const { title, text, first, command, note, action } = reason;
   if (command && command === state.querySelector("code")?.textContent) return; // it may be selected
   state.replaceChildren(element("h2", {}, title), element("p", {}, text));
+  if (first) state.append(element("button", { type: "button", className: "primary", onclick: first[1] }, first[0]));
   if (command) {
+    if (first) state.append(element("p", {}, "Or run this command in a terminal, with the folder of your pictures at its end:"));
     state.append(element("p", {}, element("code", {}, command)), element("button", {
       type: "button",
       onclick: async () => {

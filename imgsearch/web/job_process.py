@@ -1,13 +1,14 @@
-"""Find copies, or move some of them to the trash, in a process of its own.
+"""Index a folder, find copies, or move some of them to the trash, in a process of its own.
 
-`imgsearch.web.review` starts it as ``python -m imgsearch.web.review_job``. So a search takes no
+`imgsearch.web.job` starts it as ``python -m imgsearch.web.job_process``. So a search takes no
 turns from queries, and can be ended at any time: what it has found out is kept, as for Ctrl-C in
-`imgsearch duplicates`, and a file is discarded or it is not. It decodes nothing itself; worker
-processes do, with the limits of `index`.
+`imgsearch duplicates` and `imgsearch index`, and a file is discarded or it is not. It decodes
+nothing itself; worker processes do, with the limits of `index`.
 
-It is sent one message (`imgsearch.embedding.wire`), with the fields of `Find` or `Trash` and `job`,
-the name of either. It answers with `{"progress": [done, total]}` any number of times, and then with
-`{"group": ...}` for each group and `{"found": ...}`, with `{"discarded": ...}`, or with an error.
+It is sent one message (`imgsearch.embedding.wire`), with the fields of `Index`, `Find` or `Trash`
+and `job`, the name of one. It answers with `{"progress": [done, total]}` any number of times, then
+with `{"indexed": ...}`, with `{"group": ...}` for each group and `{"found": ...}`, with
+`{"discarded": ...}`, or with an error.
 `CANCEL` interrupts it; once its stdin is closed, it also has to end within `GRACE`.
 """
 
@@ -28,13 +29,43 @@ from imgsearch.embedding.wire import receive, send, send_error
 from imgsearch.errors import ImgsearchError
 from imgsearch.maintenance.copies import Copy, Duplicates, Group
 
-__all__ = ["CANCEL", "GRACE", "Find", "Trash", "group_in", "main"]
+__all__ = ["CANCEL", "GRACE", "Find", "Index", "Trash", "group_in", "main"]
 
 NICE = 5  # queries go first
 CANCEL = b"\0"  # what the server sends to cancel the job
 GRACE = 1.0  # seconds to end once the server has
 
 Tell: TypeAlias = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """A run of `index` over a folder; `done` equals `total` while the index is being built."""
+
+    directory: str
+    folder: str
+
+    def run(self, tell: Tell) -> None:
+        """Tell how many files became images, failed, and are no images."""
+        from imgsearch.collection import Collection
+        from imgsearch.indexing.report import Progress
+
+        def progress(seen: Progress) -> None:
+            _progress(tell, seen.done, seen.total or 0)
+
+        with Collection.open(self.directory) as collection:
+            report = collection.index([self.folder], progress=progress)
+        counts = {"failed": report.failed, "skipped": report.skipped}
+        tell({"indexed": {"images": report.found - sum(counts.values()), **counts}})
+
+    def message(self) -> dict[str, Any]:
+        """Return the message that asks for this."""
+        return {"job": "index", **asdict(self)}
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Index:
+        """Return the job that a message asks for."""
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +146,9 @@ def main() -> None:
         threading.Thread(target=_listen, args=(messages,), daemon=True).start()
         message, _ = receive(io.BytesIO(messages.get()))
         del message["bytes"]
-        job = Find.of(message) if message.pop("job") == "find" else Trash.of(message)
+        jobs: dict[str, Callable[[dict[str, Any]], Index | Find | Trash]]
+        jobs = {"index": Index.of, "find": Find.of, "trash": Trash.of}
+        job = jobs[message.pop("job")](message)
         job.run(partial(send, answers))
     except ImgsearchError as error:
         send_error(answers, error)
