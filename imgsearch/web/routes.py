@@ -48,6 +48,7 @@ from imgsearch.web.schemas import (
     Information,
     Layout,
     Removed,
+    Timeline,
 )
 from imgsearch.web.uploads import Uploads
 
@@ -160,6 +161,14 @@ async def layout(
 ) -> Response:
     """Return only ids, widths and heights of the images that `images` returns, but of more."""
     return JSONResponse(await service_of(request).layout(listing, after, limit))
+
+
+@api.get(
+    "/timeline", response_model=Timeline, responses=refusals(422, 503), openapi_extra=_FILTERED
+)
+async def timeline(request: Request, listing: Listed) -> Response:
+    """Return the months of a listing by date (`sort=date`), with their numbers of images."""
+    return JSONResponse(await service_of(request).months(listing))
 
 
 @api.get(

@@ -29,6 +29,7 @@ __all__ = [
     "Layout",
     "Problem",
     "Removed",
+    "Timeline",
 ]
 
 
@@ -147,6 +148,21 @@ class Layout:
     ids: list[int]
     widths: list[int | None]
     heights: list[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month, as "2024-05", with its number of images; "" for those without a date."""
+
+    month: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The months of a listing by date, in its order."""
+
+    months: list[Month]
 
 
 @dataclass(frozen=True, slots=True)

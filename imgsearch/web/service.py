@@ -198,6 +198,11 @@ class Service:
         """Return ids, widths and heights of the images of a listing that come after one."""
         return await self._run(self._layout, listing, after, limit)
 
+    async def months(self, listing: Listing) -> dict[str, Any]:
+        """Return the months of a listing by date, with their numbers of images."""
+        months = await self._run(self._listings.months, listing)
+        return {"months": [{"month": month, "images": count} for month, count in months]}
+
     async def facets(self) -> dict[str, Any]:
         """Return the folders and cameras of the collection, and their numbers of images."""
         return await self._run(self._facets)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from imgsearch.collection import Collection
+from tests.support.pictures import save_pictures
 from tests.web.conftest import Served
 
 LAYOUT = "/api/v1/layout"
@@ -50,6 +55,39 @@ def test_a_layout_has_the_sizes_and_the_number_of_all_images(client: TestClient)
     assert sizes == [*zip(found["widths"], found["heights"], strict=True)]
     assert [each["id"] for each in facts["images"]] == found["ids"]
     assert client.get(LAYOUT).json()["total"] == 40
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("reverse", ["false", "true"])
+@pytest.mark.parametrize("wanted", [{}, {"format": "png"}])
+def test_a_timeline_has_each_month_with_its_images_in_the_order_of_the_listing(
+    served: Served, empty: Path, tmp_path: Path, reverse: str, wanted: dict[str, str]
+) -> None:
+    rng = np.random.default_rng(5)
+    months = [f"20{year:02}-{month:02}" for year in (8, 9, 21) for month in (1, 2, 12)]
+    taken = {}
+    for path in save_pictures(tmp_path / "dated", 60):
+        month = months[int(rng.integers(len(months)))]
+        time = datetime.fromisoformat(f"{month}-15T12:00:00").timestamp()
+        os.utime(path, (time, time))
+        taken[str(path)] = month
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "dated"])
+    client = served(empty)
+    asked = {"sort": "date", "reverse": reverse, **wanted}
+    found = client.get("/api/v1/timeline", params=asked).json()["months"]
+    images = client.get("/api/v1/images", params={**asked, "limit": 100}).json()["images"]
+    runs = groupby(taken[image["path"]] for image in images)
+    assert [(each["month"], each["images"]) for each in found] == [
+        (month, len([*run])) for month, run in runs
+    ]
+    assert len(found) > 4
+
+
+def test_a_timeline_is_that_of_a_listing_by_date(client: TestClient) -> None:
+    assert client.get("/api/v1/timeline", params={"sort": "name"}).status_code == 422
+    nothing = {"sort": "date", "name": "nothing is called that"}
+    assert client.get("/api/v1/timeline", params=nothing).json() == {"months": []}
 
 
 def test_images_by_their_ids_come_in_that_order_without_those_that_are_gone(

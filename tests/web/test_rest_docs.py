@@ -37,6 +37,7 @@ def test_there_are_examples_of_each_route() -> None:
         "original",
         "thumbnail?",
         "layout?",
+        "timeline?",
         "facets",
         "archive?",
         "duplicates",

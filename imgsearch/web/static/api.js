@@ -42,6 +42,11 @@ export function layout(state, after, limit, signal) {
   return ask(`/layout?${listing(state, { after, limit })}`, { signal });
 }
 
+/** Return the months of the images that pass the filters of a state, in its order. */
+export function timeline(state, signal) {
+  return ask(`/timeline?${listing(state, {})}`, { signal });
+}
+
 /** Return the images with some ids. */
 export function byId(ids, signal) {
   return ask(`/images?ids=${ids.join(",")}`, { signal });

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { beside } from "./beside.js";
 import { factsOf } from "./collection.js";
+import { fillDrag } from "./dragging.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
 import { information } from "./information.js";
 import { copy } from "./lists.js";
@@ -104,7 +105,8 @@ export class Large {
     const shown = element("img", { alt: name, src: api.thumbnail(image.id, 512) });
     shown.onerror = async () => shown.replaceWith(lost(name, await api.whyNot(shown.src)));
     const whole = new Image();
-    whole.draggable = shown.draggable = false;
+    const drag = (event) => (this.zoom.magnified ? event.preventDefault() : fillDrag(event.dataTransfer, [image]));
+    [shown, whole].forEach((each) => each.addEventListener("dragstart", drag));
     whole.src = api.original(image.id);
     whole.decode().then(() => {
       whole.alt = name;

@@ -11,6 +11,9 @@ export function lasso(grid, { started, dragged }) {
   const { list } = grid;
   list.addEventListener("pointerdown", (event) => {
     if (event.pointerType !== "mouse" || event.button !== 0 || event.target.closest("button")) return;
+    const picture = event.target.closest(".picture");
+    if (picture) picture.draggable = Boolean(picture.closest(".selected")); // it is dragged out: see dragging.js
+    if (picture?.draggable) return;
     const start = placeOf(list, event);
     let [last, box, timer] = [event, null, null];
     const draw = () => {

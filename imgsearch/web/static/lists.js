@@ -17,6 +17,11 @@ export function json(images) {
   return `${JSON.stringify(items, null, 2)}\n`;
 }
 
+/** Return the paths of images, one a line. */
+export function paths(images) {
+  return [...images].map(({ path }) => `${path}\n`).join("");
+}
+
 /** Copy a text to the clipboard. */
 export async function copy(text) {
   try {

@@ -17,6 +17,7 @@ import { find, keep } from "./pictures.js";
 import { Removal } from "./removal.js";
 import { Review } from "./review.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
+import { Scrubber } from "./scrubber.js";
 import { Selection } from "./selection.js";
 import { asking, browsing, MOST, PAGE } from "./sources.js";
 import { filtersOf, hashOf, isBrowsing, refinements, stateOf, uploadsOf, withLike, withUnlike } from "./state.js";
@@ -50,6 +51,7 @@ const selection = new Selection(grid, {
     $("heading").focus({ preventScroll: true });
   },
 });
+const scrubber = new Scrubber(grid);
 const removal = new Removal({
   say,
   hide: (ids) => {
@@ -96,6 +98,7 @@ async function show() {
   folders.show(state);
   offer();
   head();
+  scrubber.show(!reviewing() && isBrowsing(state) && state.sort.endsWith("date") ? state : null, signal);
   if (reviewing()) {
     grid.show(images, {});
     await review.show(true, { count: to?.count });
@@ -360,6 +363,10 @@ function act(what, image, event) {
     selection.toggle(image, { range: event.shiftKey });
     return;
   }
+  if (what === "drag") {
+    selection.drag(image, event);
+    return;
+  }
   if (what === "open") {
     large.open(image, images, { mayLess });
     return;
@@ -388,7 +395,7 @@ function seen(now) {
   $("total").textContent = counted(now.images);
   indexing.seen(now);
   offer();
-  $("selected-remove").hidden = now.read_only;
+  $("selected-remove").hidden = $("selected-judge").hidden = now.read_only;
   review.allow(!now.read_only);
   panel.promised(now.settings.recall);
   if (now.images !== before?.images || (before?.indexing && !now.indexing)) describe();

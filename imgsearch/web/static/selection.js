@@ -1,14 +1,16 @@
 /** The selected images, which stay selected from search to search, and what can be done with them. */
 
-import { archive } from "./api.js";
+import { archive, judge } from "./api.js";
 import { factsOf } from "./collection.js";
+import { fillDrag } from "./dragging.js";
 import { lasso } from "./lasso.js";
-import { copy, csv, json, save } from "./lists.js";
+import { copy, csv, json, paths, save } from "./lists.js";
 import { images as counted } from "./notices.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST = 50; // images of one search
 const MOST_FILES = 1_000; // of one download
+const MOST_JUDGED = 100; // at a time
 
 export class Selection {
   /** `grid` shows the images; `search(ids)` is called to search with the selected ones,
@@ -32,6 +34,25 @@ export class Selection {
     });
     withAll("selected-csv", (all) => save("images.csv", csv(all)));
     withAll("selected-json", (all) => save("images.json", json(all)));
+    withAll("selected-paths", (all) => save("images.txt", paths(all)));
+    const judging = (id, forget, text) => withAll(id, async () => {
+      await judge([...this.chosen.keys()], { forget });
+      say(text);
+    });
+    judging("selected-apart", false, "Remembered: they are not the same picture.");
+    judging("selected-same", true, "They count as copies again if they look the same.");
+    document.querySelectorAll("#selection details").forEach((menu) => {
+      menu.addEventListener("click", (event) => event.target.closest("button") && (menu.open = false));
+      menu.addEventListener("focusout", ({ relatedTarget }) => {
+        if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false;
+      });
+      menu.addEventListener("keydown", (event) => {
+        if (event.key !== "Escape" || !menu.open) return;
+        event.preventDefault();
+        menu.open = false;
+        menu.firstElementChild.focus();
+      });
+    });
     $("selected-archive").addEventListener("click", (event) => {
       if (this.size > MOST_FILES) {
         event.preventDefault();
@@ -76,6 +97,12 @@ export class Selection {
     this.#tell();
   }
 
+  /** Fill what is dragged with the selected images, among them the one that was taken hold of. */
+  drag(image, { dataTransfer }) {
+    const others = [...this.chosen].filter(([id]) => id !== image.id).map(([id, facts]) => facts ?? { id });
+    fillDrag(dataTransfer, [image, ...others].slice(0, MOST_FILES));
+  }
+
   clear() {
     this.chosen.clear();
     this.last = null;
@@ -100,6 +127,7 @@ export class Selection {
     document.body.classList.toggle("selecting", this.size > 0);
     $("selected").textContent = `${counted(this.size)} selected`;
     $("selected-archive").href = archive([...this.chosen.keys()].slice(0, MOST_FILES));
+    ["selected-apart", "selected-same"].forEach((id) => ($(id).disabled = this.size < 2 || this.size > MOST_JUDGED));
     $("selected-search").disabled = this.size > MOST;
     $("selected-search").title = this.size > MOST ? `A search takes at most ${MOST} images` : "";
   }

@@ -11,7 +11,7 @@ const KEYS = { "+": "more", "-": "less", " ": "open", x: "select" };
 /** Fill the list item of an image.
  *
  * `image` has id, path and, if it is a hit, similarity; `act(what, image, event)` is called with
- * "search", "more", "less", "open" or "select", `measured(ratio)` once the thumbnail has loaded.
+ * "search", "more", "less", "open", "select" or "drag", `measured(ratio)` once the thumbnail has loaded.
  */
 export function fillTile(tile, image, { act, measured, mayLess }) {
   const name = fileName(image.path);
@@ -23,7 +23,8 @@ export function fillTile(tile, image, { act, measured, mayLess }) {
     className: "picture",
     href: hashOf(stateOf({ like: [image.id] })),
     title: image.path,
-    draggable: false,
+    draggable: false, // unless it is selected: dragging selects
+    ondragstart: (event) => act("drag", image, event),
     "aria-label": `Search from ${name}${known ? `, ${ranked ? "" : "similarity "}${facts}` : ""}${alsoThere(image)}`,
     onkeydown: (event) => {
       const what = KEYS[event.key];
