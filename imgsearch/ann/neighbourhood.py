@@ -31,6 +31,7 @@ __all__ = [
     "NearLists",
     "Small",
     "centred",
+    "centred_sums",
     "code_products",
     "dequantised",
     "leaders_of",
@@ -119,21 +120,36 @@ def products(queries: Vectors, vectors: Vectors) -> Vectors:
     """
     if len(queries) > _FEW:
         return np.asarray(queries @ vectors.T, np.float32)
-    return np.stack([np.vecdot(query, vectors) for query in queries])
+    return np.asarray(np.vecdot(queries[:, None], vectors), np.float32)
 
 
-def nearest(queries: Vectors, blocks: Iterable[Block], k: int) -> Neighbours:
-    """Return the `k` vectors with the highest products with each query, as squared distances.
+def nearest(ids: Ids, queries: Vectors, blocks: Iterable[Block], k: int) -> Neighbours:
+    """Return the `k` other images with the highest products with each, as squared distances.
 
     Quicker than `imgsearch.ann.exact.search_exactly`, and less precise; all have length 1.
+
+    Args:
+        ids: Ids of n images, int64 `[n]`.
+        queries: Their embeddings, float32 `[n, dim]`.
+        blocks: Blocks of images, which may hold these images themselves.
+        k: Number of images to return.
     """
+    k += 1  # the image itself may be among them
     best = Neighbours.none(len(queries), k)
-    for ids, vectors in blocks:
-        distances = np.concatenate([best.distances, 2 - 2 * (queries @ vectors.T)], axis=1)
-        every = np.concatenate([best.ids, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
-        columns = np.argpartition(distances, k - 1, axis=1)[:, :k]
-        best = Neighbours(distances, every).take(columns)
-    return best.take(np.argsort(best.distances, axis=1, kind="stable"))
+    for number, (there, vectors) in enumerate(blocks):
+        distances = queries @ vectors.T
+        distances *= -2
+        distances += 2
+        found = Neighbours(distances, np.broadcast_to(there, distances.shape))
+        if number or len(there) < k:
+            found = Neighbours(
+                np.concatenate([best.distances, found.distances], axis=1),
+                np.concatenate([best.ids, found.ids], axis=1),
+            )
+        best = found.take(np.argpartition(found.distances, k - 1, axis=1)[:, :k])
+    itself = best.ids == ids[:, None]
+    best.distances[itself], best.ids[itself] = np.inf, -1
+    return best.take(np.argsort(best.distances, axis=1, kind="stable")).first(k - 1)
 
 
 def leaders_of(ids: Ids, candidates: Ids, similarities: Vectors) -> Ids:
@@ -239,6 +255,28 @@ def normalised(vectors: Vectors) -> Vectors:
     """Return vectors divided by their lengths, float32 `[n, dim]`."""
     lengths = np.sqrt(np.vecdot(vectors, vectors))[:, None]
     return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+
+
+def centred_sums(
+    centre: Centre,
+    neighbours: Ids,
+    weight: Vectors,
+    along: Vectors,
+    base: Callable[[Ids], Vectors],
+) -> Vectors:
+    """Return `weighted_sums` of embeddings without the mean, L2-normalised; float32 `[n, dim]`.
+
+    Args:
+        centre: The mean.
+        neighbours: Ids of the neighbours, int64 `[n, m]`.
+        weight: Their weights, float32 `[n, m]`.
+        along: Their products with the mean, float32 `[n, m]`.
+        base: Function that returns the embeddings of distinct ids, ascending, with the mean.
+    """
+    weight = weight / centre.lengths(along)
+    sums = weighted_sums(neighbours, weight, base)
+    sums -= weight.sum(axis=1)[:, None] * centre.mean
+    return sums
 
 
 def code_products(queries: Vectors, codes: Small, rows: Ids, wanted: Flags) -> Vectors:

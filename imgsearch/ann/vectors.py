@@ -18,6 +18,7 @@ __all__ = [
     "as_queries",
     "columns_of",
     "combine",
+    "places_among",
     "rows_of",
 ]
 
@@ -130,8 +131,15 @@ def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
     """Tell for each of `ids` whether it is in `wanted` (sorted)."""
     if not wanted.size:
         return np.zeros(ids.shape, dtype=np.bool_)
-    places = np.searchsorted(wanted, ids).clip(max=wanted.size - 1)
-    return np.asarray(wanted[places] == ids, dtype=np.bool_)
+    return np.asarray(wanted[places_among(ids, wanted)] == ids, dtype=np.bool_)
+
+
+def places_among(ids: Ids, among: Ids) -> Ids:
+    """Return the place of each id in `among` (sorted, distinct, not empty); any for another id."""
+    first, last = int(among[0]), among.size - 1
+    if int(among[-1]) - first == last:  # without a gap
+        return np.asarray((ids - first).clip(0, last))
+    return np.asarray(np.searchsorted(among, ids).clip(max=last))
 
 
 def combine(wanted: Vectors, unwanted: Vectors, weights: Sequence[float] | None = None) -> Vectors:

@@ -29,7 +29,7 @@ from imgsearch.ann.neighbourhood import (
     Centre,
     Small,
     centred,
-    dequantised,
+    centred_sums,
     leaders_of,
     near_lists,
     nearest,
@@ -41,7 +41,7 @@ from imgsearch.ann.neighbourhood import (
     weights,
 )
 from imgsearch.ann.recall import Assignment
-from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
+from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, places_among, rows_of
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.querying.ranking import moments, references_of
@@ -58,7 +58,7 @@ GROWTH = 2  # factor on the number of images that the mean was taken of
 REFERENCES = 500
 CANDIDATES = 128  # images among which the neighbours of an image are chosen
 EXACT_UP_TO = 8_000  # images: comparing each with every other takes a few seconds
-PROBED = 24  # lists whose images are compared with those of a list in a larger collection
+PROBED = 16  # lists whose images are compared with those of a list in a larger collection
 MOST_OF_LIST = 2_048  # images of a list that are compared; of a longer list, a sample is
 MERGE = 4  # how many times the rows of a new layer an absorbed layer may have
 IN_MEMORY = 64 << 20  # bytes of intermediate results, beyond which they are on the disk
@@ -144,9 +144,11 @@ class _Base:
 
     def describe(self, ids: Ids, vectors: Vectors) -> tuple[Vectors, Vectors, Vectors]:
         """Return the product with the mean, and mean and deviation of the similarities."""
-        similarities = centred(vectors, self.centre) @ self.compared.T
+        along = self.centre.along(vectors)
+        similarities = vectors @ self.compared.T - self.compared @ self.centre.mean
+        similarities /= self.centre.lengths(along)[:, None]
         similarities[ids[:, None] == self.references] = np.nan  # its own says nothing
-        return self.centre.along(vectors), *moments(similarities)
+        return along, *moments(similarities)
 
     def candidates(self, ids: Ids) -> Iterator[tuple[Ids, Vectors, Neighbours]]:
         """Yield rows of `ids`, their embeddings, and the nearest other images, `[n, CANDIDATES]`.
@@ -156,8 +158,7 @@ class _Base:
         """
         k = min(CANDIDATES, self.view.count - 1)
         for rows, vectors, blocks in self._compared(ids):
-            found = nearest(vectors, blocks, k + 1)
-            yield rows, vectors, found.without(found.ids == ids[rows][:, None]).first(k)
+            yield rows, vectors, nearest(ids[rows], vectors, blocks, k)
 
     def _compared(self, ids: Ids) -> Iterator[tuple[Ids, Vectors, Iterator[Block]]]:
         """Yield rows of `ids`, their embeddings, and blocks of images to compare them with."""
@@ -169,11 +170,12 @@ class _Base:
         index = self.view.segments[0]
         order = np.argsort(self.lists, kind="stable")
         ends = np.searchsorted(self.lists[order], np.arange(index.nlist + 1))
-        own = self.lists[np.searchsorted(self.live, ids)]
+        own = self.lists[places_among(ids, self.live)]
         rows_by_list = np.argsort(own, kind="stable")
-        for start in np.flatnonzero(np.diff(own[rows_by_list], prepend=-1)).tolist():
-            number = int(own[rows_by_list[start]])
-            of_list = rows_by_list[start : np.searchsorted(own[rows_by_list], number, "right")]
+        numbers, starts = np.unique(own[rows_by_list], return_index=True)
+        for number, of_list in zip(
+            numbers.tolist(), np.split(rows_by_list, starts[1:]), strict=True
+        ):
             for first in range(0, len(of_list), _SEARCHED):
                 rows = of_list[first : first + _SEARCHED]
                 vectors = self.view.rows(np.sort(ids[rows]))[np.argsort(np.argsort(ids[rows]))]
@@ -194,7 +196,7 @@ class _Base:
         """Return ids in the order of their lists, as images of one list share neighbours."""
         if not self.view.segments or len(ids) <= _ROWS:
             return ids
-        return ids[np.argsort(self.lists[np.searchsorted(self.live, ids)], kind="stable")]
+        return ids[np.argsort(self.lists[places_among(ids, self.live)], kind="stable")]
 
     @cached_property
     def lists(self) -> Ids:
@@ -253,7 +255,7 @@ def _all_rows(layout: Layout, base: _Base, live: Ids) -> _Table:
     near = _scratch(layout.layers, (count, width), np.uint32)
     codes = _scratch(layout.layers, (count, width), np.uint16)
     for places, _, found in base.candidates(live):
-        theirs = table.along[np.searchsorted(live, found.ids).clip(max=count - 1)]
+        theirs = table.along[places_among(found.ids, live)]
         similarities = base.similarities(found, table.along[places], theirs)
         table.leaders[places] = leaders_of(live[places], found.ids, similarities)
         near[places] = np.maximum(found.ids, 0)
@@ -261,7 +263,7 @@ def _all_rows(layout: Layout, base: _Base, live: Ids) -> _Table:
     for start in range(0, count, _SEARCHED):
         rows = slice(start, start + _SEARCHED)
         candidates = near[rows].astype(np.int64)
-        leaders = table.leaders[np.searchsorted(live, candidates).clip(max=count - 1)]
+        leaders = table.leaders[places_among(candidates, live)]
         similarities = similarity_from_code(codes[rows])
         _set_lists(table, rows, candidates, similarities, leaders)
     return table
@@ -473,26 +475,27 @@ def _codes(
         return centred(base.view.rows(wanted), base.centre)
 
     live = base.live
-    named = np.unique(
-        np.concatenate([_named(table, old, part, live) for part in _parts(table.ids)])
-    )
+    named = _named(table, old, live)
     once = _scratch(layout.layers, (len(named), base.dim), np.int8)
     once_scales = np.zeros(len(named), np.float32)
     for part in map(np.sort, _parts(base.by_list(named))):
         rows = np.searchsorted(named, part)
-        sums = weighted_sums(*_lists(table, old, part, live), own)
+        neighbours, weight = _lists(table, old, part, live)
+        along = _along(table, old, neighbours)
+        sums = centred_sums(base.centre, neighbours, weight, along, base.view.rows)
         vectors = normalised(own(part) + sums)
         once[rows], once_scales[rows] = quantised(vectors)
 
     def once_augmented(wanted: Ids) -> Vectors:
-        rows = np.searchsorted(named, wanted)
-        return dequantised(once[rows], once_scales[rows])
+        return once.take(places_among(wanted, named), axis=0).astype(np.float32)
 
     twice = _scratch(layout.layers, (len(table.ids), base.dim), np.int8)
     twice_scales = np.zeros(len(table.ids), np.float32)
     for part in map(np.sort, _parts(base.by_list(table.ids))):
         rows = np.searchsorted(table.ids, part)
-        sums = weighted_sums(*_lists(table, old, part, named), once_augmented)
+        neighbours, weight = _lists(table, old, part, named)
+        weight *= once_scales.take(places_among(neighbours, named))
+        sums = weighted_sums(neighbours, weight, once_augmented)
         vectors = normalised(own(part) + sums)
         twice[rows], twice_scales[rows] = quantised(vectors)
     start = 0
@@ -512,10 +515,21 @@ def _parts(ids: Ids) -> Sequence[Ids]:
     return [ids[start : start + _ROWS] for start in range(0, len(ids), _ROWS)] or [ids]
 
 
-def _named(table: _Table, old: Layers, ids: Ids, live: Ids) -> Ids:
-    """Return the neighbours of ids that have a weight."""
-    neighbours, weight = _lists(table, old, ids, live)
-    return np.unique(neighbours[weight > 0])
+def _named(table: _Table, old: Layers, live: Ids) -> Ids:
+    """Return the neighbours of the images of a table that have a weight, ascending."""
+    known = np.zeros(len(live), np.bool_)
+    for start in range(0, len(table.ids), _SEARCHED):
+        part = table.ids[start : start + _SEARCHED]
+        neighbours, weight = _lists(table, old, part, live)
+        known[places_among(neighbours[weight > 0], live)] = True
+    return live[known]
+
+
+def _along(table: _Table, old: Layers, ids: Ids) -> Vectors:
+    """Return the products with the mean of ids of any shape, float32."""
+    known: Vectors = old.take("along", old.places(ids))
+    new = table.along[places_among(ids, table.ids)]
+    return np.where(rows_of(ids, table.ids), new, known)
 
 
 def _lists(table: _Table, old: Layers, ids: Ids, among: Ids) -> tuple[Ids, Vectors]:

@@ -22,13 +22,13 @@ import numpy.typing as npt
 from imgsearch.ann.neighbourhood import (
     Centre,
     centred,
+    centred_sums,
     code_products,
     dequantised,
     mixed,
     near_lists,
     normalised,
     products,
-    weighted_sums,
     weights,
 )
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors, columns_of
@@ -309,11 +309,11 @@ class Ranking:
         lists = near_lists(asked.similarities, leaders, np.full(len(ids), -1), there)
         columns = np.maximum(lists.places, 0)
         weight = np.where(lists.places >= 0, weights(lists.similarities), np.float32(0))
-        # The sum of weight · (embedding - mean) / length, without a copy of the embeddings.
-        weight /= self.centre.lengths(columns_of(asked.along, columns))
-        neighbours = columns_of(ids, columns)
-        sums = weighted_sums(neighbours, weight, self._embeddings.rows)
-        return normalised(asked.queries + sums - weight.sum(axis=1)[:, None] * self.centre.mean)
+        neighbours, along = columns_of(ids, columns), columns_of(asked.along, columns)
+        rows = self._embeddings.rows
+        return normalised(
+            asked.queries + centred_sums(self.centre, neighbours, weight, along, rows)
+        )
 
     def _centred(self, ids: Ids) -> Vectors:
         return centred(self._embeddings.rows(ids), self.centre)
@@ -352,7 +352,7 @@ def moments(similarities: Vectors) -> tuple[Vectors, Vectors]:
 
     An image that is a reference itself has a similarity of NaN, which does not count.
     """
-    mean = similarities.mean(axis=1)
+    mean = np.add.reduce(similarities, axis=1) / np.float32(similarities.shape[1])
     if not np.isnan(mean).any():
         away = similarities - mean[:, None]
         deviation = np.sqrt(np.vecdot(away, away) / np.float32(similarities.shape[1]))

@@ -262,11 +262,11 @@ class View:
             groups = self._plan_among(queries, recall, self.promise, among)
         else:
             groups = self._plan_recall(queries, recall, self.promise)
-        found = [self._run(queries, width, group, among) for group in groups]
+        found = [self._run(queries, k, width, group, among) for group in groups]
         if nprobe is None and self.promise is not None:
             more = self._plan_more(queries, groups, [part.first(k) for part in found], among)
             groups = groups + more
-            found += [self._run(queries, width, group, among) for group in more]
+            found += [self._run(queries, k, width, group, among) for group in more]
         return _gathered(len(queries), width, groups, found)
 
     def _plan_lists(self, queries: Vectors, nprobe: int, promise: Promise) -> list[_Group]:
@@ -282,12 +282,10 @@ class View:
         plan = promise.keep(recall)
         nearest = self.segments[0].assign(queries, max(1, int(plan.nprobe.max())))
         bands = promise.band_of(nearest.distances[:, 0])
+        planned = np.append(plan.nprobe, 0)[bands]  # exact beyond the last band
         groups = []
-        for nprobe in sorted({*plan.nprobe.tolist(), 0}):
-            alike = np.append(plan.nprobe == nprobe, nprobe == 0)  # bands; exact beyond the last
-            rows = np.flatnonzero(alike[bands])
-            if not rows.size:
-                continue
+        for nprobe in sorted(set(planned.tolist())):
+            rows = np.flatnonzero(planned == nprobe)
             if not nprobe:
                 groups.append(_exactly(rows))
                 continue
@@ -360,21 +358,25 @@ class View:
         wide = Search("wide", index.nlist, 1.0)
         return [_Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))]
 
-    def _run(self, queries: Vectors, k: int, group: _Group, among: Chosen | None) -> Neighbours:
-        """Search for one group of queries."""
+    def _run(
+        self, queries: Vectors, k: int, width: int, group: _Group, among: Chosen | None
+    ) -> Neighbours:
+        """Return the `width` nearest for one group of queries, of which `k` must be right."""
         if len(group.rows) < len(queries):
             queries = queries[group.rows]
         if group.nearest is None:
             if among is not None:
-                return self._compare(queries, among.ids, k)
-            return search_exactly(queries, self._read(self.snapshot.shards), k, self.removed)
-        found = self.search_lists(self.segments, queries, k, group.nearest, among=among)
+                return self._compare(queries, among.ids, width)
+            return search_exactly(queries, self._read(self.snapshot.shards), width, self.removed)
+        found = self.search_lists(
+            self.segments, queries, k, group.nearest, among=among, width=width
+        )
         if not self._tail:
             return found
         tail = self._tail_blocks()
         if among is not None:
             tail = self._blocks_of(among.ids[among.ids > self._indexed])
-        return merge([found, search_exactly(queries, tail, k)], k)
+        return merge([found, search_exactly(queries, tail, width)], width)
 
     def _compare(self, queries: Vectors, ids: Ids, k: int) -> Neighbours:
         """Return the `k` nearest of some images, by comparing all of them."""
@@ -393,8 +395,9 @@ class View:
         nearest: NearestLists,
         excluded: Ids | None = None,
         among: Chosen | None = None,
+        width: int = 0,
     ) -> Neighbours:
-        """Return the `k` nearest images in the lists of segments.
+        """Return the `k` nearest images in the lists of segments, or more.
 
         Args:
             segments: Segments of this view, or others with the same training and images of it.
@@ -403,17 +406,20 @@ class View:
             nearest: Lists of each query, as returned by `InvertedFile.assign`.
             excluded: Sorted ids to skip; None for the removed ids that segments may still hold.
             among: Images to find; None for all.
+            width: Number of images to return if it is more than `k`; of a compact index, those
+                beyond the `k` nearest are not always the next ones.
         """
         lossy = segments[0].lossy
         count = self.count if among is None else len(among.ids)
-        width = candidates_for(k, count) if lossy else k
+        width = max(k, width)
+        compared = max(candidates_for(k, count), width) if lossy else width
         out = self._stale if excluded is None else excluded
-        parts = [index.search(queries, width, nearest, out, among) for index in segments]
-        found = merge(parts, width) if len(parts) > 1 else parts[0]
+        parts = [index.search(queries, compared, nearest, out, among) for index in segments]
+        found = merge(parts, compared) if len(parts) > 1 else parts[0]
         if not lossy:
             return found
         shards = self._shards_of(found.ids[found.there])
-        return rerank(queries, found.ids, self._read(shards), k)
+        return rerank(queries, found.ids, self._read(shards), width)
 
     def _shards_of(self, ids: Ids) -> list[Shard]:
         """Return the shards whose ranges may contain any of the ids."""

@@ -66,7 +66,7 @@ def places_of(ids: Ids, files: Sequence[Ids]) -> Places:
         if not len(theirs):
             continue
         first = int(theirs[0])
-        if int(theirs[-1]) - first + 1 == len(theirs):  # without a gap
+        if int(theirs[-1]) - first == len(theirs) - 1:  # without a gap
             rows = (ids - first).clip(0, len(theirs) - 1)
         else:
             rows = np.searchsorted(theirs, ids).clip(max=len(theirs) - 1)

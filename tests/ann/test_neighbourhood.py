@@ -10,6 +10,7 @@ from imgsearch.ann.neighbourhood import (
     NEIGHBOURS,
     Centre,
     centred,
+    centred_sums,
     code_products,
     dequantised,
     leaders_of,
@@ -127,14 +128,33 @@ def test_only_the_wanted_rows_of_codes_are_multiplied(queries: int, images: int)
     np.testing.assert_allclose(found, np.where(wanted, expected, 0), rtol=1e-4, atol=1e-2)
 
 
-def test_the_nearest_are_those_of_all_blocks() -> None:
+def test_sums_are_those_of_vectors_without_the_mean() -> None:
+    vectors = clustered(12, seed=2)
+    centre = Centre(vectors.mean(axis=0))
+    weight = np.array([[0.5, 1], [0, 0.25]], np.float32)
+    neighbours = np.array([[3, 9], [99, 2]])
+    along = centre.along(vectors)[neighbours % 12]
+    found = centred_sums(centre, neighbours, weight, along, lambda ids: vectors[ids])
+    without = centred(vectors, centre)
+    expected = np.stack([0.5 * without[3] + without[9], 0.25 * without[2]])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_nearest_are_those_of_all_blocks_without_the_image_itself() -> None:
     vectors = clustered(90, seed=3)
     ids = np.arange(10, 100)
     blocks = [Block(ids[:40], vectors[:40]), Block(ids[40:], vectors[40:])]
-    found = nearest(vectors[:5], blocks, 7)
-    expected = np.argsort(-(vectors[:5] @ vectors.T), axis=1)[:, :7] + 10
+    found = nearest(ids[:5], vectors[:5], blocks, 7)
+    expected = np.argsort(-(vectors[:5] @ vectors.T), axis=1)[:, 1:8] + 10
     np.testing.assert_array_equal(found.ids, expected)
-    np.testing.assert_array_equal(found.ids[:, 0], ids[:5])
+
+
+def test_where_there_are_fewer_others_the_rest_are_none() -> None:
+    vectors = clustered(3, seed=3)
+    found = nearest(np.array([7, 99]), vectors[:2], [Block(np.array([7, 8, 9]), vectors)], 3)
+    assert sorted(found.ids[0].tolist()) == [-1, 8, 9]
+    assert found.ids[0, 2] == -1
+    assert set(found.ids[1].tolist()) == {7, 8, 9}
 
 
 def test_stored_numbers_are_close_to_what_they_were() -> None:
