@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.hits import Answer, Hit, HitArrays, Search
     from imgsearch.querying.info import Info
+    from imgsearch.querying.options import Words
     from imgsearch.storage.records import IvfRecord, ModelRecord
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "StorageError",
     "Sweep",
     "Verification",
+    "Words",
     "WorstHit",
     "WorstQuery",
     "apply",
@@ -136,6 +138,7 @@ _HOME = {
     "Searched": "evaluation.evaluate",
     "Sweep": "evaluation.tune",
     "Verification": "maintenance.damage",
+    "Words": "querying.options",
     "WorstHit": "evaluation.evaluate",
     "WorstQuery": "evaluation.evaluate",
     "apply": "evaluation.tune",

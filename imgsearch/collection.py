@@ -31,6 +31,7 @@ from imgsearch.querying.options import (
     Query,
     QueryOptions,
     SearchOptions,
+    Words,
     items,
     paths_of,
     queries_of,
@@ -171,7 +172,8 @@ class Collection(ABC):
             location: A directory that is empty or does not exist yet, or a URL, as for `open`.
             model: "mobilenet_v2", "mobilenet_v2_320", "efficientnet_lite0", "efficientnet_lite2",
                 "inception_v3", or "torchvision:" and the name of a network that torchvision lists,
-                which "/" and the name of its weights may follow.
+                which "/" and the name of its weights may follow; or "open_clip:ARCH/WEIGHTS", whose
+                networks embed words as well.
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.
@@ -454,7 +456,8 @@ class Collection(ABC):
             query: The path of an image, its content as bytes or an open file, a Pillow image,
                 its pixels (integers from 0 to 255 or floats from 0 to 1, `[h, w]` or
                 `[h, w, 3]`), or an embedding (`[dim]`, which is L2-normalised). Pixels and
-                embeddings may be NumPy arrays, torch tensors or lists.
+                embeddings may be NumPy arrays, torch tensors or lists. Or `Words("a red
+                bicycle")`, if the collection's network embeds words.
             id: The id of an image of the collection, instead of a query.
             options: Keywords, above all `k=10`; see `SearchOptions` in
                 `imgsearch.querying.options`.
@@ -465,6 +468,7 @@ class Collection(ABC):
             NoImageError: If there is no image with that id.
             SettingError: If an option makes no sense, or more than one of recall, nprobe and
                 exact is given.
+            ModelError: If words are given, and the network embeds none.
             DamagedError: If a file of the collection is missing or damaged.
         """
         if (query is None) == (id is None):
@@ -520,7 +524,8 @@ class Collection(ABC):
         """
         if not arrays:
             return [Hits(answer.hits) for answer in self.answer(queries, **options)]
-        settings, queries = SearchOptions.of(**options), queries_of(queries)
+        queries = queries_of(queries)
+        settings = _settings(queries, options)
         if settings.looks:
             raise SettingError("verify and fold do not apply to arrays; ask for hits")
         if settings.min_similarity is not None:
@@ -537,7 +542,8 @@ class Collection(ABC):
             queries: As for `query_many`.
             options: As for `query`.
         """
-        settings, queries = SearchOptions.of(**options), queries_of(queries)
+        queries = queries_of(queries)
+        settings = _settings(queries, options)
         if not settings.looks:
             return self._answer(queries, self._embed(queries), settings)
         from imgsearch.querying.looking import before_looking
@@ -944,6 +950,13 @@ def opened(
 ) -> Collection:
     """Open a collection. Deprecated: `Collection.open` does the same."""
     return Collection.open(location, device=device, threads=threads, trust_model=trust_model)
+
+
+def _settings(queries: Queries, options: QueryOptions) -> SearchOptions:
+    """Return the options of a search, which is by words if any of the queries is."""
+    if not isinstance(queries, np.ndarray) and any(isinstance(each, Words) for each in queries):
+        options = {**options, "by_words": True}
+    return SearchOptions.of(**options)
 
 
 def _kept(query: Query) -> Query:

@@ -163,7 +163,8 @@ def test_the_oldest_releases_that_are_tested_are_the_oldest_that_are_allowed() -
         for pin in _pins("constraints-lowest.txt")
     }
     extras = (
-        PROJECT["optional-dependencies"][name] for name in ("lite", "mcp", "tables", "watch", "web")
+        PROJECT["optional-dependencies"][name]
+        for name in ("lite", "mcp", "tables", "text", "watch", "web")
     )
     for row in [*PROJECT["dependencies"], *(row for extra in extras for row in extra)]:
         each = Requirement(row)

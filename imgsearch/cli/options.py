@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, TORCHVISION, check_name
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, OPEN_CLIP, TORCHVISION, check_name
 from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
@@ -118,12 +118,14 @@ __all__ = [
     "storage_option",
     "strict_option",
     "switch",
+    "text_option",
     "thumbnails_option",
     "time_limit_option",
     "to_option",
     "token_option",
     "trust_model_option",
     "unlike_option",
+    "unlike_text_option",
     "upload_pixels_option",
     "verbose_option",
     "verify_hits_option",
@@ -157,7 +159,7 @@ class _ModelName(click.types.StringParamType):
         from click.shell_completion import CompletionItem
 
         del ctx, param
-        names = [*MODELS, TORCHVISION]
+        names = [*MODELS, TORCHVISION, OPEN_CLIP]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -708,6 +710,18 @@ unlike_option = option(
     type=click.Path(),
     metavar="IMAGE",
     help="Search away from this image, with half the weight; repeatable.",
+)
+text_option = option(
+    "--text",
+    multiple=True,
+    metavar="WORDS",
+    help="Search for words, in a collection whose network knows them (open_clip); repeatable.",
+)
+unlike_text_option = option(
+    "--unlike-text",
+    multiple=True,
+    metavar="WORDS",
+    help="Search away from words, with half the weight; repeatable.",
 )
 verify_hits_option = switch(
     "--verify",

@@ -26,6 +26,7 @@ from imgsearch.files.sources import is_folder
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import Limits, pillow_allows
 from imgsearch.querying.hits import answer_fields, hit_fields
+from imgsearch.querying.options import Words
 
 if TYPE_CHECKING:
     from imgsearch.ann.vectors import Vectors
@@ -62,7 +63,7 @@ Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 
 
 @click.command(epilog=options.OPPOSITES)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path())
 @options.k_option
 @options.recall_option
 @options.exact_option
@@ -76,8 +77,10 @@ Form: TypeAlias = "Callable[[Iterable[Answered]], Iterator[str | bytes]]"
 @options.html_option
 @options.hits_open_option
 @options.filter_options
+@options.text_option
 @options.combine_option
 @options.unlike_option
+@options.unlike_text_option
 @options.crop_option
 @options.min_band_option
 @options.all_hits_option
@@ -97,12 +100,14 @@ def query(
     ctx: click.Context,
     /,
     images: tuple[str, ...],
+    text: tuple[str, ...],
     collection: Path | str | None,
     k: int,
     html: Path | None,
     open: bool,  # noqa: A002 - the name of the option
     combine: bool,
     unlike: tuple[str, ...],
+    unlike_text: tuple[str, ...],
     crop: Crop | None,
     max_pixels: int,
     min_similarity: float | None,
@@ -115,17 +120,21 @@ def query(
 ) -> None:
     """Show the images most similar to each IMAGE, best first.
 
-    IMAGE is a file, a folder for all images in it, or - for an image on stdin. Images that are not
+    IMAGE is a file, a folder for all images in it, or - for an image on stdin; --text takes words
+    instead. Images that are not
     similar are left out, unless several images are combined, or --all, --min-band or
     --min-similarity says otherwise.
     """
     from imgsearch.collection import Collection
 
+    if not images and not text:
+        raise click.UsageError("Missing argument 'IMAGE...', or --text.", ctx)
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, but stdin holds one image", ctx)
-    if verify and _is_combined(ctx):
+    if verify and (_is_combined(ctx) or text):
         raise click.UsageError(
-            "--verify compares one image with the hits; it cannot be used with a combined query",
+            "--verify compares one image with the hits; it cannot be used with a combined query, "
+            "or with words",
             ctx,
         )
     form = choose(ctx, ("as_json",), ("as_csv",), ("html", "open"), ("paths", "null"))
@@ -133,7 +142,9 @@ def query(
     itself = choose(ctx, ("include_self",), ("exclude_self",))
     request = Request(
         images=images,
+        texts=text,
         unlike=unlike,
+        unlike_texts=unlike_text,
         combine=combine,
         crop=crop,
         max_pixels=max_pixels,
@@ -165,9 +176,9 @@ def query(
                 if open:
                     click.launch(page.absolute().as_uri())
         else:
-            for text in _form(ctx, form)(answered):
+            for part in _form(ctx, form)(answered):
                 # Styles are written only where they are wanted; Click need not look for them.
-                click.echo(text, nl=False, color=True)
+                click.echo(part, nl=False, color=True)
     ctx.exit(status.code)
 
 
@@ -191,7 +202,7 @@ def _search_options(ctx: click.Context, way: str | None, given: QueryOptions) ->
 
 def _is_combined(ctx: click.Context) -> bool:
     """Tell whether a query is made of several images, which may all be far from the best hit."""
-    return bool(ctx.params["combine"] or ctx.params["unlike"])
+    return any(ctx.params[name] for name in ("combine", "unlike", "unlike_text"))
 
 
 def _form(ctx: click.Context, name: str | None) -> Form:
@@ -242,19 +253,26 @@ def _look(ctx: click.Context) -> _Look:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A query image.
+    """A query image, or words to search for.
 
     Attributes:
         name: The name as it was given, for people to read.
-        path: The absolute path; `STDIN` for the image on stdin.
-        source: The path of the image, or its content.
+        path: The absolute path; `STDIN` for the image on stdin; the words themselves.
+        source: The path of the image, or its content; empty for words.
         listed: Whether it was found in a folder, so that it might not be an image at all.
+        words: Words to search for, instead of an image.
     """
 
     name: str
     path: str
     source: str | bytes
     listed: bool = False
+    words: Words | None = None
+
+    @property
+    def has_path(self) -> bool:
+        """Whether it is a file."""
+        return self.path != STDIN and self.words is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +281,9 @@ class Request:
 
     Attributes:
         images: Arguments that name the images to search for; see `pictures`.
+        texts: Words to search for.
         unlike: Arguments that name images which the hits should be unlike.
+        unlike_texts: Words that the hits should be unlike.
         combine: Whether to search once for all images together, instead of for each.
         crop: The part of each image to search for; None for the whole image.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
@@ -272,7 +292,9 @@ class Request:
     """
 
     images: Sequence[str]
+    texts: Sequence[str] = ()
     unlike: Sequence[str]
+    unlike_texts: Sequence[str] = ()
     combine: bool
     crop: Crop | None
     max_pixels: int
@@ -318,12 +340,25 @@ def answers(collection: Collection, request: Request, status: ExitStatus) -> Ite
     unlike = list(_embed(collection, request.unlike, None, request.max_pixels, status))
     if status.code:
         return  # without these images it would be a different query
+    unlike += _embed_words(collection, request.unlike_texts)
+    words = _embed_words(collection, request.texts)
     like = _embed(collection, request.images, request.crop, request.max_pixels, status)
     if request.combine:
-        like_all = list(like)
-        groups = iter([like_all] if like_all else [])
-    else:
-        groups = ([one] for one in like)
+        all_ = [*like, *words]
+        yield from _answers(collection, request, iter([all_] if all_ else []), unlike, status)
+        return
+    yield from _answers(collection, request, ([one] for one in like), unlike, status)
+    yield from _answers(collection, request, ([one] for one in words), unlike, status)
+
+
+def _answers(
+    collection: Collection,
+    request: Request,
+    groups: Iterator[list[_Embedded]],
+    unlike: list[_Embedded],
+    status: ExitStatus,
+) -> Iterator[Answered]:
+    """Answer the query that each group of images or words makes."""
     told_empty = False
     while block := list(islice(groups, BLOCK)):
         for answered in _search(collection, request, _combine(collection, block, unlike, status)):
@@ -410,6 +445,14 @@ def _embed(
             status.refuse(InputError(f"{argument}: there is no image in this folder"))
 
 
+def _embed_words(collection: Collection, texts: Sequence[str]) -> list[_Embedded]:
+    found = []
+    for text in texts:
+        (embedding,) = waiting_for(collection.embed, [Words(text)])
+        found.append(_Embedded(Picture(f'"{text}"', text, "", words=Words(text)), embedding))
+    return found
+
+
 def _combine(
     collection: Collection,
     groups: list[list[_Embedded]],
@@ -436,11 +479,13 @@ def _search(
     options = request.options.copy()
     if not request.include_self:
         options["exclude"] = [
-            [picture.path for picture in query.like + query.unlike if picture.path != STDIN]
+            [picture.path for picture in query.like + query.unlike if picture.has_path]
             for query in queries
         ]
     if not queries:
         return
+    asked = [picture for query in queries for picture in query.like + query.unlike]
+    options["by_words"] = any(picture.words is not None for picture in asked)
     if options.get("verify") or options.get("fold"):
         seen = [_shown(query, request) for query in queries]
         found = waiting_for(collection.answer, seen, **options)  # which decodes images
@@ -462,7 +507,7 @@ def _shown(query: _Query, request: Request) -> Shown | Vectors:
     """Return a query with its image, if it is of one image."""
     from imgsearch.querying.options import Shown
 
-    if len(query.like) != 1 or query.unlike:
+    if len(query.like) != 1 or query.unlike or query.like[0].words is not None:
         return query.embedding
     crop = None if request.crop is None else Box(*request.crop)
     return Shown(query.embedding, query.like[0].source, crop, Limits(request.max_pixels))
@@ -611,11 +656,18 @@ def _asked(answered: Answered) -> dict[str, Any]:
     if answered.combined:
         fields: dict[str, Any] = {"queries": _paths(answered.like)}
     else:
-        fields = dict(path_fields(answered.like[0].path, "query"))
+        fields = _fields(answered.like[0], "query")
     if answered.combined or answered.unlike:
         fields["unlike"] = _paths(answered.unlike)
     return fields
 
 
 def _paths(pictures: Iterable[Picture]) -> list[dict[str, str]]:
-    return [path_fields(picture.path) for picture in pictures]
+    return [_fields(picture, "path") for picture in pictures]
+
+
+def _fields(picture: Picture, name: str) -> dict[str, Any]:
+    """Return a query image as JSON fields, or words as `text`."""
+    if picture.words is not None:
+        return {"text": picture.words.text}
+    return dict(path_fields(picture.path, name))

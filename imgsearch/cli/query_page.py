@@ -62,6 +62,9 @@ def _sections(answers: Iterable[Answered], crop: Crop | None, max_pixels: int) -
 
 def _queries(pictures: tuple[Picture, ...], label: str, of: Thumbnailer) -> Iterator[str]:
     for query in pictures[:QUERIES_SHOWN]:
+        if query.words is not None:
+            yield figure("query", f'<div class="none">{text(query.words.text)}</div>', label, "")
+            continue
         linked = link(query.path) if query.path != STDIN else "stdin"
         yield figure("query", image_element(query.source, query.name, of), f"{label} {linked}", "")
     if len(pictures) > QUERIES_SHOWN:

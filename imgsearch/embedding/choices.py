@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imgsearch.embedding.models import MODELS, TORCHVISION, find_network
+from imgsearch.embedding import clip
+from imgsearch.embedding.models import MODELS, OPEN_CLIP, TORCHVISION, find_network
 from imgsearch.embedding.weights import Source, source_of
 from imgsearch.embedding.zoo import names
 from imgsearch.errors import ModelError, is_installed
@@ -33,9 +34,12 @@ class Choice:
 
 
 def choices() -> Iterator[Choice]:
-    """Yield the networks that can be used: those of torchvision only if it is installed."""
+    """Yield the networks that can be used: those of a library only if it is installed."""
     there = is_installed("torch") and is_installed("torchvision")
-    for name in [*MODELS, *(f"{TORCHVISION}{each}" for each in (names() if there else ()))]:
+    torchvisions = [f"{TORCHVISION}{each}" for each in (names() if there else ())]
+    open_clips = is_installed("open_clip") and is_installed("torch")
+    worded = [f"{OPEN_CLIP}{each}" for each in (clip.names() if open_clips else ())]
+    for name in [*MODELS, *torchvisions, *worded]:
         try:
             network = find_network(name)
         except ModelError:  # It is too large.

@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
+from imgsearch.embedding.clip import export_words
 from imgsearch.embedding.models import (
     MODELS,
     Network,
@@ -40,13 +41,17 @@ __all__ = ["Exported", "export"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exported:
-    """A network as ONNX, its name and shapes, and the name and SHA-256 (hex) of its weights."""
+    """A network as ONNX, its name and shapes, and the name and SHA-256 (hex) of its weights.
+
+    `words` is its text tower as ONNX, None unless it has one.
+    """
 
     onnx: bytes
     name: str
     shapes: Shapes
     weights: str
     weights_sha256: str
+    words: bytes | None = None
 
 
 def export(model: str, weights: str | None, *, progress: bool) -> Exported:
@@ -88,7 +93,9 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         ) from None
     raise_error(message)
     shapes = Shapes(message["input_size"], message["dim"])
-    return Exported(onnx, message["name"], shapes, message["weights"], message["sha256"])
+    size = message["onnx_bytes"]
+    facts = message["name"], shapes, message["weights"], message["sha256"]
+    return Exported(onnx[:size], *facts, onnx[size:] or None)
 
 
 def _filled(network: Network, weights: Weights) -> Exported:
@@ -126,6 +133,29 @@ def _checked(onnx: bytes, network: Network, source: str) -> bytes:
     return onnx
 
 
+def _checked_words(onnx: bytes, network: Network, source: str) -> bytes:
+    """Return a text tower that has just been exported, unless it cannot be run, or has no use."""
+    import numpy as np
+
+    from imgsearch.embedding.onnx.check import check_words
+    from imgsearch.embedding.onnx.protobuf import ForeignError
+    from imgsearch.embedding.runtime import run_words
+
+    try:
+        _, dim = check_words(onnx)
+    except ForeignError as error:
+        raise ModelError(f"the text tower of {network.name} has {error}; choose another") from error
+    if dim != network.dim:
+        raise ModelError(f"the text tower of {network.name} makes {dim}, not {network.dim} values")
+    (rows,) = run_words(onnx, ["embedding"])
+    if not np.isfinite(rows).all():
+        raise ModelError(
+            f"{source} makes no embeddings of words: {network.name} gives values with it that are "
+            "not finite; choose other weights"
+        )
+    return onnx
+
+
 def main() -> None:
     """Carry out the export that `export` requests."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # The parent reports Ctrl-C.
@@ -135,14 +165,19 @@ def main() -> None:
         network = find_network(sys.argv[1])
         progress = sys.argv[2] == "progress"
         found = find_weights(network, *sys.argv[3:], progress=progress)
-        module = build(network, read_state(network, found), source=str(found.path))
-        onnx = _checked(export_onnx(module, network), network, str(found.path))
+        state, source = read_state(network, found), str(found.path)
+        onnx = _checked(export_onnx(build(network, state, source=source), network), network, source)
+        words = b""
+        if network.library == "open_clip":
+            words = export_words(network, state, source=source)
+            words = _checked_words(words, network, source)
     except ImgsearchError as error:
         send_error(answers, error)
     else:
         with suppress(BrokenPipeError):  # The parent was killed.
             said = {"name": network.name, "input_size": network.input_size, "dim": network.dim}
-            send(answers, {**said, "weights": found.name, "sha256": found.sha256}, onnx)
+            said |= {"weights": found.name, "sha256": found.sha256, "onnx_bytes": len(onnx)}
+            send(answers, said, onnx + words)
 
 
 if __name__ == "__main__":

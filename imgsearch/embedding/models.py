@@ -1,7 +1,8 @@
 """The networks by name: their input, their normalisation, and their default weights.
 
 A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows;
-`imgsearch.embedding.lite` builds the EfficientNet-Lites.
+`imgsearch.embedding.lite` builds the EfficientNet-Lites, and `imgsearch.embedding.clip` knows
+`open_clip:ARCH/PRETRAINED`, whose networks embed words as well.
 torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
+    "OPEN_CLIP",
     "TORCHVISION",
     "Network",
     "Shapes",
@@ -41,6 +43,9 @@ _LITE_STD = (128 / 255,) * 3
 
 #: What the name of a network begins with that torchvision lists.
 TORCHVISION = "torchvision:"
+
+#: What the name of a network begins with that open_clip lists.
+OPEN_CLIP = "open_clip:"
 
 
 class Shapes(NamedTuple):
@@ -123,10 +128,12 @@ DEFAULT_MODEL = "mobilenet_v2"
 
 def check_name(name: str) -> None:
     """Raise `SettingError` if a name cannot be that of a network, without asking torchvision."""
-    if name not in MODELS and not (name.startswith(TORCHVISION) and name != TORCHVISION):
+    if name not in MODELS and not any(
+        name.startswith(library) and name != library for library in (TORCHVISION, OPEN_CLIP)
+    ):
         raise SettingError(
-            f"there is no model {name!r}; there are {', '.join(MODELS)} and {TORCHVISION}NAME; "
-            "`imgsearch models` lists them"
+            f"there is no model {name!r}; there are {', '.join(MODELS)}, {TORCHVISION}NAME and "
+            f"{OPEN_CLIP}ARCH/WEIGHTS; `imgsearch models` lists them"
         )
 
 
@@ -135,13 +142,16 @@ def find_network(name: str) -> Network:
 
     Raises:
         SettingError: If there is none.
-        ModelError: If it is too large to be exported.
+        ModelError: If it is too large to be exported, or cannot be.
         PackageError: If its library is not installed.
     """
     check_name(name)
     if name in MODELS:
         return MODELS[name]
-    from imgsearch.embedding.zoo import find
+    if name.startswith(OPEN_CLIP):
+        from imgsearch.embedding.clip import find
+    else:
+        from imgsearch.embedding.zoo import find
 
     return find(name)
 
@@ -166,6 +176,8 @@ def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> t
 
     if network.library == "torchvision":
         from imgsearch.embedding.zoo import load_state
+    elif network.library == "open_clip":
+        from imgsearch.embedding.clip import load_state
     else:
         from imgsearch.embedding.lite import load_state
 

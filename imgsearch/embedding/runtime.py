@@ -47,11 +47,13 @@ __all__ = [
     "OnnxRuntime",
     "ParallelRuntime",
     "Runtime",
+    "TextRuntime",
     "TorchRuntime",
     "open_limited",
     "open_model",
     "pick_device",
     "run_once",
+    "run_words",
     "torch_devices",
 ]
 
@@ -201,6 +203,68 @@ class OnnxRuntime:
         return found
 
 
+class TextRuntime:
+    """A text tower on the CPU; several threads may call `embed` at once.
+
+    Attributes:
+        length: Number of tokens that it takes.
+        metadata: The metadata of its file.
+    """
+
+    def __init__(self, model: Path, dim: int, *, threads: int = 0) -> None:
+        """Load a text tower made by `imgsearch.embedding.clip.export_words`.
+
+        Args:
+            model: The ONNX file.
+            dim: Length of an embedding according to the catalog.
+            threads: Number of threads for one call; 0 for one per core.
+
+        Raises:
+            DamagedError: If the file is missing, not an ONNX model, or not the model that the
+                catalog describes.
+            StorageError: If the file cannot be read.
+            UntrustedModelError: If imgsearch did not export the model.
+        """
+        from imgsearch.embedding.onnx.check import MOST_BYTES, check_words
+        from imgsearch.embedding.onnx.protobuf import ForeignError, MalformedError
+
+        self._model, self._dim = model, dim
+        serialised = _read(model, MOST_BYTES)
+        try:
+            self.length, found = check_words(serialised)
+            self._session = _session(serialised, threads=threads)
+        except (MalformedError, _SessionError) as error:
+            raise DamagedError(
+                f"{model} is not an ONNX model, or is cut off; {REPAIR_IT}"
+            ) from error
+        except ForeignError as error:
+            raise UntrustedModelError(
+                f"{model} was not exported by imgsearch (it has {error}), so it is not run; "
+                "search with images instead"
+            ) from error
+        if found != dim:
+            raise DamagedError(
+                f"{model} maps words to {found} numbers, but according to the catalog it should "
+                f"map them to {dim}; {REPAIR_IT}"
+            )
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def embed(self, tokens: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> Embeddings:
+        """Map int64 `[1, length]` and the place of the last token, `[1]`, to float32 `[1, dim]`.
+
+        Raises:
+            ModelError: If the model fails or returns anything other than such an embedding.
+        """
+        try:
+            given = {"tokens": tokens, "end": end}
+            result: Embeddings = self._session.run(["embedding"], given)[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no other base.
+            raise ModelError(f"{self._model} cannot be run: {reason_of(error)[:200]}") from error
+        if result.shape != (1, self._dim) or not np.isfinite(result).all():
+            raise ModelError(f"{self._model} does not give an embedding of {self._dim} numbers")
+        return result
+
+
 def open_model(
     model: Path, shapes: Shapes, *, threads: int = 0, trust: bool = False
 ) -> OnnxRuntime | ConfinedRuntime:
@@ -313,6 +377,14 @@ def run_once(serialised: bytes, outputs: list[str], images: int) -> list[npt.NDA
     found: list[npt.NDArray[Any]] = session.run(
         outputs, {"pixels": np.zeros((images, *shape), np.uint8)}
     )
+    return found
+
+
+def run_words(serialised: bytes, outputs: list[str]) -> list[npt.NDArray[Any]]:
+    """Run a text tower that was just exported on one token, and return outputs by name."""
+    session = _session(serialised, threads=0)
+    given = {each.name: np.zeros(each.shape, np.int64) for each in session.get_inputs()}
+    found: list[npt.NDArray[Any]] = session.run(outputs, given)
     return found
 
 

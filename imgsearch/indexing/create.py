@@ -42,9 +42,15 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
     begin(layout, *make_model(model, weights, progress=progress))
 
 
-def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[ModelRecord, bytes]:
-    """Export a model; return its record and its ONNX file. Raises the errors of `create`."""
+def make_model(
+    model: str, weights: str | None, *, progress: bool
+) -> tuple[ModelRecord, bytes, bytes | None]:
+    """Export a model; return its record, its ONNX file, and that of its text tower, if it has one.
+
+    Raises the errors of `create`.
+    """
     exported = export(model, weights, progress=progress)
+    words = exported.words
     record = ModelRecord(
         name=exported.name,
         dim=exported.shapes.dim,
@@ -53,11 +59,12 @@ def make_model(model: str, weights: str | None, *, progress: bool) -> tuple[Mode
         weights_sha256=exported.weights_sha256,
         onnx_sha256=hashlib.sha256(exported.onnx).hexdigest(),
         decoder=DECODER,
+        words_sha256=None if words is None else hashlib.sha256(words).hexdigest(),
     )
-    return record, exported.onnx
+    return record, exported.onnx, words
 
 
-def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
+def begin(layout: Layout, model: ModelRecord, onnx: bytes, words: bytes | None = None) -> None:
     """Write the files of an empty collection, the manifest last.
 
     Raises:
@@ -69,6 +76,10 @@ def begin(layout: Layout, model: ModelRecord, onnx: bytes) -> None:
         if layout.exists():
             raise BusyError(f"another imgsearch has just created {layout.directory}; try again")
         write_atomically(layout.model, lambda sink: sink.write(onnx))
+        if words is None:
+            layout.words.unlink(missing_ok=True)
+        else:
+            write_atomically(layout.words, lambda sink: sink.write(words))
         layout.catalog.unlink(missing_ok=True)
         catalog = CatalogWriter(layout.catalog, create=True)
         catalog.begin(model, Settings(nlist=None, recall=RECALL))
@@ -94,7 +105,7 @@ def discard_empty(layout: Layout) -> bool:
             return False
         try:
             layout.manifest.unlink()  # first: the rest is then no collection, and may be replaced
-            for file in (layout.seal, layout.copy, layout.catalog, layout.model):
+            for file in (layout.seal, layout.copy, layout.catalog, layout.model, layout.words):
                 file.unlink(missing_ok=True)
             for folder in layout.folders:
                 with suppress(FileNotFoundError):  # an older version made fewer

@@ -60,7 +60,7 @@ def is_older(layout: Layout) -> bool:
 def check_parts(layout: Layout) -> list[Damage]:
     """Check that the folders and the lock are sound: otherwise nothing can be read."""
     own = {layout.manifest, layout.catalog, layout.seal, layout.copy, layout.model}
-    own.add(layout.distinct)
+    own |= {layout.words, layout.distinct}
     return [
         Damage(Part.FOREIGN, str(path.relative_to(layout.directory)), _reason(error, path))
         for path, error in layout.wrong_parts()
@@ -72,7 +72,7 @@ def oddities_of(layout: Layout) -> tuple[list[Damage], list[Oddity]]:
     """Return foreign entries of a collection: those that may do harm, and harmless ones."""
     damages, oddities = [], []
     known = {layout.manifest.name, layout.catalog.name, layout.seal.name, layout.copy.name}
-    known |= {layout.model.name, layout.lock.name, layout.distinct.name}
+    known |= {layout.model.name, layout.words.name, layout.lock.name, layout.distinct.name}
     for name, kind in layout.foreign_files():
         if kind in ("is a file", "is a folder"):
             oddities.append(Oddity(name, f"{kind} that imgsearch does not know"))
@@ -158,9 +158,13 @@ class Checker:
 
     def check(self) -> Iterator[Damage]:
         """Yield all damage; afterwards, `sound` holds the undamaged segments."""
-        sha256 = bytes.fromhex(self.snapshot.model.onnx_sha256)
-        if reason := self._read(self.layout.model, sha256, MAX_MODEL):
-            yield Damage(Part.MODEL, self.layout.model.name, reason)
+        model = self.snapshot.model
+        for path, sha256 in (
+            (self.layout.model, model.onnx_sha256),
+            (self.layout.words, model.words_sha256),
+        ):
+            if sha256 and (reason := self._read(path, bytes.fromhex(sha256), MAX_MODEL)):
+                yield Damage(Part.MODEL, path.name, reason)
         removed = np.array(self.snapshot.removed, np.int64)
         for shard in self.snapshot.shards:
             yield from self._check_shard(shard, removed)

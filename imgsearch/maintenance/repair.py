@@ -136,8 +136,15 @@ class Repairer:
         if exported.weights_sha256 != model.weights_sha256:
             raise ModelError(f"the weights {model.weights} have changed")
         write_atomically(self.layout.model, lambda sink: sink.write(exported.onnx))
-        self.catalog.change_model(hashlib.sha256(exported.onnx).hexdigest())
-        return f"{self.layout.model.name}: exported again"
+        names, words = self.layout.model.name, exported.words
+        if words is not None:
+            write_atomically(self.layout.words, lambda sink: sink.write(words))
+            names += f", {self.layout.words.name}"
+        self.catalog.change_model(
+            hashlib.sha256(exported.onnx).hexdigest(),
+            None if words is None else hashlib.sha256(words).hexdigest(),
+        )
+        return f"{names}: exported again"
 
     def _repair_shard(self, shard: Shard) -> str:
         """Rewrite a shard with the embeddings that can be recovered."""

@@ -31,10 +31,11 @@ from imgsearch.errors import ImageError, InputError, ModelError, UntrustedModelE
 from imgsearch.files.paths import located
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
-from imgsearch.querying.options import Query, as_array, is_array
+from imgsearch.querying.options import Query, Words, as_array, is_array
 from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:
+    from imgsearch.embedding.words import WordEmbedder
     from imgsearch.images.decode import Pixels
 
 __all__ = ["Embedder", "indexed_pixels", "open_on_gpus", "opened_query"]
@@ -54,6 +55,7 @@ class Embedder:
         model: Callable[[], Path],
         threads: int = 0,
         *,
+        words: Callable[[], Path] | None = None,
         trust_model: bool = False,
     ) -> None:
         """Store the arguments; nothing is opened before the first image.
@@ -65,11 +67,14 @@ class Embedder:
             model: Function that returns the path of the ONNX file, after checking that the file is
                 the recorded one.
             threads: Number of threads that embed one image on the CPU; 0 for one per core.
+            words: Likewise for the text tower, if the record has one.
             trust_model: Whether a model that imgsearch did not export may be run.
         """
         self._record = record
         self._device = device
         self._path = model
+        self._words_path = words
+        self._words: WordEmbedder | None = None
         self._threads = threads
         self._trust_model = trust_model
         self._lock = threading.Lock()
@@ -129,7 +134,26 @@ class Embedder:
         if close is not None:
             close()
 
+    def _embed_words(self, text: str) -> Vectors:
+        if self._words_path is None or self._record.words_sha256 is None:
+            raise ModelError(
+                f"this collection was made with {self._record.name}, which knows no words; to "
+                "search by words, make one with a network of open_clip, as in "
+                "`imgsearch index --model open_clip:ViT-B-32/laion2b_s34b_b79k FOLDER`"
+            )
+        from imgsearch.embedding.words import WordEmbedder
+
+        with self._lock:
+            if self._words is None:
+                path, dim = self._words_path(), self._record.dim
+                self._words = WordEmbedder(path, dim, threads=self._threads)
+        return self._words.embed(text)
+
     def _embed_one(self, query: Query, crop: Box | None, limits: Limits) -> Vectors:
+        if isinstance(query, Words):
+            if crop is not None:
+                raise InputError("words cannot be cropped; give an image")
+            return self._embed_words(query.text)
         shape: tuple[int, ...] = getattr(query, "shape", ())
         if len(shape) == 2 and shape[0] > 1 and shape[1] == self._record.dim:
             rows = as_array(query)
@@ -186,6 +210,8 @@ def opened_query(query: Query, limits: Limits = LIMITS) -> Iterator[Image.Image]
     if isinstance(query, str | bytes):
         with open_image(query, limits) as image:
             yield image
+    elif isinstance(query, Words):
+        raise InputError(_NO_IMAGE)
     elif isinstance(query, Image.Image):
         yield query.copy()  # the caller may change it
     elif (array := as_array(query)).ndim in (2, 3) and array.shape[0] > 1:
@@ -237,6 +263,8 @@ def _pixels_of_query(
         return pixels_from(bytes(query), input_size, crop, limits)
     if isinstance(query, Image.Image):
         return _pixels_of(query, input_size, crop)
+    if isinstance(query, Words):
+        raise InputError("words have no pixels to look at; give the image itself")
     if not is_array(query) and not isinstance(query, list | tuple):
         raise InputError(
             f"a {type(query).__name__} is not a valid query; give the path of an image, "

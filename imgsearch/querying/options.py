@@ -36,6 +36,7 @@ __all__ = [
     "QueryOptions",
     "SearchOptions",
     "Shown",
+    "Words",
     "as_array",
     "check_names",
     "is_array",
@@ -56,10 +57,30 @@ class _Array(Protocol):
     def __array__(self) -> npt.NDArray[Any]: ...
 
 
-#: A path, the content of an image file, an open file, a Pillow image, or numbers in an array, a
-#: tensor or lists: pixels (integers from 0 to 255, or fractions from 0 to 1) or an embedding.
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A query in words, such as `Words("a red bicycle")`, for a network that embeds words as well.
+
+    Hits of such a query have neither a band nor a `z`, and are ranked by cosine: similarities of
+    words and images are on another scale than those of images.
+    """
+
+    text: str
+
+
+#: A path, the content of an image file, an open file, a Pillow image, words, or numbers in an
+#: array, a tensor or lists: pixels (integers from 0 to 255, or fractions from 0 to 1) or an
+#: embedding.
 Query: TypeAlias = (
-    PathLike | bytes | bytearray | memoryview | BinaryIO | Image.Image | _Array | Sequence[Any]
+    PathLike
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | Words
+    | _Array
+    | Sequence[Any]
 )
 
 
@@ -102,6 +123,7 @@ class QueryOptions(FilterKeywords, total=False):
     rank: Rank
     verify: bool
     fold: bool
+    by_words: bool
 
 
 #: The keywords of a query, those of its filter last.
@@ -133,6 +155,8 @@ class SearchOptions:
         verify: Whether to compare local features of the query and the first 50 hits: hits that show
             the same object, or part of the same picture, come first, whatever their band.
         fold: Whether to show versions of the same picture as one hit.
+        by_words: Whether the embeddings that are searched for were made of words, so that hits have
+            no band and are ranked by cosine; `Words` among the queries imply it for all of them.
         filter: Images to search among.
 
     Raises:
@@ -151,6 +175,7 @@ class SearchOptions:
     rank: Rank = DEFAULT
     verify: bool = False
     fold: bool = False
+    by_words: bool = False
     filter: Filter = NO_FILTER
 
     def __post_init__(self) -> None:
@@ -167,7 +192,7 @@ class SearchOptions:
                 raise SettingError(f"{name} is {_shown(value)}; it must be {named}")
         if self.recall == 0:
             raise SettingError("recall is 0; it must be more than 0 and at most 1")
-        for name in ("exact", "include_self", "exclude_self", "verify", "fold"):
+        for name in ("exact", "include_self", "exclude_self", "verify", "fold", "by_words"):
             value = getattr(self, name)
             if value is None and name == "exclude_self":
                 continue
@@ -177,6 +202,10 @@ class SearchOptions:
         if self.include_self and self.exclude_self:
             raise SettingError(
                 "include_self and exclude_self are mutually exclusive: give one of them"
+            )
+        if self.by_words and (self.verify or self.rank == "collection"):
+            raise SettingError(
+                "verify and rank='collection' compare images; leave them out of a query by words"
             )
         if (self.recall is not None) + (self.nprobe is not None) + bool(self.exact) > 1:
             raise SettingError(

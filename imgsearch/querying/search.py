@@ -86,6 +86,7 @@ class Searcher:
         self.model = self._snapshot.model
         self.embedder = Embedder(
             *(self.model, device, partial(layout.check_model, self.model.onnx_sha256), threads),
+            words=partial(layout.check_words, self.model.words_sha256 or ""),
             trust_model=trust_model,
         )
 
@@ -338,7 +339,7 @@ def search(
         none = Ranked.plain(Neighbours.none(len(queries), 0))
         return FoundHits(arrays_of(none), [EXACT] * len(queries))
     more = max(map(len, without), default=0)
-    ranking = view.ranking if len(queries) else None
+    ranking = view.ranking if len(queries) and not options.by_words else None
     ranked_again = RERANKED if ranking and options.rank == "collection" else 0
     found = view.search(
         queries,

@@ -58,10 +58,19 @@ _NUMBERED = re.compile(
     r"[0-9]{8,}(\.ids\.npy|\.npy|\.faiss|\.layer|\.prints)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
 )
 _OURS = re.compile(
-    r"(collection\.json|catalog\.(sqlite|seal|copy)|model\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
+    r"(collection\.json|catalog\.(sqlite|seal|copy)|(model|words)\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
     r"|not-duplicates(\.[0-9a-f]{16}\.tmp)?"
     r"|catalog\.sqlite-journal|lock|vectors|segments|layers|fingerprints|staging"
 )
+
+
+def _checked(model: Path, sha256: str) -> Path:
+    try:
+        if sha256_of(model, MAX_MODEL).hex() == sha256:
+            return model
+    except FileNotFoundError as error:
+        raise missing(error) from error
+    raise DamagedError(f"{model} has changed since it was written; {REPAIR_IT}")
 
 
 def backend_of(location: object) -> str | None:
@@ -141,6 +150,11 @@ class Layout:
     def model(self) -> Path:
         """The exported network."""
         return self.directory / "model.onnx"
+
+    @property
+    def words(self) -> Path:
+        """The exported text tower; missing unless the network has one."""
+        return self.directory / "words.onnx"
 
     @property
     def distinct(self) -> Path:
@@ -236,13 +250,11 @@ class Layout:
             DamagedError: If the model has changed or is missing.
             StorageError: If the model cannot be read.
         """
-        model = self.model
-        try:
-            if sha256_of(model, MAX_MODEL).hex() == sha256:
-                return model
-        except FileNotFoundError as error:
-            raise missing(error) from error
-        raise DamagedError(f"{model} has changed since it was written; {REPAIR_IT}")
+        return _checked(self.model, sha256)
+
+    def check_words(self, sha256: str) -> Path:
+        """Check that the text tower is as it was written; see `check_model`."""
+        return _checked(self.words, sha256)
 
     def check_parts(self) -> None:
         """Check that every existing part is a file or folder, as it should be, and not a link.
@@ -261,7 +273,7 @@ class Layout:
             StorageError: If a part cannot be read.
         """
         single = [self.manifest, self.catalog, self.seal, self.copy, self.model, self.lock]
-        single.append(self.distinct)
+        single += [self.words, self.distinct]
         staging = self.staging
         try:
             for folder in (*self.folders, staging):

@@ -161,6 +161,7 @@ def _from_5(_: Layout, catalog: Database) -> None:
 
 
 def _from_6(_: Layout, catalog: Database) -> None:
+    catalog.run("ALTER TABLE model ADD COLUMN words_sha256 TEXT")
     for column in ("width INTEGER", "height INTEGER", "taken INTEGER", "camera TEXT"):
         catalog.run(f"ALTER TABLE images ADD COLUMN {column}")
     catalog.run(

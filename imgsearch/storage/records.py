@@ -49,7 +49,8 @@ class ModelRecord:
     """The model that made a collection; `weights` is a name from `imgsearch.embedding.weights`.
 
     `decoder` is the version of the code that turned the files into pixels: 1 up to format 4, and
-    later the `imgsearch.images.DECODER` of the time.
+    later the `imgsearch.images.DECODER` of the time. `words_sha256` is that of the text tower, None
+    unless there is one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelRecord:
     weights_sha256: str
     onnx_sha256: str
     decoder: int = 1
+    words_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ class CatalogRepairer(CatalogWriter):
             self._drop_images(ids)
             self._drop_index()
 
-    def change_model(self, onnx_sha256: str) -> None:
+    def change_model(self, onnx_sha256: str, words_sha256: str | None) -> None:
         """Record that the model was exported again from the same weights."""
-        self._run("UPDATE model SET onnx_sha256 = ?", onnx_sha256)
+        changed = "UPDATE model SET onnx_sha256 = ?, words_sha256 = ?"
+        self._run(changed, onnx_sha256, words_sha256)
 
     def _drop_images(self, ids: Sequence[int]) -> None:
         rows = [(id_,) for id_ in ids]

@@ -21,7 +21,8 @@ __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 SCHEMA = """
 PRAGMA user_version = 7;
 
--- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
+-- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py;
+-- words_sha256 is NULL unless the network has a text tower.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
@@ -29,7 +30,8 @@ CREATE TABLE model (
     weights TEXT NOT NULL,
     weights_sha256 TEXT NOT NULL,
     onnx_sha256 TEXT NOT NULL,
-    decoder INTEGER NOT NULL DEFAULT 1
+    decoder INTEGER NOT NULL DEFAULT 1,
+    words_sha256 TEXT
 ) STRICT;
 
 -- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
@@ -203,7 +205,7 @@ _SHAPES = {
     4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
     5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
     6: "f3ecc2933d6e9f713a0174c9ddd04f6978aa9a69edbf237c82d2b99fa1aa82f5",
-    7: "1446b0ae58c6e0371373d68380928d5fd6e78fdf8fe03e6e6fe8a46ce86e28fe",
+    7: "c28e912a75773de88296319808b8a08c60d1c412bc3a4a509992804e40dd8f3f",
 }
 
 #: The format versions whose shape is known even when they are not current.

@@ -35,6 +35,7 @@ Crop: TypeAlias = tuple[float, float, float, float]
 MAX_ID = 2**63 - 1
 MAX_K = 1_000
 MAX_OFFSET = 100_000
+MAX_TEXT = 1_000
 MAX_UPLOADS = 50  # of one query
 _WHOLE = r"-?[0-9]{1,18}"
 _NUMBER = rf"{_WHOLE}(?:\.[0-9]{{1,30}})?(?:[eE][-+]?[0-9]{{1,3}})?"
@@ -87,6 +88,14 @@ FORM: dict[str, Any] = {
             "items": {"type": "string", "pattern": f"^{_LIKE}$"},
             "description": "Ids of images, each with an optional weight (ID:WEIGHT, by default "
             "1); with a negative weight, hits are unlike that image.",
+        },
+        "text": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_TEXT,
+            "pattern": r"\S",
+            "description": "Words to search for, if the network of the collection knows words: "
+            "`model.words_sha256` of `info` is not null. Hits have no band then.",
         },
         "crop": {
             "type": "string",
@@ -183,6 +192,7 @@ class Ask:
         image: An uploaded image.
         embeddings: The names of earlier uploads.
         like: Images of the collection.
+        text: Words to search for; empty for none.
         crop: The part to search for, of the upload or of the only image in `like`.
         offset: Number of hits to skip.
         exclude_self: Whether the images of `like` are left out of the hits.
@@ -193,6 +203,7 @@ class Ask:
     image: UploadFile | None
     embeddings: tuple[str, ...]
     like: tuple[Weighted, ...]
+    text: str
     crop: Crop | None
     offset: int
     exclude_self: bool
@@ -200,11 +211,12 @@ class Ask:
     options: QueryOptions
 
     def __post_init__(self) -> None:
-        if self.image is None and not self.embeddings and not self.like:
-            raise SettingError("the query is empty; send an image, an embedding or a like")
+        if self.image is None and not self.embeddings and not self.like and not self.text:
+            raise SettingError("the query is empty; send an image, an embedding, a like or a text")
         if len(self.embeddings) > MAX_UPLOADS:
             raise SettingError(f"send at most {MAX_UPLOADS} embeddings")
-        alone = len(self.like) == 1 and self.like[0].weight > 0 and not self.embeddings
+        others = self.embeddings or self.text
+        alone = len(self.like) == 1 and self.like[0].weight > 0 and not others
         if self.crop is not None and self.image is None and not alone:
             raise SettingError("crop applies to an image that is sent, or to a single like")
 
@@ -270,6 +282,7 @@ def read_form(form: FormData) -> Ask:
             _matched("embedding", each, _NAME) for each in fields.get("embedding", [])
         ),
         like=tuple(map(_weighted, fields.get("like", []))),
+        text=_text(single),
         crop=_crop(single),
         offset=offset,
         exclude_self=_excludes_self(single),
@@ -366,6 +379,13 @@ def _matched(name: str, text: str, pattern: str) -> str:
     if not re.fullmatch(pattern, text):
         raise SettingError(f"{name} is {text[:40]!r}, which is not valid; see /openapi.json")
     return text
+
+
+def _text(fields: dict[str, str]) -> str:
+    text = fields.get("text")
+    if text is not None and not (text.strip() and len(text) <= MAX_TEXT):
+        raise SettingError(f"text must have 1 to {MAX_TEXT:,} characters")
+    return text or ""
 
 
 def _weighted(text: str) -> Weighted:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Stored
-from imgsearch.errors import ImageError, InputError
+from imgsearch.errors import ImageError, InputError, SettingError
 from imgsearch.files.paths import path_fields
 from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import MAX_PIXELS
@@ -28,6 +28,7 @@ from imgsearch.querying.explanation import explanation_fields
 from imgsearch.querying.hits import Answer, answer_fields
 from imgsearch.querying.info import info_fields
 from imgsearch.querying.looking import FOLDED, Looker
+from imgsearch.querying.options import Words
 from imgsearch.storage.layout import backend_of
 from imgsearch.storage.records import Entry
 from imgsearch.web.asking import Ask, Crop, ExplainAsk
@@ -343,10 +344,19 @@ class Service:
         embedding: Vectors = self._collection.embed([pixels])[0]
         return embedding
 
+    def _embed_words(self, text: str) -> Vectors:
+        if self._collection.info().model.words_sha256 is None:
+            raise SettingError("the network of this collection knows no words; send an image")
+        embedding: Vectors = self._collection.embed([Words(text)])[0]
+        return embedding
+
     def _answer(self, ask: Ask, given: list[Vectors]) -> Answer:
         """Answer a query, to which some embeddings belong besides those of the collection."""
-        combined = self._combine(ask, given)
         options = ask.options.copy()
+        if ask.text:
+            given = [*given, self._embed_words(ask.text)]
+            options["by_words"] = True
+        combined = self._combine(ask, given)
         if ask.exclude_self:
             options["exclude"] = [[like.id for like in ask.like]]
         if ask.fold:

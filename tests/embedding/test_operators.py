@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.embedding.onnx.check import BATCH
-from imgsearch.embedding.onnx.graph import read_graph
+from imgsearch.embedding.onnx.graph import UINT8, read_graph
 from imgsearch.embedding.onnx.operators import output_shape
 from imgsearch.embedding.onnx.protobuf import ForeignError
 from imgsearch.embedding.runtime import run_once
@@ -87,7 +87,7 @@ def _graph(operator: str, inputs: list[Any], attributes: dict[str, Any]) -> byte
 
 
 def _shape(model: bytes) -> tuple[int, ...]:
-    return output_shape(read_graph(model), (BATCH, SIZE, SIZE, 3))
+    return output_shape(read_graph(model), {"pixels": (UINT8, (BATCH, SIZE, SIZE, 3))})
 
 
 @pytest.mark.parametrize(("operator", "inputs", "attributes"), FINE)

@@ -124,7 +124,8 @@ class MilvusCollection(Collection):
     ) -> None:
         """Create an empty collection; complete whatever an interrupted attempt left."""
         with closing(Store(Address.of(location))) as store:
-            record, onnx = make_model(model, weights, progress=progress)
+            record, onnx, _ = make_model(model, weights, progress=progress)
+            record = replace(record, words_sha256=None)  # Milvus keeps no text tower
             store.create(record.dim)
             write_model(store, onnx)
             write_state(store, State(record))

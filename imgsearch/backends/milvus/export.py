@@ -82,7 +82,7 @@ def export(
         closing(open_catalog(layout)) as catalog,
     ):
         view = open_view(layout, catalog)
-        model = view.snapshot.model
+        model = replace(view.snapshot.model, words_sha256=None)  # Milvus keeps no text tower
         if not verify:
             _begin(store, layout, model)
         state = read_state(store)

@@ -126,7 +126,7 @@ def _replace(
             few = more = np.where(few == more, few, -1)
             if (few < 0).sum() > 1:
                 raise ValueError(f"two axes of {name} depend on the number of images")
-        if few.shape != more.shape or not np.array_equal(few, more):
+        if not np.array_equal(few, more, equal_nan=True):
             few = _per_image(graph, name, few, more)
             name = f"{name} {_REST}"
         graph.initializer.append(numpy_helper.from_array(few, name))
@@ -148,7 +148,10 @@ def _per_image(
         graph.node.append(helper.make_node("Concat", [images, rest], [name], axis=0))
         return few[1:]
     one = few[:1]
-    if (len(few), len(more)) != (_FEW, _MORE) or not ((few == one).all() and (more == one).all()):
+    repeats = [
+        np.array_equal(each, one.repeat(len(each), 0), equal_nan=True) for each in (few, more)
+    ]
+    if (len(few), len(more)) != (_FEW, _MORE) or not all(repeats):
         raise ValueError(f"{name} depends on the number of images")
     shape, edges = f"{name} shape", f"{name} edges"
     graph.initializer.append(numpy_helper.from_array(np.array(one.shape[1:]), edges))

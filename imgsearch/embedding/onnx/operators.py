@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import prod
 from typing import NamedTuple, TypeAlias
 
-from imgsearch.embedding.onnx.graph import FLOAT, INT64, UINT8, Graph, Node, Tensor
+from imgsearch.embedding.onnx.graph import FLOAT, INT64, Graph, Node, Tensor
 from imgsearch.embedding.onnx.protobuf import ForeignError
 
 __all__ = ["Shape", "output_shape"]
@@ -121,33 +121,34 @@ def _stored(tensor: Tensor) -> _Value:
     return _Value(tensor.kind, tensor.shape, tensor.values)
 
 
-def output_shape(graph: Graph, pixels: Shape) -> Shape:
-    """Return the shape of the embeddings of a graph for an input of a given shape.
+def output_shape(graph: Graph, inputs: dict[str, tuple[int, Shape]]) -> Shape:
+    """Return the shape of the embeddings of a graph for inputs of given types and shapes, by name.
 
     Raises:
         ForeignError: If an operation is not one of ours, or the total cost is too high.
     """
-    return _Walk(graph, pixels).output()
+    return _Walk(graph, inputs).output()
 
 
 class _Walk:
-    """A single traversal of a graph for an input of a given shape.
+    """A single traversal of a graph for inputs of given shapes.
 
     ONNX Runtime may run the nodes in another order than that of the file, and keeps what follows
     from the file alone. The rest is in memory at once at most from one *bottleneck* to the next: a
     tensor after which no earlier one is used, so that in any order, all nodes before it come first.
     """
 
-    def __init__(self, graph: Graph, pixels: Shape) -> None:
+    def __init__(self, graph: Graph, inputs: dict[str, tuple[int, Shape]]) -> None:
         self._graph = graph
         self._values = {name: _stored(tensor) for name, tensor in graph.tensors.items()}
         self._cost = _Cost()
         self._last_uses = {
             name: position for position, node in enumerate(graph.nodes) for name in node.inputs
         }
-        self._from_pixels = {"pixels"}
-        self._latest_use = self._last_use("pixels")
-        self._add("pixels", _Value(UINT8, pixels))
+        self._from_inputs = set(inputs)
+        self._latest_use = max(map(self._last_use, inputs))
+        for name, (kind, shape) in inputs.items():
+            self._add(name, _Value(kind, shape))
 
     def output(self) -> Shape:
         """Return the shape of the embeddings."""
@@ -156,10 +157,10 @@ class _Walk:
                 raise ForeignError(f"a node with {len(node.outputs)} outputs")
             given = [self._value(name) for name in node.inputs]
             (name,), computed = node.outputs, _compute(node, given, self._cost)
-            if node.operator != "Shape" and not self._from_pixels.isdisjoint(node.inputs):
-                self._from_pixels.add(name)
+            if node.operator != "Shape" and not self._from_inputs.isdisjoint(node.inputs):
+                self._from_inputs.add(name)
             self._add(name, computed)
-            if name in self._from_pixels:
+            if name in self._from_inputs:
                 if self._latest_use <= position:
                     self._cost.free_others(computed.shape)
                 self._latest_use = max(self._latest_use, self._last_use(name))
@@ -182,7 +183,7 @@ class _Walk:
     def _add(self, name: str, value: _Value) -> None:
         if not name or name in self._values:
             raise ForeignError("two values of the same name")
-        self._cost.add_values(value.shape, kept=name not in self._from_pixels)
+        self._cost.add_values(value.shape, kept=name not in self._from_inputs)
         self._values[name] = value
 
 
@@ -500,7 +501,8 @@ def _gather(call: _Call) -> _Value:
     value, at = call.take(FLOAT, INT64)
     axis = call.axis(call.number("axis", 0), len(value.shape))
     length = value.shape[axis]
-    if not all(-length <= index < length for index in call.known(at)):
+    # ONNX Runtime itself refuses to gather beyond the end by what a graph is given, as tokens are.
+    if at.known is not None and not all(-length <= index < length for index in call.known(at)):
         raise call.foreign()
     return _Value(FLOAT, (*value.shape[:axis], *at.shape, *value.shape[axis + 1 :]))
 
