@@ -191,7 +191,7 @@ def _index(directory: Path, storage: Storage) -> Built:
 
 def _truth(directory: Path, queries: Vectors) -> Ids:
     with Collection.open(directory, device="cpu") as collection:
-        return collection.query_many(queries, k=K, exact=True, arrays=True).ids
+        return collection.query_many(queries, k=K, exact=True, arrays=True, rank="cosine").ids
 
 
 def _ask(directory: Path, storage: str, queries: Vectors, truth: Ids) -> Asked:
@@ -200,7 +200,7 @@ def _ask(directory: Path, storage: str, queries: Vectors, truth: Ids) -> Asked:
         seconds, recalls = [], []
         for row in range(-1, len(queries)):  # the last one twice: it is to warm up
             started = time.perf_counter()
-            found = collection.query_many(queries[row][None], k=K, arrays=True).ids
+            found = collection.query_many(queries[row][None], k=K, arrays=True, rank="cosine").ids
             seconds.append(time.perf_counter() - started)
             recalls.append(np.isin(truth[row], found[0]).mean())
         info = collection.info()

@@ -2,11 +2,11 @@
 
 Cold: wall time of `python -m imgsearch -c C query IMAGE` and of `--help`, process start included;
 `-X importtime` tells whether torch was imported. Warm: `Collection.query_many` with embeddings, as
-arrays and as hits, against `faiss.Index.search` on the same segment file, opened with the same
-flag, with the same nprobe (that of the middle band of the promise), threads and queries. "Promised"
-is `query_many` as arrays without an nprobe: each query probes what its band takes to keep the
-promise, and the few beyond the last band are answered exactly; "found exactly" is their share. All
-take turns; figures are medians.
+arrays and as hits, ranked by cosine, against `faiss.Index.search` on the same segment file, opened
+with the same flag, with the same nprobe (that of the middle band of the promise), threads and
+queries. "Promised" is `query_many` as arrays without an nprobe: each query probes what its band
+takes to keep the promise, and the few beyond the last band are answered exactly; "found exactly" is
+their share. All take turns; figures are medians.
 
 Two collections: real images, and one grown from real embeddings (see benchmarks/subjects.py).
 """
@@ -187,13 +187,13 @@ def _warm(subject: Subject, batch: int, options: argparse.Namespace) -> Warm:
             return index.search(block, K, params=parameters)
 
         def arrays(block: Any) -> Any:
-            return collection.query_many(block, k=K, nprobe=nprobe, arrays=True)
+            return collection.query_many(block, k=K, nprobe=nprobe, arrays=True, rank="cosine")
 
         def hits(block: Any) -> Any:
-            return collection.query_many(block, k=K, nprobe=nprobe)
+            return collection.query_many(block, k=K, nprobe=nprobe, rank="cosine")
 
         def promised(block: Any) -> Any:
-            return collection.query_many(block, k=K, arrays=True)
+            return collection.query_many(block, k=K, arrays=True, rank="cosine")
 
         same = np.mean([(raw(block)[1] == arrays(block).ids).mean() for block in batches])
         answers = collection.answer(subject.queries, k=K)

@@ -139,7 +139,7 @@ class _Bench:
 
     def _ask(self, query: Image.Image, without: str | None = None) -> tuple[list[str], list[str]]:
         """Return the first hits by the cosine, and verified."""
-        hits = self._collection.query(query, k=VERIFIED + 1)
+        hits = self._collection.query(query, k=VERIFIED + 1, rank="cosine")
         nearest = [hit for hit in hits if hit.path != without][:VERIFIED]
         found = [hit.path for hit in nearest]
         sides = sides_of(query)

@@ -157,7 +157,7 @@ def check(
     """
     fresh_seconds = _rebuild(grown, empty, scratch)
     with Collection.open(grown.directory) as one, Collection.open(scratch) as other:
-        truth = one.query_many(queries, k=K, exact=True, arrays=True).ids
+        truth = one.query_many(queries, k=K, exact=True, arrays=True, rank="cosine").ids
         times = _alternate(one, other, queries, turns)
         infos = one.info(), other.info()
         result = Checkpoint(
@@ -222,7 +222,7 @@ def _time(collection: Collection, queries: Vectors) -> list[float]:
     for row in range(len(queries)):
         query = queries[row : row + 1]
         started = time.perf_counter()
-        collection.query_many(query, k=K, arrays=True)
+        collection.query_many(query, k=K, arrays=True, rank="cosine")
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -238,7 +238,7 @@ def _queries(
     truth: npt.NDArray[np.int64],
     times: list[list[float]],
 ) -> Queries:
-    found = collection.query_many(queries, k=K, arrays=True).ids
+    found = collection.query_many(queries, k=K, arrays=True, rank="cosine").ids
     answers = collection.answer(queries, k=K)
     return Queries(
         p50=tuple(median(turn) for turn in times),

@@ -71,7 +71,8 @@ class Imgsearch:
 
     def search(self, queries: Vectors, k: int, effort: int) -> Ids:
         """Search with `effort` as nprobe."""
-        return self._collection.query_many(queries, k=k, nprobe=effort, arrays=True).ids - 1
+        found = self._collection.query_many(queries, k=k, nprobe=effort, arrays=True, rank="cosine")
+        return found.ids - 1
 
 
 class Faiss:

@@ -119,7 +119,7 @@ def _answer(ctx: click.Context, found: Collection, wanted: FilterKeywords) -> li
     from imgsearch.cli.gallery_page import Picture, near_among
 
     embedding = embedding_of(found, ctx.params["query"])
-    (answer,) = found.answer(embedding, k=ctx.params["limit"] or HITS, **wanted)
+    (answer,) = found.answer(embedding, k=ctx.params["limit"] or HITS, rank="cosine", **wanted)
     ids = [hit.id for hit in answer.hits]
     if not ids:
         return []

@@ -82,6 +82,7 @@ def near_in(
             collection.entries.embeddings(block),
             arrays=True,
             k=k,
+            rank="cosine",
             exclude=[[id_] for id_ in block],
             **keywords,
         )

@@ -179,7 +179,7 @@ def _ranking(info: Info) -> str:
     if info.rank == "cosine":
         return "by cosine, without bands (there are bands from 256 images on)"
     each = round(info.ranking_bytes / max(info.images - info.unranked, 1))
-    text = f"by cosine, or by the collection with --rank collection; {each:,} bytes per image"
+    text = f"by the collection, or by cosine with --rank cosine; {each:,} bytes per image"
     if info.unranked:
         text += f"; {counted(info.unranked, 'image')} not in it yet"
     return text

@@ -661,8 +661,8 @@ recall_option = option(
 rank_option = option(
     "--rank",
     type=click.Choice(RANKS),
-    default="cosine",
-    help="Rank by the cosine of embeddings, or by what the collection knows of its images.",
+    default="collection",
+    help="Rank by what the collection knows of its images, or by the cosine of embeddings.",
 )
 ray_option = option(
     "--ray",

@@ -40,8 +40,8 @@ class Info:
         bytes: Total size in bytes of all files.
         device: Device that the collection was opened for.
         faiss: Faiss version that searches, and where it runs.
-        rank: What a query may rank by: "collection" if the collection knows enough of its images,
-            otherwise only "cosine".
+        rank: What queries rank by unless told otherwise: "collection" if the collection knows
+            enough of its images, otherwise "cosine".
         ranking_bytes: Total size in bytes of the files for this ranking, and for z.
         unranked: Number of images that these files do not hold yet.
     """

@@ -34,7 +34,7 @@ from imgsearch.images.render import grey, grey_of, part_of, upright_size
 from imgsearch.querying.embedder import opened_query
 from imgsearch.querying.hits import Answer, Hit
 from imgsearch.querying.options import Query, SearchOptions, Shown
-from imgsearch.querying.ranking import BANDS, NEAR_COPY, SAME_PICTURE
+from imgsearch.querying.ranking import BANDS, NEAR_COPY, SAME_PICTURE, Rank
 from imgsearch.storage.fingerprints import Light
 from imgsearch.storage.records import Entry
 
@@ -102,10 +102,15 @@ class _Glimpse:
 
 
 def before_looking(options: SearchOptions) -> SearchOptions:
-    """Return the options of the search whose hits are looked at."""
+    """Return the options of the search whose hits are looked at.
+
+    Hits to verify are the nearest by cosine: of the images that a query is a part or a distorted
+    picture of, the ranking by the collection leaves fewer among the first 50.
+    """
     k = max(options.k, VERIFIED) if options.verify else options.k
     k = max(k, options.k + FOLDED) if options.fold else k
-    return replace(options, k=k, min_band=None, verify=False, fold=False)
+    rank: Rank = "cosine" if options.verify else options.rank
+    return replace(options, k=k, rank=rank, min_band=None, verify=False, fold=False)
 
 
 class Looker:

@@ -150,8 +150,9 @@ class SearchOptions:
         min_similarity: Minimum similarity of a hit.
         min_band: The weakest band of a hit, "similar" or "same thing"; None or "weak" for all hits.
             In a collection with too few images to tell bands, all are hits.
-        rank: What to rank by: "cosine", or "collection" for what the collection knows of its
-            images, wherever it knows enough.
+        rank: What to rank by: "collection" for what the collection knows of its images, wherever it
+            knows enough, or "cosine", by which the similarity of the hits falls. Hits to verify
+            are always ranked by cosine.
         verify: Whether to compare local features of the query and the first 50 hits: hits that show
             the same object, or part of the same picture, come first, whatever their band.
         fold: Whether to show versions of the same picture as one hit.

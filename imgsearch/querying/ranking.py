@@ -57,9 +57,8 @@ Rank: TypeAlias = Literal["collection", "cosine"]
 Band: TypeAlias = Literal["weak", "similar", "same thing", "same picture"]
 
 RANKS: tuple[Rank, ...] = get_args(Rank)
-#: What queries rank by unless told otherwise: a query by the collection still takes more than twice
-#: the time of one by cosine (docs/answers.md).
-DEFAULT: Rank = "cosine"
+#: What queries rank by unless told otherwise, wherever the collection knows enough of its images.
+DEFAULT: Rank = "collection"
 #: The bands that z and the cosine tell, from the weakest to the strongest.
 BANDS: tuple[Band, ...] = ("weak", "similar", "same thing")
 SAME_PICTURE: Band = "same picture"  # the strongest, which only a comparison of pixels can tell
@@ -292,9 +291,11 @@ class Ranking:
         moved = self._moved(asked)
         found = np.zeros(wanted.shape, np.float32)
         for number, layer in enumerate(self.layers.rows):
-            here = asked.places.files == number
-            rows = np.where(here, asked.places.rows, 0)
-            found += code_products(moved, layer.codes, rows, here & wanted)
+            here = wanted & (asked.places.files == number)
+            if here.any():
+                found += code_products(
+                    moved, layer.codes, np.where(here, asked.places.rows, 0), here
+                )
         found *= self.layers.take("scales", asked.places)
         found = np.where(np.isfinite(found), found, np.float32(-1))
         scores = np.where(asked.places.there, mixed(asked.similarities, found), asked.similarities)

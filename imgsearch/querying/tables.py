@@ -61,8 +61,10 @@ def html_of(hits: Iterable[Hit]) -> str:
             picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
         except (ImageError, OSError):
             picture = "<em>no picture</em>"
-        band = "" if hit.band is None else f" · {html.escape(hit.band)}"
-        caption = f"{hit.rank}. {name}<br>{hit.similarity:.4f}{band}"
+        facts: list[str] = [hit.band] if hit.band else []
+        if hit.score is None:  # otherwise, the order is not that of the similarity
+            facts.insert(0, f"{hit.similarity:.4f}")
+        caption = f"{hit.rank}. {name}<br>{html.escape(' · '.join(facts))}"
         style = f"display:inline-block;width:{EDGE}px;margin:4px;vertical-align:top"
         figures.append(f'<div style="{style}">{picture}<br><small>{caption}</small></div>')
     return "".join(figures) or "<em>no hits</em>"

@@ -130,7 +130,7 @@ FORM: dict[str, Any] = {
             "type": "string",
             "enum": list(RANKS),
             "default": DEFAULT,
-            "description": "What to rank by: cosine, or what the collection knows of its images.",
+            "description": "What to rank by: what the collection knows of its images, or cosine.",
         },
         "fold": {
             "type": "boolean",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.ann.vectors import as_queries, rows_of
+from imgsearch.ann.vectors import as_queries, columns_of, places_among, rows_of
 from imgsearch.errors import InputError
 from tests.support.small_network import random_embeddings
 
@@ -82,3 +82,27 @@ def test_what_holds_no_numbers_is_refused(array: npt.NDArray[Any]) -> None:
 def test_rows_are_those_with_a_wanted_id(ids: list[int], wanted: set[int]) -> None:
     found = rows_of(np.array(ids, np.int64), np.array(sorted(wanted), np.int64))
     assert found.tolist() == [id_ in wanted for id_ in ids]
+
+
+@given(first=st.integers(-5, 5), wanted=st.sets(st.integers(0, 30)), data=st.data())
+def test_ids_without_a_gap_are_members_by_the_same_rule(
+    first: int, wanted: set[int], data: st.DataObject
+) -> None:
+    among = np.arange(first, first + len(wanted))  # without a gap
+    ids = np.array(data.draw(st.lists(st.integers(-9, 40))), np.int64)
+    assert rows_of(ids, among).tolist() == [id_ in set(among.tolist()) for id_ in ids.tolist()]
+
+
+@pytest.mark.parametrize("among", [[4, 5, 6, 7], [4, 6, 9]])
+def test_a_place_is_that_of_the_id(among: list[int]) -> None:
+    found = places_among(np.array([[among[2], among[0]], [99, -1]]), np.array(among))
+    assert found[0].tolist() == [2, 0]
+    assert ((found >= 0) & (found < len(among))).all()
+
+
+def test_columns_are_those_of_each_row() -> None:
+    values = np.arange(12).reshape(3, 4)
+    columns = np.array([[3, 0], [1, 1], [2, 3]])
+    np.testing.assert_array_equal(
+        columns_of(values, columns), np.take_along_axis(values, columns, 1)
+    )

@@ -65,6 +65,19 @@ def test_a_part_of_a_picture_finds_the_picture_first(textures: Collection) -> No
     assert [hit.rank for hit in verified] == list(range(1, len(verified) + 1))
 
 
+def test_hits_to_verify_are_the_nearest_by_cosine_whatever_the_ranking(
+    collection: Collection, folder: Path
+) -> None:
+    collection.index([folder], policy=FoldPolicy(ranked_from=5))
+    query = texture(5).crop((150, 20, 300, 160))
+    assert all(hit.score is not None for hit in collection.query(query, k=20))
+    verified = collection.query(query, k=20, verify=True)
+    assert all(hit.score is None for hit in verified)
+    by_cosine = [hit.id for hit in collection.query(query, k=20, rank="cosine")]
+    rest = [hit.id for hit in verified if not hit.inliers]
+    assert rest == [id_ for id_ in by_cosine if id_ in rest]
+
+
 @pytest.mark.whole("test_a_part_of_a_picture_finds_the_picture_first")
 def test_a_hit_beyond_k_comes_first_if_it_shows_the_very_thing(textures: Collection) -> None:
     query = texture(5).crop((150, 20, 300, 160)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -45,8 +45,7 @@ def ranked(empty: Path) -> Iterator[Collection]:
 
 
 def ask(collection: Collection, query: Vectors, **options: Unpack[QueryOptions]) -> list[Hit]:
-    """Return the hits of an embedding, ranked by the collection unless told otherwise."""
-    options.setdefault("rank", "collection")
+    """Return the hits of an embedding."""
     return collection.query(query, **options)
 
 
@@ -69,6 +68,13 @@ def test_hits_are_in_the_order_of_their_bands_and_then_of_their_scores(ranked: C
             ]
             assert scores[1:] == sorted(scores[1:], reverse=True)  # the nearest is the first
         assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+
+
+def test_hits_are_ranked_by_the_collection_unless_told_otherwise(ranked: Collection) -> None:
+    queries = clustered(20, seed=5)
+    hits = ranked.query_many(queries, k=30)
+    assert hits == ranked.query_many(queries, k=30, rank="collection")
+    assert hits != ranked.query_many(queries, k=30, rank="cosine")
 
 
 def test_more_hits_begin_with_the_same_hits(ranked: Collection) -> None:
@@ -182,7 +188,7 @@ def test_the_command_shows_the_band_first_and_stops_where_nothing_is_similar(
     known, foreign = tmp_path / "known.png", tmp_path / "foreign.png"
     picture(7).save(known)
     picture(8).save(foreign)
-    found = run("query", known, "-c", directory, "-k", "5", "--rank", "collection")
+    found = run("query", known, "-c", directory, "-k", "5")
     heading, row = found.out.splitlines()[1:3]
     assert heading.split() == ["#", "band", "path"]
     assert row.split(maxsplit=1)[1].startswith("same thing  /grown/00000401.jpg")
@@ -207,10 +213,52 @@ def test_ranked_by_cosine_the_table_shows_numbers_and_bands(
 ) -> None:
     picture(7).save(tmp_path / "known.png")
     directory = ranked.info().directory
-    found = run("query", tmp_path / "known.png", "-c", directory, "--all")
+    found = run("query", tmp_path / "known.png", "-c", directory, "--all", "--rank", "cosine")
     assert found.out.splitlines()[1].split() == ["#", "similarity", "band", "path"]
     similarities = [float(line.split()[1]) for line in found.out.splitlines()[2:]]
     assert similarities == sorted(similarities, reverse=True)
+
+
+def test_a_notebook_shows_no_numbers_that_hits_are_not_in_the_order_of(ranked: Collection) -> None:
+    query = clustered(1, seed=5)[0]
+    for rank, shown in (("collection", False), ("cosine", True)):
+        hits = ask(ranked, query, k=5, rank=rank)  # type: ignore[arg-type]  # a str
+        page = hits._repr_html_()  # type: ignore[attr-defined]  # what notebooks look for
+        assert all((f"{hit.similarity:.4f}" in page) == shown for hit in hits)
+        assert all(str(hit.band) in page for hit in hits)
+
+
+def test_many_queries_get_what_each_gets_by_itself_from_several_layers(empty: Path) -> None:
+    with Grower(empty) as grower, Collection.open(empty, device="cpu") as collection:
+        vectors = things(400, seed=1)
+        grower.add(vectors[:392])
+        grower.fold()
+        grower.add(vectors[392:])
+        grower.remove([394, 396])
+        assert len(grower.fold().layers) > 1
+        queries = np.concatenate([vectors[::6], clustered(20, seed=5)])
+        for query, hits in zip(queries, collection.query_many(queries, k=20), strict=True):
+            alone = ask(collection, query, k=20)
+            assert [hit.id for hit in hits] == [hit.id for hit in alone]
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone])
+
+
+def test_hits_of_a_compact_collection_are_ranked_by_exact_similarities(empty: Path) -> None:
+    with Grower(empty) as grower, Collection.open(empty, device="cpu") as collection:
+        vectors = things(600, seed=1)
+        grower.catalog.change_settings(nlist=None, recall=None, storage="compact", pca=4)
+        grower.add(vectors)
+        grower.fold()
+        assert collection.info().ivf is not None
+        for number in range(0, 600, 60):
+            hits = ask(collection, vectors[number], k=20)
+            assert hits[0].id == number + 1
+            ids = [hit.id for hit in hits]
+            similarities = collection.entries.embeddings(ids) @ vectors[number]
+            assert [hit.similarity for hit in hits] == pytest.approx(similarities, abs=1e-5)
+            assert {hit.id for hit in hits if hit.band == "same thing"} <= set(
+                range(number // GROUP * GROUP + 1, number // GROUP * GROUP + GROUP + 1)
+            )
 
 
 def test_info_tells_how_hits_are_ranked_and_what_that_takes(ranked: Collection, run: Run) -> None:
@@ -220,5 +268,5 @@ def test_info_tells_how_hits_are_ranked_and_what_that_takes(ranked: Collection, 
         path.stat().st_size for path in Path(info.directory, "layers").iterdir()
     )
     assert (
-        "ranking     by cosine, or by the collection" in run("info", "-v", "-c", info.directory).out
+        "ranking     by the collection, or by cosine" in run("info", "-v", "-c", info.directory).out
     )
