@@ -14,6 +14,7 @@ __all__ = [
     "Stamp",
     "bounded_size",
     "bounded_time",
+    "is_settled",
     "stamp_of",
     "trusted_time",
 ]
@@ -51,6 +52,16 @@ def bounded_time(time_ns: int) -> int:
     """Return the nearest time that can be stored, between 1677 and 2262."""
     # Not None, or such a file would be read in every run; its ctime reveals changes.
     return time_ns if -LARGEST <= time_ns <= LARGEST else max(-LARGEST, min(time_ns, LARGEST))
+
+
+def is_settled(stamp: Stamp, now_ns: int) -> bool:
+    """Tell whether any later change of the file will give it another stamp.
+
+    Args:
+        stamp: Stamp of the file.
+        now_ns: `time.time_ns()` just before the stamp was taken.
+    """
+    return stamp.mtime_ns is not None and now_ns - stamp.mtime_ns >= UNTRUSTED_NS
 
 
 def trusted_time(mtime_ns: int, now_ns: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import REPAIR_IT, InputError, NoCollectionError
 from imgsearch.files.paths import plain_path, real_path, resolved_path
+from imgsearch.files.stamps import Stamp, is_settled, stamp_of
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
@@ -77,11 +79,12 @@ class Searcher:
         self._device = device
         self._process = os.getpid()
         self._path = layout.catalog
-        self._identity = _identity(self._path)
+        self._identity = _identity(_status(self._path))
         self._lock = threading.Lock()
         self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
         self._view: View | None = None  # view of the snapshot, once opened
+        self._stamp: Stamp | None = None  # of the catalog, while it tells that the view is current
         self._filtered: list[tuple[View, Filter, Chosen]] = []  # the last first
         self.model = self._snapshot.model
         self.embedder = Embedder(
@@ -99,12 +102,18 @@ class Searcher:
         """
         self._check_process()
         with self._lock:
+            now, status = time.time_ns(), _status(self._path)
             # Before SQLite reads: the files beside the catalog may no longer belong to it.
-            if _identity(self._path) != self._identity:
+            if _identity(status) != self._identity:
                 raise NoCollectionError(
                     f"the collection at {self._layout.directory} was moved, deleted or replaced "
                     "after it was opened; open it again"
                 )
+            self._catalog.check_open()
+            stamp = None if status is None else stamp_of(status)
+            # Each commit writes to the catalog: while its times stay, SQLite need not look at it.
+            if self._view is not None and stamp is not None and stamp == self._stamp:
+                return self._view
             version = self._catalog.version()
             if self._version != version:
                 self._snapshot = self._catalog.snapshot()
@@ -115,6 +124,7 @@ class Searcher:
                     previous=self._view,
                 )
                 self._version = version
+            self._stamp = stamp if stamp is not None and is_settled(stamp, now) else None
             return self._view
 
     def with_view(self, action: Callable[[View], _Result]) -> _Result:
@@ -228,13 +238,17 @@ class Searcher:
             )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return an identity that tells catalogs at the same path apart, or None if there is none."""
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a catalog, or None if there is none."""
     try:
-        status = os.stat(path)
+        return os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+
+
+def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
+    """Return an identity that tells catalogs at the same path apart, or None if there is none."""
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 class Searchable(Protocol):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from imgsearch.files.stamps import LARGEST, Stamp, stamp_of, trusted_time
+from imgsearch.files.stamps import LARGEST, Stamp, is_settled, stamp_of, trusted_time
 
 NOW = 1_700_000_000 * 10**9
 
@@ -40,3 +40,14 @@ def test_inode_numbers_of_64_bits_fit_and_stay_different(inode: int) -> None:
 def test_what_fits_is_kept_as_it_is() -> None:
     facts = {"st_size": LARGEST, "st_mtime_ns": -LARGEST, "st_ctime_ns": LARGEST, "st_ino": 7}
     assert stamp_of(said(**facts)) == Stamp(LARGEST, -LARGEST, LARGEST, 7)
+
+
+@pytest.mark.parametrize(("seconds", "settled"), [(-5, False), (0, False), (1, False), (3, True)])
+def test_a_file_is_settled_once_its_time_is_older_than_the_coarsest_clock(
+    seconds: int, settled: bool
+) -> None:
+    assert is_settled(Stamp(1, NOW - seconds * 10**9), NOW) == settled
+
+
+def test_a_file_without_a_time_is_never_settled() -> None:
+    assert not is_settled(Stamp(1, None), NOW)

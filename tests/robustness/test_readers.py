@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +175,43 @@ def test_an_image_is_found_within_a_second_of_its_commit(
         started = time.monotonic()
         while len(collection.query(paths[0], include_self=True)) < len(paths):
             assert time.monotonic() - started < 1
+
+
+def age(catalog: Path, seconds: float) -> None:
+    """Make a catalog look as if it was last written so many seconds ago."""
+    then = time.time() - seconds
+    os.utime(catalog, (then, then))
+
+
+@pytest.mark.parametrize("age_of_catalog", [0, 1, 1_000])
+def test_every_commit_is_seen_by_the_next_query(empty: Path, age_of_catalog: float) -> None:
+    query = clustered(1, seed=2)
+    with Grower(empty) as grower, Collection.open(empty, device="cpu") as collection:
+        for number in range(1, 30):
+            grower.add(clustered(1, seed=number))
+            age(grower.layout.catalog, age_of_catalog)
+            for _ in range(3):  # the last two find the catalog as they left it
+                assert len(collection.query_many(query, k=100)[0]) == number
+
+
+def test_a_commit_is_seen_even_if_it_leaves_the_times_of_the_catalog_as_they_were(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, query = os.stat, clustered(1, seed=2)
+    frozen: dict[str, os.stat_result] = {}
+
+    def stat(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        found = real(path, *args, **kwargs)
+        is_catalog = str(path).endswith("catalog.sqlite")
+        return frozen.setdefault(str(path), found) if is_catalog else found
+
+    with Grower(empty) as grower, Collection.open(empty, device="cpu") as collection:
+        grower.add(clustered(1, seed=1))
+        age(grower.layout.catalog, -3_600)  # as recent as the clock of a file server tells it
+        monkeypatch.setattr(os, "stat", stat)
+        for number in range(2, 6):
+            assert len(collection.query_many(query, k=100)[0]) == number - 1
+            grower.add(clustered(1, seed=number))
 
 
 def test_a_reader_between_the_catalog_and_its_files_reads_the_catalog_again(
