@@ -1,10 +1,11 @@
 """Compare imgsearch with other engines: recall@10 against queries a second.
 
-All get the same vectors, grown from real embeddings (see benchmarks/subjects.py), and the same
-queries, which are none of them. Each engine builds its index in a process of its own, and another
-process opens what was saved and searches: memory is what that one holds more than before it
-opened anything (RssAnon, and RssFile for what is mapped). The engines take turns; queries a second
-are the median of the turns, all queries at once. The extra `peers` has what this needs.
+All get the same vectors, grown from the embeddings of real photographs and of crops of each (see
+benchmarks/subjects.py), and the same queries, which are none of them. Each engine builds its index
+in a process of its own, and another process opens what was saved and searches: memory is what that
+one holds more than before it opened anything (RssAnon, and RssFile for what is mapped). The engines
+take turns; queries a second are the median of the turns, all queries at once. The extra `peers` has
+what this needs.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ from benchmarks.common import (
     write_json,
 )
 from benchmarks.peers import PEERS, Peer
-from benchmarks.subjects import GrownEmbeddings, embed_photos
+from benchmarks.subjects import GrownEmbeddings, embed_photos, save_crops
 from imgsearch.ann.exact import search_exactly
 
 K = 10
+CROPS = 4  # of each photograph
 REAL_SETS = ("corel1k/images", "corel1k/queries", "web250", "ukbench500")
-EFFORTS = {"nprobe": (1, 2, 4, 8, 16, 32, 64), "ef": (10, 20, 50, 100, 200, 400), "all": (1,)}
+EFFORTS = {
+    "nprobe": (1, 2, 4, 8, 16, 32, 64),
+    "leaves": (1, 2, 4, 8, 16, 32, 64),
+    "ef": (10, 20, 50, 100, 200, 400),
+    "all": (1,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,11 @@ def main() -> None:
     sources = tuple(
         path for photos in find_photos(options.data, REAL_SETS) for path in photos.paths
     )
+    if options.quick:
+        sources = sources[::20]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        note(f"growing {options.grown:,} embeddings from {len(sources):,} photographs")
+        note(f"growing {options.grown:,} embeddings from {len(sources):,} photographs and crops")
         in_fresh_process(_grow, folder, sources, options.grown, options.queries)
         built, turns = [], []
         for number in range(options.turns):
@@ -103,7 +112,8 @@ def _parse() -> argparse.Namespace:
 
 def _grow(folder: Path, sources: tuple[Path, ...], count: int, queries: int) -> None:
     """Write vectors.npy, queries.npy, and truth.npy: the rows of the true neighbours."""
-    source = GrownEmbeddings(embed_photos(folder / "sources", sources))
+    crops = save_crops(sources, folder / "crops", CROPS)
+    source = GrownEmbeddings(embed_photos(folder / "sources", (*sources, *crops)))
     vectors, asked = source.draw(count), source.draw(queries)
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", asked)
@@ -204,7 +214,7 @@ def _draw(options: argparse.Namespace, searched: list[Searched]) -> None:
         axes.plot(
             [each.recall for each in own],
             [median(each.rates) for each in own],
-            marker="osD^vX"[number],
+            marker="osD^vXP*<>d"[number],
             color=colormaps["viridis"](number / len(PEERS)),
             label=f"{peer.name} ({peer.effort})",
         )

@@ -20,6 +20,7 @@ from imgsearch.ann.kmeans import choose_nlist
 from imgsearch.indexing.fold import fold
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
+from imgsearch.storage.records import Storage
 from imgsearch.storage.writer import CatalogWriter
 
 __all__ = ["PEERS", "Peer"]
@@ -52,6 +53,7 @@ class Imgsearch:
 
     name: ClassVar[str] = "imgsearch"
     effort: ClassVar[str] = "nprobe"
+    storage: ClassVar[Storage] = "flat"
 
     def build(self, vectors: Vectors, folder: Path, threads: int) -> None:
         """Make a collection with its model, commit the vectors, and make the index."""
@@ -60,6 +62,7 @@ class Imgsearch:
         make_empty(directory)
         layout = Layout(directory)
         with closing(CatalogWriter(layout.catalog)) as catalog, exclusive(directory):
+            catalog.change_settings(nlist=None, recall=None, storage=self.storage)
             for start in range(0, len(vectors), ROWS):
                 commit_vectors(layout, catalog, np.asarray(vectors[start : start + ROWS]))
             fold(layout, catalog, device="cpu")
@@ -75,17 +78,25 @@ class Imgsearch:
         return found.ids - 1
 
 
+class Compact(Imgsearch):
+    """This program, with `--storage compact`."""
+
+    name: ClassVar[str] = "imgsearch compact"
+    storage: ClassVar[Storage] = "compact"
+
+
 class Faiss:
     """Raw `IndexIVFFlat`, read into memory."""
 
     name: ClassVar[str] = "Faiss IVFFlat"
     effort: ClassVar[str] = "nprobe"
+    kind: ClassVar[str] = "IVF{nlist},Flat"  # for `faiss.index_factory`
 
     def build(self, vectors: Vectors, folder: Path, threads: int) -> None:
         """Train with Faiss's own defaults, on as many lists as imgsearch takes."""
         faiss.omp_set_num_threads(threads)
-        nlist = choose_nlist(len(vectors))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(vectors.shape[1]), vectors.shape[1], nlist)
+        kind = self.kind.format(nlist=choose_nlist(len(vectors)))
+        index = faiss.index_factory(vectors.shape[1], kind)
         index.train(vectors)
         index.add(vectors)
         faiss.write_index(index, str(folder / "ivf.faiss"))
@@ -97,10 +108,81 @@ class Faiss:
 
     def search(self, queries: Vectors, k: int, effort: int) -> Ids:
         """Search with `effort` as nprobe."""
-        found: Ids = self._index.search(
-            queries, k, params=faiss.SearchParametersIVF(nprobe=effort)
-        )[1]
+        found: Ids = self._index.search(queries, k, params=self.parameters(effort))[1]
         return found
+
+    def parameters(self, effort: int) -> Any:
+        """Return what `effort` means to Faiss."""
+        return faiss.SearchParametersIVF(nprobe=effort)
+
+
+class FaissRefined(Faiss):
+    """A Faiss index behind PCA whose best 50 are compared again, exactly."""
+
+    def parameters(self, effort: int) -> Any:
+        """See `Faiss.parameters`."""
+        ivf = faiss.SearchParametersIVF(nprobe=effort)
+        inner = faiss.SearchParametersPreTransform(index_params=ivf)
+        return faiss.IndexRefineSearchParameters(k_factor=5, base_index_params=inner)
+
+
+class FaissRaBitQ(FaissRefined):
+    """`IndexIVFRaBitQFastScan`."""
+
+    name: ClassVar[str] = "Faiss RaBitQ"
+    kind: ClassVar[str] = "PCA256,IVF{nlist},RaBitQfs,RFlat"
+
+
+class FaissPQ(FaissRefined):
+    """`IndexIVFPQFastScan`."""
+
+    name: ClassVar[str] = "Faiss IVFPQ"
+    kind: ClassVar[str] = "PCA256,IVF{nlist},PQ64x4fs,RFlat"
+
+
+class FaissHnsw(Faiss):
+    """`IndexHNSWFlat`."""
+
+    name: ClassVar[str] = "Faiss HNSW"
+    effort: ClassVar[str] = "ef"
+    kind: ClassVar[str] = "HNSW16"
+
+    def parameters(self, effort: int) -> Any:
+        """See `Faiss.parameters`."""
+        return faiss.SearchParametersHNSW(efSearch=effort)
+
+
+class Scann:
+    """ScaNN: a tree of leaves, asymmetric hashing, and the best 100 compared again, exactly."""
+
+    name: ClassVar[str] = "ScaNN"
+    effort: ClassVar[str] = "leaves"
+
+    def build(self, vectors: Vectors, folder: Path, threads: int) -> None:
+        """Train on at most 100,000 vectors."""
+        from scann import scann_ops_pybind
+
+        leaves, sample = choose_nlist(len(vectors)), min(len(vectors), 100_000)
+        builder = scann_ops_pybind.builder(vectors, 10, "squared_l2")
+        builder = builder.tree(leaves, 16, training_sample_size=sample)
+        builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(100)
+        searcher = builder.set_n_training_threads(threads).build()
+        (folder / "scann").mkdir()
+        searcher.serialize(str(folder / "scann"))
+
+    def open(self, folder: Path, threads: int) -> None:
+        """Read the tree."""
+        from scann import scann_ops_pybind
+
+        self._searcher: Any = scann_ops_pybind.load_searcher(str(folder / "scann"))
+        self._searcher.set_num_threads(threads)
+
+    def search(self, queries: Vectors, k: int, effort: int) -> Ids:
+        """Search with `effort` as leaves."""
+        found = self._searcher.search_batched_parallel(
+            queries, final_num_neighbors=k, leaves_to_search=effort
+        )[0]
+        return np.asarray(found, np.int64)
 
 
 class Exact:
@@ -232,4 +314,7 @@ class KMeansNumPy:
         return found
 
 
-PEERS: tuple[type[Peer], ...] = (Imgsearch, Faiss, Hnswlib, Usearch, KMeansNumPy, Exact)
+PEERS: tuple[type[Peer], ...] = (
+    *(Imgsearch, Compact, Faiss, FaissRaBitQ, FaissPQ, FaissHnsw),
+    *(Hnswlib, Usearch, Scann, KMeansNumPy, Exact),
+)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from imgsearch import Collection
 from imgsearch.ann.exact import search_exactly
@@ -32,6 +33,7 @@ __all__ = [
     "grow",
     "index_folder",
     "make_empty",
+    "save_crops",
 ]
 
 ROWS = 4_096  # a shard
@@ -100,6 +102,22 @@ def embed_photos(directory: Path, photos: tuple[Path, ...]) -> Vectors:
         snapshot = catalog.snapshot()
     dim = snapshot.model.dim
     return np.concatenate([open_shard(layout.vectors, shard, dim) for shard in snapshot.shards])
+
+
+def save_crops(photos: tuple[Path, ...], folder: Path, each: int) -> tuple[Path, ...]:
+    """Save crops of each photograph, from a third to two thirds of its edges, and return them."""
+    folder.mkdir()
+    random = np.random.default_rng(SEED)
+    paths = []
+    for number, photo in enumerate(photos):
+        with Image.open(photo) as image:
+            picture = image.convert("RGB")
+        for place in range(each):
+            size = np.array(picture.size) * random.uniform(1 / 3, 2 / 3)
+            left, top = random.random(2) * (np.array(picture.size) - size)
+            paths.append(folder / f"{number:06}-{place}.jpg")
+            picture.crop((left, top, left + size[0], top + size[1])).save(paths[-1], quality=90)
+    return tuple(paths)
 
 
 def make_empty(directory: Path) -> None:

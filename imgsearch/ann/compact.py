@@ -1,4 +1,7 @@
-"""A compact index: PCA, then inverted lists with one byte per remaining value (SQ8).
+"""A compact index: PCA, then inverted lists with one bit per remaining value (RaBitQ).
+
+Source: Gao & Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for
+Approximate Nearest Neighbor Search" (SIGMOD 2024), as `faiss::IndexIVFRaBitQ`.
 
 `D` denotes squared L2 distances, and -1 stands for "no id". The results of `CompactIndex.search`
 must be re-ranked: see `imgsearch.ann.exact`.
@@ -28,15 +31,16 @@ from imgsearch.ann.vectors import Ids, Neighbours, Vectors
 
 __all__ = ["CompactIndex", "train_compact"]
 
-KIND = "IndexPreTransform of a PCA and an IndexIVFScalarQuantizer"
+KIND = "IndexPreTransform of a PCA and an IndexIVFRaBitQ"
 PCA_TRAIN = 20_000  # maximum number of vectors for training the PCA
 _BLOCK = 4_096  # rows of them to process at a time, in float64
 _SEED = 1234
+_QUERY_BITS = 4  # for each value of a query, while it is compared
 _PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; its PCAMat has the rows of A and more
 
 
 def train_compact(vectors: Vectors, nlist: int, pca: int, *, device: str = "cpu") -> CompactIndex:
-    """Train the PCA, the centroids and the ranges of SQ8, and return an index without vectors.
+    """Train the PCA and the centroids, and return an index without vectors.
 
     Args:
         vectors: Training vectors, float32 `[n, dim]` with n ≥ nlist.
@@ -47,27 +51,31 @@ def train_compact(vectors: Vectors, nlist: int, pca: int, *, device: str = "cpu"
     dim = vectors.shape[1]
     transform = _principal_components(vectors, min(pca, dim))
     short = transform.apply(np.ascontiguousarray(vectors))
-    index = _lists(train(short, nlist, device=device))
-    index.train(short)
-    return CompactIndex(faiss.IndexPreTransform(transform, index))
+    return CompactIndex(
+        faiss.IndexPreTransform(transform, _lists(train(short, nlist, device=device)))
+    )
 
 
 class CompactIndex(InvertedFile):
-    """A Faiss `IndexPreTransform`: `PCAMatrix`, then `IndexIVFScalarQuantizer` (`QT_8bit`, L2)."""
+    """A Faiss `IndexPreTransform`: `PCAMatrix`, then `IndexIVFRaBitQ` (L2).
+
+    An `outdated` one, of imgsearch 0.4 and earlier, has an `IndexIVFScalarQuantizer` (`QT_8bit`)
+    instead. Faiss has neither of them on a GPU.
+    """
 
     lossy = True
 
-    def __init__(self, index: Any, device: str = "cpu") -> None:
+    def __init__(self, index: Any) -> None:
         """Wrap a Faiss index; callers use `train_compact` or `open` instead."""
-        super().__init__(faiss.downcast_index(index.index), device)
+        super().__init__(faiss.downcast_index(index.index))
         self._whole = index  # owns the other two
         self._pca = faiss.downcast_VectorTransform(index.chain.at(0))
         self._mean: Vectors = faiss.vector_to_array(self._pca.mean)
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:
+    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:  # noqa: ARG003
         """Map an index file into memory; raises as `imgsearch.ann.inverted.read_mapped`."""
-        return cls(read_mapped(path, is_compact_file, KIND), device)
+        return cls(read_mapped(path, is_compact_file, KIND))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the index without its vectors, for use in another process."""
@@ -75,13 +83,11 @@ class CompactIndex(InvertedFile):
 
     def emptied(self) -> CompactIndex:
         """Return an index with the same training but without vectors."""
-        index = _lists(self.centroids)
-        index.sq = self._index.sq
-        index.is_trained = True
+        index = _lists(self.centroids, self._ranges)
         return CompactIndex(faiss.IndexPreTransform(_copy(self._pca), index))
 
     def is_trained_as(self, other: InvertedFile) -> bool:
-        """Tell whether another index has the same PCA, centroids and ranges."""
+        """Tell whether another index is of the same kind, and has the same PCA and centroids."""
         return isinstance(other, CompactIndex) and all(
             np.array_equal(one, same)
             for one, same in zip(self._trained(), other._trained(), strict=True)
@@ -90,7 +96,8 @@ class CompactIndex(InvertedFile):
     def bytes_of(self, count: int) -> int:
         """Return the maximum size in bytes of an index file with `count` vectors."""
         dim, pca = self.dim, int(self._index.d)
-        return count * (pca + 8) + self.nlist * (4 * pca + 16) + 4 * dim * (pca + 2) + 1_024
+        lists = count * (self.width + 8) + self.nlist * (4 * pca + 16)
+        return lists + 4 * dim * (pca + 2) + 8 * pca + 1_024
 
     def save(self, writer: Writer) -> None:
         """Write the index as Faiss does."""
@@ -125,20 +132,28 @@ class CompactIndex(InvertedFile):
         short: Vectors = self._pca.apply(np.ascontiguousarray(vectors))
         return short
 
-    def approximate(self, vectors: Vectors) -> Vectors:
-        """Return vectors as the lists would represent them, float32 `[n, pca]`."""
-        codes = self._index.sq.compute_codes(self.project(vectors))
-        near: Vectors = self._index.sq.decode(codes)
-        return near
-
     def add_to(self, ids: Ids, vectors: Vectors, lists: Ids) -> None:
         """See `InvertedFile.add_to`."""
         super().add_to(ids, self.project(vectors), lists)
 
     def _trained(self) -> Iterator[Vectors]:
         yield self.centroids
-        for vector in (self._pca.A, self._pca.b, self._index.sq.trained):
+        for vector in (self._pca.A, self._pca.b):
             yield faiss.vector_to_array(vector)
+        yield np.empty(0, np.float32) if self._ranges is None else self._ranges
+
+    @property
+    def _ranges(self) -> Vectors | None:
+        """The ranges of the values of an outdated index, minima and widths, float32 `[2, pca]`."""
+        if not self.outdated:
+            return None
+        ranges: Vectors = faiss.vector_to_array(self._index.sq.trained)
+        return ranges
+
+    @property
+    def outdated(self) -> bool:
+        """See `InvertedFile.outdated`."""
+        return isinstance(self._index, faiss.IndexIVFScalarQuantizer)
 
     @property
     def dim(self) -> int:
@@ -147,7 +162,7 @@ class CompactIndex(InvertedFile):
 
     @property
     def pca(self) -> int:
-        """The number of values after PCA, which is also the number of bytes per vector."""
+        """The number of values after PCA."""
         return int(self._index.d)
 
 
@@ -155,14 +170,19 @@ def _restored(serialised: npt.NDArray[np.uint8]) -> CompactIndex:
     return CompactIndex(faiss.deserialize_index(serialised))
 
 
-def _lists(centroids: Vectors) -> Any:
-    """Return a Faiss index whose SQ8 still has no ranges."""
+def _lists(centroids: Vectors, ranges: Vectors | None = None) -> Any:
+    """Return a Faiss index with empty lists, of the outdated kind if there are ranges."""
     nlist, dim = centroids.shape
-    return faiss.IndexIVFScalarQuantizer(
-        *(quantizer_of(centroids), dim, nlist),
-        *(faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2),
-        False,  # encode the vector itself, not its difference from the centroid
-    )
+    quantizer = quantizer_of(centroids)
+    if ranges is None:
+        index = faiss.IndexIVFRaBitQ(quantizer, dim, nlist, faiss.METRIC_L2)
+        index.qb = _QUERY_BITS
+    else:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        index = faiss.IndexIVFScalarQuantizer(quantizer, dim, nlist, kind, faiss.METRIC_L2, False)
+        faiss.copy_array_to_vector(ranges, index.sq.trained)
+    index.is_trained = True
+    return index
 
 
 def _principal_components(vectors: Vectors, count: int) -> Any:

@@ -28,6 +28,7 @@ LEAST = 50  # minimum number of candidates per query
 EACH = 5  # candidates per hit
 MORE = 1_000  # maximum number of candidates beyond the hits, by the rule of `EACH`
 ONE_IN = 5_000  # images per candidate: the more images, the more are about as near as a hit
+BITS = 256  # of a code; the candidates of shorter ones are less certain, so there are more of them
 
 
 def search_exactly(
@@ -119,9 +120,10 @@ def ranking(distances: Values) -> Ids:
     return keys
 
 
-def candidates_for(k: int, count: int) -> int:
+def candidates_for(k: int, count: int, bits: int = BITS) -> int:
     """Return how many candidates must be compared to include the `k` nearest of `count` images."""
-    return max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
+    many = max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
+    return many if bits >= BITS else min(many * BITS // bits, max(many, count))
 
 
 def rerank(

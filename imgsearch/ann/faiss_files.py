@@ -31,9 +31,11 @@ _PCA = struct.Struct("<4s8xBi")
 _BIAS = struct.Struct("<B")
 _PCA_END = struct.Struct("<iiB")
 _LENGTH = struct.Struct("<Q")
+_RABITQ = struct.Struct("<QQiQBB")
 _SQ = struct.Struct("<iiiQQ")
 _SQ_END = struct.Struct("<QB")
 _ONE, _QT_8BIT, _MINMAX, _NO, _YES = 1, 0, 0, 0, 1
+_QUERY_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _fit(numbers: Sequence[int], form: bytes, nlist: int, count: int) -> bool:
 
 
 def is_compact_file(file: BinaryIO) -> bool:
-    """Tell whether a file is an `IndexPreTransform` of a `PCAMatrix` and an SQ8 in lists (L2).
+    """Tell whether a file is an `IndexPreTransform` of a `PCAMatrix` and a RaBitQ or SQ8 (L2).
 
     The values of the PCA, the centroids and the ranges are not checked, nor are the codes and ids.
     """
@@ -129,7 +131,13 @@ def _is_compact(file: BinaryIO) -> bool:
     if _read(file, _PCA_END) != (dim, pca, TRAINED):
         return False
     ivf = read_ivf(file)
-    if ivf is None or (ivf.kind, ivf.dim, ivf.count) != (b"IwSq", pca, count):
+    if ivf is None or (ivf.dim, ivf.count) != (pca, count):
+        return False
+    if ivf.kind == b"Iwrq":
+        width = (pca + 7) // 8 + 8  # a bit per value, and two factors
+        codes = pca, width, L2, width, _YES, _QUERY_BITS
+        return _read(file, _RABITQ) == codes and are_lists(file, ivf, width)
+    if ivf.kind != b"IwSq":
         return False
     if (_read(file, _SQ), _floats(file)) != ((_QT_8BIT, _MINMAX, _NO, pca, pca), 2 * pca):
         return False

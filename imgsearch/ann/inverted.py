@@ -126,6 +126,16 @@ class InvertedFile(ABC):
         self._lock = threading.Lock()
 
     @property
+    def outdated(self) -> bool:
+        """Whether a newer kind of index replaces it at the end of the next run."""
+        return False
+
+    @property
+    def pca(self) -> int | None:
+        """The number of values after PCA; None if the lists hold embeddings."""
+        return None
+
+    @property
     @abstractmethod
     def dim(self) -> int:
         """The length of a vector."""

@@ -7,7 +7,7 @@ unlike it: for each of them, all lists of its kind are left out, with their imag
 No `nprobe` needs a search of its own: a true neighbour is found if and only if its list is among
 the `nprobe` lists nearest to the query. So one exact search finds the neighbours, and one coarse
 search the ranks of their lists. In a compact index, a neighbour must also be among the candidates
-that are re-ranked. One search of all lists finds the candidates; with fewer lists, a neighbour has
+that are re-ranked. One scan of all lists finds the candidates; with fewer lists, a neighbour has
 fewer competitors.
 """
 
@@ -20,10 +20,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from imgsearch.ann.compact import CompactIndex, train_compact
+from imgsearch.ann.compact import train_compact
 from imgsearch.ann.exact import candidates_for, merge, search_exactly
 from imgsearch.ann.flat import IvfIndex
-from imgsearch.ann.inverted import InvertedFile
+from imgsearch.ann.inverted import InvertedFile, NearestLists
 from imgsearch.ann.kmeans import train
 from imgsearch.ann.promise import RecallSample
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
@@ -102,8 +102,9 @@ def cross_validate(
             index = IvfIndex.empty(train(kept, min(nlist, len(rest)), device=device))
         else:
             index = train_compact(kept, min(nlist, len(rest)), pca, device=device)
-        assignment = Assignment(rest, index.assign_one(kept))
-        part = hold_out(vectors[fold], index, assignment, partial(iter, [Block(rest, kept)]))
+        index.add(rest, kept)
+        blocks = partial(iter, [Block(rest, kept)])
+        part = hold_out(vectors[fold], [index], Assignment.of([index]), blocks)
         # Fewer images may mean fewer centroids: count the same share of them as probed.
         probed = np.arange(nlist + 1) * index.nlist // nlist
         recall = np.pad(part.recall, ((0, 0), (1, 0)))[:, probed]
@@ -116,7 +117,7 @@ def cross_validate(
 
 def hold_out(
     queries: Vectors,
-    index: InvertedFile,
+    segments: Sequence[InvertedFile],
     assignment: Assignment,
     blocks: Blocks,
     excluded: Ids | None = None,
@@ -125,25 +126,25 @@ def hold_out(
 
     Args:
         queries: Queries, float32 `[n, dim]`.
-        index: Index with the centroids; its content does not matter.
+        segments: The index of the images in `blocks`.
         assignment: Lists of the images in `blocks`.
         blocks: Images to search.
         excluded: Sorted ids to skip, including those of the queries.
     """
     neighbours = search_exactly(queries, blocks(), K, excluded)
-    candidates = None
-    if isinstance(index, CompactIndex):
-        near = _approximate(index, blocks())
-        width = candidates_for(K, len(assignment.ids))
-        candidates = search_exactly(index.project(queries), near, width, excluded)
-    nearest = index.assign(queries, index.nlist)
+    nearest = segments[0].assign(queries, segments[0].nlist)
+    candidates = _candidates(queries, segments, nearest, excluded)
     return RecallSample(
         nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, candidates)
     )
 
 
 def measure_ood(
-    queries: Vectors, query_ids: Ids, index: InvertedFile, assignment: Assignment, blocks: Blocks
+    queries: Vectors,
+    query_ids: Ids,
+    segments: Sequence[InvertedFile],
+    assignment: Assignment,
+    blocks: Blocks,
 ) -> RecallSample:
     """Measure recall with out-of-distribution queries: images whose whole kind is left out.
 
@@ -153,21 +154,20 @@ def measure_ood(
     Args:
         queries: Images of the collection, float32 `[n, dim]`.
         query_ids: Ids of the queries.
-        index: Index with the centroids; its content does not matter.
+        segments: The index of the images in `blocks`.
         assignment: Lists of the images.
         blocks: Images to search, without removed ones.
     """
+    index = segments[0]
     centroids = index.centroids
     kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign_one(centroids)
     own = kinds[assignment.of_ids(query_ids)]
     neighbours = _unlike(queries, own, _by_kind(blocks(), assignment, kinds), K)
-    candidates = None
-    if isinstance(index, CompactIndex):
-        near = _by_kind(_approximate(index, blocks()), assignment, kinds)
-        width = candidates_for(K, len(assignment.ids))
-        candidates = _unlike(index.project(queries), own, near, width)
     distances, order = index.assign(queries, index.nlist)
-    last = np.argsort(kinds[order] == own[:, None], axis=1, kind="stable")  # its own kind's lists
+    alike = kinds[order] == own[:, None]  # lists of its own kind
+    others = NearestLists(distances, np.where(alike, -1, order))
+    candidates = _candidates(queries, segments, others)
+    last = np.argsort(alike, axis=1, kind="stable")
     distances = np.take_along_axis(distances, last, 1)
     order = np.take_along_axis(order, last, 1)
     met = neighbours.there.any(axis=1)
@@ -201,9 +201,18 @@ def _recall(
     return recall
 
 
-def _approximate(index: CompactIndex, blocks: Iterable[tuple[Ids, Vectors]]) -> Iterator[Block]:
-    for ids, vectors in blocks:
-        yield Block(ids, index.approximate(vectors))
+def _candidates(
+    queries: Vectors,
+    segments: Sequence[InvertedFile],
+    nearest: NearestLists,
+    excluded: Ids | None = None,
+) -> Neighbours | None:
+    """Return what a search of these lists compares again; None if it compares everything."""
+    pca = segments[0].pca
+    if pca is None:
+        return None
+    width = candidates_for(K, sum(segment.count for segment in segments), pca)
+    return merge([segment.search(queries, width, nearest, excluded) for segment in segments], width)
 
 
 def _by_kind(

@@ -159,7 +159,7 @@ def _index_rows(info: Info) -> Iterator[tuple[str, str]]:
         return
     kind = "IndexIVFFlat"
     if ivf.pca is not None:
-        kind = f"IndexIVFScalarQuantizer (SQ8) of {ivf.pca} values that PCA leaves"
+        kind = f"compact, of {ivf.pca} values that PCA leaves"
     each = round(info.index_bytes / max(sum(sizes) or info.images, 1))
     files = f", in {counted(info.segments, 'file')}" if info.segments else ""
     yield "index", f"{kind}, nlist {ivf.nlist}{files}, {each:,} bytes per image"

@@ -591,7 +591,7 @@ nlist_option = option(
 storage_option = option(
     "--storage",
     type=click.Choice(STORAGES),
-    help="Index embeddings as they are, or reduced by PCA to a byte per value.  [default: flat]",
+    help="Index embeddings as they are, or reduced by PCA to a bit per value.  [default: flat]",
 )
 pca_option = option(
     "--pca",

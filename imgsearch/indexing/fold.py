@@ -6,7 +6,7 @@ The rules (docs/index-upkeep.md explains them and their cost):
   half of the images are gone and fewer than 256 are left.
 - The centroids are trained again once the number of images has doubled or halved since the last
   training, or once more than a tenth of them lies beyond the last band of the promise, where a
-  twentieth lay then.
+  twentieth lay then, or if the segments are of an outdated kind.
 - The tail becomes a segment once it has half as many images as a query compares in the lists,
   at least 256 and at most 5,000. It absorbs the last segments that are at most four times as large
   together; once there are 16 segments, any of them, up to 1 GiB.
@@ -77,6 +77,7 @@ def fold(
     wanted = _wanted_nlist(view, policy)
     ivf = view.snapshot.ivf
     outgrown = is_outgrown(view.snapshot, view.count, policy, meanwhile=meanwhile)
+    outgrown |= not meanwhile and any(segment.outdated for segment in view.segments)
     if wanted is None:
         if outgrown:
             catalog.drop_index()

@@ -56,7 +56,7 @@ class IndexOptions:
             number that depends on the number of images.
         recall: Recall@10 that queries keep from now on unless they ask for another. None for the
             previous setting, 0.95 at first.
-        storage: Content of the index from now on: "flat", the embeddings, or "compact", one byte
+        storage: Content of the index from now on: "flat", the embeddings, or "compact", one bit
             for each value that PCA keeps of them. None for the previous setting, "flat" at first.
         pca: Number of values that PCA keeps from now on. None for the previous setting, 256 at
             first.

@@ -70,7 +70,7 @@ def retrain(
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     assignment = Assignment.of(indexes)
     if held_ids.size:
-        sample = hold_out(held, indexes[0], assignment, view.live_blocks, held_ids)
+        sample = hold_out(held, indexes, assignment, view.live_blocks, held_ids)
     else:
         everything = fetch(view, np.arange(view.count))[1]
         sample = cross_validate(everything, nlist, pca=pca, device=device)
@@ -78,7 +78,7 @@ def retrain(
         view.count, min(HELD_OUT, view.count), replace=False
     )
     ids, queries = fetch(view, np.sort(drawn))
-    ood = measure_ood(queries, ids, indexes[0], assignment, view.live_blocks)
+    ood = measure_ood(queries, ids, indexes, assignment, view.live_blocks)
     steps = curve(
         *(
             sample,

@@ -239,7 +239,7 @@ class Checker:
             index = open_segment(self.layout, segment, compact=ivf.pca is not None)
         except DamagedError:
             return other
-        if (index.nlist, index.dim, index.width) != (ivf.nlist, dim, ivf.pca or 4 * dim):
+        if (index.nlist, index.dim, index.pca) != (ivf.nlist, dim, ivf.pca):
             return other
         if self.sound and not self.sound[0].is_trained_as(index):
             return "has other centroids than the first segment"

@@ -25,7 +25,7 @@ __all__ = ["Sample"]
 
 K = 10
 SAME = 1e-3  # distance between a vector and itself, in float32
-CLOSE = 0.05  # distance between vectors that a compact index may confuse
+CLOSE = 0.3  # distance between vectors that a compact index may confuse
 ALIKE = 0.99  # cosine: other releases of a decoder or runtime, or half precision, stay above
 _SEED = 1234
 

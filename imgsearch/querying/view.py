@@ -409,14 +409,14 @@ class View:
             width: Number of images to return if it is more than `k`; of a compact index, those
                 beyond the `k` nearest are not always the next ones.
         """
-        lossy = segments[0].lossy
+        pca = segments[0].pca
         count = self.count if among is None else len(among.ids)
         width = max(k, width)
-        compared = max(candidates_for(k, count), width) if lossy else width
+        compared = width if pca is None else max(candidates_for(k, count, pca), width)
         out = self._stale if excluded is None else excluded
         parts = [index.search(queries, compared, nearest, out, among) for index in segments]
         found = merge(parts, compared) if len(parts) > 1 else parts[0]
-        if not lossy:
+        if pca is None:
             return found
         shards = self._shards_of(found.ids[found.there])
         return rerank(queries, found.ids, self._read(shards), width)

@@ -156,7 +156,7 @@ class Settings:
     Attributes:
         nlist: Number of centroids; None to derive it from the number of images.
         recall: Recall@10 to promise.
-        storage: Content of the lists: "flat" for the embeddings, or "compact" for one byte per
+        storage: Content of the lists: "flat" for the embeddings, or "compact" for one bit per
             value that remains after PCA.
         pca: Number of values that remain after PCA, if the lists are compact.
         exclude: Patterns of files to leave out, in addition to the default patterns.
@@ -201,8 +201,8 @@ class IvfRecord:
         added: Number of images assigned to lists since training.
         far: Number of images in `added` that are beyond the last band of the curve.
         curve: Recall by `nprobe`, ordered by band and `nprobe`.
-        pca: Number of values that remain after PCA, one byte each in the lists; None if the lists
-            hold embeddings.
+        pca: Number of values that remain after PCA, one bit each in the lists; None if
+            the lists hold embeddings.
     """
 
     nlist: int

@@ -28,6 +28,7 @@ from tests.support.brute_force import (
     stored,
 )
 from tests.support.depth import examples
+from tests.support.outdated_index import outdated
 from tests.support.small_network import random_embeddings
 
 PCA = 12  # of 16: the embeddings are random, and every direction counts
@@ -45,10 +46,10 @@ def compact(ids: Ids, vectors: Vectors) -> CompactIndex:
 
 
 def entries(index: CompactIndex) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the list, the id and the code of each vector."""
+    """Yield the list, the id and the bits of each vector; the factors behind them are rounded."""
     for number in range(index.nlist):
         for id_, code in zip(*index.codes(number), strict=True):
-            yield number, int(id_), code.tobytes()
+            yield number, int(id_), code[:-8].tobytes()
 
 
 @settings(max_examples=examples(25), deadline=None)
@@ -69,7 +70,7 @@ def test_probing_all_lists_and_re_ranking_enough_is_exact_search(
 
 def test_few_candidates_hold_the_nearest(compact: CompactIndex, ids: Ids, vectors: Vectors) -> None:
     queries = random_embeddings(50, seed=3, dim=DIM)
-    candidates = probe(compact, queries, 100, 8)[1]
+    candidates = probe(compact, queries, 200, 8)[1]
     found = rerank(queries, candidates, [(ids, vectors)], 10)[1]
     true = nearest(queries, ids, vectors, 10)[1]
     kept = [len(set(one) & set(other)) for one, other in zip(found, true, strict=True)]
@@ -96,13 +97,14 @@ def test_distances_of_centroids_are_those_of_the_full_space(
     np.testing.assert_allclose(compact.emptied().add(np.arange(400), vectors), distances[:, 0])
 
 
-def test_the_approximate_vectors_are_those_of_the_lists(
-    compact: CompactIndex, ids: Ids, vectors: Vectors
-) -> None:
-    queries = random_embeddings(9, seed=8, dim=DIM)
-    found = probe(compact, queries, 20, 8)
-    expected = nearest(compact.project(queries), ids, compact.approximate(vectors), 20)
-    assert_same_hits(found, expected, atol=1e-4)
+def test_distances_are_about_those_after_pca(ids: Ids) -> None:
+    vectors, queries = random_embeddings(400, dim=256), random_embeddings(9, seed=8, dim=256)
+    index = compact_of(ids, vectors, 8, 128)
+    found = probe(index, queries, 400, 8)
+    rows = np.searchsorted(ids, found.ids)
+    exact = np.take_along_axis(squares(index.project(queries), index.project(vectors)), rows, 1)
+    np.testing.assert_allclose(found.distances, exact, atol=0.5)
+    assert np.abs(found.distances - exact).mean() < 0.1
 
 
 def test_excluded_ids_are_passed_over(compact: CompactIndex, ids: Ids, vectors: Vectors) -> None:
@@ -122,6 +124,25 @@ def test_an_emptied_index_was_trained_as_the_one_before(
     assert again.is_trained_as(compact)
     again.add(ids, vectors)
     assert list(entries(again)) == list(entries(compact))
+
+
+def test_an_outdated_index_is_read_and_searched(
+    compact: CompactIndex, ids: Ids, vectors: Vectors, tmp_path: Path
+) -> None:
+    old = outdated(compact, vectors)
+    old.add(ids, vectors)
+    write_atomically(tmp_path / "index", old.save)
+    assert (tmp_path / "index").stat().st_size <= old.bytes_of(400)
+    opened = CompactIndex.open(tmp_path / "index")
+    assert (opened.outdated, compact.outdated) == (True, False)
+    assert (opened.pca, opened.width, opened.count) == (PCA, PCA, 400)
+    assert not opened.is_trained_as(compact)
+    assert opened.is_trained_as(old.emptied())
+    found = rerank(vectors, probe(opened, vectors, 50, 1)[1], [(ids, vectors)], 1)
+    assert found[1][:, 0].tolist() == ids.tolist()
+    again = opened.emptied()
+    again.absorb(opened, ids[:2])
+    assert again.count == 398
 
 
 def test_another_training_is_told_apart(compact: CompactIndex, vectors: Vectors) -> None:
@@ -214,8 +235,8 @@ def test_faiss_alone_reads_and_searches_it(
     assert type(index) is faiss.IndexPreTransform
     assert type(faiss.downcast_VectorTransform(index.chain.at(0))) is faiss.PCAMatrix
     lists = faiss.downcast_index(index.index)
-    assert type(lists) is faiss.IndexIVFScalarQuantizer
-    assert (lists.metric_type, lists.sq.qtype) == (faiss.METRIC_L2, faiss.ScalarQuantizer.QT_8bit)
+    assert type(lists) is faiss.IndexIVFRaBitQ
+    assert (lists.metric_type, lists.rabitq.nb_bits) == (faiss.METRIC_L2, 1)
     lists.nprobe = 8
     assert_same_hits(index.search(vectors, 5), probe(compact, vectors, 5, 8))
 

@@ -12,16 +12,25 @@ from imgsearch.ann.compact import CompactIndex, train_compact
 from imgsearch.ann.faiss_files import is_compact_file
 from imgsearch.errors import DamagedError
 from tests.support.brute_force import DIM
+from tests.support.outdated_index import outdated
 from tests.support.small_network import random_embeddings
 
 LISTS, PCA = 20, 5
 
 
 @pytest.fixture(params=[300, 3, 0], ids=["full", "sparse", "empty"])
-def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def count(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@pytest.fixture(params=[False, True], ids=["present", "outdated"])
+def path(tmp_path: Path, count: int, request: pytest.FixtureRequest) -> Path:
     """A file of so many vectors in 20 lists; of few, most lists are empty, and left out of it."""
-    index = train_compact(random_embeddings(200, dim=DIM), LISTS, PCA)
-    count = request.param
+    vectors = random_embeddings(200, dim=DIM)
+    index = train_compact(vectors, LISTS, PCA)
+    if request.param:
+        index = outdated(index, vectors)
     index.add(np.arange(1, count + 1), random_embeddings(count, seed=1, dim=DIM))
     path = tmp_path / "index"
     with path.open("wb") as file:
@@ -60,9 +69,13 @@ def structure(content: bytes) -> set[int]:
         values(length)
     take("9s 16s 16x 13s 8x 16s 16x 5s")
     values(LISTS * PCA)
-    take("9s 8s 4s 16s")
-    values(2 * PCA)
-    take("9s 4s 8s 8s 4s 8s")
+    if b"Iwrq" in content:
+        take("9s 8s 8s 4s 8s 2s")
+    else:
+        take("9s 8s 4s 16s")
+        values(2 * PCA)
+        take("9s")
+    take("4s 8s 8s 4s 8s")
     (numbers,) = struct.unpack("<Q", content[at - 8 : at])
     if content[at - 12 : at - 8] == b"full":
         take(f"{8 * numbers}s")

@@ -124,17 +124,15 @@ def test_more_lists_than_a_gpu_can_probe_are_probed_on_the_cpu(
     assert gpu[0].searches == 1
 
 
-def test_a_compact_index_is_searched_on_a_gpu(
+def test_a_compact_index_is_searched_on_the_cpu_even_if_there_is_a_gpu(
     gpu: list[GpuIndex], ids: Ids, vectors: Vectors, tmp_path: Path
 ) -> None:
     index = train_compact(vectors, 8, DIM // 2, device="cuda")
     index.add(ids, vectors)
-    assert not gpu  # it is made on the CPU
     write_atomically(tmp_path / "index", index.save)
     opened = CompactIndex.open(tmp_path / "index", device="cuda")
     assert_same_hits(probe(opened, vectors[:5], 10, 3), probe(index, vectors[:5], 10, 3))
-    assert probe(opened, vectors[:1], 1, 8, ids[:1])[1][0, 0] != ids[0]
-    assert gpu[0].searches == 1
+    assert not gpu
 
 
 def test_threads_take_turns_on_a_gpu(

@@ -67,3 +67,10 @@ def test_more_hits_have_more_candidates(k: int) -> None:
 def test_more_images_have_more_candidates() -> None:
     assert candidates_for(10, 100_000) == 50
     assert candidates_for(10, 1_000_000) == 200
+
+
+def test_shorter_codes_have_more_candidates_up_to_all_images() -> None:
+    assert candidates_for(10, 100_000, 512) == candidates_for(10, 100_000, 256) == 50
+    assert candidates_for(10, 100_000, 64) == 200
+    assert candidates_for(10, 1_000, 1) == 1_000
+    assert candidates_for(10, 20, 8) == 50

@@ -26,6 +26,7 @@ from imgsearch.querying import segments
 from tests.support.aged_collection import holdings, in_this_process
 from tests.support.grower import UNRANKED, Grower, clustered
 from tests.support.outcomes import age
+from tests.support.outdated_index import outdated
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import DIM, make_small_collection
 
@@ -99,7 +100,7 @@ def test_the_promise_is_kept_whatever_pca_leaves(
 def test_removed_images_and_several_segments_leave_the_answers_exact(
     grower: Grower,
 ) -> None:
-    grower.policy = replace(UNRANKED, segment_bytes=PCA * 700)
+    grower.policy = replace(UNRANKED, segment_bytes=(PCA // 8 + 8) * 700)
     parts = [grower.add(clustered(350, seed=seed)) for seed in range(6)]
     assert [segment.count for segment in grower.fold().segments] == [700] * 3
     gone = np.concatenate(parts)[::10]
@@ -131,6 +132,26 @@ def test_a_collection_changes_from_one_storage_to_the_other(grower: Grower) -> N
     assert less.segments[0].number > again.segments[0].number
 
 
+def test_an_outdated_index_is_replaced_at_the_end_of_the_next_run(grower: Grower) -> None:
+    grower.add(clustered(1_000, seed=1))
+    new = grower.fold()
+    (index,) = grower.view().segments
+    assert isinstance(index, CompactIndex)
+    assert new.ivf is not None
+    old = outdated(index, clustered(1_000, seed=1))
+    for ids, vectors in grower.view().live_blocks():
+        old.add(ids, vectors)
+    layout, number = grower.layout, grower.catalog.next_segment()
+    segment = segments.write_segment(layout, old, number, first_id=1, last_id=1_000)
+    grower.catalog.replace_segments([new.segments[0].number], [segment], new.ivf)
+    assert shares(grower, clustered(50, seed=5), 0.9)[0] > 0.94
+    grower.add(clustered(10, seed=2))
+    then = grower.fold()
+    assert not any(index.outdated for index in grower.view().segments)
+    assert then.segments[0].size < segment.size
+    assert shares(grower, clustered(50, seed=5), 0.9)[0] > 0.94
+
+
 @pytest.mark.whole("test_the_promise_is_kept_whatever_pca_leaves")
 def test_more_hits_than_the_lists_hold_are_found_exactly(grower: Grower) -> None:
     grower.add(clustered(1_000, seed=1))
@@ -156,7 +177,7 @@ def test_index_makes_a_compact_index_and_info_tells_its_size(
     assert (info["ivf"]["pca"], info["ivf"]["nlist"]) == (12, 4)
     text = invoke("-c", indexed, "info", "--verbose").stdout
     each = round(info["index_bytes"] / 40)
-    kind = "IndexIVFScalarQuantizer (SQ8) of 12 values that PCA leaves"
+    kind = "compact, of 12 values that PCA leaves"
     assert f"{kind}, nlist 4, in 1 file, {each} bytes per image" in text
     (segment,) = (indexed / "segments").iterdir()
     assert type(faiss.read_index(str(segment))) is faiss.IndexPreTransform
@@ -238,8 +259,11 @@ def test_a_damaged_compact_segment_is_made_anew(compact: Path, harm: str) -> Non
 
 
 @pytest.mark.whole("test_a_sound_compact_collection_has_no_damage")
-def test_very_many_images_that_are_nearly_the_same_are_no_damage(grower: Grower) -> None:
+def test_very_many_images_that_are_nearly_the_same_are_no_damage(
+    grower: Grower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More of them than are re-ranked: each is crowded out by others, some of the time."""
+    monkeypatch.setattr("imgsearch.ann.exact.BITS", 1)  # no more candidates for short codes
     near = clustered(1, seed=1) + 1e-4 * np.random.default_rng(1).standard_normal((400, DIM))
     near /= np.linalg.norm(near, axis=1, keepdims=True)
     ids = grower.add(np.concatenate([near, clustered(600, seed=2)]).astype(np.float32))

@@ -51,14 +51,13 @@ def test_a_compact_segment_can_be_read_as_the_document_says(tmp_path: Path, coun
     assert len(eigenvalues) == DIM
     assert len(unused) == 0
     np.testing.assert_allclose(bias, -matrix @ mean, atol=1e-6)
-    assert reader.fields("4siq16xBiQ8x") == (b"IwSq", PCA, count, 1, 1, NLIST)
+    assert reader.fields("4siq16xBiQ8x") == (b"Iwrq", PCA, count, 1, 1, NLIST)
     assert reader.fields("4siq16xBi") == (b"IxF2", PCA, NLIST, 1, 1)
     centroids = reader.floats().reshape(NLIST, PCA)
     assert reader.fields("BQ") == (0, 0)
-    assert reader.fields("iiiQQ") == (0, 0, 0, PCA, PCA)
-    smallest, difference = reader.floats().reshape(2, PCA)
-    assert reader.fields("QB") == (PCA, 0)
-    assert reader.fields("4sQQ") == (b"ilar", NLIST, PCA)
+    width = (PCA + 7) // 8 + 8
+    assert reader.fields("QQiQBB") == (PCA, width, 1, width, 1, 4)
+    assert reader.fields("4sQQ") == (b"ilar", NLIST, width)
     form, length = reader.fields("4sQ")
     numbers = reader.fields(f"{length}Q")
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
@@ -66,12 +65,17 @@ def test_a_compact_segment_can_be_read_as_the_document_says(tmp_path: Path, coun
     short = vectors @ matrix.T + bias
     found = 0
     for number, size in sizes.items():
-        codes = np.array(reader.fields(f"{size * PCA}B"), np.float32).reshape(size, PCA)
+        codes = np.array(reader.fields(f"{size * width}B"), np.uint8).reshape(size, width)
         owners = np.array(reader.fields(f"{size}q"), np.int64)
-        near = smallest + (codes + 0.5) / 255 * difference
         exact = short[owners - 5]
-        inside = exact.clip(smallest, smallest + difference)  # of the range that was trained
-        np.testing.assert_allclose(near, inside, atol=float(difference.max()) / 200)
+        residual = exact - centroids[number]
+        bits = np.unpackbits(codes[:, :-8], axis=1, count=PCA, bitorder="little")
+        clear = np.abs(residual) > 1e-6
+        np.testing.assert_array_equal(bits[clear], (residual > 0)[clear])
+        square, factor = codes[:, -8:].copy().view("<f4").T
+        np.testing.assert_allclose(square, np.square(residual).sum(axis=1), rtol=1e-3, atol=1e-6)
+        sums = np.abs(residual).sum(axis=1)
+        np.testing.assert_allclose(factor * sums, square * PCA**0.5, rtol=1e-3, atol=1e-6)
         squared = np.square(exact[:, None] - centroids).sum(axis=2)
         assert (squared.argmin(axis=1) == number).all()
         found += size
