@@ -141,9 +141,8 @@ def test_a_compact_collection_is_swept_as_what_it_is(
     """What PCA leaves out shows: all lists are not exact search."""
     monkeypatch.setattr("imgsearch.ann.exact.BITS", 1)  # no more candidates for short codes
     with Grower(grown) as grower:
-        grower.catalog.change_settings(nlist=None, recall=None, storage="compact", pca=4)
+        grower.catalog.change_settings(nlist=None, recall=None, storage="compact", pca=12)
     before = files(grown)
     sweep = tune(grown, nlist=[4], nprobe=[1, 4], queries=100, device="cpu")
     assert files(grown) == before
-    one, all_lists = sweep.trials[0].points
-    assert one.recall < all_lists.recall < 0.95
+    assert 0.5 < sweep.trials[0].points[-1].recall < 0.95
