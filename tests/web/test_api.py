@@ -452,6 +452,7 @@ def test_info_is_that_of_the_command_line(
 ) -> None:
     answered = client.get("/api/v1/info").json()
     assert (answered.pop("indexing"), answered.pop("read_only")) == (False, False)
+    assert answered.pop("may_fill")
     expected = json.loads(invoke("-c", indexed, "info", "--json", "--device", "cpu").stdout)
     assert answered == expected
 

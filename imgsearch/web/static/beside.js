@@ -14,13 +14,13 @@ export async function beside(query, image, { marks }) {
   const found = marks ? await api.explain(query, image.id) : null;
   const address = query.file ? URL.createObjectURL(query.file) : api.thumbnail(query.id, EDGE);
   const name = fileName(image.path);
-  const labels = marks ? ["The query, its parts marked", "The hit, its parts marked"] : ["The query", name];
+  const labels = marks ? ["What you searched with, its parts marked", `${name}, its parts marked`] : ["What you searched with", name];
   try {
     const halves = await Promise.all([
       drawn(address, found?.query_map, { label: labels[0], crop: query.crop }),
       drawn(api.thumbnail(image.id, EDGE), found?.hit_map, { label: labels[1] }),
     ]);
-    const tags = ["Query", "Hit"].map((tag) => element("span", { className: "tag", "aria-hidden": "true" }, tag));
+    const tags = ["Searched with", "Found"].map((tag) => element("span", { className: "tag", "aria-hidden": "true" }, tag));
     return element("figure", { className: "explained" },
       ...halves.map((half, at) => element("div", {}, half, tags[at])),
       ...(marks ? [element("figcaption", {}, "The brightest parts contribute most to the similarity.")] : []));

@@ -1,11 +1,7 @@
 /** What is known of an image: when it was taken, with what, its size, and where it is. */
 
 import { element, folderOf } from "./elements.js";
-import { bytes, rounded } from "./numbers.js";
-
-const BANDS = {
-  "same picture": "Same picture", "same thing": "Same thing", similar: "Similar", weak: "Not very similar",
-};
+import { bytes, inWords, rounded } from "./numbers.js";
 
 /** Return a list of the facts about an image; `openFolder(event)` is called to see its folder. */
 export function information(image, { openFolder }) {
@@ -26,11 +22,12 @@ export function information(image, { openFolder }) {
 }
 
 /** Return what the similarity of a hit means, with its numbers folded away where that is known. */
-function similarity({ similarity: value, distance, band }) {
+function similarity(image) {
+  const { similarity: value, distance, band } = image;
   if (value === undefined) return [];
   const numbers = `similarity ${rounded(value, 4)}, distance ${distance.toFixed(4)}`;
   if (!band) return [["Similarity", numbers.replace("similarity ", "")]];
-  return [["Similarity", element("details", {}, element("summary", {}, BANDS[band] ?? band), numbers)]];
+  return [["Similarity", element("details", {}, element("summary", {}, inWords(image)), numbers)]];
 }
 
 function moment(date) {

@@ -1,7 +1,6 @@
 /** The large view of one image, with all actions on it. */
 
 import * as api from "./api.js";
-import { beside } from "./beside.js";
 import { factsOf } from "./collection.js";
 import { fillDrag } from "./dragging.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
@@ -128,7 +127,7 @@ export class Large {
     if (image.similarity !== undefined) {
       const comparing = (what, text) => element("button", { type: "button", className: what,
         "aria-pressed": String(this.comparing[what]), onclick: () => this.#compare(what) }, text);
-      tools.append(comparing("beside", "Compare with the query"), comparing("marks", "Why similar?"));
+      tools.append(comparing("beside", "Side by side"), comparing("marks", "Why similar?"));
     }
     tools.append(
       element("a", { className: "button original", href: api.original(image.id), target: "_blank",
@@ -142,7 +141,7 @@ export class Large {
     return this.comparing.beside || this.comparing.marks;
   }
 
-  /** Show the query beside the hit, or no longer; with "marks", which parts make them similar. */
+  /** Show the picture of the search beside the image, or no longer; with "marks", which parts make them similar. */
   #compare(what) {
     if (this.image.similarity === undefined) return;
     this.comparing[what] = !this.comparing[what];
@@ -171,6 +170,7 @@ export class Large {
   async #compared(image, marks) {
     const query = await this.asked();
     if (!query) throw new Error("Only a search with a single picture can be compared.");
+    const { beside } = await import("./beside.js");
     const made = await beside(query, image, { marks });
     return this.#compares && this.comparing.marks === marks ? made : null;
   }

@@ -15,7 +15,6 @@ import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { find, keep } from "./pictures.js";
 import { Removal } from "./removal.js";
-import { Review } from "./review.js";
 import { go, here, keepPlace, onMove, place } from "./route.js";
 import { Scrubber } from "./scrubber.js";
 import { Selection } from "./selection.js";
@@ -35,6 +34,7 @@ let loading = false;
 let failed = false; // whether the search failed
 let answered = null; // {address, answer}: the first page of hits, which named an upload
 let facts = null; // the facts about the collection, once they are known
+let review = null; // the view of duplicates, once it was asked for
 let away = false; // whether the server is not responding
 const kept = new Map(); // lists by their addresses, latest last
 
@@ -70,7 +70,6 @@ const removal = new Removal({
     show();
   },
 });
-const review = new Review({ say });
 const indexing = new Indexing();
 const panel = new Panel(change);
 const filters = new Filters(change);
@@ -101,11 +100,14 @@ async function show() {
   scrubber.show(!reviewing() && isBrowsing(state) && state.sort.endsWith("date") ? state : null, signal);
   if (reviewing()) {
     grid.show(images, {});
+    review ??= new (await import("./review.js")).Review({ say }); // which most people do not need at first
+    if (signal.aborted) return;
+    review.allow(!facts?.read_only);
     await review.show(true, { count: to?.count });
     if (!signal.aborted && to) scrollTo(0, to.scroll);
     return;
   }
-  review.show(false);
+  review?.show(false);
   if (images.length) add();
   await load(to?.count ?? PAGE);
   if (!signal.aborted && to) {
@@ -354,7 +356,7 @@ function move(next, { replace }) {
 
 /** Keep the place in the list for when the user comes back. */
 function leave(focus = document.activeElement?.closest?.("[data-id]")?.dataset.id) {
-  keepPlace({ scroll: scrollY, count: (reviewing() ? review : images).length, focus });
+  keepPlace({ scroll: scrollY, count: (reviewing() ? review?.length : images.length) ?? 0, focus });
 }
 
 function act(what, image, event) {
@@ -396,7 +398,7 @@ function seen(now) {
   indexing.seen(now);
   offer();
   $("selected-remove").hidden = $("selected-judge").hidden = now.read_only;
-  review.allow(!now.read_only);
+  review?.allow(!now.read_only);
   panel.promised(now.settings.recall);
   if (now.images !== before?.images || (before?.indexing && !now.indexing)) describe();
   if (away) {

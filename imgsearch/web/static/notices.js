@@ -2,7 +2,6 @@
 
 import { element } from "./elements.js";
 import { copy } from "./lists.js";
-import { rounded } from "./numbers.js";
 
 const $ = (id) => document.getElementById(id);
 const SHORT = 3_000; // milliseconds that a passing message stays
@@ -64,7 +63,5 @@ export function summary({ length, search, done, total }, most) {
     return images(total ?? length);
   }
   const number = done ? images(length) : `${some} most similar`;
-  if (search.search === "exact") return `${number}, compared with every image`;
-  const recall = search.recall ? `, expected recall ${rounded(search.recall)}` : "";
-  return `${number}${recall}`;
+  return search.search === "exact" ? `${number}, compared with every image` : number;
 }

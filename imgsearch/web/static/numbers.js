@@ -9,6 +9,15 @@ export function rounded(value, decimals = 2) {
   return value.toFixed(decimals);
 }
 
+const BANDS = {
+  "same picture": "Same picture", "same thing": "Same thing", similar: "Similar", weak: "Less similar",
+};
+
+/** Return what the similarity of a hit means in words; its number where that is not known. */
+export function inWords({ similarity, band }) {
+  return band ? BANDS[band] ?? band : rounded(similarity);
+}
+
 /** Format a limit exactly, with at least two decimals. */
 export function limit(value) {
   return Number(value.toFixed(2)) === value ? value.toFixed(2) : String(value);

@@ -84,7 +84,7 @@ export class Panel {
     this.crop.show(may ? this.state.crop : null, may);
     $("part").hidden = !may;
     $("part").setAttribute("aria-pressed", String(Boolean(this.state.crop)));
-    $("part").lastElementChild.textContent = this.state.crop ? "Whole image" : "Search a part";
+    $("part").lastElementChild.textContent = this.state.crop ? "Whole image" : "Crop to search";
   }
 
   #chips(kind, chips, title) {
@@ -120,11 +120,11 @@ export class Panel {
   }
 
   #note(recall) {
-    const promise = this.promise === null ? "" : `: on average at least ${percent(this.promise)} of the nearest ten`;
+    const share = this.promise === null ? "nearly all" : `at least ${percent(this.promise)}`;
     $("recall-note").textContent = {
-      fast: "On average at least 80 % of the nearest ten, in the shortest time.",
-      promised: `What the collection promises${promise}.`,
-      exact: "Compares with every image: nothing is missed.",
+      fast: "Finds at least 80 % of the ten best matches on average, in the shortest time.",
+      promised: `Finds ${share} of the ten best matches on average.`,
+      exact: "Compares with every image, so that nothing is missed.",
     }[recall];
   }
 

@@ -2,10 +2,11 @@
 
 import { thumbnail, whyNot } from "./api.js";
 import { element, fileName, iconButton } from "./elements.js";
-import { rounded } from "./numbers.js";
+import { inWords } from "./numbers.js";
 import { hashOf, stateOf } from "./state.js";
 
 const HOLD = 500; // milliseconds
+const TOUCH = matchMedia("(hover: none)");
 const KEYS = { "+": "more", "-": "less", " ": "open", x: "select" };
 
 /** Fill the list item of an image.
@@ -16,8 +17,7 @@ const KEYS = { "+": "more", "-": "less", " ": "open", x: "select" };
 export function fillTile(tile, image, { act, measured, mayLess }) {
   const name = fileName(image.path);
   const known = image.similarity !== undefined;
-  const ranked = known && image.score !== null; // in an order of its own: see docs/answers.md
-  const facts = ranked ? image.band ?? "" : known ? rounded(image.similarity) : "";
+  const facts = known ? inWords(image) : "";
   const picture = makePicture(image, name, measured);
   const link = element("a", {
     className: "picture",
@@ -25,7 +25,7 @@ export function fillTile(tile, image, { act, measured, mayLess }) {
     title: image.path,
     draggable: false, // unless it is selected: dragging selects
     ondragstart: (event) => act("drag", image, event),
-    "aria-label": `Search from ${name}${known ? `, ${ranked ? "" : "similarity "}${facts}` : ""}${alsoThere(image)}`,
+    "aria-label": `Search from ${name}${known ? `, ${image.band ? facts.toLowerCase() : `similarity ${facts}`}` : ""}${alsoThere(image)}`,
     onkeydown: (event) => {
       const what = KEYS[event.key];
       if (!what || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -36,7 +36,7 @@ export function fillTile(tile, image, { act, measured, mayLess }) {
   tile.className = "tile";
   tile.removeAttribute("tabindex");
   tile.append(link);
-  if (known) {
+  if (known && image.band !== "weak") { // which most hits are
     tile.append(element("span", { className: "similarity", "aria-hidden": "true" },
       facts));
   }
@@ -47,6 +47,7 @@ export function fillTile(tile, image, { act, measured, mayLess }) {
   const offer = () => {
     if (!tile.querySelector(".actions")) tile.append(makeActions(image, name, act, mayLess));
   };
+  if (TOUCH.matches) offer(); // nothing points there before it touches
   tile.addEventListener("pointerenter", offer, { once: true });
   tile.addEventListener("focusin", offer, { once: true });
   listen(link, image, act);
@@ -59,7 +60,7 @@ function makeActions(image, name, act, mayLess) {
   if (mayLess) {
     actions.append(iconButton("less", `Less like ${name}`, { onclick: () => act("less", image) }));
   }
-  actions.append(iconButton("large", `Open ${name} large`, { onclick: () => act("open", image) }));
+  actions.append(iconButton("large", `Open ${name} large`, { className: "open", onclick: () => act("open", image) }));
   return actions;
 }
 

@@ -31,7 +31,7 @@ def test_no_view_has_a_serious_fault(
         reveal(page, name).locator(".picture").press(key)
         expect(page.get_by_role("img", name=name, exact=True)).to_have_count(1)
         hits(page)
-    page.get_by_role("button", name="Search a part").click()
+    page.get_by_role("button", name="Crop to search").click()
     page.wait_for_url("**crop=*")
     page.locator("#refine").evaluate("details => details.open = true")
     assert faults(page) == []

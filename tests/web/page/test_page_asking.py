@@ -177,7 +177,7 @@ def test_a_part_is_searched_for_by_dragging(album_page: Page, album: Path, devic
 
 def test_a_part_is_searched_for_by_the_keyboard(album_page: Page, album: Path) -> None:
     choose(album_page, album / "astronaut.jpg")
-    album_page.get_by_role("button", name="Search a part").press("Enter")
+    album_page.get_by_role("button", name="Crop to search").press("Enter")
     album_page.wait_for_url("**crop=0.25,0.25,0.75,0.75")
     part = album_page.get_by_role("application")
     expect(part).to_be_focused()
@@ -187,14 +187,14 @@ def test_a_part_is_searched_for_by_the_keyboard(album_page: Page, album: Path) -
     expect(part).to_be_focused()
     part.press("Escape")
     expect(part).to_be_hidden()
-    expect(album_page.get_by_role("button", name="Search a part")).to_be_focused()
+    expect(album_page.get_by_role("button", name="Crop to search")).to_be_focused()
 
 
 @pytest.mark.whole("test_a_part_is_searched_for_by_the_keyboard")
 def test_a_part_of_an_image_of_the_collection_is_searched_for(album_page: Page) -> None:
     tile(album_page, "astronaut.jpg").locator(".picture").click()
     hits(album_page)
-    album_page.get_by_role("button", name="Search a part").click()
+    album_page.get_by_role("button", name="Crop to search").click()
     album_page.wait_for_url("**like=*crop=0.25,0.25,0.75,0.75")
     expect(hits(album_page).first).not_to_have_text("1.00")
 

@@ -101,10 +101,10 @@ def test_the_large_view_of_a_hit_shows_why_it_is_similar(album_page: Page, album
     choose(album_page, album / "chelsea.jpg")
     dialog = open_large(album_page, "chelsea-left.jpg")
     why = dialog.get_by_role("button", name="Why similar?")
-    for name in ("The query, its parts marked", "The hit, its parts marked"):
+    for name in ("What you searched with, its parts marked", "chelsea-left.jpg, its parts marked"):
         expect(dialog.get_by_role("img", name=name)).to_be_hidden()
     why.click()
-    for name in ("The query, its parts marked", "The hit, its parts marked"):
+    for name in ("What you searched with, its parts marked", "chelsea-left.jpg, its parts marked"):
         expect(dialog.get_by_role("img", name=name)).to_be_visible()
     assert faults(album_page) == []
     why.click()
@@ -127,21 +127,23 @@ def test_the_query_is_seen_beside_one_hit_after_the_other_by_keys(
     choose(album_page, album / "chelsea.jpg")
     first, second = names(album_page)[1:3]
     dialog = open_large(album_page, first)
-    query = dialog.get_by_role("img", name="The query", exact=True)
+    query = dialog.get_by_role("img", name="What you searched with", exact=True)
     dialog.press("c")
     expect(query).to_be_visible()
     expect(dialog.get_by_role("img", name=first)).to_be_visible()
-    compare = dialog.get_by_role("button", name="Compare with the query")
+    compare = dialog.get_by_role("button", name="Side by side")
     expect(compare).to_have_attribute("aria-pressed", "true")
     assert faults(album_page) == []
     dialog.press("ArrowRight")
     expect(dialog.get_by_role("img", name=second)).to_be_visible()
     expect(query).to_be_visible()
     dialog.press("w")
-    expect(dialog.get_by_role("img", name="The hit, its parts marked")).to_be_visible()
+    expect(dialog.get_by_role("img", name=f"{second}, its parts marked")).to_be_visible()
     dialog.press("ArrowLeft")
     expect(dialog.get_by_role("heading")).to_have_text(first)
-    expect(dialog.get_by_role("img", name="The query, its parts marked")).to_be_visible()
+    expect(
+        dialog.get_by_role("img", name="What you searched with, its parts marked")
+    ).to_be_visible()
     dialog.press("w")
     expect(query).to_be_visible()
     dialog.press("c")
@@ -192,7 +194,9 @@ def test_an_explanation_is_shown_although_the_original_comes_in_meanwhile(
     originals[-1].continue_()
     expect(dialog.locator('img[src$="/original"]')).to_be_visible()
     explanations[-1].continue_()
-    expect(dialog.get_by_role("img", name="The query, its parts marked")).to_be_visible()
+    expect(
+        dialog.get_by_role("img", name="What you searched with, its parts marked")
+    ).to_be_visible()
 
 
 @pytest.mark.whole("test_a_box_that_is_dragged_selects_what_it_touches")

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.web.page.doing import names
 from tests.web.page.serving import Server
@@ -104,3 +104,19 @@ def test_going_back_to_the_middle_of_a_long_list_asks_for_nothing(
     expect(many.locator(f'.tile [title="{title}"]')).to_be_focused()
     assert abs(many.evaluate("scrollY") - place) < 10
     assert [url for url in asked if "layout" in url] == []
+
+
+def test_the_page_weighs_at_most_200_kb_without_its_thumbnails(page: Page, server: Server) -> None:
+    weights: dict[str, int] = {}
+
+    def weigh(answer: Response) -> None:
+        if "/api/" not in answer.url:
+            length = int(answer.headers["content-length"])
+            weights[answer.url.removeprefix(server.address)] = length
+
+    page.on("response", weigh)
+    page.goto(server.address)
+    page.wait_for_load_state("networkidle")
+    assert {"", "static/main.js", "static/style.css"} <= set(weights)
+    assert 50_000 < sum(weights.values()) <= 200_000, weights
+    assert "static/review.js" not in weights  # which comes with the duplicates
