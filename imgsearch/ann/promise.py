@@ -87,9 +87,13 @@ class Promise:
 
     def keep(self, recall: float) -> Plan:
         """Plan the fewest lists per band whose confidence bound is at least `recall`."""
-        if recall not in self._plans:  # two threads may do this at once, with the same result
-            self._plans = {recall: self._plan(recall)}  # the others are seldom asked for again
-        return self._plans[recall]
+        plan = self._plans.get(recall)
+        if plan is None:
+            plan = self._plan(recall)
+            self._plans = {
+                recall: plan
+            }  # at once: other threads may read it; few recalls are asked
+        return plan
 
     def _plan(self, recall: float) -> Plan:
         chosen = [
