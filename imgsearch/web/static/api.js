@@ -96,6 +96,7 @@ export function query(state, { file = null, k, offset = 0, signal }) {
   if (file) form.append("image", file, file.name || "image");
   else if (state.image) form.append("embedding", state.image);
   state.also.forEach((name) => form.append("embedding", name));
+  if (state.text) form.append("text", state.text);
   state.like.forEach((id) => form.append("like", id));
   state.unlike.forEach((id) => form.append("like", `${id}:-1`));
   if (state.crop && (file || !state.image)) form.append("crop", state.crop.join(","));

@@ -19,7 +19,7 @@ import { go, here, keepPlace, onMove, place } from "./route.js";
 import { Scrubber } from "./scrubber.js";
 import { Selection } from "./selection.js";
 import { asking, browsing, MOST, PAGE } from "./sources.js";
-import { filtersOf, hashOf, isBrowsing, refinements, stateOf, uploadsOf, withLike, withUnlike } from "./state.js";
+import { filtersOf, hashOf, isBrowsing, refinements, stateOf, uploadsOf, withLike, withText, withUnlike } from "./state.js";
 import { watch } from "./watch.js";
 
 const MOST_HITS = 1_000; // per request
@@ -93,6 +93,7 @@ async function show() {
   warn("");
   if (large.dialog.open) large.dialog.close();
   panel.show(state);
+  $("words").elements.text.value = state.text;
   filters.show(state);
   folders.show(state);
   offer();
@@ -189,17 +190,19 @@ async function head() {
   document.title = isBrowsing(state) && !reviewing() ? "imgsearch" : `${title} – imgsearch`;
 }
 
-async function similarTo({ image, like, unlike, crop }, others) {
-  const name = image ? (await find(image))?.name ?? "your image" : await nameOf(like[0]);
-  const title = `Similar to ${crop ? "a part of " : ""}${name}${andMore(others)}`;
+async function similarTo({ text, image, like, unlike, crop }, others) {
+  const words = text && `“${text}”`;
+  const name = image ? (await find(image))?.name ?? "your image" : like.length ? await nameOf(like[0]) : words;
+  const also = words && name !== words ? `, and to ${words}` : "";
+  const title = `Similar to ${crop ? "a part of " : ""}${name}${andMore(others)}${also}`;
   if (!unlike.length) return title;
   return `${title}, less like ${await nameOf(unlike[0])}${andMore(unlike.length - 1)}`;
 }
 
 /** Return the only picture of the search, as `explain` takes it; null if there are several. */
 async function asked() {
-  const { image, like, unlike, crop } = state;
-  if (unlike.length || like.length + uploadsOf(state).length !== 1) return null;
+  const { text, image, like, unlike, crop } = state;
+  if (text || unlike.length || like.length + uploadsOf(state).length !== 1) return null;
   if (!image) return { id: like[0], crop };
   const file = await find(image);
   return file && { file, crop };
@@ -395,6 +398,7 @@ function seen(now) {
   const before = facts;
   facts = now;
   $("total").textContent = counted(now.images);
+  $("words").hidden = !now.model.words_sha256;
   indexing.seen(now);
   offer();
   $("selected-remove").hidden = $("selected-judge").hidden = now.read_only;
@@ -447,6 +451,11 @@ document.addEventListener("keydown", (event) => {
 });
 $("sort").addEventListener("change", ({ target }) => {
   change(stateOf({ ...state, sort: target.value }));
+  scrollTo(0, 0);
+});
+$("words").addEventListener("submit", (event) => {
+  event.preventDefault();
+  change(withText(state, $("words").elements.text.value));
   scrollTo(0, 0);
 });
 $("duplicates").addEventListener("click", (event) => {

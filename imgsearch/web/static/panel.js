@@ -44,7 +44,9 @@ export class Panel {
     this.#settings(state);
     this.#chips("more", [...state.also.map((name) => this.#upload(name)), ...others.map((id) => this.#chip(id))], "Also like");
     this.#chips("less", state.unlike.map((id) => this.#chip(id)), "Less like");
-    await this.#picture(first, state);
+    $("subject").hidden = !first && !state.image;
+    if ($("subject").hidden) this.subject = null;
+    else await this.#picture(first, state);
   }
 
   /** Show the recall that the collection promises. */

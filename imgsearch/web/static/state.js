@@ -1,6 +1,7 @@
 /** The state of the page, which is kept in the address so that users can bookmark or go back to it.
  *
  * #image=NAME     an uploaded image, by the name that the server gave it; may be repeated
+ * #text=snow      words to search for, if the network of the collection knows words
  * #like=12        more like this image of the collection; may be repeated
  * #unlike=40      less like this one; may be repeated
  * #crop=l,t,r,b   the part of the first image to search for, in fractions of width and height
@@ -27,7 +28,8 @@ const REFINEMENTS = {
   ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
 };
 const MOST = 50; // uploads of a search, as the server accepts
-const NOTHING = { view: "", image: null, also: [], like: [], unlike: [], crop: null, ...REFINEMENTS };
+const MOST_TEXT = 1_000; // characters, likewise
+const NOTHING = { view: "", text: "", image: null, also: [], like: [], unlike: [], crop: null, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
@@ -36,7 +38,7 @@ export function stateOf(facts = {}) {
 
 /** Return whether there is no query, so that the page browses the collection. */
 export function isBrowsing(state) {
-  return !state.image && !state.like.length;
+  return !state.image && !state.like.length && !state.text;
 }
 
 /** Return what a search keeps when the next one begins: its filters and options. */
@@ -56,6 +58,7 @@ export function parse(hash) {
   const [image = null, ...also] = [...new Set(given.getAll("image").filter(Boolean))].slice(0, MOST);
   return stateOf({
     view: given.get("view") === "duplicates" ? "duplicates" : "",
+    text: (given.get("text") ?? "").trim().slice(0, MOST_TEXT),
     image,
     also,
     like: idsIn(given.getAll("like")),
@@ -73,6 +76,7 @@ export function parse(hash) {
 export function hashOf(state) {
   const parts = new URLSearchParams();
   if (state.view) parts.append("view", state.view);
+  if (state.text) parts.append("text", state.text);
   uploadsOf(state).forEach((name) => parts.append("image", name));
   state.like.forEach((id) => parts.append("like", id));
   state.unlike.forEach((id) => parts.append("unlike", id));
@@ -109,6 +113,11 @@ export function withoutImage(state, id) {
   return settled(rest);
 }
 
+/** Return the state with other words; without any, they are no longer searched for. */
+export function withText(state, text) {
+  return settled({ ...state, view: "", text: text.trim(), crop: cropIfAlone(state) });
+}
+
 /** Return the names of the uploaded images of a state. */
 export function uploadsOf({ image, also }) {
   return image ? [image, ...also] : [];
@@ -122,7 +131,7 @@ export function withoutUpload(state, name) {
 
 /** Return whether the query may be limited to a part of the first image. */
 export function mayCrop(state) {
-  return Boolean(state.image) || (state.like.length === 1 && !state.unlike.length);
+  return Boolean(state.image) || (state.like.length === 1 && !state.unlike.length && !state.text);
 }
 
 function settled(state) {
