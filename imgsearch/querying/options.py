@@ -157,7 +157,8 @@ class SearchOptions:
             the same object, or part of the same picture, come first, whatever their band.
         fold: Whether to show versions of the same picture as one hit.
         by_words: Whether the embeddings that are searched for were made of words, so that hits have
-            no band and are ranked by cosine; `Words` among the queries imply it for all of them.
+            no band and are ranked by cosine, whatever `rank` says; `Words` among the queries imply
+            it for all of them.
         filter: Images to search among.
 
     Raises:
@@ -204,10 +205,8 @@ class SearchOptions:
             raise SettingError(
                 "include_self and exclude_self are mutually exclusive: give one of them"
             )
-        if self.by_words and (self.verify or self.rank == "collection"):
-            raise SettingError(
-                "verify and rank='collection' compare images; leave them out of a query by words"
-            )
+        if self.by_words and self.verify:
+            raise SettingError("verify compares images; leave it out of a query by words")
         if (self.recall is not None) + (self.nprobe is not None) + bool(self.exact) > 1:
             raise SettingError(
                 "exact search probes no lists, and nprobe sets their number regardless of the "

@@ -418,7 +418,6 @@ def test_a_collection_answers_words_without_torch_and_open_clip(
     assert ask("query", "--text", "snow", "--csv").out.splitlines()[1].startswith("snow,1,")
     assert ask("query", "--text", " ").code == 3
     assert ask("query", "--text", "snow", "--verify").code == 2
-    assert ask("query", "--text", "snow", "--rank", "collection").code == 2
 
     assert ask("verify").code == 0
     content = bytearray((tmp_path / "there" / "words.onnx").read_bytes())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from imgsearch import Collection, SettingError, Words
+from imgsearch.indexing.policy import FoldPolicy
 from tests.support.embedding_here import EngineInProcess
 from tests.support.pictures import save_pictures
 from tests.support.small_clip import make_worded_collection
@@ -20,12 +20,13 @@ from tests.web.test_api import ask, assert_problem, paths
 
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a collection of 12 pictures, for reading only."""
+    """The directory of a collection of 70 pictures with a ranking, for reading only."""
     folder = tmp_path_factory.mktemp("worded")
     directory = make_worded_collection(folder / "collection")
-    save_pictures(folder / "photos", 12)
+    save_pictures(folder / "photos", 70)
     with Collection.open(directory, device="cpu") as collection:
-        collection.index([folder / "photos"], engine=EngineInProcess())
+        ranked = FoldPolicy(ranked_from=64)
+        collection.index([folder / "photos"], engine=EngineInProcess(), policy=ranked)
     return directory
 
 
@@ -36,8 +37,16 @@ def client(served: Served, worded: Path) -> TestClient:
 
 def test_words_find_images_without_a_band(client: TestClient, worded: Path) -> None:
     with Collection.open(worded, device="cpu") as collection:
-        expected = [hit.path for hit in collection.query(Words("a red bicycle"), k=5)]
-        assert all(hit.band is None for hit in collection.query(Words("a red bicycle")))
+        asked = collection.embed([Words("a red bicycle")])
+        similarities = (collection.embeddings() @ asked.T)[:, 0]
+        expected = [collection.paths[place] for place in np.argsort(-similarities)[:5]]
+        assert None not in {hit.z for hit in collection.query(id=1)}  # as there is a ranking
+        for hits in (
+            collection.query(Words("a red bicycle"), k=5),
+            *collection.query_many(asked, k=5, by_words=True),
+        ):
+            assert [hit.path for hit in hits] == expected
+            assert {(hit.band, hit.z, hit.score) for hit in hits} == {(None, None, None)}
     found = ask(client, text="a red bicycle", k=5)
     assert paths(found) == expected
     assert {hit[name] for hit in found.json()["hits"] for name in ("band", "z", "score")} == {None}
@@ -50,7 +59,7 @@ def test_words_are_combined_with_images(client: TestClient, worded: Path) -> Non
         query = collection.combine([path, Words("snow")])
         by_both = collection.query(query, by_words=True, exclude=[[path]])
     found = ask(client, Path(path), text="snow", k=11, include_self="true")
-    assert [each for each in paths(found) if each != path] == [hit.path for hit in by_both]
+    assert [each for each in paths(found) if each != path][:10] == [hit.path for hit in by_both]
     assert len(paths(ask(client, like=4, text="snow", fold="true"))) == 10
 
 
@@ -65,11 +74,12 @@ def test_words_are_refused_where_they_make_no_sense(served: Served, indexed: Pat
 
 
 def test_words_are_refused_in_python_where_they_make_no_sense(worded: Path) -> None:
-    with Collection.open(worded, device="cpu") as collection:
-        wrong: tuple[Any, ...] = ({"verify": True}, {"rank": "collection"})
-        for options in wrong:
-            with pytest.raises(SettingError, match="leave them out of a query by words"):
-                collection.query(Words("snow"), **options)
+    told = "leave it out of a query by words"
+    with (
+        Collection.open(worded, device="cpu") as collection,
+        pytest.raises(SettingError, match=told),
+    ):
+        collection.query(Words("snow"), verify=True)
 
 
 def test_words_are_a_query_like_any_other(worded: Path) -> None:
