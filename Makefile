@@ -115,6 +115,7 @@ bench: $(STAMP)  ## measure all that this machine can do by itself (about 60 min
 	@$(BIN)/python -m benchmarks.bench_growth
 	@$(BIN)/python -m benchmarks.bench_kmeans
 	@$(BIN)/python -m benchmarks.bench_serve
+	@$(BIN)/python -m benchmarks.bench_page
 	@$(BIN)/python -m benchmarks.bench_duplicates
 
 bench-answers: $(STAMP)  ## measure the ranking, z, and what they cost: the figures of docs/answers.md
