@@ -108,7 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.data is None:
         raise SystemExit("this needs --data: labelled images")
-    sets = list(_sets(Path(args.data)))
+    sets = list(sets_of(Path(args.data)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         results: list[Quality | Certainty | Foreign | Cost] = []
@@ -128,7 +128,8 @@ def main() -> None:
     write_json(args.json, "answers", args, results)
 
 
-def _sets(data: Path) -> Iterator[Set]:
+def sets_of(data: Path) -> Iterator[Set]:
+    """Yield the sets of a folder, the mixture of all of them last."""
     every: list[Set] = []
     for name in ("corel1k", "ukbench500", "web250", "camera"):
         labels: dict[Path, str] = {}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ModelError,
         NoCollectionError,
         NoImageError,
+        NoMapError,
         PackageError,
         SettingError,
         StorageError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.hits import Answer, Hit, HitArrays, Search
     from imgsearch.querying.info import Info
+    from imgsearch.querying.map.make import Map
     from imgsearch.querying.options import Words
     from imgsearch.storage.records import IvfRecord, ModelRecord
 
@@ -79,11 +81,13 @@ __all__ = [
     "Info",
     "InputError",
     "IvfRecord",
+    "Map",
     "Measures",
     "ModelError",
     "ModelRecord",
     "NoCollectionError",
     "NoImageError",
+    "NoMapError",
     "Owned",
     "PackageError",
     "Progress",
@@ -129,6 +133,7 @@ _HOME = {
     "IndexReport": "indexing.report",
     "Info": "querying.info",
     "IvfRecord": "storage.records",
+    "Map": "querying.map.make",
     "Measures": "evaluation.evaluate",
     "ModelRecord": "storage.records",
     "Owned": "maintenance.copies",

@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # imported where they are used, so that no query waits for th
     from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.info import Info
     from imgsearch.querying.looking import Looker
+    from imgsearch.querying.map.make import Map
+    from imgsearch.querying.view import View
     from imgsearch.storage.fingerprints import Light
     from imgsearch.storage.writer import CatalogWriter
 
@@ -666,6 +668,34 @@ class Collection(ABC):
         options = SearchOptions(k=k, recall=recall, nprobe=nprobe, verify=verify)
         return self._evaluate(labels, options, progress)
 
+    def map(
+        self,
+        *,
+        update: bool = True,
+        rebuild: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Map:
+        """Return the images in a plane, those that look alike near each other.
+
+        The map is kept in the user's cache. The first one takes a while; later, new images are
+        placed among the others, until a quarter of all is new.
+
+        Args:
+            update: Whether to make the map, or to bring it up to date. Otherwise it is returned as
+                it was made last, without the images that have been removed since.
+            rebuild: Whether to lay out all images again in any case.
+            progress: Function that is called with the number of steps done, and of all.
+
+        Raises:
+            NoMapError: If there is no map, and `update` is False.
+            InputError: If there are no images.
+            SettingError: If the collection is not in a directory, or has too many images.
+            PackageError: If openTSNE is not installed.
+            DamagedError: If a file of the collection is missing or damaged.
+        """
+        del update, rebuild, progress
+        raise SettingError(f"only a collection in a directory has a map: {self!r}")
+
     @abstractmethod
     def info(self) -> Info:
         """Return a description of the collection's contents."""
@@ -819,6 +849,22 @@ class DirectoryCollection(Collection):
         self._stop_looking()
         self._searcher.close()
         self._catalog.close()
+
+    def map(
+        self,
+        *,
+        update: bool = True,
+        rebuild: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Map:
+        """Return the images in a plane, those that look alike near each other."""
+        from imgsearch.querying.map.make import make_map, read_map
+
+        def found(view: View) -> Map:
+            own = self._layout.directory, self._catalog, view
+            return make_map(*own, rebuild=rebuild, progress=progress) if update else read_map(*own)
+
+        return self._searcher.with_view(found)
 
     def info(self) -> Info:
         """Return a description of the collection's contents."""

@@ -8,7 +8,8 @@
     │   ├── ImageError          a file that is not an image, or that cannot be decoded
     │   ├── GoneError           missing files that may be on an unplugged drive
     │   ├── NoCollectionError   there is no collection at the given location
-    │   └── NoImageError        the collection has no image with the given id
+    │   ├── NoImageError        the collection has no image with the given id
+    │   └── NoMapError          no map of the collection was made
     ├── DamagedError        4  a file of the collection is damaged, missing or of another format
     ├── BusyError           5  another process is writing to the collection
     ├── ModelError          6  the model, its weights, its device or its cluster is unavailable
@@ -34,6 +35,7 @@ __all__ = [
     "ModelError",
     "NoCollectionError",
     "NoImageError",
+    "NoMapError",
     "PackageError",
     "PicklableError",
     "SettingError",
@@ -138,6 +140,13 @@ class NoImageError(InputError):
 
     def __init__(self, id_: int) -> None:
         super().__init__(f"there is no image with the id {id_} in the collection")
+
+
+class NoMapError(InputError):
+    """A collection of which no map was made."""
+
+    def __init__(self, where: object) -> None:
+        super().__init__(f"there is no map of {where} yet; make one with `imgsearch map`")
 
 
 class DamagedError(ImgsearchError):

@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": "Show the collection in a browser.",
     "gallery": "Write web pages that show the images, without a server.",
     "duplicates": "Find images that are copies of one another.",
+    "map": "Make a map of the collection, similar images side by side.",
     "info": "Show what is in the collection, and how it is searched.",
     "remove": "Take images out of the collection; the files stay.",
     "verify": "Check every file of the collection, and repair it.",

@@ -107,6 +107,7 @@ __all__ = [
     "rank_option",
     "ray_option",
     "read_only_option",
+    "rebuild_option",
     "recall_option",
     "rehash_option",
     "repair_option",
@@ -652,6 +653,7 @@ query_option = option(
     metavar="IMAGE",
     help="Add how similar each image is to this one.",
 )
+rebuild_option = switch("--rebuild", help="Lay out all images again in any case.")
 recall_option = option(
     "--recall",
     type=_share,

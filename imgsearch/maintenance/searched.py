@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann import hashes
-from imgsearch.errors import StorageError
 from imgsearch.images import resemblance
 from imgsearch.maintenance import candidates, kinship
 from imgsearch.maintenance.candidates import Pair
-from imgsearch.maintenance.verdicts import content_of, version_of
-from imgsearch.storage.files import user_cache, write_atomically
+from imgsearch.maintenance.verdicts import version_of
+from imgsearch.storage.cached import read_cached, write_cached
+from imgsearch.storage.files import user_cache
 
 __all__ = ["Searched", "recall_search", "remember_search"]
 
@@ -63,7 +63,7 @@ def recall_search(directory: Path, settings: str, digests: Mapping[int, bytes]) 
         digests: The digests of the images that are there.
     """
     with suppress(OSError, ValueError, struct.error):
-        keys, near, resembling = _parsed(content_of(_path(directory), _most()), settings)
+        keys, near, resembling = _parsed(read_cached(_path(directory), _most()), settings)
         own, asked = np.array(list(digests), np.int64), _keys_of(digests)
         rows = np.minimum(np.searchsorted(keys, asked), max(0, len(keys) - 1))
         known = keys[rows] == asked if len(keys) else np.zeros(len(own), bool)
@@ -91,13 +91,7 @@ def remember_search(
     body = keys.tobytes() + near.tobytes() + resembling.tobytes()
     counts = len(keys), len(near), len(resembling)
     head = _HEAD.pack(_version(settings), hashlib.sha256(body).digest(), *counts)
-    path = _path(directory)
-    with suppress(OSError, StorageError):  # it only saves work
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(path, lambda sink: sink.write(MAGIC + head + body), mode=0o600)
-        by_age = sorted(path.parent.iterdir(), key=lambda each: -each.lstat().st_mtime_ns)
-        for old in by_age[MOST_COLLECTIONS:]:
-            old.unlink()
+    write_cached(_path(directory), MAGIC + head + body, files=MOST_COLLECTIONS)
 
 
 def _path(directory: Path) -> Path:

@@ -8,8 +8,6 @@ are compared again.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import struct
 from contextlib import suppress
 from functools import cache
@@ -20,7 +18,6 @@ from typing import Any
 import numpy as np
 import PIL
 
-from imgsearch.errors import StorageError
 from imgsearch.images import (
     DECODER,
     agreement,
@@ -38,9 +35,10 @@ from imgsearch.images.holdings import Holdings
 from imgsearch.images.inspection import Judgement
 from imgsearch.images.kinds import KINDS
 from imgsearch.images.relation import Relation, reversed_relation
-from imgsearch.storage.files import user_cache, write_atomically
+from imgsearch.storage.cached import read_cached, write_cached
+from imgsearch.storage.files import user_cache
 
-__all__ = ["Verdicts", "content_of", "version_of"]
+__all__ = ["Verdicts", "version_of"]
 
 MAGIC = b"imgsearch verdicts 3\n"
 MOST_PAIRS = 1_000_000  # 10 bytes each
@@ -84,7 +82,7 @@ class Verdicts:
         """Return the findings of earlier runs, or none if damaged, foreign or out of date."""
         found = cls()
         with suppress(OSError, ValueError, IndexError, struct.error):
-            content = content_of(_path(), _most())
+            content = read_cached(_path(), _most())
             found._old_pairs, found._old_files, found._old_relations = _parsed(content)
         return found
 
@@ -104,11 +102,8 @@ class Verdicts:
         body = np.array(judged, _PAIR).tobytes() + np.array(rows, _FILE).tobytes()
         body += np.array(related, _RELATION).tobytes()
         counts = len(pairs), len(files), len(relations)
-        path = _path()
-        with suppress(OSError, StorageError):  # it only saves work
-            head = _HEAD.pack(_version(), hashlib.sha256(body).digest(), *counts)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(path, lambda sink: sink.write(MAGIC + head + body), mode=0o600)
+        head = _HEAD.pack(_version(), hashlib.sha256(body).digest(), *counts)
+        write_cached(_path(), MAGIC + head + body)
 
     def may(self, keep: bytes, copy: bytes) -> Judgement | None:
         """Return the judgement of a copy in favour of a file; None if unknown.
@@ -196,22 +191,6 @@ def _most() -> int:
     """Return the number of bytes that the file has at most."""
     most = len(MAGIC) + _HEAD.size + MOST_PAIRS * _PAIR.itemsize + MOST_FILES * _FILE.itemsize
     return most + MOST_RELATIONS * _RELATION.itemsize
-
-
-def content_of(path: Path, most: int) -> bytes:
-    """Return the content of this user's file, of a number of bytes at most.
-
-    Raises:
-        OSError: If there is no readable file.
-        ValueError: If it is another user's, not a regular file, or too large.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not mine or status.st_size > most:
-            raise ValueError(path)
-        return file.read(most)
 
 
 def _code(judgement: Judgement) -> tuple[int, int]:

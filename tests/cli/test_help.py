@@ -38,8 +38,8 @@ def test_the_help_lists_the_commands_in_the_order_in_which_they_are_needed(invok
     }
     assert dict(rows) == summaries
     assert [name for name, _ in rows] == [
-        *("index", "query", "list", "explain", "serve", "gallery", "duplicates", "info", "remove"),
-        *("verify", "evaluate", "tune", "export", "watch", "mcp", "models"),
+        *("index", "query", "list", "explain", "serve", "gallery", "duplicates", "map", "info"),
+        *("remove", "verify", "evaluate", "tune", "export", "watch", "mcp", "models"),
         "completion",
     ]
     assert all(help_text.endswith(".") and "..." not in help_text for _, help_text in rows)
