@@ -19,6 +19,7 @@ from imgsearch.errors import (
     InputError,
     NoCollectionError,
     NoImageError,
+    NoMapError,
     SettingError,
 )
 
@@ -32,8 +33,8 @@ PROBLEMS = {
     401: "A token is missing, or it is wrong.",
     403: "The request comes from a page of another site, or would change what this server only "
     "shows.",
-    404: "There is no such image, or the server no longer knows that upload, that place in a "
-    "listing or that result.",
+    404: "There is no such image, no map, or the server no longer knows that upload, that place in "
+    "a listing or that result.",
     405: "The method is not allowed here.",
     408: "The request took too long to arrive.",
     409: "A search for duplicates, the discarding of copies, or the indexing of a folder is in "
@@ -60,6 +61,7 @@ class LostFileError(InputError):
 
 _STATUS: tuple[tuple[type[ImgsearchError], int], ...] = (
     (NoImageError, 404),
+    (NoMapError, 404),
     (ForgottenError, 404),
     (LostFileError, 410),
     (NoCollectionError, 503),

@@ -47,6 +47,7 @@ from imgsearch.web.schemas import (
     Images,
     Information,
     Layout,
+    Map,
     Removed,
     Timeline,
 )
@@ -169,6 +170,20 @@ async def layout(
 async def timeline(request: Request, listing: Listed) -> Response:
     """Return the months of a listing by date (`sort=date`), with their numbers of images."""
     return JSONResponse(await service_of(request).months(listing))
+
+
+@api.get(
+    "/map",
+    response_model=Map,
+    responses={304: {"description": "The client's copy is up to date."}, **refusals(404, 422, 503)},
+)
+async def map_(request: Request) -> Response:
+    """Return the positions of the images on the map that `imgsearch map` made last."""
+    name, body = await service_of(request).map()
+    headers = {"ETag": f'"{name}"', "Cache-Control": REVALIDATE}
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
 
 
 @api.get(

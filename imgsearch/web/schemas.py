@@ -27,6 +27,7 @@ __all__ = [
     "Information",
     "Judged",
     "Layout",
+    "Map",
     "Problem",
     "Removed",
     "Timeline",
@@ -163,6 +164,34 @@ class Timeline:
     """The months of a listing by date, in its order."""
 
     months: list[Month]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Images that are near each other on the map.
+
+    `id` is the image in its middle, `folder` the one of at least half of its images, if there is.
+    """
+
+    id: int
+    images: int
+    folder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The map of the collection: a column each for the images on it, and its clusters.
+
+    `x` and `y` are from 0 to 65,535; `of` is the place of the image's cluster in `clusters`, of
+    which the largest is the first. `missing` is the number of images that are not on the map yet.
+    """
+
+    ids: list[int]
+    x: list[int]
+    y: list[int]
+    of: list[int]
+    clusters: list[Cluster]
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from imgsearch.web.asking import Ask, Crop, ExplainAsk
 from imgsearch.web.decoding import Decoding
 from imgsearch.web.filling import Filling
 from imgsearch.web.listings import Listing, Listings
+from imgsearch.web.maps import Maps
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.originals import Original, check_original
 from imgsearch.web.problems import ForgottenError, LostFileError
@@ -70,6 +71,7 @@ class Service:
         self._looker = Looker(self._entries, self._decoding.lane)
         self._review = Review(collection)
         self._filling = Filling(collection)
+        self._maps = Maps(collection)
         self._readers = ThreadPoolExecutor(READERS, "imgsearch-reader")
 
     def warm_up(self) -> None:
@@ -203,6 +205,10 @@ class Service:
         """Return the months of a listing by date, with their numbers of images."""
         months = await self._run(self._listings.months, listing)
         return {"months": [{"month": month, "images": count} for month, count in months]}
+
+    async def map(self) -> tuple[str, bytes]:
+        """Return the map as it was made last: a name that another one does not have, and JSON."""
+        return await self._run(self._maps.get)
 
     async def facets(self) -> dict[str, Any]:
         """Return the folders and cameras of the collection, and their numbers of images."""

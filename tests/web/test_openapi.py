@@ -33,6 +33,7 @@ def test_the_document_has_all_that_is_there(client: TestClient) -> None:
         "/api/v1/images",
         "/api/v1/layout",
         "/api/v1/timeline",
+        "/api/v1/map",
         "/api/v1/facets",
         "/api/v1/archive",
         "/api/v1/folders",
@@ -86,4 +87,4 @@ def test_whatever_is_asked_is_answered_as_it_is_declared(indexed: Path, tmp_path
         command += ["--max-examples", str(EXAMPLES), "--generation-deterministic"]
         ended = run_python(command, cwd=tmp_path)
     assert ended.code == 0, ended.out[-5_000:] + ended.err
-    assert "Tested: 24" in ended.out
+    assert "Tested: 25" in ended.out

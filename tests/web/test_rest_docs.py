@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imgsearch.collection import Collection
 from imgsearch.web.options import ServerOptions
 from tests.web.serving import listening
 
@@ -21,8 +22,11 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is n
 
 
 @pytest.fixture
-def port(indexed: Path, tmp_path: Path) -> Iterator[int]:
+def port(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of the map
     directory = shutil.copytree(indexed, tmp_path / "copy")  # as one example removes an image
+    with Collection.open(directory, device="cpu") as collection:
+        collection.map()
     with listening(directory, ServerOptions(cache=tmp_path / "cache", token="open-sesame")) as port:
         yield port
 
@@ -39,6 +43,7 @@ def test_there_are_examples_of_each_route() -> None:
         "layout?",
         "timeline?",
         "facets",
+        "map",
         "archive?",
         "duplicates",
         "duplicates/groups?",

@@ -47,6 +47,9 @@ export function timeline(state, signal) {
   return ask(`/timeline?${listing(state, {})}`, { signal });
 }
 
+/** Return the map of the collection. */
+export const map = (signal) => ask("/map", { signal });
+
 /** Return the images with some ids. */
 export function byId(ids, signal) {
   return ask(`/images?ids=${ids.join(",")}`, { signal });

@@ -2,7 +2,7 @@
 
 import { facets, logOut, query, Refused, Unreachable } from "./api.js";
 import { nameOf } from "./collection.js";
-import { folderOf } from "./elements.js";
+import { element, folderOf, icon } from "./elements.js";
 import { Filters } from "./filters.js";
 import { Folders } from "./folders.js";
 import { Grid } from "./grid.js";
@@ -24,6 +24,7 @@ import { watch } from "./watch.js";
 
 const MOST_HITS = 1_000; // per request
 const MOST_FILES = 50; // of a search
+const LIT = 200; // hits on the map
 const KEPT = 8; // lists to keep for when the user comes back to them
 const $ = (id) => document.getElementById(id);
 
@@ -35,6 +36,7 @@ let failed = false; // whether the search failed
 let answered = null; // {address, answer}: the first page of hits, which named an upload
 let facts = null; // the facts about the collection, once they are known
 let review = null; // the view of duplicates, once it was asked for
+let map = null; // the map, likewise
 let away = false; // whether the server is not responding
 const kept = new Map(); // lists by their addresses, latest last
 
@@ -44,6 +46,7 @@ const grid = new Grid($("grid"), {
 const selection = new Selection(grid, {
   say,
   remove: (ids) => removal.ask(ids),
+  changed: () => map?.draw(),
   search: (ids) => {
     selection.clear();
     change(stateOf({ ...refinements(state), like: ids }));
@@ -59,8 +62,10 @@ const removal = new Removal({
     selection.clear();
     kept.clear();
     images.drop(gone);
+    map?.drop(gone);
     grid.show(images, { mayLess: !isBrowsing(state) });
-    explain(images.length ? null : nothing());
+    if (mapping()) lightUp();
+    else explain(images.length ? null : nothing());
     tell();
     $("heading").focus({ preventScroll: true });
   },
@@ -75,7 +80,7 @@ const panel = new Panel(change);
 const filters = new Filters(change);
 const folders = new Folders(change);
 const large = new Large($("large"), {
-  act, say, asked, closed: (image) => image && grid.focus(image.id),
+  act, say, asked, closed: (image) => image && (mapping() ? map.focus() : grid.focus(image.id)),
 });
 
 /** Show the state in the address. */
@@ -98,9 +103,15 @@ async function show() {
   folders.show(state);
   offer();
   head();
-  scrubber.show(!reviewing() && isBrowsing(state) && state.sort.endsWith("date") ? state : null, signal);
+  scrubber.show(!state.view && isBrowsing(state) && state.sort.endsWith("date") ? state : null, signal);
+  document.body.classList.toggle("mapping", mapping());
+  const other = mapping() ? ["", "Images", "grid"] : ["map", "Map", "map"];
+  $("mapping").href = hashOf({ ...state, view: other[0] });
+  $("mapping").title = other[1];
+  $("mapping").replaceChildren(icon(other[2]), element("span", {}, other[1]));
   if (reviewing()) {
     grid.show(images, {});
+    map?.show(false);
     review ??= new (await import("./review.js")).Review({ say }); // which most people do not need at first
     if (signal.aborted) return;
     review.allow(!facts?.read_only);
@@ -109,6 +120,11 @@ async function show() {
     return;
   }
   review?.show(false);
+  if (mapping()) {
+    await showMap(signal);
+    return;
+  }
+  map?.show(false);
   if (images.length) add();
   await load(to?.count ?? PAGE);
   if (!signal.aborted && to) {
@@ -120,6 +136,63 @@ async function show() {
 /** Return whether the duplicates are shown instead of images. */
 function reviewing() {
   return state.view === "duplicates";
+}
+
+/** Return whether the images are shown as a map. */
+function mapping() {
+  return state.view === "map";
+}
+
+/** Show the map, and light up the hits, or the images that pass the filters. */
+async function showMap(signal) {
+  grid.show(new Images(), {});
+  explain(null);
+  $("main").setAttribute("aria-busy", "true");
+  try {
+    map ??= await makeMap();
+    await map.show(true, signal);
+    if (signal.aborted) return;
+    map.light(null);
+    tell();
+    if (!isBrowsing(state) || filtersOf(state).length) {
+      lightUp();
+      await load(LIT);
+    }
+  } catch (error) {
+    if (signal.aborted) return;
+    map?.show(false);
+    $("count").textContent = "";
+    if (error instanceof Unreachable) look();
+    else if (error.status === 404 && facts?.images !== 0) explain(noMap());
+    else explain(facts?.images === 0 ? empty() : { title: "There is no map of this collection", text: error.message });
+  } finally {
+    if (!signal.aborted) $("main").removeAttribute("aria-busy");
+  }
+}
+
+async function makeMap() {
+  const { MapView } = await import("./map.js");
+  return map ?? new MapView($("grid"), {
+    select: (ids) => selection.include(ids),
+    isSelected: (id) => selection.has(id),
+    isSelecting: () => selection.size > 0,
+    press: (image) => selection.toggle(image),
+    open: (image, ids) => large.open(image, { ids }, { mayLess: !isBrowsing(state) }),
+    failed: (error) => warn(error.message),
+  });
+}
+
+function lightUp() {
+  map?.light(!isBrowsing(state) || filtersOf(state).length ? images.ids : null);
+}
+
+function noMap() {
+  return {
+    title: "There is no map yet",
+    text: "On a map of the collection, images that look alike are near each other. This command makes it; then open this page again:",
+    command: `${program()} map`,
+    note: "Nothing in the collection is changed.",
+  };
 }
 
 /** Offer filters and orders, unless there is nothing to choose from. */
@@ -170,6 +243,11 @@ async function load(wanted = images.length + PAGE) {
 
 /** Show the images that have arrived. */
 function add() {
+  if (mapping()) {
+    lightUp();
+    tell();
+    return;
+  }
   explain(images.length ? null : nothing());
   if (grid.images === images) grid.extend();
   else grid.show(images, { mayLess: !isBrowsing(state) }); // instead of those of the previous state
@@ -177,17 +255,18 @@ function add() {
 }
 
 function tell() {
-  $("count").textContent = images.length ? summary(images, MOST) : "";
+  if (mapping() && isBrowsing(state) && !filtersOf(state).length) $("count").textContent = counted(map?.length ?? 0);
+  else $("count").textContent = images.length || mapping() ? summary(images, MOST) : "";
 }
 
 async function head() {
   const asked = state;
   const others = state.like.length + uploadsOf(state).length - 1;
-  const all = filtersOf(state).length ? "Images" : "All images";
+  const all = mapping() ? "Map" : filtersOf(state).length ? "Images" : "All images";
   const title = reviewing() ? "Duplicates" : isBrowsing(state) ? all : await similarTo(state, others);
   if (asked !== state) return;
   $("heading").textContent = title;
-  document.title = isBrowsing(state) && !reviewing() ? "imgsearch" : `${title} – imgsearch`;
+  document.title = isBrowsing(state) && !state.view ? "imgsearch" : `${title} – imgsearch`;
 }
 
 async function similarTo({ text, image, like, unlike, crop }, others) {
@@ -239,8 +318,7 @@ function nothing() {
 
 /** Explain how an empty collection is filled. */
 function empty() {
-  const quoted = /[^\w@%+=:,./-]/.test(facts?.directory ?? "") ? `'${facts.directory.replaceAll("'", "'\\''")}'` : facts?.directory;
-  const here = quoted ? `imgsearch -c ${quoted}` : "imgsearch";
+  const here = program();
   if (facts?.failed) {
     const files = facts.failed === 1 ? "The only file" : `None of the ${facts.failed.toLocaleString("en")} files`;
     return {
@@ -273,6 +351,12 @@ function begun() {
   warn("");
   indexing.follow();
   look();
+}
+
+/** Return how a command for this collection begins. */
+function program() {
+  const quoted = /[^\w@%+=:,./-]/.test(facts?.directory ?? "") ? `'${facts.directory.replaceAll("'", "'\\''")}'` : facts?.directory;
+  return quoted ? `imgsearch -c ${quoted}` : "imgsearch";
 }
 
 /** Show what went wrong with the search. */
@@ -409,10 +493,10 @@ function seen(now) {
     away = false;
     warn("");
     show();
-  } else if (isBrowsing(state) && images.done && !loading && !reviewing()) {
+  } else if (isBrowsing(state) && images.done && !loading && !state.view) {
     follow(now);
   }
-  if (reviewing()) return;
+  if (state.view) return;
   images.of ??= now.images;
   if (!images.length && images.done && !failed) explain(nothing());
   tell();
@@ -464,11 +548,17 @@ $("duplicates").addEventListener("click", (event) => {
   change(stateOf({ view: "duplicates" }));
   scrollTo(0, 0);
 });
+$("mapping").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  change(stateOf({ ...state, view: mapping() ? "" : "map" }));
+  scrollTo(0, 0);
+});
 $("logout").addEventListener("click", async () => {
   await logOut().catch(() => {}); // in any case, the page asks for the token again
   location.reload();
 });
-$("skip").addEventListener("click", () => (!reviewing() && grid.focus()) || $("heading").focus());
+$("skip").addEventListener("click", () => (mapping() && map?.length ? map.focus() : (!reviewing() && grid.focus()) || $("heading").focus()));
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

@@ -1,7 +1,7 @@
 /** The selected images, which stay selected from search to search, and what can be done with them. */
 
 import { archive, judge } from "./api.js";
-import { factsOf } from "./collection.js";
+import { factsOf, known } from "./collection.js";
 import { fillDrag } from "./dragging.js";
 import { lasso } from "./lasso.js";
 import { copy, csv, json, paths, save } from "./lists.js";
@@ -14,10 +14,11 @@ const MOST_JUDGED = 100; // at a time
 
 export class Selection {
   /** `grid` shows the images; `search(ids)` is called to search with the selected ones,
-   * `remove(ids)` to take them out of the collection, `say(text)` to tell the user.
+   * `remove(ids)` to take them out of the collection, `say(text)` to tell the user, `changed()` if others are selected.
    */
-  constructor(grid, { search, remove, say }) {
+  constructor(grid, { search, remove, say, changed }) {
     this.grid = grid;
+    this.changed = changed;
     this.chosen = new Map(); // the facts by id, null where they are not known yet
     this.last = null; // id of the image that was selected last
     $("selected-search").addEventListener("click", () => search([...this.chosen.keys()]));
@@ -103,6 +104,12 @@ export class Selection {
     fillDrag(dataTransfer, [image, ...others].slice(0, MOST_FILES));
   }
 
+  /** Select images with some ids, too. */
+  include(ids) {
+    ids.forEach((id) => this.chosen.set(id, this.chosen.get(id) ?? known(id) ?? null));
+    this.#tell();
+  }
+
   clear() {
     this.chosen.clear();
     this.last = null;
@@ -123,6 +130,7 @@ export class Selection {
 
   #tell() {
     this.grid.mark();
+    this.changed();
     $("selection").hidden = !this.size;
     document.body.classList.toggle("selecting", this.size > 0);
     $("selected").textContent = `${counted(this.size)} selected`;

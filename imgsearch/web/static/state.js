@@ -10,6 +10,7 @@
  * #versions=all   show every version of a picture; by default, one stands for all
  * #sort=-date     the order in which the collection is shown; - reverses it
  * #view=duplicates   the duplicates, instead of the images
+ * #view=map       the images as a map, on which hits and those that pass the filters are lit
  * #name=, #folder=, #after=, #before=, #format=, #size=, #camera=   filters, as in /openapi.json
  */
 
@@ -21,6 +22,7 @@ export const FILTERS = {
   format: "Format", size: "Size", camera: "Camera",
 };
 
+const VIEWS = ["duplicates", "map"];
 const SORT = /^-?(added|date|name|path|size)$/;
 
 const REFINEMENTS = {
@@ -41,9 +43,10 @@ export function isBrowsing(state) {
   return !state.image && !state.like.length && !state.text;
 }
 
-/** Return what a search keeps when the next one begins: its filters and options. */
+/** Return what a search keeps when the next one begins: its filters and options, and the map. */
 export function refinements(state) {
-  return Object.fromEntries(Object.keys(REFINEMENTS).map((name) => [name, state[name]]));
+  const view = state.view === "map" ? "map" : "";
+  return { view, ...Object.fromEntries(Object.keys(REFINEMENTS).map((name) => [name, state[name]])) };
 }
 
 /** Return the filters of a state that are in use: [[name, value], ...]. */
@@ -57,7 +60,7 @@ export function parse(hash) {
   const recall = given.get("recall");
   const [image = null, ...also] = [...new Set(given.getAll("image").filter(Boolean))].slice(0, MOST);
   return stateOf({
-    view: given.get("view") === "duplicates" ? "duplicates" : "",
+    view: VIEWS.includes(given.get("view")) ? given.get("view") : "",
     text: (given.get("text") ?? "").trim().slice(0, MOST_TEXT),
     image,
     also,
