@@ -47,7 +47,7 @@ Location: TypeAlias = "str | os.PathLike[str]"
 #: layers and are imported only when a collection is opened.
 BACKENDS = {"milvus": "imgsearch.backends.milvus.collection.MilvusCollection"}
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 OLDEST = 2  # oldest format version that `imgsearch.storage.migrations` can bring up to date
 MAX_MANIFEST = 4_096  # bytes of a manifest or a seal
 MAX_MODEL = (2 << 30) - 1  # bytes of a model: a protocol buffer cannot be larger

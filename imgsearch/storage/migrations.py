@@ -161,13 +161,16 @@ def _from_5(_: Layout, catalog: Database) -> None:
 
 
 def _from_6(_: Layout, catalog: Database) -> None:
-    catalog.run("ALTER TABLE model ADD COLUMN words_sha256 TEXT")
     for column in ("width INTEGER", "height INTEGER", "taken INTEGER", "camera TEXT"):
         catalog.run(f"ALTER TABLE images ADD COLUMN {column}")
     catalog.run(
         "CREATE TABLE fingerprints (number INTEGER PRIMARY KEY AUTOINCREMENT, "
         "count INTEGER NOT NULL, sha256 BLOB NOT NULL, size INTEGER NOT NULL) STRICT"
     )
+
+
+def _from_7(_: Layout, catalog: Database) -> None:
+    catalog.run("ALTER TABLE model ADD COLUMN words_sha256 TEXT")
 
 
 def _size(path: Path) -> int:
@@ -182,4 +185,5 @@ _STEPS: dict[int, Callable[[Layout, Database], None]] = {
     4: _from_4,
     5: _from_5,
     6: _from_6,
+    7: _from_7,
 }

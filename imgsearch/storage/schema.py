@@ -1,4 +1,4 @@
-"""The tables of the catalog, format version 7, and the check that a catalog has exactly these.
+"""The tables of the catalog, format version 8, and the check that a catalog has exactly these.
 
 A schema may hold endless views, triggers, virtual tables and generated columns, all of which run as
 part of a reader's statements. Ours has none of these, so any other schema counts as damage.
@@ -19,7 +19,7 @@ from imgsearch.storage.layout import FORMAT_VERSION, OLDEST
 __all__ = ["KNOWN", "SCHEMA", "check_shape", "version_of"]
 
 SCHEMA = """
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;
 
 -- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py;
 -- words_sha256 is NULL unless the network has a text tower.
@@ -205,7 +205,8 @@ _SHAPES = {
     4: "75dcd04294e69a5f695180970a7f7742158091c237f9a6479eaa3d10647155b2",
     5: "8bf5b93e8dae702e0283deafe056e66dfc94c344256c8f860e8367b5879f8ec5",
     6: "f3ecc2933d6e9f713a0174c9ddd04f6978aa9a69edbf237c82d2b99fa1aa82f5",
-    7: "c28e912a75773de88296319808b8a08c60d1c412bc3a4a509992804e40dd8f3f",
+    7: "1446b0ae58c6e0371373d68380928d5fd6e78fdf8fe03e6e6fe8a46ce86e28fe",
+    8: "c28e912a75773de88296319808b8a08c60d1c412bc3a4a509992804e40dd8f3f",
 }
 
 #: The format versions whose shape is known even when they are not current.

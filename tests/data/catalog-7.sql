@@ -1,8 +1,7 @@
 
 PRAGMA user_version = 7;
 
--- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py;
--- words_sha256 is NULL unless the network has a text tower.
+-- decoder is the version of what turned files into pixels: see DECODER in images/__init__.py.
 CREATE TABLE model (
     name TEXT NOT NULL,
     dim INTEGER NOT NULL,
@@ -10,8 +9,7 @@ CREATE TABLE model (
     weights TEXT NOT NULL,
     weights_sha256 TEXT NOT NULL,
     onnx_sha256 TEXT NOT NULL,
-    decoder INTEGER NOT NULL DEFAULT 1,
-    words_sha256 TEXT
+    decoder INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 -- What was asked for, one row: nlist is NULL where it follows from the number of images; storage is
