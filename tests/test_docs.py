@@ -162,7 +162,10 @@ def test_what_a_page_shows_runs(page: Path, home: Path) -> None:
         else:
             for command, shown in block.commands():
                 printed = run(command, block)
+                columns = [line.split() for line in printed.splitlines()]
                 for line in shown:
+                    if line.lstrip().startswith("#") and line.split() not in columns:
+                        pytest.fail(f"{block}: {command} printed no {line.split()}:\n{printed}")
                     label = re.match(r"[A-Za-z][\w@-]*", line)
                     if label and not re.search(rf"^{re.escape(label[0])}\b", printed, re.M):
                         pytest.fail(f"{block}: {command} printed no {label[0]!r}:\n{printed}")
