@@ -135,7 +135,9 @@ def rows_of(ids: Ids, wanted: Ids) -> npt.NDArray[np.bool_]:
 
 
 def places_among(ids: Ids, among: Ids) -> Ids:
-    """Return the place of each id in `among` (sorted, distinct, not empty); any for another id."""
+    """Return the place of each id in `among` (sorted, distinct); any for another id."""
+    if not among.size:
+        return np.zeros(ids.shape, np.int64)
     first, last = int(among[0]), among.size - 1
     if int(among[-1]) - first == last:  # without a gap
         return np.asarray((ids - first).clip(0, last))

@@ -476,6 +476,8 @@ def _codes(
 
     live = base.live
     named = _named(table, old, live)
+    if not len(named):  # of copies of one picture, none has neighbours: any image does, unweighted
+        named = live[:1]
     once = _scratch(layout.layers, (len(named), base.dim), np.int8)
     once_scales = np.zeros(len(named), np.float32)
     for part in map(np.sort, _parts(base.by_list(named))):

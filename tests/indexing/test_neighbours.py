@@ -156,6 +156,18 @@ def test_a_large_collection_is_compared_list_by_list_and_finds_the_same_neighbou
     assert np.mean(shared) > 36  # of 40
 
 
+def test_copies_of_one_picture_are_ranked_and_removed(grower: Grower) -> None:
+    ids = grower.add(np.repeat(clustered(1, seed=1), 300, axis=0))
+    assert grower.fold().layers
+    view = grower.view()
+    assert view.ranking is not None
+    assert view.ranking.layers.places(ids).there.all()
+    grower.remove(ids)
+    grower.fold()
+    grower.add(clustered(300, seed=2))
+    assert grower.fold().layers
+
+
 @pytest.mark.whole("test_every_image_has_a_row_after_a_run_and_none_names_what_is_gone")
 def test_many_copies_of_a_picture_leave_the_others_their_neighbours(
     tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch

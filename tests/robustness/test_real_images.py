@@ -142,7 +142,8 @@ def test_photographs_that_come_bit_by_bit_and_change_are_answered_like_a_fresh_c
             with Collection.open(fresh_directory, device="cpu") as fresh:
                 fresh.index(tree)
                 answers, expected = (
-                    each.query_many(queries, k=20, exact=True) for each in (grown, fresh)
+                    each.query_many(queries, k=20, exact=True, rank="cosine")
+                    for each in (grown, fresh)
                 )
             assert distances(answers) == distances(expected)
             everything = grown.query(queries[0], k=10_000, exact=True)
