@@ -111,27 +111,29 @@ main()
 """
 
 
-# A shard of 400 embeddings has 69,000 bytes, a segment with 400 centroids 167,000, and the catalog
-# of them 140,000.
+# A shard of 400 embeddings has 77,000 bytes. A segment of 840 with 800 centroids has 320,000, and the
+# catalog of them 250,000.
 @pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
-@pytest.mark.parametrize(("full", "size"), [("vectors", 60_000), ("segments", 150_000)])
+@pytest.mark.parametrize(
+    ("full", "count", "size"), [("vectors", 400, 60_000), ("segments", 800, 290_000)]
+)
 @pytest.mark.usefixtures("uncovered")
 def test_a_full_disk_ends_with_7_and_loses_nothing(
-    run: Run, indexed: Path, tmp_path: Path, full: str, size: int
+    run: Run, indexed: Path, tmp_path: Path, full: str, count: int, size: int
 ) -> None:
-    save_pictures(tmp_path / "more", 400, first=100)
+    save_pictures(tmp_path / "more", count, first=100)
     run("-c", indexed, "index", *([tmp_path / "more"] if full == "segments" else []))
     run("-c", indexed, "index")  # nothing is left to be cleaned up
     before = images_in(indexed)
     command = [sys.executable, "-c", AT_ONCE, "-c", str(indexed), "index", str(tmp_path / "more")]
-    ended = run_python([*command, "--nlist", "400"], cwd=tmp_path, before=small_disk(size))
+    ended = run_python([*command, "--nlist", f"{count}"], cwd=tmp_path, before=small_disk(size))
     assert ended.code == 7
     (line,) = ended.err.splitlines()
     assert line.startswith(f"imgsearch: cannot write {indexed / full}/0000000")
     assert images_in(indexed) == before
     assert not list(indexed.rglob("*.tmp"))
-    assert run("-c", indexed, "index", "--nlist", "400").code == 0
-    assert images_in(indexed) == 440
+    assert run("-c", indexed, "index", "--nlist", f"{count}").code == 0
+    assert images_in(indexed) == 40 + count
 
 
 def images_in(directory: Path) -> int:

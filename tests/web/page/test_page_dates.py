@@ -70,7 +70,7 @@ def test_dates_lead_to_the_images_of_a_month(dated: Page) -> None:
     dated.mouse.down()
     dated.mouse.move(box["x"] + 10, box["y"] + box["height"] * 0.5, steps=4)
     dated.mouse.up()
-    assert 5 <= month_seen(dated) <= 8
+    assert 4 <= month_seen(dated) <= 8  # less half a window
     assert dated.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert (
         dated.evaluate(
