@@ -121,9 +121,8 @@ def test_wheel_keys_and_dragging_move_the_map(shown: Page) -> None:
         assert name == "Show the whole map" or settled(shown) != before
 
 
-def test_two_fingers_zoom(shown: Page, device: str) -> None:
-    if device == "desktop":
-        pytest.skip("it has no touch screen")
+@pytest.mark.parametrize("device", ["phone"], indirect=True)
+def test_two_fingers_zoom(shown: Page) -> None:
     before = settled(shown)
     box = plane(shown).bounding_box()
     assert box
