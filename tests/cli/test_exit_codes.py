@@ -111,8 +111,8 @@ main()
 """
 
 
-# A shard of 400 embeddings has 77,000 bytes. A segment of 840 with 800 centroids has 320,000, and the
-# catalog of them 250,000.
+# A shard of 400 embeddings has 77,000 bytes. A segment of 840 with 800 centroids has 328,000, and
+# their catalog 246,000.
 @pytest.mark.whole("test_a_quota_ends_in_one_line_and_loses_nothing")
 @pytest.mark.parametrize(
     ("full", "count", "size"), [("vectors", 400, 60_000), ("segments", 800, 290_000)]
