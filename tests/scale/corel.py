@@ -23,7 +23,7 @@ def assert_same_answers(data: Path, directory: Path, location: str) -> None:
         local.index([data / "corel1k" / "images"], nlist=NLIST)
         paths = sorted((data / "corel1k" / "images").rglob("*.jpg"))[:: 1000 // QUERIES]
         queries = local.embed(paths[:QUERIES])
-        here = local.answer(queries, nprobe=NLIST)
+        here = local.answer(queries, nprobe=NLIST, rank="cosine")
         count = local.info().images
     sent = export(directory, location)
     assert sent.sent == sent.images == count
