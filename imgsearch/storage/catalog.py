@@ -142,7 +142,7 @@ class Catalog:
         rows = self._rows(_SETTINGS)
         try:
             return settings_of(rows[0]) if rows else None
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise self._damaged(str(error)) from error
 
     def shards(self) -> list[Shard]:

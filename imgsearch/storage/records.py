@@ -273,9 +273,17 @@ def records_of(kind: type[_Record], rows: Iterable[Sequence[object]]) -> list[_R
 
 
 def settings_of(row: Sequence[object]) -> Settings:
-    """Return the settings of a row, or raise `TypeError` as `records_of`."""
+    """Return the settings of a row.
+
+    Raises:
+        TypeError: As `records_of`.
+        ValueError: If a number is impossible.
+    """
     *facts, exclude, include = row
     (settings,) = records_of(Settings, [(*facts, _patterns_of(exclude), _patterns_of(include))])
+    nlist, recall, pca = settings.nlist, settings.recall, settings.pca
+    if (nlist is not None and nlist < 1) or not 0 < recall <= 1 or pca < 1:
+        raise ValueError(f"settings of nlist {nlist}, recall {recall} and pca {pca}")
     return settings
 
 

@@ -184,6 +184,16 @@ def test_no_number_of_a_catalog_is_believed(foreign: Foreign, harm: Harm) -> Non
     harm.done("foreign rows", len(foreign.use()))
 
 
+@pytest.mark.parametrize(
+    "change", ["nlist = 0", "nlist = -1", "recall = 0.0", "recall = 9e999", "pca = 0"]
+)
+def test_impossible_settings_are_damage(directory: Path, change: str) -> None:
+    with closing(sqlite3.connect(directory / "catalog.sqlite")) as catalog, catalog:
+        catalog.execute(f"UPDATE settings SET {change}")
+    with pytest.raises(DamagedError, match="settings of nlist"):
+        Collection.open(directory, device="cpu")
+
+
 @pytest.mark.whole("test_no_schema_but_ours_is_used")
 def test_no_number_of_an_index_or_a_shard_is_believed(foreign: Foreign, harm: Harm) -> None:
     chance = random.Random(19)
