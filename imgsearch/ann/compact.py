@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.ann.faiss_files import is_compact_file
+from imgsearch.ann.faiss_files import QUERY_BITS, is_compact_file
 from imgsearch.ann.inverted import (
     Chosen,
     InvertedFile,
@@ -35,7 +35,6 @@ KIND = "IndexPreTransform of a PCA and an IndexIVFRaBitQ"
 PCA_TRAIN = 20_000  # maximum number of vectors for training the PCA
 _BLOCK = 4_096  # rows of them to process at a time, in float64
 _SEED = 1234
-_QUERY_BITS = 4  # for each value of a query, while it is compared
 _PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; its PCAMat has the rows of A and more
 
 
@@ -60,10 +59,8 @@ class CompactIndex(InvertedFile):
     """A Faiss `IndexPreTransform`: `PCAMatrix`, then `IndexIVFRaBitQ` (L2).
 
     An `outdated` one, of imgsearch 0.4 and earlier, has an `IndexIVFScalarQuantizer` (`QT_8bit`)
-    instead. Faiss has neither of them on a GPU.
+    instead. Faiss has no RaBitQ on a GPU, so either is searched on the CPU.
     """
-
-    lossy = True
 
     def __init__(self, index: Any) -> None:
         """Wrap a Faiss index; callers use `train_compact` or `open` instead."""
@@ -73,7 +70,7 @@ class CompactIndex(InvertedFile):
         self._mean: Vectors = faiss.vector_to_array(self._pca.mean)
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:  # noqa: ARG003
+    def open(cls, path: Path, *, device: str = "cpu") -> CompactIndex:  # noqa: ARG003 - as `IvfIndex.open`
         """Map an index file into memory; raises as `imgsearch.ann.inverted.read_mapped`."""
         return cls(read_mapped(path, is_compact_file, KIND))
 
@@ -176,7 +173,7 @@ def _lists(centroids: Vectors, ranges: Vectors | None = None) -> Any:
     quantizer = quantizer_of(centroids)
     if ranges is None:
         index = faiss.IndexIVFRaBitQ(quantizer, dim, nlist, faiss.METRIC_L2)
-        index.qb = _QUERY_BITS
+        index.qb = QUERY_BITS
     else:
         kind = faiss.ScalarQuantizer.QT_8bit
         index = faiss.IndexIVFScalarQuantizer(quantizer, dim, nlist, kind, faiss.METRIC_L2, False)

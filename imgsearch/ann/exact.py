@@ -121,7 +121,10 @@ def ranking(distances: Values) -> Ids:
 
 
 def candidates_for(k: int, count: int, bits: int = BITS) -> int:
-    """Return how many candidates must be compared to include the `k` nearest of `count` images."""
+    """Return how many candidates must be compared to include the `k` nearest of `count` images.
+
+    `bits` is the number of bits in a code, `CompactIndex.pca`.
+    """
     many = max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
     return many if bits >= BITS else min(many * BITS // bits, max(many, count))
 

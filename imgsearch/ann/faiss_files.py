@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "L2",
+    "QUERY_BITS",
     "TRAINED",
     "Ivf",
     "are_lists",
@@ -22,6 +23,7 @@ __all__ = [
 
 
 TRAINED, L2 = 1, 1
+QUERY_BITS = 4  # to which RaBitQ rounds each value of a query
 _IVF = struct.Struct("<4siq16xBiQ8x4siq16xBiQ")
 _MAP = struct.Struct("<BQ")
 _NO_MAP = 0
@@ -35,7 +37,6 @@ _RABITQ = struct.Struct("<QQiQBB")
 _SQ = struct.Struct("<iiiQQ")
 _SQ_END = struct.Struct("<QB")
 _ONE, _QT_8BIT, _MINMAX, _NO, _YES = 1, 0, 0, 0, 1
-_QUERY_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _is_compact(file: BinaryIO) -> bool:
         return False
     if ivf.kind == b"Iwrq":
         width = (pca + 7) // 8 + 8  # a bit per value, and two factors
-        codes = pca, width, L2, width, _YES, _QUERY_BITS
+        codes = pca, width, L2, width, _YES, QUERY_BITS
         return _read(file, _RABITQ) == codes and are_lists(file, ivf, width)
     if ivf.kind != b"IwSq":
         return False

@@ -18,8 +18,6 @@ __all__ = ["IvfIndex"]
 class IvfIndex(InvertedFile):
     """A Faiss `IndexIVFFlat`: the lists hold the vectors themselves."""
 
-    lossy = False
-
     @classmethod
     def empty(cls, centroids: Vectors, *, device: str = "cpu") -> IvfIndex:
         """Return an index without vectors."""

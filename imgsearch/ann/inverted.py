@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import faiss
 import numpy as np
@@ -116,8 +116,6 @@ class InvertedFile(ABC):
     results of `search` have to be compared again, using the vectors themselves.
     """
 
-    lossy: ClassVar[bool]
-
     def __init__(self, index: Any, device: str = "cpu") -> None:
         """Wrap a Faiss `IndexIVF`, and copy it to the GPU if the device calls for that."""
         self._index = by_query(index)
@@ -134,6 +132,11 @@ class InvertedFile(ABC):
     def pca(self) -> int | None:
         """The number of values after PCA; None if the lists hold embeddings."""
         return None
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the lists hold less than the embeddings."""
+        return self.pca is not None
 
     @property
     @abstractmethod

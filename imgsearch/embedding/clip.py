@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATES", "export_words", "fetch", "find", "load_state", "names", "whereabouts"]
 
 #: What words are put into. The authors of CLIP found that this prompt finds more images by their
-#: descriptions (Radford et al. 2021, appendix E.1).
+#: descriptions (Radford et al. 2021).
 TEMPLATES = ("a photo of {}",)
 
 _EXAMPLE = "ViT-B-32/laion2b_s34b_b79k"

@@ -3,7 +3,8 @@
 The tokenizer is that of OpenAI's CLIP, which open_clip's networks share: byte pairs, merged in the
 order of a list that a collection keeps beside its text tower. Like the original, it repairs what
 programs do to text: entities of HTML, typographic quotes, ligatures, wide characters. Text that was
-decoded in the wrong way, such as "cafÃ©", stays as it is.
+decoded in the wrong way, such as "cafÃ©", stays as it is, and characters that this Python's Unicode
+does not know yet may be divided otherwise.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from itertools import pairwise
 __all__ = ["Tokenizer"]
 
 _END = "</w>"  # Marks the last token of a word.
-_SHORTENED = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+_SHORTENED = ("'s", "'ſ", "'t", "'re", "'ve", "'m", "'ll", "'d")
 _LONGEST = 2_000  # Characters of a text; the tower takes some 75 tokens.
 _PLAIN = str.maketrans(
     {
         **dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
         **dict(zip("ﬀﬁﬂﬃﬄﬅﬆ", ("ff", "fi", "fl", "ffi", "ffl", "ſt", "st"), strict=True)),
+        **dict(zip("ĲĳŉǱǲǳ", ("IJ", "ij", "'n", "DZ", "Dz", "dz"), strict=True)),
+        **dict(zip("ǄǅǆǇǈǉ", ("DŽ", "Dž", "dž", "LJ", "Lj", "lj"), strict=True)),
+        **dict(zip("Ǌǋǌ", ("NJ", "Nj", "nj"), strict=True)),
     }
 )
 _WIDE = "\uff01", "\uffef"  # Wide and narrow forms of other characters.
@@ -87,8 +91,18 @@ def _cleaned(text: str) -> str:
         for each in text
     )
     text = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
-    text = "".join(each for each in text if each.isspace() or unicodedata.category(each) != "Cc")
+    text = "".join(each for each in text if each.isspace() or not _is_control(each))
     return " ".join(text.encode("utf-8", "replace").decode().split()).lower()
+
+
+def _is_control(character: str) -> bool:
+    """Tell whether a character is in the way of text without being a part of it."""
+    return (
+        character < " "
+        or character == "\x7f"
+        or character in "\ufeff\ufff9\ufffa\ufffb\ufffc"
+        or ("\u206a" <= character <= "\u206f")
+    )
 
 
 def _words(text: str) -> Iterator[str]:

@@ -77,7 +77,7 @@ def fold(
     wanted = _wanted_nlist(view, policy)
     ivf = view.snapshot.ivf
     outgrown = is_outgrown(view.snapshot, view.count, policy, meanwhile=meanwhile)
-    outgrown |= not meanwhile and any(segment.outdated for segment in view.segments)
+    outgrown |= not meanwhile and view.outdated
     if wanted is None:
         if outgrown:
             catalog.drop_index()

@@ -137,6 +137,11 @@ class View:
         return self.promise is not None
 
     @property
+    def outdated(self) -> bool:
+        """Whether the segments are of a kind that a newer one has replaced."""
+        return any(segment.outdated for segment in self.segments)
+
+    @property
     def tail_count(self) -> int:
         """The number of images that no segment holds."""
         dead = int((self.removed > self._indexed).sum())

@@ -157,6 +157,8 @@ def _agree(tokenizer: Tokenizer, text: str, length: int = 77) -> None:
         "“quoted” ‘words’ — naïve e\u0301tude",
         "a&amp;lt;b &eacute;",
         "ﬁre ＡＢＣ ｱ ½ ² °",
+        "Ǆ ǅ ǆ ŉ ĳ ǋ it'ſ",
+        "a\x8db c\u206bd e\ufeff",
         "o'clock we'll I'd they've 'sup ''tis 's",
         "🐱 👩‍👩‍👧 日本語 12",
         "İstanbul ΑΒΓ Straße",
@@ -267,7 +269,9 @@ def test_a_checkpoint_of_a_training_run_is_read_as_well(network: Network, tmp_pa
     state = {f"module.{key}": value for key, value in make_clip().state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch.pt")
     read = read_state(network, find_weights(network, str(tmp_path / "epoch.pt")))
-    build(network, read, source="test")
+    built = build(network, read, source="test").state_dict()
+    (weight,) = (built[key] for key in built if key.endswith("conv1.weight"))
+    assert torch.equal(weight, state["module.visual.conv1.weight"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from imgsearch.storage.records import ModelRecord
 __all__ = ["ADDED", "LAID_OUT", "MOST_IMAGES", "PLACED", "Kept", "Keys", "read_kept", "write_kept"]
 
 MAGIC = b"imgsearch map 1\n"
-METHOD = 1  # version of the method: another one begins anew
+METHOD = 1  # version of the method; maps of another version are not used
 MOST_IMAGES = 2_000_000  # 17 bytes each
 MOST_COLLECTIONS = 32
 ADDED, PLACED, LAID_OUT = range(3)  # since the layout, with it, or by it
