@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,22 +14,15 @@ from imgsearch.cli import options
 from imgsearch.cli.locate import locate
 from imgsearch.cli.output import dump, path_fields
 from imgsearch.cli.progress import CountBar
-
-if TYPE_CHECKING:
-    from imgsearch.evaluation.tune import Sweep
-
-import logging
-import os
-from typing import TYPE_CHECKING, Any
-
 from imgsearch.errors import SettingError, StorageError, check_installed, reason_of
 from imgsearch.storage.files import user_cache
 
 if TYPE_CHECKING:
-    from imgsearch.evaluation.tune import Sweep
+    from imgsearch.evaluation.tune import Choice, Sweep, Timing
 
 __all__ = ["tune"]
-COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms per query")
+COLUMNS = ("nlist", "build s", "nprobe", "recall@10", "at least", "distance", "ms/query")
+INTERVAL = "  95 % interval"
 KINDS = (".png", ".svg")
 MARKERS = "osD^vP*X"  # so that lines can also be told apart without colours
 PROBES = "nprobe (inverted lists scanned)"
@@ -60,8 +55,10 @@ def tune(
 ) -> None:
     """Build the index with several nlist, and measure recall, distance and time against nprobe.
 
-    Images held out of training are the queries. The collection stays as it is unless --apply is
-    given. Ctrl-C ends early, and shows what was measured so far.
+    Images held out of training are the queries. All settings are measured in turns, so that other
+    work of the machine misleads none of them, and one is recommended only if it is faster beyond
+    doubt. The collection stays as it is unless --apply is given; meanwhile, the disk has to have
+    room for an index with each nlist. Ctrl-C ends early, and shows what was measured so far.
     """
     from imgsearch.evaluation.tune import apply as apply_sweep
     from imgsearch.evaluation.tune import tune
@@ -88,20 +85,36 @@ def tune(
         _draw(sweep, files)
     if not sweep.complete:
         raise KeyboardInterrupt("the collection was not changed")
-    if apply:
+    if apply and len(sweep.fastest) > 1:
+        click.echo(
+            "nothing was applied: none of these settings is faster than the others", err=True
+        )
+    elif apply:
         apply_sweep(directory, sweep, device=device)
         click.echo("applied: the index was rebuilt", err=True)
 
 
 def _as_json(collection: str, sweep: Sweep) -> str:
     """Return the measurements as a line of JSON."""
-    choice = None if sweep.choice is None else asdict(sweep.choice)
-    return dump({**path_fields(collection, "collection"), **asdict(sweep), "choice": choice})
+    told = asdict(sweep)
+    told["exact_milliseconds"] = sweep.exact_milliseconds
+    for trial, fields in zip(sweep.trials, told["trials"], strict=True):
+        for point, more in zip(trial.points, fields["points"], strict=True):
+            more["milliseconds"] = point.milliseconds
+    told["fastest"] = [_choice_fields(choice) for choice in sweep.fastest]
+    told["choice"] = None if sweep.choice is None else _choice_fields(sweep.choice)
+    return dump({**path_fields(collection, "collection"), **told})
+
+
+def _choice_fields(choice: Choice) -> dict[str, Any]:
+    point = {**asdict(choice.point), "milliseconds": choice.point.milliseconds}
+    return {"nlist": choice.nlist, "point": point}
 
 
 def _as_text(sweep: Sweep) -> str:
     """Return a table of the measurements, and the recommendation."""
     rows = [COLUMNS]
+    intervals = [INTERVAL]
     for trial in sweep.trials:
         for number, point in enumerate(trial.points):
             first = (f"{trial.nlist:,}", f"{trial.build_seconds:.2f}") if not number else ("", "")
@@ -115,28 +128,46 @@ def _as_text(sweep: Sweep) -> str:
                     f"{point.milliseconds:.3f}",
                 )
             )
+            intervals.append(_interval(point.timing))
     exact = f"{sweep.exact_distance:.4f}", f"{sweep.exact_milliseconds:.3f}"
     rows.append(("exact", "", "", "1.0000", "1.0000", *exact))
+    intervals.append(_interval(sweep.exact_timing))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + interval
+        for row, interval in zip(rows, intervals, strict=True)
     ]
     about = (
         f"{sweep.images:,} images; {sweep.queries:,} of them are held out of training, and are "
         f"the queries, all at once"
     )
-    return "\n".join([*table, about, _recommendation(sweep)])
+    return "\n".join([*table, about, *_recommendation(sweep)])
 
 
-def _recommendation(sweep: Sweep) -> str:
-    choice = sweep.choice
-    if choice is None:
-        return f"none of these settings keeps recall@10 {sweep.recall:g}; try a larger nprobe"
-    return (
-        f"recommended for recall@10 {sweep.recall:g}: --nlist {choice.nlist}, where nprobe "
-        f"{choice.point.nprobe} is the fastest that keeps it"
+def _interval(timing: Timing) -> str:
+    """Return the interval of a time as a cell, empty if it is not known."""
+    return "" if timing.low is None else f"  {timing.low:.3f} to {timing.high:.3f}"
+
+
+def _recommendation(sweep: Sweep) -> list[str]:
+    """Return the lines that say which setting to choose, and why."""
+    fastest, kept = sweep.fastest, f"recall@10 {sweep.recall:g}"
+    if not fastest:
+        return [f"none of these settings keeps {kept}; try a larger nprobe"]
+    if sweep.choice is not None:
+        return [
+            f"recommended for {kept}: --nlist {sweep.choice.nlist}, where nprobe "
+            f"{sweep.choice.point.nprobe} is the fastest that keeps it"
+        ]
+    names = ", ".join(
+        f"{each.nlist:,} (nprobe {each.point.nprobe:,})"
+        for each in sorted(fastest, key=lambda each: each.nlist)
     )
+    if any(each.nlist == sweep.present for each in fastest):
+        advice = f"keep the present nlist, {sweep.present:,}"
+    else:
+        advice = "any of them will do: --nlist N --apply"
+    return [f"these nlist keep {kept}, and none is faster beyond doubt: {names}", advice]
 
 
 def _check_plot(path: Path) -> list[Path]:
@@ -188,6 +219,7 @@ def _draw(sweep: Sweep, paths: list[Path]) -> None:
     time.axhline(sweep.exact_milliseconds, color="grey", linestyle="--", label="exact search")
     time.set_yscale("log")
     _label(time, PROBES, "time per query (ms)")
+    _shade(time, sweep)
     for axes in (recall, distance, time):
         axes.legend(fontsize="small")
     for path in paths:
@@ -198,18 +230,36 @@ def _draw(sweep: Sweep, paths: list[Path]) -> None:
 
 
 def _lines(axes: Any, sweep: Sweep, name: str) -> None:
-    from matplotlib import colormaps
-
-    shades = colormaps["viridis"].resampled(len(sweep.trials) + 1)  # the last is too pale
     for number, trial in enumerate(sweep.trials):
         axes.plot(
             [point.nprobe for point in trial.points],
             [getattr(point, name) for point in trial.points],
             marker=MARKERS[number % len(MARKERS)],
             markersize=4,
-            color=shades(number),
+            color=_colour(sweep, number),
             label=f"nlist {trial.nlist:,}",
         )
+
+
+def _shade(axes: Any, sweep: Sweep) -> None:
+    """Draw the intervals of the times around their lines."""
+    for number, trial in enumerate(sweep.trials):
+        known = [point for point in trial.points if point.timing.low is not None]
+        axes.fill_between(
+            [point.nprobe for point in known],
+            [point.timing.low for point in known],
+            [point.timing.high for point in known],
+            color=_colour(sweep, number),
+            alpha=0.2,
+            linewidth=0,
+        )
+
+
+def _colour(sweep: Sweep, number: int) -> Any:
+    """Return the colour of a trial."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"].resampled(len(sweep.trials) + 1)(number)  # the last is too pale
 
 
 def _label(axes: Any, across: str, up: str) -> None:

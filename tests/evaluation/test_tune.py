@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imgsearch.ann.kmeans import choose_nlist
-from imgsearch.ann.promise import ladder
 from imgsearch.collection import Collection
 from imgsearch.errors import BusyError, NoCollectionError, SettingError
-from imgsearch.evaluation.tune import Point, Sweep, Trial, apply, tune
+from imgsearch.evaluation.tune import Point, Sweep, Timing, Trial, apply, tune
 from imgsearch.maintenance.verify import verify
 from imgsearch.storage.files import exclusive
 from tests.support.grower import Grower, clustered
@@ -62,6 +63,14 @@ def test_without_numbers_it_tries_some_about_the_usual_ones(grown: Path) -> None
     assert all(trial.points[-1].recall >= 0.999 for trial in sweep.trials)
 
 
+def test_the_nlist_in_the_settings_is_tried_as_well(grown: Path) -> None:
+    with Grower(grown) as grower:
+        grower.catalog.change_settings(nlist=5, recall=None)
+    sweep = tune(grown, queries=50, device="cpu")
+    assert sweep.present == 5
+    assert 5 in [trial.nlist for trial in sweep.trials]
+
+
 def test_what_is_applied_is_kept(grown: Path) -> None:
     sweep = tune(grown, nlist=[7], queries=100, recall=0.9, device="cpu")
     assert sweep.choice is not None
@@ -74,37 +83,92 @@ def test_what_is_applied_is_kept(grown: Path) -> None:
     assert verify(grown, sample=0).damages == ()
 
 
-def test_the_fastest_that_keeps_the_recall_is_recommended() -> None:
-    def point(nprobe: int, bound: float, milliseconds: float) -> Point:
-        return Point(nprobe, bound, bound, 0.5, milliseconds)
+def sweep_of(*trials: Trial, recall: float = 0.95) -> Sweep:
+    return Sweep(1_000, 100, recall, 0.4, Timing.of([1.0]), 4, trials, complete=True)
 
-    trials = (
-        Trial(4, 1.0, (point(1, 0.8, 0.1), point(2, 0.96, 0.3))),
-        Trial(8, 1.0, (point(2, 0.95, 0.2), point(4, 1.0, 0.4))),
-    )
-    sweep = Sweep(1_000, 100, 0.95, 0.4, 1.0, trials, complete=True)
-    assert sweep.choice is not None
-    assert (sweep.choice.nlist, sweep.choice.point.nprobe) == (8, 2)
-    none = Sweep(1_000, 100, 1.0, 0.4, 1.0, trials[:1], complete=True)
-    assert none.choice is None
+
+def point(nprobe: int, bound: float, turns: Sequence[float]) -> Point:
+    return Point(nprobe, bound, bound, 0.5, Timing.of(turns))
+
+
+def test_the_fastest_that_keeps_the_recall_is_recommended() -> None:
+    four = Trial(4, 1.0, (point(1, 0.8, [0.1] * 9), point(2, 0.96, [0.3] * 9)))
+    eight = Trial(8, 1.0, (point(2, 0.95, [0.2] * 9), point(4, 1.0, [0.4] * 9)))
+    choice = sweep_of(four, eight).choice
+    assert choice is not None
+    assert (choice.nlist, choice.point.nprobe) == (8, 2)
+    none = sweep_of(four, recall=1.0)
+    assert (none.choice, none.fastest) == (None, ())
     with pytest.raises(
-        SettingError,
-        match=r"none of the settings that were tried keeps recall@10 "
-        r"1",
+        SettingError, match="none of the settings that were tried keeps recall@10 1"
     ):
         apply("nowhere", none)
 
 
-def test_ctrl_c_keeps_what_was_measured(grown: Path) -> None:
+@pytest.mark.parametrize(
+    ("four", "eight", "chosen"),
+    [
+        ([3.0] * 9, [2.0] * 9, 8),
+        ([3.0] * 9, [2.9] * 9, None),  # too little to matter
+        ([3.0] * 5, [2.0] * 5, None),  # too few turns
+        ([1, 9, 2, 8, 3, 7, 1, 9, 5], [9, 1, 8, 2, 7, 3, 9, 1, 5], None),  # now one, now the other
+        ([3, 30, 6, 3, 90, 3, 3, 60, 3], [2, 20, 4, 2, 60, 2, 2, 40, 2], 8),  # a restless machine
+        ([3, 30, 3, 3, 3, 3, 3, 3, 3], [2, 2, 2, 2, 99, 2, 2, 2, 2], 8),  # and one that was once
+    ],
+)
+def test_settings_are_compared_turn_by_turn_and_recommended_only_beyond_doubt(
+    four: list[float], eight: list[float], chosen: int | None
+) -> None:
+    sweep = sweep_of(
+        Trial(4, 1.0, (point(2, 0.96, four),)), Trial(8, 1.0, (point(3, 0.96, eight),))
+    )
+    assert (sweep.choice and sweep.choice.nlist) == chosen
+    assert len(sweep.fastest) == (1 if chosen else 2)
+    if chosen is None:
+        with pytest.raises(SettingError, match="cannot be told apart"):
+            apply("nowhere", sweep)
+
+
+def test_an_interval_covers_the_median_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    covered = 0
+    for sample in random.lognormal(0.0, 1.0, (2_000, 9)).tolist():
+        timing = Timing.of(sample)
+        assert timing.low is not None
+        assert timing.high is not None
+        covered += timing.low <= 1.0 <= timing.high  # the median of this distribution
+    assert 0.945 < covered / 2_000 < 0.98  # 0.961 is expected
+    assert Timing.of([1.0, 2.0]) == Timing(1.5, None, None, (1.0, 2.0))
+
+
+def test_all_settings_are_measured_in_every_turn(grown: Path) -> None:
+    told: list[tuple[int, int]] = []
+    sweep = tune(
+        grown, nlist=[4, 16], nprobe=[1, 4], device="cpu", progress=lambda *step: told.append(step)
+    )
+    timings = [point.timing for trial in sweep.trials for point in trial.points]
+    assert [len(timing.turns) for timing in (*timings, sweep.exact_timing)] == [9] * 5
+    for timing in timings:
+        assert timing.low is not None
+        assert timing.high is not None
+        assert 0 < timing.low <= timing.median <= timing.high
+    assert told == [(step, 11) for step in range(1, 12)]
+
+
+@pytest.mark.parametrize(("steps", "built", "turns"), [(0, [4], 1), (1, [4, 8], 1), (4, [4, 8], 3)])
+def test_ctrl_c_keeps_what_was_measured(
+    grown: Path, steps: int, built: list[int], turns: int
+) -> None:
     before = files(grown)
 
     def interrupt(done: int, _: int) -> None:
-        if done > 1 + len(ladder(4)):  # the second index is built, and being measured
+        if done > steps:
             raise KeyboardInterrupt
 
     sweep = tune(grown, nlist=[4, 8], queries=50, device="cpu", progress=interrupt)
     assert not sweep.complete
-    assert [trial.nlist for trial in sweep.trials] == [4]
+    assert [trial.nlist for trial in sweep.trials] == built
+    assert {len(point.timing.turns) for trial in sweep.trials for point in trial.points} == {turns}
     assert files(grown) == before
 
 
