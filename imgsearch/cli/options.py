@@ -304,7 +304,7 @@ def _conflict(ctx: click.Context, level: ParameterSource, names: Iterable[str]) 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORAGES = ("flat", "compact")
 RANKS = ("collection", "cosine")  # as in imgsearch.querying.ranking, which `--help` need not import
-PREVIEWS = ("never", "auto", "always")
+PREVIEWS = ("never", "auto", "always", "kitty", "iterm", "sixel", "blocks")
 BANDS = ("weak", "similar", "same thing")
 ORDERS = ("path", "name", "date", "size", "added")  # as in imgsearch.querying.filters
 PREFERENCES = ("largest", "oldest", "newest", "sharpest")  # as in imgsearch.maintenance.preference
@@ -631,7 +631,8 @@ preview_option = option(
     "--preview",
     type=click.Choice(PREVIEWS),
     default="never",
-    help="Show thumbnails of the hits below the table; auto if the terminal can.",
+    help="Show thumbnails of the hits below the table: if the terminal can (auto), even in a file "
+    "(always), or by this protocol, where it is not recognised.",
 )
 promise_option = option(
     "--recall",

@@ -1,13 +1,15 @@
 """Show thumbnails of hits in a terminal, side by side, below their table.
 
-By the protocol of kitty (which Ghostty has, too) or of iTerm2 (WezTerm), else as half blocks: a
-character whose upper and lower half have a colour each. Libraries: see docs/decisions/0017.
+By the protocol of kitty (which Ghostty has, too) or of iTerm2 (WezTerm), as sixels (foot, Konsole
+and others), or else as half blocks: a character whose upper and lower half have a colour each.
+Libraries: see docs/decisions/0017.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["previews"]
 
 LEAST, MOST = 22, 32  # columns of a picture, as wide as it takes to fill the line
-CELL = 16  # pixels of a column where the terminal has pixels; a row has twice as many
+CELL = 16, 32  # pixels of a character, where the terminal scales pictures
+BLOCK = 1, 2  # likewise, if a half of it is a pixel
 CHUNK = 4096  # bytes of base64 in one command of kitty
+PALETTE = 255  # colours of a sixel picture, of the 256 that terminals have
+BAND = 6  # rows of pixels that a row of sixels has
+REPEATED = re.compile(rb"(.)\1{3,}")  # the runs for which `!` and their length are shorter
 OPAQUE = 128
 _RESET = "\x1b[0m"
 _CUBE = (0, 95, 135, 175, 215, 255)  # the levels of the 6 x 6 x 6 colours among 256
@@ -34,7 +40,7 @@ _CUBE = (0, 95, 135, 175, 215, 255)  # the levels of the 6 x 6 x 6 colours among
 def previews(
     hits: Sequence[Hit], terminal: Terminal, thumbnail: Callable[[str, int], bytes]
 ) -> Iterator[str]:
-    """Yield lines of pictures, each line with the ranks of its hits below it.
+    """Yield lines of pictures, each below the ranks of its hits.
 
     Args:
         hits: The hits.
@@ -45,29 +51,44 @@ def previews(
     columns = max(LEAST, terminal.columns)
     each = min(MOST, columns // max(1, columns // LEAST))
     count = max(1, columns // each)
-    has_pixels = terminal.pictures in ("kitty", "iterm")
-    scale = CELL if has_pixels else 1
+    cell = {"kitty": CELL, "iterm": CELL, "sixel": terminal.cell}.get(
+        terminal.pictures or "", BLOCK
+    )
     for start in range(0, len(hits), count):
         row = hits[start : start + count]
-        sheet = _sheet([hit.path for hit in row], each * scale, scale, thumbnail)
-        rows = sheet.height // (2 * scale)
-        if terminal.pictures == "kitty":
-            yield "".join(_kitty(sheet, each * len(row), rows)) + "\n"
-        elif terminal.pictures == "iterm":
-            yield _iterm(sheet, each * len(row), rows) + "\n"
-        else:
-            yield from _blocks(sheet, true_colour=terminal.true_colour)
-        yield "".join(f"{hit.rank}".ljust(each) for hit in row).rstrip() + "\n"
+        sheet = _sheet([hit.path for hit in row], each, cell, thumbnail)
+        rows = sheet.height // cell[1]
+        yield "\n" + "".join(f"{hit.rank}".ljust(each) for hit in row).rstrip() + "\n"
+        match terminal.pictures:
+            case "kitty":
+                yield "".join(_kitty(sheet, each * len(row), rows)) + "\n"
+            case "iterm":
+                yield _iterm(sheet, each * len(row), rows) + "\n"
+            case "sixel":
+                yield _sixels(sheet) + "\n"
+            case _:
+                yield from _blocks(sheet, true_colour=terminal.true_colour)
 
 
 def _sheet(
-    paths: Sequence[str], edge: int, gap: int, thumbnail: Callable[[str, int], bytes]
+    paths: Sequence[str],
+    columns: int,
+    cell: tuple[int, int],
+    thumbnail: Callable[[str, int], bytes],
 ) -> Image:
-    """Return the pictures side by side, each in a square; the rest is transparent."""
+    """Return the pictures side by side, each in a square; the rest is transparent.
+
+    Args:
+        paths: The images.
+        columns: The characters that each may take, of which two stay free.
+        cell: Width and height of a character in pixels; the sheet has whole rows of them.
+        thumbnail: See `previews`.
+    """
     from PIL import Image
 
-    inner = edge - 2 * gap
-    sheet = Image.new("RGBA", (edge * len(paths), edge - edge % (2 * gap)))
+    width, height = cell
+    inner = (columns - 2) * width
+    sheet = Image.new("RGBA", (len(paths) * columns * width, _up(inner, height)))
     tallest = 0
     for place, path in enumerate(paths):
         try:
@@ -77,10 +98,14 @@ def _sheet(
         with Image.open(io.BytesIO(jpeg)) as opened:
             picture = opened.convert("RGB")
         picture.thumbnail((inner, inner), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (place * edge, 0))
+        sheet.paste(picture, (place * columns * width, 0))
         tallest = max(tallest, picture.height)
-    step = 2 * gap
-    return sheet.crop((0, 0, sheet.width, max(step, -(-tallest // step) * step)))
+    return sheet.crop((0, 0, sheet.width, _up(max(tallest, 1), height)))
+
+
+def _up(length: int, step: int) -> int:
+    """Round a length up to a multiple of a step."""
+    return -(-length // step) * step
 
 
 def _kitty(sheet: Image, columns: int, rows: int) -> Iterator[str]:
@@ -94,8 +119,41 @@ def _kitty(sheet: Image, columns: int, rows: int) -> Iterator[str]:
 
 def _iterm(sheet: Image, columns: int, rows: int) -> str:
     """Return the command that draws a picture (inline images of iTerm2)."""
-    keys = f"inline=1;width={columns};height={rows};preserveAspectRatio=0"
-    return f"\x1b]1337;File={keys}:{_png(sheet)}\x07"
+    data = _png(sheet)
+    size = len(data) // 4 * 3 - data.count("=")
+    keys = f"inline=1;size={size};width={columns};height={rows};preserveAspectRatio=0"
+    return f"\x1b]1337;File={keys}:{data}\x07"
+
+
+def _sixels(sheet: Image) -> str:
+    """Return the command that draws a picture, as sixels.
+
+    It draws bands of six rows, each colour by colour: a character says which of the six pixels in
+    a column have the colour (VT330/VT340 Programmer Reference Manual, volume 2, chapter 14).
+    """
+    from PIL import Image
+
+    colours = sheet.convert("RGB").quantize(PALETTE)
+    colours = sheet.convert("RGB").quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG)
+    levels = np.rint(np.array(colours.getpalette()) / 255 * 100).astype(int).reshape(-1, 3)
+    parts = [b'\x1bP0;1;0q"1;1;%d;%d' % sheet.size]
+    parts += [b"#%d;2;%d;%d;%d" % (number, *level) for number, level in enumerate(levels.tolist())]
+    below = -sheet.height % BAND
+    numbers = np.pad(np.asarray(colours), ((0, below), (0, 0)))
+    there = np.pad(np.asarray(sheet)[..., 3] >= OPAQUE, ((0, below), (0, 0)))
+    bits = (1 << np.arange(BAND, dtype=np.uint8))[:, None]
+    for top in range(0, len(numbers), BAND):
+        band, drawn = numbers[top : top + BAND], there[top : top + BAND]
+        for number in np.unique(band[drawn]):
+            columns = (bits * ((band == number) & drawn)).sum(axis=0, dtype=np.uint8) + ord("?")
+            line = columns.tobytes().rstrip(b"?")
+            parts += [b"#%d" % number, REPEATED.sub(_run, line), b"$"]
+        parts.append(b"-")
+    return b"".join(parts[:-1]).decode("ascii") + "\x1b\\"
+
+
+def _run(found: re.Match[bytes]) -> bytes:
+    return b"!%d%b" % (len(found[0]), found[1])
 
 
 def _png(sheet: Image) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
 from imgsearch.cli.output import ExitStatus, libraries_silenced, shortened, shown
-from imgsearch.cli.terminal import Style, Terminal
+from imgsearch.cli.terminal import PICTURES, Style, Terminal
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import dump, located, path_fields, plain_path
 from imgsearch.files.sources import is_folder
@@ -241,6 +241,8 @@ class _Look:
 
 def _look(ctx: click.Context) -> _Look:
     terminal, preview = Terminal.on_stdout(), ctx.params["preview"]
+    if preview in PICTURES:
+        terminal, preview = replace(terminal, pictures=preview), "always"
     return _Look(
         short=shortened(absolute=ctx.params["absolute"]),
         distance=ctx.params["distance"],

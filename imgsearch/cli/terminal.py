@@ -6,25 +6,31 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from imgsearch.files.paths import is_url
 
-__all__ = ["PLAIN", "Style", "Terminal"]
+__all__ = ["PICTURES", "PLAIN", "Pictures", "Style", "Terminal"]
 
 Style: TypeAlias = Literal["bold", "dim", "green", "cyan"]
-#: How a terminal shows pictures: by a protocol of its own, or as blocks in colours.
-Pictures: TypeAlias = Literal["kitty", "iterm", "blocks"]
+#: How a terminal shows pictures: by a protocol, or as blocks in colours.
+Pictures: TypeAlias = Literal["kitty", "iterm", "sixel", "blocks"]
+PICTURES: tuple[Pictures, ...] = get_args(Pictures)
 
 _CODES: dict[Style, str] = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 #: Variables that only terminals with links set, and names of such terminals.
 _LINKING = ("KITTY_WINDOW_ID", "WT_SESSION", "KONSOLE_VERSION", "DOMTERM")
 _LINKING_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "contour", "wezterm")
 _LINKING_PROGRAMS = ("iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper", "Tabby", "rio")
+#: Terminals with sixel, by `TERM` and by `TERM_PROGRAM`.
+_SIXEL_TERMS = ("foot", "contour", "mlterm", "yaft")
+_SIXEL_PROGRAMS = ("mintty", "rio")
+_KONSOLE_WITH_SIXEL = 220400
 _VTE_WITH_LINKS = 5000
 _TMUX_WITH_LINKS = (3, 4)
 _COLUMNS = 80  # where the width is not known
+_CELL = 10, 20  # where the size of a character is not known: that of a VT340
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Terminal:
         pictures: How to show pictures; None if it cannot.
         true_colour: Whether there are 24 bits for a colour, instead of 256 colours.
         columns: Width in characters.
+        cell: Width and height of a character in pixels.
     """
 
     colour: bool = False
@@ -44,6 +51,7 @@ class Terminal:
     pictures: Pictures | None = None
     true_colour: bool = False
     columns: int = _COLUMNS
+    cell: tuple[int, int] = _CELL
 
     @classmethod
     def on_stdout(cls) -> Terminal:
@@ -53,11 +61,16 @@ class Terminal:
         import shutil
 
         columns = shutil.get_terminal_size((_COLUMNS, 24)).columns
-        return cls.of(os.environ, is_terminal=True, columns=columns)
+        return cls.of(os.environ, is_terminal=True, columns=columns, cell=_cell())
 
     @classmethod
     def of(
-        cls, environment: Mapping[str, str], *, is_terminal: bool, columns: int = _COLUMNS
+        cls,
+        environment: Mapping[str, str],
+        *,
+        is_terminal: bool,
+        columns: int = _COLUMNS,
+        cell: tuple[int, int] = _CELL,
     ) -> Terminal:
         """Return what a terminal can show, as far as the environment tells.
 
@@ -70,6 +83,7 @@ class Terminal:
             pictures=_pictures(environment) if able else None,
             true_colour=environment.get("COLORTERM", "") in ("truecolor", "24bit"),
             columns=columns,
+            cell=cell,
         )
 
     def styled(self, text: str, style: Style | None) -> str:
@@ -94,6 +108,22 @@ class Terminal:
 
 
 PLAIN = Terminal()
+
+
+def _cell() -> tuple[int, int]:
+    """Return the size of a character, as the driver of the terminal on stdout knows it."""
+    import fcntl
+    import struct
+    import termios
+
+    try:
+        size = fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, bytes(8))
+    except OSError:
+        return _CELL
+    rows, columns, width, height = struct.unpack("4H", size)
+    if not (rows and columns and width >= columns and height >= rows):
+        return _CELL
+    return width // columns, height // rows
 
 
 def _has_links(environment: Mapping[str, str]) -> bool:
@@ -122,4 +152,12 @@ def _pictures(environment: Mapping[str, str]) -> Pictures:
         return "kitty"
     if program in ("iTerm.app", "WezTerm") or environment.get("LC_TERMINAL") == "iTerm2":
         return "iterm"
+    konsole = environment.get("KONSOLE_VERSION", "")
+    if (
+        term.startswith(_SIXEL_TERMS)
+        or program in _SIXEL_PROGRAMS
+        or environment.get("MLTERM")
+        or (konsole.isdecimal() and int(konsole) >= _KONSOLE_WITH_SIXEL)
+    ):
+        return "sixel"
     return "blocks"

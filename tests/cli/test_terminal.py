@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
+import numpy.typing as npt
 import pytest
 from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch.cli.preview import previews
-from imgsearch.cli.terminal import PLAIN, Terminal
+from imgsearch.cli.terminal import PICTURES, PLAIN, Terminal
 from imgsearch.errors import ImageError
 from imgsearch.querying.hits import Hit
 
@@ -40,6 +44,12 @@ SGR = re.compile(r"\x1b\[[0-9;]*m")
         ({"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}, True, (True, True, "kitty")),
         ({**XTERM, "TERM_PROGRAM": "iTerm.app"}, True, (True, True, "iterm")),
         ({**XTERM, "TERM_PROGRAM": "vscode", "TMUX": "/x"}, True, (True, False, "blocks")),
+        ({"TERM": "foot-extra"}, True, (True, True, "sixel")),
+        ({"TERM": "mlterm-256color"}, True, (True, False, "sixel")),
+        ({**XTERM, "TERM_PROGRAM": "mintty"}, True, (True, False, "sixel")),
+        ({**XTERM, "KONSOLE_VERSION": "230805"}, True, (True, True, "sixel")),
+        ({**XTERM, "KONSOLE_VERSION": "211200"}, True, (True, True, "blocks")),
+        ({"TERM": "screen", "STY": "1.x", "MLTERM": "3.9.3"}, True, (True, False, "blocks")),
         (
             {"TERM": "tmux-256color", "TMUX": "/x", "KITTY_WINDOW_ID": "1"}
             | {"TERM_PROGRAM": "tmux", "TERM_PROGRAM_VERSION": "3.5a"},
@@ -113,6 +123,66 @@ def test_terminals_with_pixels_get_a_picture_of_each_line_of_hits() -> None:
         assert sheet.getpixel((2 * 26 * 16 + 10, 10)) == (0, 0, 0, 0)  # of the lost file
 
 
+def test_sixels_draw_the_pictures_pixel_by_pixel() -> None:
+    shown = "".join(previews(hits_of(5), Terminal(pictures="sixel", cell=(9, 17)), red_or_lost))
+    pictures = re.findall(r"\x1bP[^\x1b]*\x1b\\", shown)
+    assert len(pictures) == 2
+    pixels = drawn(pictures[0])
+    inner = (26 - 2) * 9
+    assert pixels.shape == (-(-inner // 2 // 17) * 17, 3 * 26 * 9, 4)  # of whole characters
+    expected = np.zeros_like(pixels)
+    for place in (0, 1):  # the third is lost
+        expected[: inner // 2, place * 26 * 9 :][:, :inner] = 255, 0, 0, 255
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_sixels_draw_every_picture_as_it_is(width: int, height: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    colours = random.integers(0, 6, (8, 3)) * 51  # which percents can express
+    alike = np.repeat(random.integers(0, 8, (height, width)), random.integers(1, 9), axis=1)
+    image = colours[alike[:, :100]].astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "PNG")
+    terminal = Terminal(pictures="sixel", cell=(5, 11), columns=24)
+    rank, shown = previews(hits_of(1), terminal, lambda _path, _edge: content.getvalue())
+    assert rank == "\n1\n"
+    pixels = drawn(shown.removesuffix("\n"))
+    assert pixels.shape == (-(-height // 11) * 11, 24 * 5, 4)
+    expected = np.zeros_like(pixels)
+    expected[:height, : image.shape[1]] = np.insert(image, 3, 255, axis=2)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def drawn(command: str) -> npt.NDArray[np.uint8]:
+    """Return what a terminal draws, RGBA `[height, width, 4]`, by its own reading of sixels."""
+    parts = re.fullmatch(r'\x1bP0;1;0q"1;1;(\d+);(\d+)([^\x1b]*)\x1b\\', command)
+    assert parts
+    width, height, column, band, colour = int(parts[1]), int(parts[2]), 0, 0, 0
+    canvas = np.zeros((height + 6, width, 4), np.uint8)
+    palette: dict[int, list[int]] = {}
+    tokens = r"#(\d+)(?:;2;(\d+);(\d+);(\d+))?|([$-])|(?:!(\d+))?([?-~])"
+    end = 0
+    for token in re.finditer(tokens, parts[3]):
+        assert token.start() == end
+        end = token.end()
+        number, red, green, blue, move, run, sixel = token.groups()
+        if number:
+            colour = int(number)
+            if red:
+                palette[colour] = [round(int(each) * 2.55) for each in (red, green, blue)]
+        elif move:
+            column, band = 0, band + 6 * (move == "-")
+        else:
+            for bit in range(6):
+                if (ord(sixel) - 63) >> bit & 1:
+                    canvas[band + bit, column : column + int(run or 1)] = *palette[colour], 255
+            column += int(run or 1)
+    assert end == len(parts[3])
+    assert not canvas[height:].any()
+    return canvas[:height]
+
+
 # -- the command --------------------------------------------------------------------------------
 
 
@@ -134,7 +204,7 @@ def test_hits_are_shown_in_colour_linked_and_as_pictures(
     assert "▀" not in plain
     shown = invoke(*query, "--preview", "auto").stdout
     assert shown.startswith(plain)
-    assert SGR.sub("", shown).splitlines()[-1].split() == ["1", "2"]
+    assert SGR.sub("", shown).removeprefix(SGR.sub("", plain)).split()[:2] == ["1", "2"]
     assert "\x1b" not in invoke(*query, "--json", "--preview", "always").stdout
     assert "\x1b" not in invoke(*query, "--paths").stdout
 
@@ -145,6 +215,8 @@ def test_pictures_are_shown_where_they_are_asked_for_only(
     query = ("query", "-c", indexed, photos / "0003.png", "-k", "2", "--preview")
     assert "\x1b" not in invoke(*query, "auto").stdout  # for stdout is a file
     assert "▀" in invoke(*query, "always").stdout
+    for protocol, begin in zip(PICTURES, ("\x1b_G", "\x1b]1337;", "\x1bP", "▀"), strict=True):
+        assert begin in invoke(*query, protocol).stdout
 
 
 def test_the_hits_are_opened_in_a_browser(
