@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from imgsearch.ann.threads import matrix_product
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, columns_of
 
 __all__ = [
@@ -82,7 +83,7 @@ class Centre:
 
     def along(self, vectors: Vectors) -> Vectors:
         """Return the product of each vector with the mean, float32 `[n]`."""
-        return np.asarray(vectors @ self.mean, np.float32)
+        return np.asarray(np.vecdot(vectors, self.mean), np.float32)
 
     def similarities(self, cosines: Vectors, first: Vectors, second: Vectors) -> Vectors:
         """Return centred similarities, from the cosines and the products with the mean.
@@ -119,7 +120,7 @@ def products(queries: Vectors, vectors: Vectors) -> Vectors:
         vectors: Vectors, float32 `[m, dim]`.
     """
     if len(queries) > _FEW:
-        return np.asarray(queries @ vectors.T, np.float32)
+        return matrix_product(queries, vectors)
     return np.asarray(np.vecdot(queries[:, None], vectors), np.float32)
 
 
@@ -289,7 +290,7 @@ def code_products(queries: Vectors, codes: Small, rows: Ids, wanted: Flags) -> V
         wanted: Which of these to multiply, bool `[n, m]`; the product with any other is 0.
     """
     if len(queries) > _FEW and _SHARED * len(codes) <= np.count_nonzero(wanted):
-        every = queries @ codes.astype(np.float32).T
+        every = matrix_product(queries, codes.astype(np.float32))
         return np.where(wanted, columns_of(every, rows), np.float32(0))
     found = np.zeros(rows.shape, np.float32)
     for query, some, here, products_ in zip(queries, rows, wanted, found, strict=True):

@@ -13,6 +13,7 @@ similarities to the references, up to 500 images of the collection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
@@ -31,6 +32,7 @@ from imgsearch.ann.neighbourhood import (
     products,
     weights,
 )
+from imgsearch.ann.threads import in_parts
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors, columns_of
 from imgsearch.storage.layers import Layers
 from imgsearch.storage.mapping import Places
@@ -196,34 +198,36 @@ class Ranking:
             k: Number of candidates to return; None for all.
         """
         k = found.ids.shape[1] if k is None else k
-        starts = range(0, max(len(queries), 1), _BLOCK)
-        parts = []
-        for start in starts:
-            block = slice(start, start + _BLOCK)
-            some = Neighbours(found.distances[block], found.ids[block])
-            with np.errstate(all="ignore"):  # a layer may come from somebody else
-                asked = self._asked(queries[block], some)
-                parts.append(self._order(asked, k) if rank == "collection" else self._told(asked))
-        if len(parts) == 1:
-            return parts[0].first(k)
-        neighbours = zip(*(part.neighbours for part in parts), strict=True)
-        return Ranked(
-            Neighbours(*map(np.concatenate, neighbours)),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.z for part in parts]),
-            np.concatenate([part.bands for part in parts]),
-        ).first(k)
 
-    def _told(self, asked: _Asked) -> Ranked:
+        def order(rows: slice) -> Ranked:
+            some = queries[rows], Neighbours(found.distances[rows], found.ids[rows])
+            return self._order_part(*some, rank=rank, k=k)
+
+        return _joined(in_parts(len(queries), order)).first(k)
+
+    def _order_part(self, queries: Vectors, found: Neighbours, *, rank: Rank, k: int) -> Ranked:
+        """Rank the candidates of some of the queries."""
+        parts = []
+        with np.errstate(all="ignore"):  # a layer may come from somebody else
+            usual = self._usual(queries)
+            for start in range(0, max(len(queries), 1), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                some = Neighbours(found.distances[block], found.ids[block])
+                asked = self._asked(queries[block], some)
+                told = self._told(asked, usual[block])
+                parts.append(self._order(asked, told, k) if rank == "collection" else told)
+        return _joined(parts)
+
+    def _told(self, asked: _Asked, usual: Vectors) -> Ranked:
         """Return the candidates as they are, with their bands."""
         there = asked.found.there
-        z = np.where(there, self._z(asked), np.float32(np.nan))
+        z = np.where(there, self._z(asked, usual), np.float32(np.nan))
         bands = np.where(there, band_numbers(z, asked.cosines), -1)
         return Ranked(asked.found, np.full(z.shape, np.nan, np.float32), z, bands)
 
-    def _order(self, asked: _Asked, k: int) -> Ranked:
+    def _order(self, asked: _Asked, told: Ranked, k: int) -> Ranked:
         """Return at least the first `k` candidates in their new order."""
-        told, near = self._told(asked), asked.first(RERANKED)
+        near = asked.first(RERANKED)
         there, bands = near.found.there, told.bands[:, :RERANKED]
         # Those in a weaker band than the k-th hit come after it, whatever their scores.
         last = there.shape[1] - min(k, there.shape[1])
@@ -259,7 +263,7 @@ class Ranking:
             d2 = dequantised(codes, self.layers.take("scales", places))
             mix = mixed(scores[:, columns], moved @ d2.T)
             scores[:, columns] = np.where(places.there, mix, scores[:, columns])
-        bands = band_numbers(self._z(asked), asked.cosines)
+        bands = band_numbers(self._z(asked, self._usual(queries)), asked.cosines)
         return order_of(scores, bands, there, distances)
 
     def _asked(self, queries: Vectors, found: Neighbours) -> _Asked:
@@ -275,12 +279,22 @@ class Ranking:
         asked = centred(queries, self.centre)
         return _Asked(asked, found, cosines, places, along, similarities)
 
-    def _z(self, asked: _Asked) -> Vectors:
-        """Return z of each candidate; from the side of the query alone if it has no row yet."""
+    def _usual(self, queries: Vectors) -> Vectors:
+        """Return mean and deviation of each query's similarities to the references, `[n, 2]`.
+
+        They are NaN if the references are too few.
+        """
         if len(self.compared) < LEAST_REFERENCES:
-            return np.full(asked.similarities.shape, np.nan, np.float32)
-        mean, deviation = moments(products(asked.queries, self.compared))
-        ours = (asked.similarities - mean[:, None]) / deviation[:, None]
+            return np.full((len(queries), 2), np.nan, np.float32)
+        similarities = products(centred(queries, self.centre), self.compared)
+        return np.stack(moments(similarities), axis=1)
+
+    def _z(self, asked: _Asked, usual: Vectors) -> Vectors:
+        """Return z of each candidate; from the side of the query alone if it has no row yet.
+
+        `usual` is what `_usual` returns for the queries.
+        """
+        ours = (asked.similarities - usual[:, :1]) / usual[:, 1:]
         means = self.layers.take("means", asked.places)
         deviations = np.maximum(self.layers.take("deviations", asked.places), np.float32(1e-6))
         theirs = (asked.similarities - means) / deviations
@@ -318,6 +332,19 @@ class Ranking:
 
     def _centred(self, ids: Ids) -> Vectors:
         return centred(self._embeddings.rows(ids), self.centre)
+
+
+def _joined(parts: Sequence[Ranked]) -> Ranked:
+    """Combine the candidates of parts of a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    neighbours = zip(*(part.neighbours for part in parts), strict=True)
+    return Ranked(
+        Neighbours(*map(np.concatenate, neighbours)),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.z for part in parts]),
+        np.concatenate([part.bands for part in parts]),
+    )
 
 
 def order_of(

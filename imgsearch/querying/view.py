@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
+from imgsearch.ann.threads import in_parts
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
 from imgsearch.querying.hits import Search
@@ -54,6 +55,12 @@ class Found(NamedTuple):
     distances: Vectors
     ids: Ids
     searches: list[Search]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        """Combine the results of parts of a batch, in their order."""
+        distances, ids, searches = zip(*parts, strict=True)
+        return cls(np.concatenate(distances), np.concatenate(ids), list(chain(*searches)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +106,7 @@ class View:
             DamagedError: If a file does not match the catalog.
         """
         self.snapshot = snapshot
+        self._on_gpu = device != "cpu"  # which shares a batch among its own threads
         self.removed: Ids = np.array(snapshot.removed, dtype=np.int64)
         self.count = sum(shard.count for shard in snapshot.shards) - len(self.removed)
         self._stale: Ids = np.array(snapshot.stale, dtype=np.int64)
@@ -255,7 +263,26 @@ class View:
                 searched for `k` hold so many.
             among: Images to find; None for all.
         """
-        width = max(k, candidates)
+        search = partial(
+            self._search, k=k, width=max(k, candidates), recall=recall, nprobe=nprobe, among=among
+        )
+        if exact or among is not None or self.promise is None or self._on_gpu:
+            return search(queries, exact=exact)
+        parts = in_parts(len(queries), lambda rows: search(queries[rows], exact=False))
+        return parts[0] if len(parts) == 1 else Found.joined(parts)
+
+    def _search(
+        self,
+        queries: Vectors,
+        *,
+        k: int,
+        width: int,
+        recall: float | None,
+        nprobe: int | None,
+        exact: bool,
+        among: Chosen | None,
+    ) -> Found:
+        """Return the `width` images nearest to each query, of which `k` must be right."""
         recall = recall or self.snapshot.settings.recall
         few = among is not None and len(among.ids) <= FEW_CHOSEN
         exact = exact or (nprobe is None and (recall >= 1 or few))

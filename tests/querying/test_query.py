@@ -127,6 +127,15 @@ def test_many_queries_are_answered_as_each_alone(any_kind: Collection, photos: P
             assert one.distance == pytest.approx(other.distance, abs=1e-5)
 
 
+@pytest.mark.usefixtures("several_threads")
+def test_a_batch_that_threads_share_is_answered_as_each_alone(any_kind: Collection) -> None:
+    embeddings = random_embeddings(200, seed=6)
+    together = any_kind.query_many(embeddings, k=4)
+    for embedding, hits in zip(embeddings[::9], together[::9], strict=True):
+        alone = any_kind.query(embedding, k=4)
+        assert [hit.id for hit in hits] == [hit.id for hit in alone]
+
+
 def test_arrays_hold_what_hits_hold(any_kind: Collection) -> None:
     embeddings = random_embeddings(30, seed=5)
     arrays = any_kind.query_many(embeddings, k=7, arrays=True)
