@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SettingError,
         StorageError,
     )
+    from imgsearch.evaluation.compare import compare_models
     from imgsearch.evaluation.evaluate import (
         Estimate,
         Evaluation,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from imgsearch.evaluation.tune import Sweep, apply, tune
     from imgsearch.indexing.report import Failure, IndexReport, Progress
+    from imgsearch.indexing.switch import SwitchReport
     from imgsearch.maintenance.against import find_against
     from imgsearch.maintenance.copies import Against, Copy, Discarded, Duplicates, Group, Owned
     from imgsearch.maintenance.damage import Damage, Verification
@@ -97,11 +99,13 @@ __all__ = [
     "SettingError",
     "StorageError",
     "Sweep",
+    "SwitchReport",
     "Verification",
     "Words",
     "WorstHit",
     "WorstQuery",
     "apply",
+    "compare_models",
     "delete_copies",
     "evaluate",
     "find_against",
@@ -142,11 +146,13 @@ _HOME = {
     "Search": "querying.hits",
     "Searched": "evaluation.evaluate",
     "Sweep": "evaluation.tune",
+    "SwitchReport": "indexing.switch",
     "Verification": "maintenance.damage",
     "Words": "querying.options",
     "WorstHit": "evaluation.evaluate",
     "WorstQuery": "evaluation.evaluate",
     "apply": "evaluation.tune",
+    "compare_models": "evaluation.compare",
     "delete_copies": "maintenance.discard",
     "evaluate": "evaluation.evaluate",
     "find_against": "maintenance.against",

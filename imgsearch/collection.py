@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # imported where they are used, so that no query waits for th
     from imgsearch.images.decode import Pixels
     from imgsearch.indexing.options import IndexKeywords, IndexOptions
     from imgsearch.indexing.report import IndexReport
+    from imgsearch.indexing.switch import Network, SwitchReport
     from imgsearch.indexing.watch import Seen
     from imgsearch.querying.explanation import Explanation
     from imgsearch.querying.info import Info
@@ -234,6 +235,43 @@ class Collection(ABC):
             StorageError: If the collection cannot be removed.
         """
         return _kind_of(location)._discard(location)
+
+    @classmethod
+    def switch(
+        cls,
+        location: Location,
+        *,
+        model: str,
+        weights: str | None = None,
+        keep_old: bool = False,
+        device: str = "auto",
+        **options: Unpack[IndexKeywords],
+    ) -> SwitchReport:
+        """Switch a collection to another network, which embeds all its images again.
+
+        The collection goes on answering with the old network until it is replaced at once. What was
+        embedded before an interruption is kept. Whoever has the collection open has to open it
+        again. Ids of images stay the same.
+
+        Args:
+            location: As for `open`.
+            model: As for `create`.
+            weights: As for `create`.
+            keep_old: Whether to keep the old collection beside the new one, in a directory named
+                after its network. Files that do not change take no further room.
+            device: As for `open`.
+            options: As for `index`, of which `workers`, `time_limit`, `max_pixels`, `policy`,
+                `engine` and `progress` apply.
+
+        Raises:
+            SettingError: If the collection is not in a directory, or made with this network.
+            ImgsearchError: See `imgsearch.indexing.switch.switch`.
+        """
+        from imgsearch.indexing.options import IndexOptions
+        from imgsearch.indexing.switch import Network
+
+        network, given = Network(model, weights), IndexOptions.of(**options)
+        return _kind_of(location)._switch(location, network, given, device, keep_old=keep_old)
 
     def __enter__(self) -> Self:
         return self
@@ -702,23 +740,25 @@ class Collection(ABC):
 
     def check_model(self, model: str | None, weights: str | None) -> None:
         """Raise `SettingError` if the given model or weights are not the collection's."""
+        if (difference := self.differs(model, weights)) is not None:
+            raise SettingError(
+                f"this collection was made with {difference}; create another one for it with -c"
+            )
+
+    def differs(self, model: str | None, weights: str | None) -> str | None:
+        """Return how the model or weights differ from the collection's, None if they do not."""
         own = self._model
         if model is not None and not names_same(model, own.name):
-            raise SettingError(
-                f"this collection was made with {own.name}, not {model}; create another one for "
-                f"it with -c"
-            )
-        if weights in (None, own.weights):
-            return
+            return f"{own.name}, not {model}"
+        if weights is None or weights == own.weights:
+            return None
         from imgsearch.embedding.weights import find_weights
 
         named = not os.path.isfile(os.path.expanduser(weights))
         other = named and not os.path.isabs(own.weights)
         if other or find_weights(find_network(own.name), weights).sha256 != own.weights_sha256:
-            raise SettingError(
-                f"this collection was made with the weights {own.weights}, not {weights}; create "
-                f"another one for them with -c"
-            )
+            return f"the weights {own.weights}, not {weights}"
+        return None
 
     def _looking(self) -> Looker:
         """Return the looker of this collection, which starts its workers when it is first used."""
@@ -768,6 +808,20 @@ class Collection(ABC):
     @abstractmethod
     def _discard(cls, location: Location) -> bool:
         """Remove a collection that never had an image; see `discard`."""
+
+    @classmethod
+    def _switch(
+        cls,
+        location: Location,
+        network: Network,
+        options: IndexOptions,
+        device: str,
+        *,
+        keep_old: bool,
+    ) -> SwitchReport:
+        """Switch a collection to another network; see `switch`."""
+        del network, options, device, keep_old
+        raise SettingError(f"only a collection in a directory can be switched: {location!s}")
 
     @abstractmethod
     def _index(self, paths: list[PathLike], options: IndexOptions) -> IndexReport:
@@ -896,6 +950,23 @@ class DirectoryCollection(Collection):
 
         return discard_empty(Layout.at(location))
 
+    @classmethod
+    def _switch(
+        cls,
+        location: Location,
+        network: Network,
+        options: IndexOptions,
+        device: str,
+        *,
+        keep_old: bool,
+    ) -> SwitchReport:
+        from imgsearch.indexing.switch import switch
+
+        layout = Layout.at(location)
+        with closing(_writer(layout)) as catalog:
+            given = layout, catalog, network, options
+            return switch(*given, device=pick_device(device), keep_old=keep_old)
+
     def _index(
         self,
         paths: list[PathLike],
@@ -906,7 +977,7 @@ class DirectoryCollection(Collection):
 
         self._catalog.check_open()
         device = pick_device(self._device)
-        with closing(self._writer()) as catalog:
+        with closing(_writer(self._layout)) as catalog:
             return update(
                 self._layout,
                 catalog,
@@ -934,25 +1005,15 @@ class DirectoryCollection(Collection):
         from imgsearch.indexing.remove import remove
 
         self._catalog.check_open()
-        with closing(self._writer()) as catalog:
+        with closing(_writer(self._layout)) as catalog:
             return remove(self._layout, catalog, paths)
 
     def _remove_ids(self, ids: list[int]) -> int:
         from imgsearch.indexing.remove import remove_ids
 
         self._catalog.check_open()
-        with closing(self._writer()) as catalog:
+        with closing(_writer(self._layout)) as catalog:
             return remove_ids(self._layout, catalog, ids)
-
-    def _writer(self) -> CatalogWriter:
-        """Open the catalog for writing, after bringing an older format up to date."""
-        from imgsearch.storage.writer import CatalogWriter
-
-        if not self._layout.is_current():
-            from imgsearch.storage.migrations import migrate
-
-            migrate(self._layout)
-        return CatalogWriter(self._layout.catalog)
 
     def _embed(self, queries: Queries, crop: Box | None = None, limits: Limits = LIMITS) -> Vectors:
         return self._searcher.embed(queries, crop, limits)
@@ -996,6 +1057,17 @@ def opened(
 ) -> Collection:
     """Open a collection. Deprecated: `Collection.open` does the same."""
     return Collection.open(location, device=device, threads=threads, trust_model=trust_model)
+
+
+def _writer(layout: Layout) -> CatalogWriter:
+    """Open a catalog for writing, after bringing an older format up to date."""
+    from imgsearch.storage.writer import CatalogWriter
+
+    if not layout.is_current():
+        from imgsearch.storage.migrations import migrate
+
+        migrate(layout)
+    return CatalogWriter(layout.catalog)
 
 
 def _settings(queries: Queries, options: QueryOptions) -> SearchOptions:

@@ -171,7 +171,7 @@ def test_a_run_that_cannot_write_leaves_the_collection_as_it_was(
     assert opened.info().images == 40
 
 
-@pytest.mark.whole("test_the_model_of_a_collection_cannot_be_changed")
+@pytest.mark.whole("test_settings_do_not_change_the_model_of_a_collection")
 def test_the_model_and_weights_of_a_collection_are_its_own(
     opened: Collection, tmp_path: Path
 ) -> None:
@@ -185,7 +185,7 @@ def test_the_model_and_weights_of_a_collection_are_its_own(
         opened.check_model(None, str(other))
 
 
-@pytest.mark.whole("test_the_model_of_a_collection_cannot_be_changed")
+@pytest.mark.whole("test_settings_do_not_change_the_model_of_a_collection")
 def test_the_same_weights_under_another_name_are_the_same(
     photos_indexed: Path, tmp_path: Path
 ) -> None:

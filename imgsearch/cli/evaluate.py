@@ -17,6 +17,7 @@ from imgsearch.cli.progress import CountBar
 
 if TYPE_CHECKING:
     from imgsearch.evaluation.evaluate import Estimate, Evaluation, Measures, WorstQuery
+    from imgsearch.indexing.options import IndexOptions
 
 __all__ = ["evaluate"]
 DIGITS = 6
@@ -33,7 +34,10 @@ HITS_SHOWN = 5  # hits shown per query; --json has k
 @options.nprobe_option
 @options.worst_option
 @options.verify_ranking_option
+@options.models_option
 @options.collection_option
+@options.device_option
+@options.workers_option
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -44,14 +48,28 @@ def evaluate(
     nprobe: int | None,
     worst: int,
     verify: bool,
+    models: str | None,
     collection: Path | str | None,
+    device: str,
+    workers: int | None,
 ) -> None:
     """Measure how well the images of the collection find those of their class.
 
     LABELS is a CSV file with the columns path and label, or a folder with a sub-folder for each
     class. Each labelled image is a query; the others are its hits, by exact search and by the
     index. Images without a label are left out.
+
+    With --models, the labelled images are embedded with each of these networks instead, and no
+    collection is needed.
     """
+    if models is not None:
+        if verify or recall is not None or nprobe is not None:
+            raise click.UsageError("--models compares by exact search, without these options", ctx)
+        from imgsearch.indexing.options import IndexOptions
+
+        asked = IndexOptions.of(workers=workers)
+        _compare(models.split(","), labels, k=k, options=asked, device=device, as_json=as_json)
+        return
     from imgsearch.collection import Collection
 
     chosen = choose(ctx, ("recall",), ("nprobe",))
@@ -72,6 +90,60 @@ def evaluate(
         complain(f"warning: {warning}")
     place = where(directory)
     click.echo(_as_json(place, found) if as_json else _as_text(place, labels, found, worst))
+
+
+def _compare(
+    models: Sequence[str],
+    labels: str,
+    *,
+    k: int,
+    options: IndexOptions,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print how well the labelled images are found with each network."""
+    from imgsearch.evaluation.compare import compare_models
+
+    found: list[tuple[str, Evaluation]] = []
+    names = [model.strip() for model in models]
+    click.echo(f"embedding the labelled images with {names[0]}", err=True)
+    for model, each in compare_models(names, labels, k=k, options=options, device=device):
+        found.append((model, each))
+        if len(found) < len(names):
+            click.echo(f"embedding the labelled images with {names[len(found)]}", err=True)
+    for warning in dict.fromkeys(warning for _, each in found for warning in each.warnings):
+        complain(f"warning: {warning}")
+    if as_json:
+        rows = [
+            {
+                "model": model,
+                "images": each.images,
+                "queries": each.queries,
+                "k": each.k,
+                "exact": _measures(each.exact),
+                "by_collection": _measures(each.collection),
+            }
+            for model, each in found
+        ]
+        click.echo(dump({"models": rows}))
+        return
+    click.echo("\n".join(_compared(found, k)))
+
+
+def _compared(found: Sequence[tuple[str, Evaluation]], k: int) -> Iterator[str]:
+    """Yield a table with a row for each network, in the order in which they were given."""
+    width = max(len("model"), *(len(model) for model, _ in found))
+    first = found[0][1]
+    yield f"{first.images:,} images of {first.classes:,} classes, exact search by the cosine"
+    yield ""
+    heads = f"{'P@1':>6}  {f'P@{k}':>6}  {f'recall@{k}':>9}  {'mAP':>6}"
+    yield f"{'model':<{width}}  {heads}  95 % interval"
+    for model, each in found:
+        p1, pk, recall, ap = _estimates(each.exact)
+        yield (
+            f"{shown(model):<{width}}  {p1.mean:6.4f}  {pk.mean:6.4f}  {recall.mean:9.4f}  "
+            f"{ap.mean:6.4f}  {ap.low:.4f} to {ap.high:.4f}"
+        )
 
 
 def _as_json(collection: str, found: Evaluation) -> str:

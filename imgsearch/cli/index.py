@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
 import click
+from click.core import ParameterSource
 
 from imgsearch.cli import options
 from imgsearch.cli.locate import locate_any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from imgsearch.indexing.engine import Engine
     from imgsearch.indexing.options import IndexKeywords
     from imgsearch.indexing.report import IndexReport
+    from imgsearch.indexing.switch import Network, SwitchReport
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -52,6 +54,7 @@ KINDS_SHOWN = 8
 @options.storage_option
 @options.pca_option
 @options.weights_option
+@options.keep_old_option
 @options.collection_option
 @options.device_option
 @options.trust_model_option
@@ -74,6 +77,7 @@ def index(
     ray: str | None,
     staging: str | None,
     gpus: float,
+    keep_old: bool,
     strict: bool,
     as_json: bool,
     **settings: Unpack[IndexKeywords],
@@ -83,15 +87,23 @@ def index(
     Only what is new or has changed is embedded. Without a PATH, all folders that were given before.
     A PATH may be a URL, such as s3://bucket/photos.
     Interrupted, the same command resumes.
+
+    With another --model than its own, the collection is switched to that: all images are embedded
+    again, while the old network goes on answering.
     """
     if settings.get("moved") and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)
     directory = locate_any(ctx, collection, make=True)
     cluster = _cluster(ray, staging, directory, settings.get("workers"), gpus)
     is_new = not exists(directory)
-    with open_or_create(
-        directory, paths, model, weights, device, trust_model, is_new=is_new
-    ) as found:
+    another = _is_named(ctx) and not is_new
+    asked = (None, None) if another else (model, weights)
+    with open_or_create(directory, paths, *asked, device, trust_model, is_new=is_new) as found:
+        network = _other_network(found, directory, model, weights) if another else None
+        if not another and isinstance(directory, Path):
+            _tell_of_a_switch(directory)
+        if network and ray:
+            raise SettingError("--ray does not switch to another network; leave it out")
         try:
             quiet = libraries_silenced() if ray else nullcontext()  # Ray also logs what it raises
             with quiet, cluster as engine, ProgressBar() as bar:
@@ -104,12 +116,102 @@ def index(
             if error.report is not None:
                 _print(directory, cast("IndexReport", error.report), as_json)
             raise
-    _print(directory, report, as_json)
+    if network is None:
+        _print(directory, report, as_json)
+    else:
+        click.echo(report_as_text(report), err=True)
+        switched = _switch(directory, network, device, settings, keep_old=keep_old)
+        if as_json:
+            click.echo(report_as_json(where(directory), report, switched))
     if _holds_nothing(report) and (is_new or not report.found) and paths:
         _complain_of_nothing(directory, paths, is_new=is_new)
         ctx.exit(InputError.exit_code if strict and report.failed else NOTHING_FOUND)
     if strict and (report.failed or report.unreadable):
         ctx.exit(InputError.exit_code)
+
+
+def _is_named(ctx: click.Context) -> bool:
+    """Tell whether this very command names a network or weights: a file of settings never does.
+
+    A collection is switched to another network only on such a command.
+    """
+    sources = map(ctx.get_parameter_source, ("model", "weights"))
+    return ParameterSource.COMMANDLINE in sources
+
+
+def _other_network(
+    found: Collection, directory: Path | str, model: str | None, weights: str | None
+) -> Network | None:
+    """Return the network to switch to, None if it is that of the collection.
+
+    An unfinished switch is given up if the collection's own network is named.
+    """
+    from imgsearch.indexing.switch import Network, give_up, unfinished
+
+    if not isinstance(directory, Path):
+        found.check_model(model, weights)
+        return None
+    if (difference := found.differs(model, weights)) is None:
+        layout = Layout.at(directory)
+        if unfinished(layout) is not None:
+            give_up(layout)
+            complain(f"the unfinished switch to another network was given up; {directory} is kept")
+        return None
+    name = found.info().model.name if model is None else model
+    check_name(name)
+    click.echo(
+        f"this collection was made with {difference}: all images are embedded again", err=True
+    )
+    return Network(name, weights)
+
+
+def _tell_of_a_switch(directory: Path) -> None:
+    """Tell how to go on with a switch to another network that was interrupted."""
+    layout = Layout.at(directory)
+    if layout.next.exists():
+        from imgsearch.indexing.switch import unfinished
+
+        if (new := unfinished(layout)) is not None:
+            complain(
+                f"a switch to {new.name} is unfinished: `imgsearch index --model {new.name}` "
+                "resumes it, and with the collection's own network, that command gives it up"
+            )
+
+
+def _switch(
+    directory: Path | str,
+    network: Network,
+    device: str,
+    settings: IndexKeywords,
+    *,
+    keep_old: bool,
+) -> SwitchReport:
+    """Switch to another network, and say so."""
+    from imgsearch.collection import Collection
+
+    try:
+        with ProgressBar() as bar:
+            settings["progress"] = bar
+            report = Collection.switch(
+                directory,
+                model=network.name,
+                weights=network.weights,
+                keep_old=keep_old,
+                device=device,
+                **settings,
+            )
+    except KeyboardInterrupt as error:
+        kept = "the old network still answers; run the same command again to resume"
+        raise KeyboardInterrupt(kept) from error
+    text = f"switched from {report.before} to {report.after}: {report.images:,} images"
+    if report.resumed:
+        text += f", {report.resumed:,} of them embedded by an earlier run"
+    if report.left_out:
+        text += f"; {report.left_out:,} left out, whose files have changed: run `imgsearch index`"
+    if report.kept is not None:
+        text += f"; the old collection is kept as {shown(report.kept)}"
+    click.echo(f"{text}, in {report.seconds:.1f} s", err=True)
+    return report
 
 
 def exists(directory: Path | str) -> bool:
@@ -199,12 +301,16 @@ def open_or_create(
     return Collection.create(directory, model=model, weights=weights, device=device, progress=True)
 
 
-def report_as_json(collection: str, report: IndexReport) -> str:
-    """Return the report of an indexing run as a line of JSON."""
+def report_as_json(
+    collection: str, report: IndexReport, switched: SwitchReport | None = None
+) -> str:
+    """Return the report of an indexing run, and of a switch after it, as a line of JSON."""
     fields = asdict(report)
     fields["skipped_kinds"] = dict(report.skipped_kinds)
     fields["failures"] = [_failure(failure) for failure in report.failures]
     fields["unreadable"] = [_failure(failure) for failure in report.unreadable]
+    if switched is not None:
+        fields["switched"] = asdict(switched)
     return dump({"collection": collection, **fields})
 
 

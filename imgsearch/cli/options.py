@@ -81,12 +81,14 @@ __all__ = [
     "insecure_option",
     "json_option",
     "k_option",
+    "keep_old_option",
     "limit_option",
     "max_pixels_option",
     "max_upload_option",
     "min_band_option",
     "min_similarity_option",
     "model_option",
+    "models_option",
     "moved_option",
     "nlist_option",
     "nlists_option",
@@ -574,7 +576,16 @@ model_option = option(
     "--model",
     type=_ModelName(),
     metavar="NAME",
-    help=f"The network of a new collection.  [default: {DEFAULT_MODEL}]",
+    help=f"The network of the collection; see `imgsearch models`.  [default: {DEFAULT_MODEL}]",
+)
+models_option = option(
+    "--models",
+    metavar="A,B,...",
+    help="Embed the labelled images with these networks, and compare them.",
+)
+keep_old_option = switch(
+    "--keep-old",
+    help="With another --model than its own: keep the old collection beside the new one.",
 )
 moved_option = option(
     "--moved",

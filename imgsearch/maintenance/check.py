@@ -163,7 +163,10 @@ class Checker:
             (self.layout.model, model.onnx_sha256),
             (self.layout.words, model.words_sha256),
         ):
-            if sha256 and (reason := self._read(path, bytes.fromhex(sha256), MAX_MODEL)):
+            if sha256 is None:
+                continue
+            held = self.layout.held(path, sha256)
+            if reason := self._read(held, bytes.fromhex(sha256), MAX_MODEL):
                 yield Damage(Part.MODEL, path.name, reason)
         removed = np.array(self.snapshot.removed, np.int64)
         for shard in self.snapshot.shards:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
-from imgsearch.errors import REPAIR_IT, InputError, NoCollectionError
+from imgsearch.errors import REPAIR_IT, DamagedError, InputError, NoCollectionError
 from imgsearch.files.paths import plain_path, real_path, resolved_path
 from imgsearch.files.stamps import Stamp, is_settled, stamp_of
 from imgsearch.images.crop import Box
@@ -26,7 +26,7 @@ from imgsearch.querying.ranking import BANDS, RERANKED, Ranked, Ranking
 from imgsearch.querying.view import EXACT, Found, OutdatedError, View, open_view, with_present
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layout import Layout
-from imgsearch.storage.records import Entry
+from imgsearch.storage.records import Entry, ModelRecord
 
 if TYPE_CHECKING:  # imported where they are used, so that a plain query need not wait for them
     from imgsearch.ann.inverted import Chosen
@@ -88,8 +88,10 @@ class Searcher:
         self._filtered: list[tuple[View, Filter, Chosen]] = []  # the last first
         self.model = self._snapshot.model
         self.embedder = Embedder(
-            *(self.model, device, partial(layout.check_model, self.model.onnx_sha256), threads),
-            words=partial(layout.check_words, self.model.words_sha256 or ""),
+            *(self.model, device),
+            partial(self._checked, layout.check_model, self.model.onnx_sha256),
+            threads,
+            words=partial(self._checked, layout.check_words, self.model.words_sha256 or ""),
             trust_model=trust_model,
         )
 
@@ -97,7 +99,8 @@ class Searcher:
         """Return a view of the current state, reusing the last one if nothing was committed since.
 
         Raises:
-            NoCollectionError: If the directory now holds another collection, or none.
+            NoCollectionError: If the directory now holds another collection, or none, or this one
+                was switched to another network.
             InputError: If another process opened the collection, and this one was forked from it.
         """
         self._check_process()
@@ -117,6 +120,7 @@ class Searcher:
             version = self._catalog.version()
             if self._version != version:
                 self._snapshot = self._catalog.snapshot()
+                self._check_network(self._snapshot.model)
             if self._view is None or self._version != version:
                 self._view = open_view(
                     *(self._layout, self._catalog, self._snapshot),
@@ -228,6 +232,23 @@ class Searcher:
         others = [each for each in kept if each[1] != wanted]
         self._filtered = [(view, wanted, found), *others][:FILTERS]  # threads may forget some
         return found
+
+    def _checked(self, check: Callable[[str], Path], sha256: str) -> Path:
+        """Return the path of a file of the network, after checking that it is the recorded one."""
+        try:
+            return check(sha256)
+        except DamagedError:
+            self.view()  # it may be that of another network by now
+            raise
+
+    def _check_network(self, model: ModelRecord) -> None:
+        """Refuse to compare embeddings of two networks."""
+        own = self.model
+        if (model.name, model.weights_sha256) != (own.name, own.weights_sha256):
+            raise NoCollectionError(
+                f"the collection at {self._layout.directory} was switched to {model.name} after it "
+                "was opened; open it again"
+            )
 
     def _check_process(self) -> None:
         """Refuse to work in a forked process, where locks and threads may wait forever."""

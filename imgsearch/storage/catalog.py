@@ -117,6 +117,10 @@ class Catalog:
         """Return the replaced files that may still exist: their names, each with its SHA-256."""
         return dict(self._rows("SELECT file, sha256 FROM replaced"))
 
+    def removed_digests(self) -> dict[int, bytes]:
+        """Return the removed ids that have a row in a shard, with the digests of their files."""
+        return dict(self._rows("SELECT id, digest FROM removed"))
+
     def snapshot(self) -> Snapshot:
         """Return everything that a search needs, as of one moment.
 

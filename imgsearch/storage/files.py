@@ -27,9 +27,13 @@ __all__ = [
     "Sink",
     "check_room",
     "check_sha256",
+    "copy_file",
     "exclusive",
+    "link_file",
     "make_folder",
+    "move_file",
     "read_file",
+    "remove_folder",
     "remove_unfinished",
     "remove_unnamed",
     "sha256_of",
@@ -43,7 +47,7 @@ __all__ = [
 _TEMPORARY = ".tmp"  # suffix of a file being written; an orphan once its writer is gone
 _RANDOM = r"(\.[0-9a-f]{16})?"  # precedes the suffix; imgsearch 0.3 and older did without
 _NUMBERED = r"[0-9]{8,}(\.ids)?"
-_SINGLE = r"collection\.json|catalog\.(seal|copy|sqlite)|model\.onnx|not-duplicates"
+_SINGLE = r"collection\.json|catalog\.(seal|copy|sqlite)|(model|words)\.onnx|not-duplicates"
 _LONGEST = 200  # bytes of a file's name that are kept in the name of its temporary file
 _LOCK = "lock"
 _PATIENCE = 0.2  # seconds to wait for the lock
@@ -190,6 +194,78 @@ def check_replaceable(path: Path, what: str, replaces: Callable[[str], bool]) ->
                 f"cannot write the {what} {path}: it holds {name}, which is not part of one; give "
                 "a folder that does not exist yet"
             )
+
+
+def link_file(source: Path, target: Path, sha256: bytes) -> None:
+    """Give a file that never changes a second name, or copy it where links are impossible.
+
+    Args:
+        source: Path of the file.
+        target: The other path; a file there is replaced.
+        sha256: SHA-256 of the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DamagedError: If the file is not as it was written.
+        StorageError: If the disk is full or cannot be written.
+    """
+    check_regular(source)
+    try:
+        target.unlink(missing_ok=True)
+        os.link(source, target, follow_symlinks=False)
+        _sync_folder(target.parent)
+    except FileNotFoundError:
+        raise
+    except OSError:  # such as a file system without links
+        if copy_file(source, target) != sha256:
+            raise DamagedError(f"{source} has changed since it was written; {REPAIR_IT}") from None
+
+
+def copy_file(source: Path, target: Path) -> bytes:
+    """Copy a file atomically, and return its SHA-256.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DamagedError: If it is not a regular file.
+        StorageError: If the disk is full or cannot be written.
+    """
+    import shutil
+
+    with open_regular(source) as file:
+        return write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, 1 << 20))
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Move a file to another path of the same disk, replacing what is there, unless it is missing.
+
+    Raises:
+        DamagedError: If one of the folders is a link.
+        StorageError: If the disk cannot be written.
+    """
+    try:
+        with opened_folder(source.parent) as old, opened_folder(target.parent) as new:
+            os.replace(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
+        _sync_folder(target.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {reason_of(error)}") from error
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder of our own with everything in it, if it is there; no link is followed.
+
+    Raises:
+        StorageError: If something cannot be deleted.
+    """
+    import shutil
+
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {reason_of(error)}") from error
 
 
 def check_room(folder: Path, size: int) -> None:

@@ -60,17 +60,8 @@ _NUMBERED = re.compile(
 _OURS = re.compile(
     r"(collection\.json|catalog\.(sqlite|seal|copy)|(model|words)\.onnx)(\.[0-9a-f]{16}\.tmp|\.tmp)?"
     r"|not-duplicates(\.[0-9a-f]{16}\.tmp)?"
-    r"|catalog\.sqlite-journal|lock|vectors|segments|layers|fingerprints|staging"
+    r"|catalog\.sqlite-journal|lock|vectors|segments|layers|fingerprints|staging|next"
 )
-
-
-def _checked(model: Path, sha256: str) -> Path:
-    try:
-        if sha256_of(model, MAX_MODEL).hex() == sha256:
-            return model
-    except FileNotFoundError as error:
-        raise missing(error) from error
-    raise DamagedError(f"{model} has changed since it was written; {REPAIR_IT}")
 
 
 def backend_of(location: object) -> str | None:
@@ -196,6 +187,11 @@ class Layout:
         """The lock file, held by the one writer."""
         return self.directory / "lock"
 
+    @property
+    def next(self) -> Layout:
+        """The successor (see `imgsearch.storage.succession`), which is usually missing."""
+        return Layout(self.directory / "next")
+
     def segment(self, number: int) -> Path:
         """Return the path of a segment's file."""
         return self.segments / segment_name(number)
@@ -250,11 +246,32 @@ class Layout:
             DamagedError: If the model has changed or is missing.
             StorageError: If the model cannot be read.
         """
-        return _checked(self.model, sha256)
+        return self._checked(self.model, sha256)
 
     def check_words(self, sha256: str) -> Path:
         """Check that the text tower is as it was written; see `check_model`."""
-        return _checked(self.words, sha256)
+        return self._checked(self.words, sha256)
+
+    def held(self, model: Path, sha256: str) -> Path:
+        """Return where the file `model` is: in the successor if its switch was just committed.
+
+        Raises:
+            DamagedError: If a file is not a regular one.
+            StorageError: If a file cannot be read.
+        """
+        successor = self.next.directory / model.name
+        if is_there(successor) and not _has(model, sha256) and _has(successor, sha256):
+            return successor
+        return model
+
+    def _checked(self, model: Path, sha256: str) -> Path:
+        try:
+            found = self.held(model, sha256)
+            if sha256_of(found, MAX_MODEL).hex() == sha256:
+                return found
+        except FileNotFoundError as error:
+            raise missing(error) from error
+        raise DamagedError(f"{model} has changed since it was written; {REPAIR_IT}")
 
     def check_parts(self) -> None:
         """Check that every existing part is a file or folder, as it should be, and not a link.
@@ -276,7 +293,7 @@ class Layout:
         single += [self.words, self.distinct]
         staging = self.staging
         try:
-            for folder in (*self.folders, staging):
+            for folder in (*self.folders, staging, self.next.directory):
                 try:
                     check_folder(folder)
                 except DamagedError as error:
@@ -300,7 +317,7 @@ class Layout:
         Raises:
             StorageError: If the directory cannot be read.
         """
-        parts = {path.name for path in (*self.folders, self.staging)}
+        parts = {path.name for path in (*self.folders, self.staging, self.next.directory)}
         try:
             for entry in sorted(os.scandir(self.directory), key=lambda entry: entry.name):
                 if entry.name not in parts and not _is_ours(entry, _OURS):
@@ -391,6 +408,14 @@ def manifest_of(version: int) -> bytes:
 
 def _is_ours(entry: os.DirEntry[str], names: re.Pattern[str]) -> bool:
     return bool(names.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
+
+
+def _has(path: Path, sha256: str) -> bool:
+    """Tell whether a file of at most `MAX_MODEL` bytes is there, with this SHA-256 (hex)."""
+    try:
+        return sha256_of(path, MAX_MODEL).hex() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def _size_of(path: Path) -> int:

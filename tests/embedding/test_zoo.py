@@ -286,8 +286,9 @@ def test_a_collection_keeps_its_network_and_needs_no_torchvision(
     again = run_there("index", photos, *model, "--rehash")
     assert again.code == 0, again.err
     assert run_there("verify").code == 0
-    other = run(
-        "-c", "elsewhere", "index", "--model", "torchvision:resnet18", cwd=tmp_path, env=env
-    )
-    assert other.code == 2
-    assert "made with torchvision:shufflenet_v2_x0_5/IMAGENET1K_V1, not torch" in other.err
+    other = run_there("index", "--model", "torchvision:resnet18")
+    assert other.code == 6
+    assert "with torchvision:shufflenet_v2_x0_5/IMAGENET1K_V1, not torchvision:resnet" in other.err
+    refused = "the network torchvision:resnet18 needs torch, torchvision, which are not installed"
+    assert refused in other.err.splitlines()[-1]
+    assert run_there("verify").code == 0

