@@ -73,12 +73,12 @@ def duplicates(
 ) -> None:
     """Find groups of near-identical images: the same photo, encoded again, resized or cropped.
 
-    The first of each group is suggested to be kept: a raw, else the one with the most frames, the
-    finest tones, the most detail, the most bytes, else the oldest. A copy shows nothing that the
-    image to be kept does not show, too. Pictures that were framed, captioned, edited, or turned by
-    any angle are shown with it, but never discarded. Nothing is changed unless --delete,
-    --delete-forever or --link says so, and you confirm. PATH is given only with --not-duplicates
-    and --forget.
+    The first image of each group is the one to keep: a raw if there is one, otherwise the one with
+    the most frames, the finest tones, the most detail, the most bytes or, if all that is equal, the
+    oldest. A copy shows nothing that the image to keep does not show. Pictures that were framed,
+    captioned, edited, or turned by any angle are shown with it, but never discarded. Nothing is
+    changed unless --delete, --delete-forever or --link says so, and you confirm. PATH is given only
+    with --not-duplicates and --forget.
     """
     act = options.choose(ctx, *((name,) for name in ACTS))
     form = options.choose(ctx, ("as_json",), ("as_csv",))

@@ -34,6 +34,7 @@ __all__ = ["embedding_of", "export"]
 @click.command(
     short_help="Export the collection to a file, a folder or Milvus.", epilog=options.OPPOSITES
 )
+@click.argument("destination", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
 @options.to_option
 @options.query_option
 @options.filter_options
@@ -47,6 +48,7 @@ __all__ = ["embedding_of", "export"]
 def export(
     ctx: click.Context,
     /,
+    destination: Path | None,
     to: str | None,
     query: str | None,
     force: bool,
@@ -60,7 +62,8 @@ def export(
     """Export the collection to a file that other programs read, a folder of arrays, or Milvus.
 
     Files have what `list --json` shows of each image, and its embedding. In Milvus, a copy of the
-    collection is made or brought up to date; interrupted, the same command resumes.
+    collection is made or brought up to date; run the same command again to resume an interrupted
+    export. With `--to gallery`, web pages are written to FOLDER, as by `imgsearch gallery`.
     """
     if to is None:
         raise click.UsageError(
@@ -68,6 +71,9 @@ def export(
             "milvus://HOST:PORT/NAME",
             ctx,
         )
+    if destination is not None:
+        _to_gallery(ctx, destination)
+        return
     wanted = options.filters_of(ctx)
     if is_elsewhere(to):
         given = [name for name in ("query", "force") if ctx.params[name]]
@@ -102,6 +108,17 @@ def embedding_of(collection: Collection, image: str) -> Vectors:
     from imgsearch.cli.query import picture_of
 
     return waiting_for(collection.embed, [picture_of(image).source])
+
+
+def _to_gallery(ctx: click.Context, destination: Path) -> None:
+    from imgsearch.cli.gallery import gallery
+
+    if ctx.params["to"] != "gallery":
+        raise click.UsageError(f"{destination}: a FOLDER is given only with --to gallery", ctx)
+    for name, flag in (("verify", "--verify"), ("as_json", "--json")):
+        if ctx.params[name]:
+            raise click.UsageError(f"{flag} does not apply to a gallery", ctx)
+    ctx.forward(gallery)
 
 
 def _to_milvus(

@@ -84,12 +84,12 @@ def index(
 ) -> None:
     """Embed and index the images under PATH, folders or files.
 
-    Only what is new or has changed is embedded. Without a PATH, all folders that were given before.
-    A PATH may be a URL, such as s3://bucket/photos.
-    Interrupted, the same command resumes.
+    Only what is new or has changed is embedded. Without a PATH, all folders that were given before
+    are looked through. A PATH may be a URL, such as s3://bucket/photos. Run the same command again
+    to resume an interrupted run.
 
-    With another --model than its own, the collection is switched to that: all images are embedded
-    again, while the old network goes on answering.
+    With a --model other than its own, the collection is switched to that network: all images are
+    embedded again, while the old network goes on answering.
     """
     if settings.get("moved") and paths:
         raise click.UsageError("--moved takes the place of a PATH: give one or the other", ctx)

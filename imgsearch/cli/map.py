@@ -28,8 +28,8 @@ def map_(
 ) -> None:
     """Make a map of the collection, on which images that look alike are near each other.
 
-    The page of `imgsearch serve` shows it. Run this again once images were added: they are placed
-    among the others, and when a quarter of all images is new, all are laid out again.
+    The page of `imgsearch serve` shows it. Run this again after images have been added: they are
+    placed among the others or, once a quarter of all images are new, all are laid out again.
     """
     from imgsearch.collection import Collection
 

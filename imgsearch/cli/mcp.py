@@ -26,7 +26,7 @@ def mcp(ctx: click.Context, collection: Path | str | None, device: str, trust_mo
 
     An assistant on this machine starts this command, and speaks the Model Context Protocol with it
     on stdin and stdout. It can search, explain, list and ask for information, but change nothing.
-    The end of stdin ends the command, as Ctrl-C does, with exit code 0.
+    The command ends with exit code 0 at the end of stdin, or on Ctrl-C.
     """
     try:
         from imgsearch.web.assistants import serve

@@ -26,8 +26,8 @@ __all__ = ["models"]
 def models(as_json: bool) -> None:
     """List the networks that a collection can be made with.
 
-    Each with the values of an embedding, the edge of its input in pixels, and its default weights:
-    their size, whether they are here, and their licence.
+    Each line shows the number of values in an embedding, the edge of the input in pixels, and the
+    default weights: their size, whether they are here, and their licence.
     """
     from imgsearch.embedding.choices import choices
 

@@ -18,7 +18,7 @@ from imgsearch.cli import options
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
-from imgsearch.cli.output import ExitStatus, libraries_silenced, shortened, shown
+from imgsearch.cli.output import ExitStatus, counted, libraries_silenced, shortened, shown
 from imgsearch.cli.terminal import PICTURES, Style, Terminal
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import dump, located, path_fields, plain_path
@@ -50,7 +50,7 @@ __all__ = [
 
 STDIN = "-"
 BLOCK = 32  # queries searched together, as an exact search reads all vectors once per block
-NAMED = 3  # combined images to name in a title
+NAMED = 3  # combined images to name in a title, and images of folders to report one by one
 Crop: TypeAlias = tuple[float, float, float, float]
 _STYLES: dict[str | None, Style] = {
     "same picture": "green",
@@ -121,14 +121,13 @@ def query(
     """Show the images most similar to each IMAGE, best first.
 
     IMAGE is a file, a folder for all images in it, or - for an image on stdin; --text takes words
-    instead. Images that are not
-    similar are left out, unless several images are combined, or --all, --min-band or
-    --min-similarity says otherwise.
+    instead. Images that are not similar are left out, unless several images are combined, or
+    --all, --min-band or --min-similarity says otherwise.
     """
     from imgsearch.collection import Collection
 
     if not images and not text:
-        raise click.UsageError("Missing argument 'IMAGE...', or --text.", ctx)
+        raise click.UsageError("Missing argument 'IMAGE...' or option '--text'.", ctx)
     if [*images, *unlike].count(STDIN) > 1:
         raise click.UsageError("- is given twice, but stdin holds one image", ctx)
     if verify and (_is_combined(ctx) or text):
@@ -149,6 +148,7 @@ def query(
         crop=crop,
         max_pixels=max_pixels,
         include_self=itself == "include_self",
+        short=shortened(absolute=ctx.params["absolute"]),
         options=_search_options(
             ctx,
             way,
@@ -290,6 +290,7 @@ class Request:
         crop: The part of each image to search for; None for the whole image.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
         include_self: Whether the query images themselves may be hits.
+        short: Function that shortens a path for people to read.
         options: Search options.
     """
 
@@ -301,6 +302,7 @@ class Request:
     crop: Crop | None
     max_pixels: int
     include_self: bool
+    short: Callable[[str], str]
     options: QueryOptions
 
 
@@ -361,15 +363,19 @@ def _answers(
     status: ExitStatus,
 ) -> Iterator[Answered]:
     """Answer the query that each group of images or words makes."""
-    told_empty = False
+    told_empty, in_folders = False, 0
     while block := list(islice(groups, BLOCK)):
         for answered in _search(collection, request, _combine(collection, block, unlike, status)):
             if not answered.answer.hits:
                 empty = not collection.entries.after(0, 1)
-                if not (empty and told_empty):
+                listed = answered.like[0].listed and not empty
+                in_folders += listed
+                if not (empty and told_empty) and not (listed and in_folders > NAMED):
                     status.miss(_why_nothing(collection, answered, request))
                 told_empty = empty
             yield answered
+    if in_folders > NAMED:
+        status.miss(f"nothing found for {counted(in_folders - NAMED, 'more image')}")
 
 
 def pictures(argument: str) -> Iterator[Picture | InputError]:
@@ -535,7 +541,7 @@ def _why_nothing(collection: Collection, answered: Answered, request: Request) -
         hit, band = answered.nearest, request.options.get("min_band")
         nothing = "nothing similar" if band == "similar" else f"nothing in the band {band!r}"
         return (
-            f"{answered.title}: {nothing}; the nearest: {hit.path} (similarity "
+            f"{answered.title}: {nothing}; the nearest: {request.short(hit.path)} (similarity "
             f"{hit.similarity:.4f}); --all shows it"
         )
     wanted = [name for name in options.FILTERS if name in request.options]

@@ -55,10 +55,11 @@ def tune(
 ) -> None:
     """Build the index with several nlist, and measure recall, distance and time against nprobe.
 
-    Images held out of training are the queries. All settings are measured in turns, so that other
-    work of the machine misleads none of them, and one is recommended only if it is faster beyond
-    doubt. The collection stays as it is unless --apply is given; meanwhile, the disk has to have
-    room for an index with each nlist. Ctrl-C ends early, and shows what was measured so far.
+    Images held out of training are the queries. Settings are timed in turns, so that a machine that
+    is busy with other work does not favour any of them, and one is recommended only if it is
+    clearly faster than the others. Meanwhile, the disk needs room for an index with each nlist. The
+    collection stays as it is unless --apply is given. Ctrl-C ends early, and shows what was
+    measured so far.
     """
     from imgsearch.evaluation.tune import apply as apply_sweep
     from imgsearch.evaluation.tune import tune
@@ -86,9 +87,7 @@ def tune(
     if not sweep.complete:
         raise KeyboardInterrupt("the collection was not changed")
     if apply and len(sweep.fastest) > 1:
-        click.echo(
-            "nothing was applied: none of these settings is faster than the others", err=True
-        )
+        click.echo("nothing was applied: none of the settings is clearly the fastest", err=True)
     elif apply:
         apply_sweep(directory, sweep, device=device)
         click.echo("applied: the index was rebuilt", err=True)
@@ -167,7 +166,7 @@ def _recommendation(sweep: Sweep) -> list[str]:
         advice = f"keep the present nlist, {sweep.present:,}"
     else:
         advice = "any of them will do: --nlist N --apply"
-    return [f"these nlist keep {kept}, and none is faster beyond doubt: {names}", advice]
+    return [f"these nlist keep {kept}, and none is clearly the fastest: {names}", advice]
 
 
 def _check_plot(path: Path) -> list[Path]:

@@ -55,7 +55,7 @@ def watch(
 ) -> None:
     """Index folders whenever something in them changes, until Ctrl-C.
 
-    All folders of the collection are watched; with PATH, that folder is added to them first.
+    All folders of the collection are watched; a PATH is added to them first.
     Unplugging a drive removes none of its images. Ctrl-C ends the command with exit code 0.
     """
     directory = locate_any(ctx, collection, make=True)

@@ -51,6 +51,24 @@ def test_a_gallery_shows_each_image_with_the_most_similar_ones(
     )
 
 
+def test_export_writes_galleries_too(
+    invoke: Invoke, indexed: Path, photos: Path, tmp_path: Path
+) -> None:
+    options = ("-c", indexed, "--name", "0003", "--query", photos / "0005.png")
+    assert invoke("gallery", "one", *options).exit_code == 0
+    ended = invoke("export", "--to", "gallery", "two", *options)
+    assert (ended.exit_code, ended.stderr) == (0, "wrote 1 image to two/index.html\n")
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert (
+            path.read_bytes()
+            == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        )
+    assert invoke("export", "--to", "gallery", "two", *options).exit_code == 3  # exists already
+    for refused in (("--json",), ("--verify",)):
+        assert invoke("export", "--to", "gallery", "three", *refused).exit_code == 2
+    assert "only with --to gallery" in invoke("export", "--to", "x.csv", "three").stderr
+
+
 def test_a_gallery_may_show_the_answer_of_a_query(
     invoke: Invoke, indexed: Path, opened: Collection, photos: Path, tmp_path: Path
 ) -> None:

@@ -189,6 +189,20 @@ def test_an_empty_collection_ends_with_1_and_says_so(
     assert (table.exit_code, table.stdout, table.stderr) == (1, "", ended.stderr)
 
 
+def test_of_a_folder_only_some_images_without_hits_are_reported_one_by_one(
+    invoke: Invoke, indexed: Path
+) -> None:
+    save_pictures(Path("others"), 5, first=900)
+    ended = invoke("-c", indexed, "query", "others", "--min-similarity", "1")
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    *each, rest = ended.stderr.splitlines()
+    assert len(each) == 3
+    assert each[0] == (
+        "imgsearch: nothing found for others/0900.jpg: no other image has a similarity of 1 or more"
+    )
+    assert rest == "imgsearch: nothing found for 2 more images"
+
+
 def test_a_collection_without_another_image_ends_with_1_and_without_an_empty_table(
     invoke: Invoke, empty: Path, tmp_path: Path
 ) -> None:
@@ -216,7 +230,9 @@ def test_lists_without_another_image_are_told_apart_from_such_a_collection(
         collection.index([tmp_path / "few"], nlist=12)
     ended = invoke("-c", empty, "query", tmp_path / "few", "--nprobe", "1")
     assert ended.exit_code == 1
-    for line in ended.stderr.splitlines():
+    *each, rest = ended.stderr.splitlines()
+    assert (len(each), rest) == (3, "imgsearch: nothing found for 9 more images")
+    for line in each:
         assert line.endswith(
             ": the inverted lists that were searched hold no other image; pass --exact to compare "
             "with every image"

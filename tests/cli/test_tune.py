@@ -73,9 +73,9 @@ def test_settings_that_cannot_be_told_apart_are_named_and_not_applied(
     sizes = ("--nlist", "4", "--nlist", "8", "--nprobe", "4")
     ended = invoke("-c", grown, "tune", *sizes, "--recall", "0.5", "--apply")
     assert ended.exit_code == 0
-    assert ended.stderr == "nothing was applied: none of these settings is faster than the others\n"
+    assert ended.stderr == "nothing was applied: none of the settings is clearly the fastest\n"
     assert ended.stdout.endswith(
-        "these nlist keep recall@10 0.5, and none is faster beyond doubt: "
+        "these nlist keep recall@10 0.5, and none is clearly the fastest: "
         "4 (nprobe 4), 8 (nprobe 4)\nany of them will do: --nlist N --apply\n"
     )
     assert json.loads(invoke("-c", grown, "info", "--json").stdout)["ivf"] is None
