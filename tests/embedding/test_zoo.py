@@ -289,6 +289,6 @@ def test_a_collection_keeps_its_network_and_needs_no_torchvision(
     other = run_there("index", "--model", "torchvision:resnet18")
     assert other.code == 6
     assert "with torchvision:shufflenet_v2_x0_5/IMAGENET1K_V1, not torchvision:resnet" in other.err
-    refused = "the network torchvision:resnet18 needs torch, torchvision, which are not installed"
+    refused = "torchvision:resnet18 needs torch, torchvision, which are not installed"
     assert refused in other.err.splitlines()[-1]
     assert run_there("verify").code == 0
