@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.ann.vectors import Ids, Vectors, combine
-from imgsearch.embedding.models import DEFAULT_MODEL, find_network, names_same
+from imgsearch.embedding.models import DEFAULT_MODEL, find_network, is_file, names_same
 from imgsearch.embedding.runtime import pick_device
 from imgsearch.errors import ImgsearchError, InputError, SettingError
 from imgsearch.images.crop import Box
@@ -176,7 +176,7 @@ class Collection(ABC):
             model: "mobilenet_v2", "mobilenet_v2_320", "efficientnet_lite0", "efficientnet_lite2",
                 "inception_v3", or "torchvision:" and the name of a network that torchvision lists,
                 which "/" and the name of its weights may follow; or "open_clip:ARCH/WEIGHTS", whose
-                networks embed words as well.
+                networks embed words as well; or "onnx:FILE", a network of your own.
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.
@@ -750,8 +750,15 @@ class Collection(ABC):
         own = self._model
         if model is not None and not names_same(model, own.name):
             return f"{own.name}, not {model}"
+        if model is not None and is_file(model):
+            from imgsearch.embedding.own import digest_of, path_of
+
+            changed = digest_of(path_of(model)) != own.weights_sha256
+            return f"another {own.name}, not {model}" if changed else None
         if weights is None or weights == own.weights:
             return None
+        if is_file(own.name):
+            return f"{own.weights}, not {weights}"
         from imgsearch.embedding.weights import find_weights
 
         named = not os.path.isfile(os.path.expanduser(weights))

@@ -54,7 +54,7 @@ def test_a_collection_is_made_where_nothing_is(indexed: Path, tmp_path: Path) ->
         Collection.create(indexed)
     with pytest.raises(InputError, match=r"holds other files, such as thesis\.tex"):
         Collection.create(tmp_path / "work")
-    with pytest.raises(SettingError, match=r"no model 'resnet'; there are mobilenet_v2"):
+    with pytest.raises(ModelError, match=r"no model 'resnet'; there are mobilenet_v2"):
         Collection.create(tmp_path / "new", model="resnet")
     with pytest.raises(ModelError, match="no weights 'IMAGENET22K' for mobilenet_v2"):
         Collection.create(tmp_path / "new", weights="IMAGENET22K")

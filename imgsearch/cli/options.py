@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, OPEN_CLIP, TORCHVISION, check_name
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, ONNX, OPEN_CLIP, TORCHVISION
 from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
@@ -149,20 +149,13 @@ class _ModelName(click.types.StringParamType):
 
     name = "model"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            check_name(value)
-        except SettingError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
-
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
         del ctx, param
-        names = [*MODELS, TORCHVISION, OPEN_CLIP]
+        names = [*MODELS, TORCHVISION, OPEN_CLIP, ONNX]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

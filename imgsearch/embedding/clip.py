@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.embedding.models import OPEN_CLIP, Network
-from imgsearch.errors import ModelError, PackageError, SettingError, is_installed, reason_of
+from imgsearch.errors import ModelError, PackageError, is_installed, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,8 @@ def find(name: str) -> Network:
     """Return the network called `open_clip:ARCH/PRETRAINED`.
 
     Raises:
-        SettingError: If open_clip has no such network, or no such weights for it.
-        ModelError: If its text tower cannot be exported.
+        ModelError: If open_clip has no such network, or no such weights for it, or if its text
+            tower cannot be exported.
         PackageError: If open_clip is not installed.
     """
     from difflib import get_close_matches
@@ -65,14 +65,12 @@ def find(name: str) -> Network:
     if (config := library.get_model_config(arch) if ":" not in arch else None) is None:
         near = get_close_matches(arch, library.list_models())
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise SettingError(
-            f"open_clip has no network {arch!r}; {meant}`imgsearch models` lists them"
-        )
+        raise ModelError(f"open_clip has no network {arch!r}; {meant}`imgsearch models` lists them")
     tags = library.pretrained.list_pretrained_tags_by_model(arch)
     if tag not in tags:
         there = f"there are {', '.join(tags)}" if tags else f"choose another, such as {_EXAMPLE}"
         given = f"has no weights {tag!r} of {arch}" if tag else f"wants the weights of {arch}"
-        raise SettingError(f"open_clip {given}, as in {OPEN_CLIP}ARCH/WEIGHTS; {there}")
+        raise ModelError(f"open_clip {given}, as in {OPEN_CLIP}ARCH/WEIGHTS; {there}")
     if (reason := _refusal(config)) is not None:
         raise ModelError(f"{name} {reason}; choose another, such as {OPEN_CLIP}{_EXAMPLE}")
     pretrained = library.get_pretrained_cfg(arch, tag)

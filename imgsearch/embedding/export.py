@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from imgsearch.embedding.clip import export_words
 from imgsearch.embedding.models import (
     MODELS,
+    ONNX,
     Network,
     Shapes,
     build,
     check_name,
     export_onnx,
     find_network,
+    is_file,
 )
+from imgsearch.embedding.own import path_of
 from imgsearch.embedding.process import command, environment
 from imgsearch.embedding.weights import (
     Weights,
@@ -67,16 +70,20 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         progress: Whether to show a download on stderr.
 
     Raises:
-        SettingError: If there is no such network.
-        ModelError: If the weights are unavailable, do not fit the network or make no embeddings of
-            it, or if the network is too large.
+        ModelError: If there is no such network, the weights are unavailable, do not fit the
+            network or make no embeddings of it, or if the network is too large.
         PackageError: If torch is needed, but not installed.
     """
     check_name(model)
     network = MODELS.get(model)
     if network is not None and are_packaged(network, weights):
         return _filled(network, find_weights(network, weights))
-    check_installed(f"exporting {model}", "torch", "torchvision", "onnx")
+    if is_file(model):
+        check_installed(f"reading {model}", "onnx")
+        # A collection records the name of the file, and its path as that of the weights.
+        model, weights = f"{ONNX}{path_of(weights or model)}", None
+    else:
+        check_installed(f"exporting {model}", "torch", "torchvision", "onnx")
     arguments = [model, "progress" if progress else "quiet", *([weights] if weights else [])]
     done = subprocess.run(
         command("export", *arguments),
@@ -121,6 +128,11 @@ def _checked(onnx: bytes, network: Network, source: str) -> bytes:
     try:
         shapes = check_model(onnx)
     except ForeignError as error:
+        if network.library == "onnx":
+            raise ModelError(
+                f"{source} has {error}, and so cannot be checked before it is run "
+                "(docs/security.md); choose another network"
+            ) from error
         raise ModelError(f"{network.name} is too large: it has {error}") from error
     if shapes != (network.input_size, network.dim):
         raise ModelError(f"{network.name} has embeddings of {shapes.dim}, not {network.dim} values")
@@ -162,22 +174,40 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Keep libraries' output out of the answer.
     try:
-        network = find_network(sys.argv[1])
-        progress = sys.argv[2] == "progress"
-        found = find_weights(network, *sys.argv[3:], progress=progress)
-        state, source = read_state(network, found), str(found.path)
-        onnx = _checked(export_onnx(build(network, state, source=source), network), network, source)
-        words = b""
-        if network.library == "open_clip":
-            words = export_words(network, state, source=source)
-            words = _checked_words(words, network, source)
+        name, progress, *weights = sys.argv[1:]
+        made = _read_own(name) if is_file(name) else _made(name, weights, progress == "progress")
     except ImgsearchError as error:
         send_error(answers, error)
     else:
         with suppress(BrokenPipeError):  # The parent was killed.
-            said = {"name": network.name, "input_size": network.input_size, "dim": network.dim}
-            said |= {"weights": found.name, "sha256": found.sha256, "onnx_bytes": len(onnx)}
-            send(answers, said, onnx + words)
+            said = {"name": made.name, **made.shapes._asdict(), "weights": made.weights}
+            said |= {"sha256": made.weights_sha256, "onnx_bytes": len(made.onnx)}
+            send(answers, said, made.onnx + (made.words or b""))
+
+
+def _made(name: str, given: list[str], progress: bool) -> Exported:
+    """Build a network with weights, and export it by torch."""
+    network = find_network(name)
+    found = find_weights(network, *given, progress=progress)
+    state, source = read_state(network, found), str(found.path)
+    onnx = _checked(export_onnx(build(network, state, source=source), network), network, source)
+    words = None
+    if network.library == "open_clip":
+        words = export_words(network, state, source=source)
+        words = _checked_words(words, network, source)
+    shapes = Shapes(network.input_size, network.dim)
+    return Exported(onnx, network.name, shapes, found.name, found.sha256, words)
+
+
+def _read_own(name: str) -> Exported:
+    """Make one of our networks of a user's own."""
+    from imgsearch.embedding.own import load
+
+    path = path_of(name)
+    network, onnx, sha256 = load(path)
+    shapes = Shapes(network.input_size, network.dim)
+    checked = _checked(onnx, network, str(path))
+    return Exported(checked, network.name, shapes, str(path), sha256)
 
 
 if __name__ == "__main__":

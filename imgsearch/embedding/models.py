@@ -1,20 +1,22 @@
 """The networks by name: their input, their normalisation, and their default weights.
 
 A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows;
-`imgsearch.embedding.lite` builds the EfficientNet-Lites, and `imgsearch.embedding.clip` knows
-`open_clip:ARCH/PRETRAINED`, whose networks embed words as well.
+`imgsearch.embedding.lite` builds the EfficientNet-Lites, `imgsearch.embedding.clip` knows
+`open_clip:ARCH/PRETRAINED`, whose networks embed words as well, and `imgsearch.embedding.own` reads
+`onnx:FILE`.
 torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imgsearch.errors import ModelError, SettingError
+from imgsearch.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
+    "ONNX",
     "OPEN_CLIP",
     "TORCHVISION",
     "Network",
@@ -31,6 +34,7 @@ __all__ = [
     "export_onnx",
     "find_network",
     "fold_normalisation",
+    "is_file",
     "names_same",
 ]
 
@@ -46,6 +50,11 @@ TORCHVISION = "torchvision:"
 
 #: What the name of a network begins with that open_clip lists.
 OPEN_CLIP = "open_clip:"
+
+#: What the name of a network begins with that is a file of the user's.
+ONNX = "onnx:"
+
+_PREFIXES = TORCHVISION, OPEN_CLIP, ONNX
 
 
 class Shapes(NamedTuple):
@@ -127,27 +136,33 @@ DEFAULT_MODEL = "mobilenet_v2"
 
 
 def check_name(name: str) -> None:
-    """Raise `SettingError` if a name cannot be that of a network, without asking torchvision."""
+    """Raise `ModelError` if a name cannot be that of a network, without asking its library."""
     if name not in MODELS and not any(
-        name.startswith(library) and name != library for library in (TORCHVISION, OPEN_CLIP)
+        name.startswith(prefix) and name != prefix for prefix in _PREFIXES
     ):
-        raise SettingError(
-            f"there is no model {name!r}; there are {', '.join(MODELS)}, {TORCHVISION}NAME and "
-            f"{OPEN_CLIP}ARCH/WEIGHTS; `imgsearch models` lists them"
+        raise ModelError(
+            f"there is no model {name!r}; there are {', '.join(MODELS)}, {TORCHVISION}NAME, "
+            f"{OPEN_CLIP}ARCH/WEIGHTS and {ONNX}FILE; `imgsearch models` lists them"
         )
+
+
+def is_file(name: str) -> bool:
+    """Tell whether a network is a file of the user's, which only ONNX Runtime runs, on the CPU."""
+    return name.startswith(ONNX)
 
 
 def find_network(name: str) -> Network:
     """Return the network called `name`.
 
     Raises:
-        SettingError: If there is none.
-        ModelError: If it is too large to be exported, or cannot be.
+        ModelError: If there is none, or it is too large to be exported, or cannot be.
         PackageError: If its library is not installed.
     """
     check_name(name)
     if name in MODELS:
         return MODELS[name]
+    if is_file(name):
+        raise ModelError(f"{name} is a file, which has no weights apart from it")
     if name.startswith(OPEN_CLIP):
         from imgsearch.embedding.clip import find
     else:
@@ -158,6 +173,8 @@ def find_network(name: str) -> Network:
 
 def names_same(name: str, own: str) -> bool:
     """Tell whether a name, as a user gives it, is that of the network called `own`."""
+    if is_file(name):
+        return own == f"{ONNX}{os.path.basename(name.removeprefix(ONNX))}"
     return own == name or (name.startswith(TORCHVISION) and own.startswith(f"{name}/"))
 
 

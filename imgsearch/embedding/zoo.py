@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.embedding.models import TORCHVISION, Network
-from imgsearch.errors import ModelError, SettingError, check_installed, reason_of
+from imgsearch.errors import ModelError, check_installed, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +48,8 @@ def find(name: str) -> Network:
     torchvision calls `DEFAULT`.
 
     Raises:
-        SettingError: If torchvision has no such network, or no such weights for it.
-        ModelError: If it is too large for an ONNX file.
+        ModelError: If torchvision has no such network, or no such weights for it, or if it is too
+            large for an ONNX file.
         PackageError: If torchvision is not installed.
     """
     from difflib import get_close_matches
@@ -59,12 +59,12 @@ def find(name: str) -> Network:
     if builder not in names():
         near = [f"{TORCHVISION}{each}" for each in get_close_matches(builder, names())]
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise SettingError(
+        raise ModelError(
             f"torchvision has no network {builder!r}; {meant}`imgsearch models` lists them"
         )
     rows = weights_of(builder)
     if (weights or "DEFAULT") not in rows.__members__:
-        raise SettingError(
+        raise ModelError(
             f"torchvision has no weights {weights!r} of {builder}; "
             f"there are {', '.join(row.name for row in rows)}"
         )

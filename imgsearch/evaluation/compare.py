@@ -43,8 +43,8 @@ def compare_models(
         device: The device to embed them on; "auto" for the best one available.
 
     Raises:
-        SettingError: If there is no such network, or none is given.
-        ModelError: If the weights of one are unavailable.
+        SettingError: If no network is given.
+        ModelError: If there is no such network, or its weights are unavailable.
         InputError: If no labelled image is there; or as `imgsearch.evaluation.evaluate.evaluate`.
     """
     if not models:

@@ -30,8 +30,7 @@ def create(layout: Layout, *, model: str, weights: str | None, progress: bool) -
         progress: Whether to show the progress of downloading weights on stderr.
 
     Raises:
-        SettingError: If there is no such model.
-        ModelError: If the weights cannot be obtained.
+        ModelError: If there is no such model, or the weights cannot be obtained.
         InputError: If a collection, or something else, is already there.
         StorageError: If the disk cannot be written.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from imgsearch.ann.vectors import Ids, Vectors
-from imgsearch.embedding.models import Shapes
+from imgsearch.embedding.models import Shapes, is_file
 from imgsearch.embedding.pipeline import Extractor, Outcome, cores, embed_files
 from imgsearch.embedding.runtime import Runtime
 from imgsearch.images.limits import Limits
@@ -117,7 +117,7 @@ class LocalEngine:
             ModelError: If a worker cannot start, or the model cannot be loaded onto a GPU.
         """
         record = model.record
-        if self._device != "cpu" and self._gpus is None:
+        if self._device != "cpu" and self._gpus is None and not is_file(record.name):
             self._gpus = open_on_gpus(record, self._device)
         return embed_files(
             paths,
@@ -159,7 +159,7 @@ class WarmEngine(LocalEngine):
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each path, in order: see `LocalEngine.embed_files`."""
         record = model.record
-        if self._device != "cpu" and self._gpus is None:
+        if self._device != "cpu" and self._gpus is None and not is_file(record.name):
             self._gpus = open_on_gpus(record, self._device)
         path = model.checked() if self._gpus is None else None
         for_what = path, record, limits, model.trusted

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imgsearch.embedding.models import names_same
+from imgsearch.embedding.models import is_file, names_same
+from imgsearch.embedding.own import digest_of, path_of
 from imgsearch.embedding.pipeline import Embedded, Outcome, Refused
 from imgsearch.embedding.runtime import Embeddings
 from imgsearch.errors import DamagedError, GoneError, InputError, SettingError, missing
@@ -92,8 +93,8 @@ def switch(
         keep_old: Whether to keep the old collection beside the new one: see `kept_at`.
 
     Raises:
-        SettingError: If there is no such network, or the collection was made with it.
-        ModelError: If its weights cannot be obtained.
+        SettingError: If the collection was made with this network.
+        ModelError: If there is no such network, or its weights cannot be obtained.
         PackageError: If a package is needed, but not installed.
         GoneError: If a file cannot be read; the old network still answers.
         InputError: If there is something where the old collection would be kept.
@@ -179,6 +180,8 @@ def _begin(layout: Layout, catalog: CatalogWriter, network: Network, old: ModelR
 
 
 def _is_of(model: ModelRecord, network: Network) -> bool:
+    if is_file(network.name):
+        return digest_of(path_of(network.name)) == model.weights_sha256
     return names_same(network.name, model.name) and network.weights in (None, model.weights)
 
 

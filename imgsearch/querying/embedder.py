@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgsearch.ann.vectors import Vectors, as_queries
-from imgsearch.embedding.models import Shapes, find_network
+from imgsearch.embedding.models import Shapes, find_network, is_file
 from imgsearch.embedding.runtime import (
     OnnxRuntime,
     ParallelRuntime,
@@ -170,7 +170,8 @@ class Embedder:
     def _model(self) -> Runtime:
         with self._lock:
             if self._runtime is None:
-                device = "cpu" if self._device == "auto" else pick_device(self._device)
+                on_cpu = self._device == "auto" or is_file(self._record.name)
+                device = "cpu" if on_cpu else pick_device(self._device)
                 if device == "cpu":
                     self._runtime = open_model(
                         self._path(),

@@ -225,7 +225,7 @@ def test_networks_are_compared_without_a_collection(
     assert told[0]["exact"] == told[1]["exact"]
     assert 0 < told[0]["exact"]["mean_average_precision"]["mean"] < 1
     refused = invoke("evaluate", labels, "--models", "mobilenet_v2,no_such")
-    assert (refused.exit_code, "there is no model 'no_such'" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "there is no model 'no_such'" in refused.stderr) == (6, True)
     assert invoke("evaluate", labels, "--models", models, "--nprobe", "2").exit_code == 2
 
 

@@ -18,7 +18,7 @@ from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.embedding.zoo import head_of, load_state, skeleton
-from imgsearch.errors import ModelError, SettingError
+from imgsearch.errors import ModelError
 from imgsearch.images.decode import Pixels
 from imgsearch.querying.explanation import explain
 from imgsearch.storage.records import Entry
@@ -70,9 +70,9 @@ def test_a_network_is_found_by_its_name() -> None:
         assert row.name == name
 
 
-def test_an_unknown_network_is_a_setting_error_that_names_those_there_are() -> None:
-    told = rf"'resnet'; there are {', '.join(MODELS)}, torchvision:NAME and open_clip:"
-    with pytest.raises(SettingError, match=told):
+def test_an_unknown_network_is_a_model_error_that_names_those_there_are() -> None:
+    told = rf"'resnet'; there are {', '.join(MODELS)}, torchvision:NAME, open_clip:"
+    with pytest.raises(ModelError, match=told):
         find_network("resnet")
 
 

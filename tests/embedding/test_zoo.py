@@ -25,7 +25,7 @@ from imgsearch.embedding.onnx.check import check_model
 from imgsearch.embedding.runtime import Embeddings, OnnxRuntime
 from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.embedding.zoo import head_of, load_state, names
-from imgsearch.errors import ModelError, PackageError, SettingError
+from imgsearch.errors import ModelError, PackageError
 from tests.support.commands import Run
 from tests.support.image_files import photo
 
@@ -190,7 +190,7 @@ def test_the_weights_decide_on_the_input() -> None:
     ],
 )
 def test_what_torchvision_does_not_have_is_a_setting_error(name: str, told: str) -> None:
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ModelError) as caught:
         find_network(f"torchvision:{name}")
     assert f"torchvision has {told}" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.backends.ray.staging import Staging
-from imgsearch.embedding.models import Shapes, find_network
+from imgsearch.embedding.models import Shapes, find_network, is_file
 from imgsearch.embedding.pipeline import Extractor, cores
 from imgsearch.embedding.runtime import TorchRuntime
 from imgsearch.embedding.weights import file_digest
@@ -63,7 +63,7 @@ class PartEmbedder:
         self._staging = Staging(recipe.staging)
         self._sha256 = model.onnx_sha256
         runtime = None
-        if recipe.gpu:
+        if recipe.gpu and not is_file(model.name):
             network = find_network(model.name)
             runtime = TorchRuntime(network, model.weights, model.weights_sha256, "cuda")
         self._extractor = Extractor(

@@ -26,14 +26,14 @@ _FEW, _MORE = 2, 3  # Numbers of images: not 1, which is broadcast.
 _NEW, _REST = "shape of ", "rest"  # In the names of tensors.
 
 
-def fold_shapes(serialised: bytes, run: Run) -> bytes:
+def fold_shapes(serialised: bytes, run: Run, *, always: bool = False) -> bytes:
     """Return an equivalent model that computes with no shape but the number of images.
 
-    A model that asks for one shape at most, and fills no tensor of a given shape, stays as it is.
-
     Args:
-        serialised: A model with the input `pixels` and the output `embedding`, exported by torch.
+        serialised: A model with the input `pixels` and the output `embedding`.
         run: See `Run`.
+        always: Whether not to leave a model as it is that asks for one shape at most, and fills no
+            tensor of a given shape: of what our own networks then do, all is known.
 
     Raises:
         ValueError: If the number of images is used for anything but the first axis of a tensor, or
@@ -44,7 +44,7 @@ def fold_shapes(serialised: bytes, run: Run) -> bytes:
     model = onnx.load_model_from_string(serialised)
     graph = model.graph
     used = [node.op_type for node in graph.node]
-    if used.count("Shape") < 2 and "ConstantOfShape" not in used:
+    if not always and used.count("Shape") < 2 and "ConstantOfShape" not in used:
         return serialised
     _broadcast(graph)
     _drop_unused(graph)
@@ -107,6 +107,8 @@ def _values(
     """Return the values of tensors for a number of images."""
     import onnx
 
+    if not names:  # for which ONNX Runtime would return all outputs
+        return []
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
     asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
