@@ -83,6 +83,7 @@ __all__ = [
     "k_option",
     "keep_old_option",
     "limit_option",
+    "map_out_option",
     "max_pixels_option",
     "max_upload_option",
     "min_band_option",
@@ -491,6 +492,21 @@ explanation_html_option = option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write an HTML page that shows both images with the parts that contribute most marked.",
+)
+
+
+def _picture_file(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise click.BadParameter("the name has to end in .png, .jpg or .webp")
+    return value
+
+
+map_out_option = option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    callback=_picture_file,
+    help="Also draw the map, with thumbnails, as a PNG, JPEG or WebP.",
 )
 explanation_png_option = option(
     "--png",

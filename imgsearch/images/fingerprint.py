@@ -191,14 +191,9 @@ def _bits(image: Image.Image, head: bytes) -> int:
 
 def _shot(file: BinaryIO, head: bytes, exif: object) -> tuple[int | None, str | None]:
     """Return when and by which camera a picture was taken."""
-    from imgsearch.images.ifds import directory_of, first_directory
+    from imgsearch.images.exif import directory_in
 
-    if head[:2] in (b"II", b"MM"):  # A TIFF file or a camera raw has the tags itself.
-        found = first_directory(file)
-    elif isinstance(exif, bytes) and exif:
-        found = directory_of(exif)
-    else:
-        return None, None
+    found = directory_in(file, head, exif)
     if found is None:
         return None, None
     details = found.below_at(ExifTags.IFD.Exif)

@@ -7,6 +7,7 @@ their own.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _ASCII = 2  # Type of text.
 
 # Format characters of struct for the types of integers.
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_FRACTIONS = {5: "I", 10: "i"}  # The same for both parts of a fraction.
 _BYTES = {  # Per value.
     **{type_: struct.calcsize("<" + letter) for type_, letter in _INTEGERS.items()},
     2: 1,
@@ -68,6 +70,19 @@ class Directory:
         """Return the first value of a tag, or `default`."""
         values = self.integers(tag)
         return values[0] if values else default
+
+    def fractions(self, tag: int) -> tuple[float, ...]:
+        """Return the values of a tag that holds fractions; none otherwise, NaN for what is none."""
+        entry = self._entries.get(tag)
+        if entry is None or entry.type not in _FRACTIONS:
+            return ()
+        form = f"{self._layout[0]}{2 * min(entry.values, _MOST_VALUES)}{_FRACTIONS[entry.type]}"
+        data = _read(self._file, entry.position, struct.calcsize(form))
+        if len(data) < struct.calcsize(form):
+            return ()
+        parts = struct.unpack(form, data)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        return tuple(above / below if below else math.nan for above, below in pairs)
 
     def text(self, tag: int) -> str:
         """Return a tag's text, cut off after some length; empty if it is missing or has none."""

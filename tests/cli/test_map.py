@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from imgsearch.collection import Collection
 from tests.support.pictures import save_pictures
@@ -36,6 +38,47 @@ def test_a_map_is_made_and_brought_up_to_date(
     again = invoke("map", "-c", indexed, "--rebuild", "--json")
     fields = {"collection": str(indexed), "images": 45, "placed": 45, "rebuilt": True}
     assert json.loads(again.stdout) == fields
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.JPG", "map.webp"])
+def test_a_map_is_drawn_with_thumbnails(
+    invoke: Invoke, indexed: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    drawn = invoke("map", "-c", indexed, "--out", out)
+    assert drawn.exit_code == 0
+    with Collection.open(indexed, device="cpu") as collection:
+        positions = collection.map().positions
+    cells = np.minimum((positions * 10).astype(int), 9)
+    filled = {(y, x) for x, y in cells.tolist()}
+    assert f"wrote {len(filled)} images to {out}\n" in drawn.stderr
+    with Image.open(out) as sheet:
+        assert sheet.size == (3_070, 3_070)  # ten cells of 307 pixels
+        pixels = np.asarray(sheet.convert("RGB"), np.int16).reshape(10, 307, 10, 307, 3)
+    inside = (pixels[:, 20:-20, :, 20:-20] < 240).any(axis=(1, 3, 4))
+    assert set(zip(*np.nonzero(inside), strict=True)) == filled
+
+
+def test_an_image_that_is_gone_is_a_grey_square_on_the_map(
+    invoke: Invoke, empty: Path, tmp_path: Path
+) -> None:
+    first, *_ = save_pictures(tmp_path / "own", 3)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "own"])
+    first.unlink()
+    assert invoke("map", "-c", empty, "--out", tmp_path / "map.png").exit_code == 0
+    with Image.open(tmp_path / "map.png") as sheet:
+        assert (200, 200, 205) in {colour for _, colour in sheet.getcolors(1 << 24) or ()}
+
+
+def test_a_map_is_drawn_only_as_a_picture(invoke: Invoke, indexed: Path, tmp_path: Path) -> None:
+    refused = invoke("map", "-c", indexed, "--out", tmp_path / "map.html")
+    assert refused.exit_code == 2
+    assert "has to end in .png, .jpg or .webp" in refused.stderr
+    (tmp_path / "folder.png").mkdir()
+    refused = invoke("map", "-c", indexed, "--out", tmp_path / "none" / "map.png")
+    assert refused.exit_code != 0
+    assert "cannot write the picture" in refused.stderr
 
 
 @pytest.mark.usefixtures("embedded_here")
