@@ -16,6 +16,7 @@ from imgsearch.embedding.looking import Look, Region, frames_of, inspection_of
 from imgsearch.embedding.process import WorkerDiedError, WorkerProcess, command, started
 from imgsearch.errors import ImageError, ModelError, PicklableError
 from imgsearch.images.decode import Pixels
+from imgsearch.images.exif import Exif
 from imgsearch.images.inspection import Frames, Inspection
 from imgsearch.images.limits import MAX_PIXELS, Limits
 from imgsearch.images.render import Glance, Thumbnail
@@ -153,13 +154,20 @@ class Decoder:
         pixels = np.frombuffer(data, np.uint8).reshape(edge, edge, 3)
         return Glance(pixels, facts["width"], facts["height"])
 
-    def grey(self, origin: Origin, longest: int) -> Pixels:
+    def grey(
+        self,
+        origin: Origin,
+        longest: int,
+        crop: Region | None = None,
+        max_pixels: int = MAX_PIXELS,
+        most_scale: float = 1.0,
+    ) -> Pixels:
         """Return an image in grey, as `imgsearch.images.render.grey` does.
 
         Raises:
             BeyondError, ImageError, ModelError: As for `pixels`.
         """
-        facts, data = self._look("grey", origin, longest)
+        facts, data = self._look("grey", origin, longest, crop, max_pixels, scale=most_scale)
         return np.frombuffer(data, np.uint8).reshape(facts["height"], facts["width"])
 
     def size(self, origin: Origin) -> tuple[int, int]:
@@ -170,6 +178,15 @@ class Decoder:
         """
         facts, _ = self._look("size", origin, 1)
         return facts["width"], facts["height"]
+
+    def exif(self, origin: Origin) -> Exif:
+        """Return how a picture was taken, as `imgsearch.images.exif.exif_of` does.
+
+        Raises:
+            BeyondError, ImageError, ModelError: As for `pixels`.
+        """
+        facts, _ = self._look("exif", origin, 1)
+        return Exif(**facts)
 
     def inspection(self, origin: Origin) -> Inspection:
         """Examine a file closely, as `imgsearch.images.inspection.inspect` does.
@@ -224,7 +241,7 @@ class Decoder:
         edge: int,
         crop: Region | None = None,
         max_pixels: int = MAX_PIXELS,
-        first: int = 0,
+        **more: Any,
     ) -> tuple[dict[str, Any], bytes]:
         path, digest = None, None
         if isinstance(origin, Stored):
@@ -237,7 +254,7 @@ class Decoder:
             crop=crop,
             path=path,
             digest=digest,
-            first=first,
+            **more,
         )
         facts, data = self._try(wanted, origin)
         if "needs" in facts:

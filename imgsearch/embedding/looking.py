@@ -20,6 +20,7 @@ from imgsearch.files.sources import open_source
 from imgsearch.images.agreement import CloseUp
 from imgsearch.images.crop import Box
 from imgsearch.images.decode import decode
+from imgsearch.images.exif import exif_of
 from imgsearch.images.holdings import Holdings
 from imgsearch.images.inspection import Frames, Inspection, frames, inspect
 from imgsearch.images.limits import Limits, memory_limited, pillow_allows, seconds_limited
@@ -32,6 +33,7 @@ Region: TypeAlias = tuple[float, float, float, float]
 Reply: TypeAlias = tuple[dict[str, Any], bytes]
 
 HEADER = 32 << 20  # Bytes that a file takes in addition to its content.
+HEADS = ("size", "exif")  # Kinds for which a JPEG need not be decoded.
 WHOLE = ("inspection", "frames")  # Kinds that need the image at full scale.
 
 
@@ -41,8 +43,8 @@ class Look:
 
     Attributes:
         kind: "pixels" for a network, a "thumbnail", a "glance" for comparing it, the picture in
-            "grey", or its "size"; an "inspection", which is a close look at the whole file, or some
-            of its "frames".
+            "grey", its "size" or its "exif"; an "inspection", which is a close look at the whole
+            file, or some of its "frames".
         edge: Edge of the result in pixels.
         limits: Maximum pixels of the image, and maximum seconds of computing.
         bytes: Maximum memory for decoding, in bytes.
@@ -50,6 +52,7 @@ class Look:
         path: Path of the file; None if the content is sent.
         digest: SHA-256 in hexadecimal that the file must have; None to accept any content.
         first: Number of the first frame to return.
+        scale: Scale to which a smaller picture in grey is enlarged at most.
     """
 
     kind: str
@@ -60,6 +63,7 @@ class Look:
     path: str | None = None
     digest: str | None = None
     first: int = 0
+    scale: float = 1.0
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the request for a message."""
@@ -133,7 +137,7 @@ def _look(wanted: Look, content: bytes) -> Reply:
 
 def _bytes_for(wanted: Look, content: bytes) -> int:
     """Estimate the bytes needed to decode an image from its header, without opening it."""
-    if wanted.kind == "size" and content.startswith(b"\xff\xd8"):
+    if wanted.kind in HEADS and content.startswith(b"\xff\xd8"):
         return 0  # The header states it.
     whole = wanted.crop is not None or wanted.kind in WHOLE
     return bytes_needed(content, None if whole else wanted.edge, wanted.limits)
@@ -155,14 +159,18 @@ def _glance(content: bytes, wanted: Look, _: Box | None) -> Reply:
     return {"width": seen.width, "height": seen.height}, seen.pixels.tobytes()
 
 
-def _grey(content: bytes, wanted: Look, _: Box | None) -> Reply:
-    picture = grey(content, wanted.edge, limits=wanted.limits)
+def _grey(content: bytes, wanted: Look, crop: Box | None) -> Reply:
+    picture = grey(content, wanted.edge, crop, wanted.limits, most_scale=wanted.scale)
     return {"height": picture.shape[0], "width": picture.shape[1]}, picture.tobytes()
 
 
 def _size(content: bytes, wanted: Look, _: Box | None) -> Reply:
     width, height = size_of(content, wanted.limits)
     return {"width": width, "height": height}, b""
+
+
+def _exif(content: bytes, wanted: Look, _: Box | None) -> Reply:
+    return asdict(exif_of(content, wanted.limits)), b""
 
 
 def _inspection(content: bytes, wanted: Look, _: Box | None) -> Reply:
@@ -213,6 +221,7 @@ _KINDS: dict[str, Callable[[bytes, Look, Box | None], Reply]] = {
     "glance": _glance,
     "grey": _grey,
     "size": _size,
+    "exif": _exif,
     "inspection": _inspection,
     "frames": _frames,
 }

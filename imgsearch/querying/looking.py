@@ -34,13 +34,15 @@ from imgsearch.images.render import grey, grey_of, part_of, upright_size
 from imgsearch.querying.embedder import opened_query
 from imgsearch.querying.hits import Answer, Hit
 from imgsearch.querying.options import Query, SearchOptions, Shown
-from imgsearch.querying.ranking import BANDS, NEAR_COPY, SAME_PICTURE, Rank
+from imgsearch.querying.ranking import BANDS, NEAR_COPY, SAME_PICTURE, Band, Rank
 from imgsearch.storage.fingerprints import Light
 from imgsearch.storage.records import Entry
 
 __all__ = [
     "FOLDED",
     "HIT_EDGE",
+    "QUERY_EDGE",
+    "QUERY_SCALE",
     "VERIFIED",
     "Looker",
     "Sides",
@@ -158,10 +160,26 @@ class Looker:
         hits = self._same_pictures(query, hits, entries)
         if options.fold and hits:
             hits = self._folded(hits, entries)
-        if options.min_band is not None:
-            least = BANDS.index(options.min_band)
-            hits = [hit for hit in hits if hit.band is None or _number(hit) >= least]
-        return Answer(_ranked(hits, options.k), answer.search)
+        return Answer(_ranked(_at_least(options.min_band, hits), options.k), answer.search)
+
+    def verified(self, answer: Answer, query: Pixels, k: int, min_band: Band | None) -> Answer:
+        """Return an answer with verified hits first, `k` at most, none below a band.
+
+        Args:
+            answer: The nearest hits by cosine; the first `VERIFIED` are verified.
+            query: The query in grey, uint8 `[height, width]`, its longer edge of `QUERY_EDGE`
+                pixels unless it had to be enlarged by more than `QUERY_SCALE`.
+            k: Number of hits.
+            min_band: The weakest band of a hit; None for all.
+
+        Raises:
+            PackageError: If OpenCV is not installed.
+        """
+        hits = list(answer.hits)
+        if hits:
+            entries = self._entries.find([hit.id for hit in hits])
+            hits = self._verified(_sides_in(query), hits, entries)
+        return Answer(_ranked(_at_least(min_band, hits), k), answer.search)
 
     def folded(self, answer: Answer, k: int) -> Answer:
         """Return an answer with one hit for each picture, `k` at most, and its copies.
@@ -379,7 +397,11 @@ def sides_of(query: Query, crop: Box | None = None, limits: Limits = LIMITS) -> 
     with opened_query(query, limits) as image:
         part = part_of(image, crop)
         seen = grey_of(image, QUERY_EDGE, part, most_scale=QUERY_SCALE)
-    plain = keypoints_of(seen, QUERY_FEATURES)
+    return _sides_in(seen)
+
+
+def _sides_in(picture: Pixels) -> Sides:
+    plain = keypoints_of(picture, QUERY_FEATURES)
     return Sides(plain, mirrored(plain))
 
 
@@ -438,6 +460,12 @@ def _with_digest_of(id_: int, others: Sequence[int], entries: dict[int, Entry]) 
     for other in others:
         if id_ in entries and other in entries and entries[id_].digest == entries[other].digest:
             yield other
+
+
+def _at_least(band: Band | None, hits: list[Hit]) -> list[Hit]:
+    """Return the hits of a band or a stronger one; a hit of no band is never too weak."""
+    least = 0 if band is None else BANDS.index(band)
+    return [hit for hit in hits if hit.band is None or _number(hit) >= least]
 
 
 def _ranked(hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:

@@ -21,6 +21,7 @@ from imgsearch.web.filling_routes import filling
 from imgsearch.web.guard import Guard
 from imgsearch.web.heads import Heads
 from imgsearch.web.lingering import Lingering
+from imgsearch.web.map_routes import maps
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.problems import MEDIA_TYPE, PROBLEMS, handle_errors
 from imgsearch.web.review_routes import review
@@ -54,7 +55,7 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     )
     app.state.service = service
     app.state.uploads = Uploads(options)
-    routers = (api, review, filling)
+    routers = (api, maps, review, filling)
     handle_errors(app, [route for router in routers for route in router.routes])
     for router in routers:
         app.include_router(router)

@@ -137,6 +137,12 @@ FORM: dict[str, Any] = {
             "default": False,
             "description": "Return one hit per picture, with its other versions as `copies`.",
         },
+        "verify": {
+            "type": "boolean",
+            "default": False,
+            "description": "Compare local features of the query, which is an `image` or a single "
+            "`like`, with those of the 50 nearest hits: those that agree come first.",
+        },
         **FILTER,
         "include_self": {
             "type": "boolean",
@@ -197,6 +203,7 @@ class Ask:
         offset: Number of hits to skip.
         exclude_self: Whether the images of `like` are left out of the hits.
         fold: Whether versions of the same picture are one hit.
+        verify: Whether hits that show the same object as the query come first.
         options: Search options, whose `k` includes the hits to skip.
     """
 
@@ -208,6 +215,7 @@ class Ask:
     offset: int
     exclude_self: bool
     fold: bool
+    verify: bool
     options: QueryOptions
 
     def __post_init__(self) -> None:
@@ -219,6 +227,9 @@ class Ask:
         alone = len(self.like) == 1 and self.like[0].weight > 0 and not others
         if self.crop is not None and self.image is None and not alone:
             raise SettingError("crop applies to an image that is sent, or to a single like")
+        single = not (others or self.like) if self.image is not None else alone
+        if self.verify and not single:
+            raise SettingError("verify compares one image: send it, or a single like")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +298,7 @@ def read_form(form: FormData) -> Ask:
         offset=offset,
         exclude_self=_excludes_self(single),
         fold=_flag(single, "fold"),
+        verify=_flag(single, "verify"),
         options=options,
     )
 

@@ -14,7 +14,9 @@ from imgsearch.web.heads import is_head
 from imgsearch.web.originals import Original
 from imgsearch.web.problems import LostFileError
 
-__all__ = ["Delivery", "deliver", "is_known"]
+__all__ = ["REVALIDATE", "Delivery", "deliver", "is_known"]
+
+REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
 
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 

@@ -1,14 +1,14 @@
-"""Index a folder, find copies, or move some of them to the trash, in a process of its own.
+"""Index a folder, make a map, find copies, or discard some of them, in a process of its own.
 
 `imgsearch.web.job` starts it as ``python -m imgsearch.web.job_process``. So a search takes no
 turns from queries, and can be ended at any time: what it has found out is kept, as for Ctrl-C in
 `imgsearch duplicates` and `imgsearch index`, and a file is discarded or it is not. It decodes
 nothing itself; worker processes do, with the limits of `index`.
 
-It is sent one message (`imgsearch.embedding.wire`), with the fields of `Index`, `Find` or `Trash`
-and `job`, the name of one. It answers with `{"progress": [done, total]}` any number of times, then
-with `{"indexed": ...}`, with `{"group": ...}` for each group and `{"found": ...}`, with
-`{"discarded": ...}`, or with an error.
+It is sent one message (`imgsearch.embedding.wire`), with the fields of `Index`, `LayOut`, `Find` or
+`Trash` and `job`, the name of one. It answers with `{"progress": [done, total]}` any number of
+times, then with `{"indexed": ...}`, with `{"laid_out": ...}`, with `{"group": ...}` for each group
+and `{"found": ...}`, with `{"discarded": ...}`, or with an error.
 `CANCEL` interrupts it; once its stdin is closed, it also has to end within `GRACE`.
 """
 
@@ -26,10 +26,10 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from imgsearch.embedding.wire import receive, send, send_error
-from imgsearch.errors import ImgsearchError
+from imgsearch.errors import ImgsearchError, NoMapError, StorageError
 from imgsearch.maintenance.copies import Copy, Duplicates, Group
 
-__all__ = ["CANCEL", "GRACE", "Find", "Index", "Trash", "group_in", "main"]
+__all__ = ["CANCEL", "GRACE", "Find", "Index", "LayOut", "Trash", "group_in", "main"]
 
 NICE = 5  # queries go first
 CANCEL = b"\0"  # what the server sends to cancel the job
@@ -64,6 +64,35 @@ class Index:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Index:
+        """Return the job that a message asks for."""
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayOut:
+    """The making of the map of a collection, which is brought up to date if there is one."""
+
+    directory: str
+
+    def run(self, tell: Tell) -> None:
+        """Tell how many images are on the map."""
+        from imgsearch.collection import Collection
+
+        with Collection.open(self.directory) as collection:
+            made = collection.map(progress=partial(_progress, tell))
+            try:
+                collection.map(update=False)
+            except NoMapError as error:
+                kept = "the map was made, but cannot be kept in the user's cache folder"
+                raise StorageError(kept) from error
+        tell({"laid_out": len(made.ids)})
+
+    def message(self) -> dict[str, Any]:
+        """Return the message that asks for this."""
+        return {"job": "lay out", **asdict(self)}
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> LayOut:
         """Return the job that a message asks for."""
         return cls(**fields)
 
@@ -146,8 +175,8 @@ def main() -> None:
         threading.Thread(target=_listen, args=(messages,), daemon=True).start()
         message, _ = receive(io.BytesIO(messages.get()))
         del message["bytes"]
-        jobs: dict[str, Callable[[dict[str, Any]], Index | Find | Trash]]
-        jobs = {"index": Index.of, "find": Find.of, "trash": Trash.of}
+        jobs: dict[str, Callable[[dict[str, Any]], Index | LayOut | Find | Trash]]
+        jobs = {"index": Index.of, "lay out": LayOut.of, "find": Find.of, "trash": Trash.of}
         job = jobs[message.pop("job")](message)
         job.run(partial(send, answers))
     except ImgsearchError as error:

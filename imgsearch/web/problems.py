@@ -37,8 +37,8 @@ PROBLEMS = {
     "a listing or that result.",
     405: "The method is not allowed here.",
     408: "The request took too long to arrive.",
-    409: "A search for duplicates, the discarding of copies, or the indexing of a folder is in "
-    "progress.",
+    409: "A search for duplicates, the discarding of copies, the indexing of a folder, or the "
+    "making of the map is in progress.",
     410: "The file of the image is gone, or has changed since it was indexed.",
     413: "The request is too large.",
     415: "The body is not multipart/form-data.",

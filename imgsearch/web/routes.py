@@ -21,7 +21,7 @@ from imgsearch.web.asking import (
     read_explain_form,
     read_form,
 )
-from imgsearch.web.delivery import Delivery, deliver, is_known
+from imgsearch.web.delivery import REVALIDATE, Delivery, deliver, is_known
 from imgsearch.web.heads import is_head
 from imgsearch.web.hosts import peer_of
 from imgsearch.web.leaving import while_there
@@ -39,6 +39,7 @@ from imgsearch.web.parameters import (
 )
 from imgsearch.web.schemas import (
     Edge,
+    Exif,
     Explained,
     Facets,
     Found,
@@ -47,7 +48,6 @@ from imgsearch.web.schemas import (
     Images,
     Information,
     Layout,
-    Map,
     Removed,
     Timeline,
 )
@@ -57,7 +57,6 @@ __all__ = ["api"]
 
 MAX_LAYOUT = 50_000  # images of one page of a layout
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-REVALIDATE = "private, no-cache"  # by the ETag: another collection may be served here tomorrow
 
 
 api = APIRouter(prefix=PREFIX, dependencies=[Depends(once)])
@@ -173,20 +172,6 @@ async def timeline(request: Request, listing: Listed) -> Response:
 
 
 @api.get(
-    "/map",
-    response_model=Map,
-    responses={304: {"description": "The client's copy is up to date."}, **refusals(404, 422, 503)},
-)
-async def map_(request: Request) -> Response:
-    """Return the positions of the images on the map that `imgsearch map` made last."""
-    name, body = await service_of(request).map()
-    headers = {"ETag": f'"{name}"', "Cache-Control": REVALIDATE}
-    if is_known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
-
-
-@api.get(
     "/archive",
     response_class=Response,
     responses={
@@ -232,6 +217,17 @@ async def facets(request: Request) -> Response:
 async def image(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the path
     """Return the facts about an image."""
     answering = service_of(request).facts(id, peer_of(request.client))
+    return JSONResponse(await while_there(request, answering))
+
+
+@api.get("/images/{id}/exif", response_model=Exif, responses=refusals(404, 410, 422, 503))
+async def exif(
+    request: Request,
+    id: Id,  # noqa: A002 - the name in the path
+    location: Literal["true", "false"] = "false",
+) -> Response:
+    """Return how a picture was taken, and only with `location=true` also where."""
+    answering = service_of(request).exif(id, peer_of(request.client), located=location == "true")
     return JSONResponse(await while_there(request, answering))
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Discarded",
     "Duplicates",
     "Edge",
+    "Exif",
     "Explained",
     "Facets",
     "Folders",
@@ -26,6 +27,7 @@ __all__ = [
     "Indexing",
     "Information",
     "Judged",
+    "LayingOut",
     "Layout",
     "Map",
     "Problem",
@@ -39,6 +41,7 @@ class Edge(StrEnum):
 
     SMALL = "256"
     LARGE = "512"
+    DENSE = "768"
     WHOLE = "2048"
 
 
@@ -57,7 +60,8 @@ class Hit:
     """A similar image; width and height (pixels, upright) are null until they are known.
 
     `score`, `z` and `band` are null where the collection knows too little of its images. `copies`
-    are there if the hits were folded.
+    are there if the hits were folded, and `inliers` if they were verified: the number of local
+    features that agree with those of the query.
     """
 
     rank: int
@@ -71,6 +75,7 @@ class Hit:
     z: float | None
     band: Literal["same thing", "similar", "weak"] | None
     path_bytes: str | None = None
+    inliers: int | None = None
     copies: list[Copy] | None = None
 
 
@@ -129,6 +134,24 @@ class ImageFacts:
     taken: str | None
     camera: str | None
     path_bytes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exif:
+    """How a picture was taken, as its file tells; null for what it does not tell.
+
+    `exposure` is in seconds, `focal_length` in millimetres. `located` tells whether the file also
+    tells where; `latitude` and `longitude`, in degrees, are null unless the location was asked for.
+    """
+
+    exposure: float | None
+    aperture: float | None
+    iso: int | None
+    focal_length: float | None
+    lens: str | None
+    located: bool
+    latitude: float | None
+    longitude: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +215,19 @@ class Map:
     of: list[int]
     clusters: list[Cluster]
     missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayingOut:
+    """How far the making of the map is: `done` of `total` steps; 0 until that is known.
+
+    `failure` says why the latest failed.
+    """
+
+    running: bool
+    done: int
+    total: int
+    failure: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,17 +18,18 @@ from starlette.exceptions import HTTPException
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Stored
+from imgsearch.embedding.decoder import Content, Decoder, GivenUpError, Origin, Stored
 from imgsearch.errors import ImageError, InputError, SettingError
 from imgsearch.files.paths import path_fields
 from imgsearch.images.decode import Pixels
+from imgsearch.images.exif import Exif
 from imgsearch.images.limits import MAX_PIXELS
 from imgsearch.images.render import Thumbnail
 from imgsearch.querying.entries import entry_fields
 from imgsearch.querying.explanation import explanation_fields
 from imgsearch.querying.hits import Answer, answer_fields
 from imgsearch.querying.info import info_fields
-from imgsearch.querying.looking import FOLDED, Looker
+from imgsearch.querying.looking import FOLDED, QUERY_EDGE, QUERY_SCALE, VERIFIED, Looker
 from imgsearch.querying.options import Words
 from imgsearch.storage.layout import backend_of
 from imgsearch.storage.records import Entry
@@ -86,6 +88,7 @@ class Service:
         self._looker.close()
         self._review.close()
         self._filling.close()
+        self._maps.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, ask: Ask, peer: str = "") -> dict[str, Any]:
@@ -105,7 +108,11 @@ class Service:
         else:
             name = next(iter(ask.embeddings), None)
             answer = await self._run(self._query, ask)
-        if ask.fold:  # which needs decoders of its own
+        if ask.verify:  # this and the next need decoders of their own
+            seen = await self._seen(ask, name, peer)
+            k, least = ask.options["k"] + ask.fold * FOLDED, ask.options.get("min_band")
+            answer = await self._run(self._looker.verified, answer, seen, k, least)
+        if ask.fold:
             answer = await self._run(self._looker.folded, answer, ask.options["k"])
         return self._fields(ask, name, answer)
 
@@ -140,6 +147,14 @@ class Service:
                 return _facts_of(entry, None)
             self._sizes.put(id_, size)
         return _facts_of(entry, size)
+
+    async def exif(self, id_: int, peer: str, *, located: bool) -> dict[str, Any]:
+        """Return how a picture was taken, and where only if it should be `located`."""
+        entry = await self.entry(id_)
+        found = await self._decode_stored(partial(_exif_of, entry=entry), entry, "exif", peer)
+        there = found.latitude is not None
+        shown = found if located else replace(found, latitude=None, longitude=None)
+        return {**asdict(shown), "located": there}
 
     async def browse(self, listing: Listing, after: int, limit: int) -> list[dict[str, Any]]:
         """Return the facts about the images of a listing that come after one."""
@@ -206,9 +221,11 @@ class Service:
         months = await self._run(self._listings.months, listing)
         return {"months": [{"month": month, "images": count} for month, count in months]}
 
-    async def map(self) -> tuple[str, bytes]:
-        """Return the map as it was made last: a name that another one does not have, and JSON."""
-        return await self._run(self._maps.get)
+    async def map(
+        self, action: Callable[Concatenate[Maps, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do something with the map: a method of `Maps`."""
+        return await self._run(action, self._maps, *args, **kwargs)
 
     async def facets(self) -> dict[str, Any]:
         """Return the folders and cameras of the collection, and their numbers of images."""
@@ -332,6 +349,22 @@ class Service:
             remembered.append(embedding)
         return remembered
 
+    async def _seen(self, ask: Ask, name: str | None, peer: str) -> Pixels:
+        """Return the only image of a query in grey, for finding its local features."""
+        if ask.image is None:
+            entry = await self.entry(ask.like[0].id)
+            asked = partial(self._grey, origin=Stored(entry.path, entry.digest), crop=ask.crop)
+            return await self._decode_stored(asked, entry, f"grey {ask.crop}", peer)
+        content = Content(ask.image.file, ask.image.size or 0)
+        asked = partial(self._grey, origin=content, crop=ask.crop)
+        with _named(ask.image):
+            return await self._decode(asked, f"{name} grey", peer)
+
+    def _grey(self, decoder: Decoder, *, origin: Origin, crop: Crop | None) -> Pixels:
+        most = self._options.max_pixels
+        most = most if isinstance(origin, Content) else max(MAX_PIXELS, most)
+        return decoder.grey(origin, QUERY_EDGE, crop, most, QUERY_SCALE)
+
     async def _stored_pixels(self, entry: Entry, crop: Crop | None, peer: str) -> Pixels:
         """Return the network's input for an image of the collection, or a part of it."""
         asked = partial(self._pixels_of, entry=entry, crop=crop)
@@ -367,6 +400,8 @@ class Service:
             options["exclude"] = [[like.id for like in ask.like]]
         if ask.fold:
             options["k"] += FOLDED
+        if ask.verify:  # the nearest by cosine: see `imgsearch.querying.looking.before_looking`
+            options |= {"k": max(options["k"], VERIFIED), "rank": "cosine", "min_band": None}
         (answer,) = self._collection.answer(combined[None], **options)
         self._learn_sizes([hit.id for hit in answer.hits])
         return answer
@@ -426,6 +461,10 @@ def _name_of(image: UploadFile, crop: Crop | None) -> str:
 
 def _size_of(decoder: Decoder, *, entry: Entry) -> tuple[int, int]:
     return decoder.size(Stored(entry.path, entry.digest))
+
+
+def _exif_of(decoder: Decoder, *, entry: Entry) -> Exif:
+    return decoder.exif(Stored(entry.path, entry.digest))
 
 
 def _thumbnail_of(decoder: Decoder, *, entry: Entry, size: int) -> Thumbnail:

@@ -15,7 +15,7 @@ import httpx2
 import numpy as np
 import pytest
 from click.testing import Result
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin
 from starlette.testclient import TestClient
 
 from imgsearch.collection import Collection
@@ -379,7 +379,7 @@ def test_an_original_is_the_file_with_its_type_and_a_validator(client: TestClien
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("size", [256, 512, 2048])
+@pytest.mark.parametrize("size", [256, 512, 768, 2048])
 def test_a_thumbnail_is_upright_small_and_kept(
     served: Served, empty: Path, tmp_path: Path, size: int
 ) -> None:
@@ -543,6 +543,68 @@ def test_versions_of_a_picture_are_one_hit_if_that_is_asked_for(
     assert order == [hit["id"] for hit in plain if hit["id"] in order]
     pages = [ask(client, query, k=3, offset=offset, fold="true") for offset in (0, 3)]
     assert [hit["id"] for page in pages for hit in page.json()["hits"]] == order
+
+
+def test_where_a_picture_was_taken_is_told_only_on_request(
+    served: Served, empty: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] = TiffImagePlugin.IFDRational(2.8)
+    place = {1: "N", 2: (41.0, 2.0, 6.0), 3: "W", 4: (83.0, 18.0, 18.0)}
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+    (tmp_path / "taken").mkdir()
+    picture(1).save(tmp_path / "taken" / "1.jpg", exif=exif)
+    picture(2).save(tmp_path / "taken" / "2.jpg")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "taken"])
+    client = served(empty)
+    nothing = dict.fromkeys(("exposure", "iso", "focal_length", "lens", "latitude", "longitude"))
+    ids = {Path(facts["path"]).name: facts["id"] for facts in browse(client)}
+    address = f"/api/v1/images/{ids['1.jpg']}/exif"
+    hidden = nothing | {"aperture": 2.8, "located": True}
+    assert client.get(address).json() == hidden
+    assert client.get(f"{address}?location=false").json() == hidden
+    shown = client.get(f"{address}?location=true").json()
+    assert shown == hidden | {"latitude": 41.035, "longitude": -83.305}
+    other = client.get(f"/api/v1/images/{ids['2.jpg']}/exif?location=true").json()
+    assert other == nothing | {"aperture": None, "located": False}
+    assert client.get(f"{address}?location=1").status_code == 422
+    assert client.get("/api/v1/images/99/exif").status_code == 404
+    (tmp_path / "taken" / "1.jpg").unlink()
+    assert client.get(address).status_code == 410
+
+
+def test_hits_are_verified_if_that_is_asked_for(
+    served: Served, empty: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "textures"
+    folder.mkdir()
+    for seed in range(6):
+        texture(seed).save(folder / f"{seed}.png")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    client = served(empty)
+    part = tmp_path / "part.png"
+    texture(3).crop((40, 30, 200, 150)).rotate(90, expand=True).save(part)
+    first, *others = ask(client, part, k=6, verify="true").json()["hits"]
+    assert Path(first["path"]).name == "3.png"
+    assert (first["inliers"] > 0, first["band"]) == (True, "same thing")
+    assert [hit["inliers"] for hit in others] == [0] * 5
+    assert all("inliers" not in hit for hit in ask(client, part, k=6).json()["hits"])
+    cropped = ask(client, folder / "3.png", k=2, crop="40,30,200,150", verify="true").json()
+    assert Path(cropped["hits"][0]["path"]).name == "3.png"
+    id_ = first["id"]
+    (itself,) = ask(
+        client, like=id_, include_self="true", k=1, crop="0,0,0.5,0.5", verify="true", fold="true"
+    ).json()["hits"]
+    assert (itself["id"], itself["inliers"] > 0, itself["copies"]) == (id_, True, [])
+    pages = [ask(client, part, k=3, offset=offset, verify="true").json() for offset in (0, 3)]
+    order = [hit["id"] for hit in (first, *others)]
+    assert [hit["id"] for page in pages for hit in page["hits"]] == order
+    for more in ({"like": ["1", "2"]}, {"like": "1:-1"}, {"embedding": "0" * 32}):
+        refused = ask(client, **more, verify="true")
+        assert refused.status_code == 422
+        assert "verify compares one image" in refused.json()["detail"]
 
 
 def test_embeddings_of_many_images_are_found_in_any_order(opened: Collection) -> None:

@@ -1,6 +1,6 @@
 /** Talk to the server; see /openapi.json. */
 
-import { filtersOf } from "./state.js";
+import { filtersOf, isPicture } from "./state.js";
 
 const API = "api/v1"; // relative: a reverse proxy may serve the page below a path
 
@@ -28,6 +28,7 @@ export class Unreachable extends Error {}
 export const original = (id) => `${API}/images/${id}/original`;
 export const thumbnail = (id, size) => `${API}/images/${id}/thumbnail?size=${size}`;
 export const facts = (id, signal) => ask(`/images/${id}`, { signal });
+export const exif = (id, { location = false } = {}) => ask(`/images/${id}/exif?location=${location}`);
 export const archive = (ids) => `${API}/archive?ids=${ids.join(",")}`;
 export const facets = () => ask("/facets", { cache: "no-store" });
 export const info = () => ask("/info", { cache: "no-store" });
@@ -49,6 +50,11 @@ export function timeline(state, signal) {
 
 /** Return the map of the collection. */
 export const map = (signal) => ask("/map", { signal });
+
+/** Begin to make the map, or to bring it up to date, end that, or return how far it is. */
+export const makeMap = () => ask("/map/job", { method: "PUT" });
+export const cancelMap = () => ask("/map/job", { method: "DELETE" });
+export const makingMap = () => ask("/map/job", { cache: "no-store" });
 
 /** Return the images with some ids. */
 export function byId(ids, signal) {
@@ -103,6 +109,9 @@ export function query(state, { file = null, k, offset = 0, signal }) {
   state.like.forEach((id) => form.append("like", id));
   state.unlike.forEach((id) => form.append("like", `${id}:-1`));
   if (state.crop && (file || !state.image)) form.append("crop", state.crop.join(","));
+  if (state.band) form.append("min_band", state.band);
+  const alone = isPicture({ ...state, image: state.image ?? file });
+  if (state.verify && alone && (file || !state.image)) form.append("verify", "true");
   if (state.min !== null) form.append("min_similarity", state.min);
   if (RECALL[state.recall] !== null) form.append("recall", RECALL[state.recall]);
   if (state.recall === "exact") form.append("exact", "true");

@@ -4,12 +4,14 @@ import { factsOf } from "./collection.js";
 import { element } from "./elements.js";
 import { Images } from "./images.js";
 import { Rows } from "./layout.js";
+import { Ahead, rowHeight } from "./thumbnails.js";
 import { fillTile } from "./tile.js";
 
 const PATIENCE = 1_000; // milliseconds to wait for pictures
 const FLING = 2.5; // pixels a millisecond, at which nobody sees what passes
 const PAUSE = 80; // milliseconds until a fling counts as over
 const AHEAD = 900; // pixels above and below the window in which there are tiles
+const NEXT = 100; // images below, whose thumbnails are requested while nothing else is to do
 
 export class Grid {
   /** `act(what, image, event)` is called for user actions, `next()` when more images are needed,
@@ -18,6 +20,7 @@ export class Grid {
   constructor(list, { act, next, isSelected, failed }) {
     Object.assign(this, { list, act, next, isSelected, failed });
     this.tiles = new Map(); // the elements, by the places of their images
+    this.ahead = new Ahead(() => this.settled());
     this.show(new Images(), {});
     list.addEventListener("keydown", (event) => this.#move(event));
     new ResizeObserver(() => list.clientWidth !== this.rows.width && this.#lay()).observe(list);
@@ -29,6 +32,7 @@ export class Grid {
   show(images, { mayLess }) {
     this.asking?.abort();
     this.asking = null;
+    this.ahead.want(null);
     this.images = images;
     this.mayLess = mayLess;
     this.#remove(() => true);
@@ -95,8 +99,7 @@ export class Grid {
     const seen = anchored ? this.#anchor() : null;
     const width = this.list.clientWidth;
     const gap = parseFloat(getComputedStyle(this.list).columnGap) || 0;
-    const target = width < 700 ? 150 : width < 1500 ? 210 : 250;
-    this.rows = new Rows({ width, target, gap });
+    this.rows = new Rows({ width, target: rowHeight(width), gap });
     if (width) this.rows.extend(this.images.ratios);
     this.#resize();
     if (seen) scrollBy(0, this.rows.tops[this.rows.rowOf(seen.at)] - seen.top);
@@ -157,6 +160,8 @@ export class Grid {
       }
     }
     if (unknown.length) this.#request(unknown);
+    const { ids } = this.images;
+    this.ahead.want(() => ids.slice(places[1], places[1] + NEXT));
     if (to === this.rows.firsts.length - 1 && !this.images.done) this.next();
   }
 

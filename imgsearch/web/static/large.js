@@ -6,6 +6,7 @@ import { fillDrag } from "./dragging.js";
 import { element, fileName, icon, iconButton } from "./elements.js";
 import { information } from "./information.js";
 import { copy } from "./lists.js";
+import { fitting } from "./thumbnails.js";
 import { lost } from "./tile.js";
 import { Zoom } from "./zoom.js";
 
@@ -101,7 +102,7 @@ export class Large {
 
   #picture(image, name) {
     // Show the thumbnail at once; the original replaces it if this browser can show it.
-    const shown = element("img", { alt: name, src: api.thumbnail(image.id, 512) });
+    const shown = element("img", { alt: name, src: fitting(image.id) });
     shown.onerror = async () => shown.replaceWith(lost(name, await api.whyNot(shown.src)));
     const whole = new Image();
     const drag = (event) => (this.zoom.magnified ? event.preventDefault() : fillDrag(event.dataTransfer, [image]));
@@ -192,14 +193,31 @@ export class Large {
   }
 
   async #tell(image, known) {
-    const openFolder = (event) => this.#do("folder", image, event);
-    known.replaceChildren(information(image, { openFolder }));
+    let all = image;
+    const tell = (more) => {
+      const open = known.querySelector("details")?.open;
+      all = { ...all, ...more };
+      known.replaceChildren(information(all, { openFolder: (event) => this.#do("folder", image, event), locate }));
+      if (open) known.querySelector("details").open = true;
+    };
+    const locate = async () => {
+      try {
+        tell({ exif: await api.exif(image.id, { location: true }) });
+        this.dialog.querySelector(".close").focus(); // as the button is gone
+      } catch (error) {
+        this.say(error.message);
+      }
+    };
+    tell({});
     try {
       const facts = await api.facts(image.id);
       const { width, height } = facts.width ? facts : image;
-      known.replaceChildren(information({ ...image, ...facts, width, height }, { openFolder }));
+      tell({ ...facts, width, height });
     } catch (error) {
       known.append(element("p", {}, error.message));
+      return;
     }
+    const exif = await api.exif(image.id).catch(() => null); // why its file cannot be read is said beside
+    if (exif) tell({ exif });
   }
 }

@@ -1,6 +1,6 @@
 /** The page: shows the state in the address, and turns user actions into addresses. */
 
-import { facets, logOut, query, Refused, Unreachable } from "./api.js";
+import { facets, info, logOut, query, Refused, Unreachable } from "./api.js";
 import { nameOf } from "./collection.js";
 import { element, folderOf, icon } from "./elements.js";
 import { Filters } from "./filters.js";
@@ -10,6 +10,7 @@ import { Images } from "./images.js";
 import { chooseFolder, Indexing } from "./indexing.js";
 import { listen } from "./intake.js";
 import { Large } from "./large.js";
+import { Making } from "./making.js";
 import { explain, images as counted, say, summary, warn } from "./notices.js";
 import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
@@ -19,7 +20,7 @@ import { go, here, keepPlace, onMove, place } from "./route.js";
 import { Scrubber } from "./scrubber.js";
 import { Selection } from "./selection.js";
 import { asking, browsing, MOST, PAGE } from "./sources.js";
-import { filtersOf, hashOf, isBrowsing, refinements, stateOf, uploadsOf, withLike, withText, withUnlike } from "./state.js";
+import { filtersOf, hashOf, isBrowsing, isPicture, refinements, stateOf, uploadsOf, withLike, withText, withUnlike } from "./state.js";
 import { watch } from "./watch.js";
 
 const MOST_HITS = 1_000; // per request
@@ -76,6 +77,7 @@ const removal = new Removal({
   },
 });
 const indexing = new Indexing();
+const making = new Making({ made: () => (mapping() ? show() : say("The map is ready.")) });
 const panel = new Panel(change);
 const filters = new Filters(change);
 const folders = new Folders(change);
@@ -149,6 +151,7 @@ async function showMap(signal) {
   explain(null);
   $("main").setAttribute("aria-busy", "true");
   try {
+    facts ??= await info();
     map ??= await makeMap();
     await map.show(true, signal);
     if (signal.aborted) return;
@@ -163,7 +166,10 @@ async function showMap(signal) {
     map?.show(false);
     $("count").textContent = "";
     if (error instanceof Unreachable) look();
-    else if (error.status === 404 && facts?.images !== 0) explain(noMap());
+    else if (error.status === 404 && facts?.images !== 0) {
+      explain(noMap());
+      making.follow();
+    }
     else explain(facts?.images === 0 ? empty() : { title: "There is no map of this collection", text: error.message });
   } finally {
     if (!signal.aborted) $("main").removeAttribute("aria-busy");
@@ -178,6 +184,8 @@ async function makeMap() {
     isSelecting: () => selection.size > 0,
     press: (image) => selection.toggle(image),
     open: (image, ids) => large.open(image, { ids }, { mayLess: !isBrowsing(state) }),
+    grow: () => making.begin(),
+    mayGrow: () => facts?.read_only === false,
     failed: (error) => warn(error.message),
   });
 }
@@ -187,11 +195,14 @@ function lightUp() {
 }
 
 function noMap() {
+  const what = "On a map of the collection, images that look alike are near each other.";
+  const known = { title: "There is no map yet", command: `${program()} map` };
+  if (facts?.read_only !== false) return { ...known, text: `${what} This command makes it; then open this page again:` };
   return {
-    title: "There is no map yet",
-    text: "On a map of the collection, images that look alike are near each other. This command makes it; then open this page again:",
-    command: `${program()} map`,
-    note: "Nothing in the collection is changed.",
+    ...known,
+    text: `${what} It takes some seconds to make, or a minute or two for a large collection, and changes nothing in it.`,
+    first: ["Make the map", () => making.begin()],
+    or: "Or run this command in a terminal:",
   };
 }
 
@@ -249,6 +260,7 @@ function add() {
     return;
   }
   explain(images.length ? null : nothing());
+  if (images.search && images.length) panel.banded(images.hits[0].band !== null);
   if (grid.images === images) grid.extend();
   else grid.show(images, { mayLess: !isBrowsing(state) }); // instead of those of the previous state
   tell();
@@ -280,8 +292,8 @@ async function similarTo({ text, image, like, unlike, crop }, others) {
 
 /** Return the only picture of the search, as `explain` takes it; null if there are several. */
 async function asked() {
-  const { text, image, like, unlike, crop } = state;
-  if (text || unlike.length || like.length + uploadsOf(state).length !== 1) return null;
+  const { image, like, crop } = state;
+  if (!isPicture(state)) return null;
   if (!image) return { id: like[0], crop };
   const file = await find(image);
   return file && { file, crop };
@@ -303,12 +315,13 @@ function nothing() {
     const title = "Nothing found";
     if (facts?.images === 0) return { title, text: "There are no images in the collection." };
     const other = state.like.length || state.unlike.length ? "other " : "";
-    if (state.min === null) return { title, text: `There are no ${other}images in the collection.` };
+    if (state.min === null && !state.band) return { title, text: `There are no ${other}images in the collection.` };
+    const enough = state.band === "similar" ? "is similar" : "shows the same thing";
     return {
       title,
-      text: `No ${other}image has a similarity of ${limit(state.min)} or more.`,
+      text: `No ${other}image ${state.min === null ? enough : `has a similarity of ${limit(state.min)} or more`}.`,
       action: ["Show less similar images",
-        () => change(stateOf({ ...state, min: null }), { replace: true })],
+        () => change(stateOf({ ...state, min: null, band: "" }), { replace: true })],
     };
   }
   return facts?.indexing
@@ -332,6 +345,7 @@ function empty() {
     return {
       title: "There are no images yet",
       text: "Here you find pictures by what they show, once imgsearch has looked at them.",
+      or: "Or run this command in a terminal, with the folder of your pictures at its end:",
       first: ["Choose a folder", () => chooseFolder(begun).catch((error) => warn(error.message))],
       command: `${here} index ~/Pictures`,
       note,

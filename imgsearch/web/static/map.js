@@ -20,10 +20,11 @@ const HUES = 12;
 
 export class MapView {
   /** `select(ids)` is called to select images, `isSelected(id)` and `isSelecting()` tell of the selection,
-   * `press(image)` is called for a click while selecting, `open(image, ids)` to show one large, of some in order.
+   * `press(image)` is called for a click while selecting, `open(image, ids)` to show one large, of some in order,
+   * `grow()` to add the images that are missing, if `mayGrow()`.
    */
-  constructor(before, { select, isSelected, isSelecting, press, open, failed }) {
-    Object.assign(this, { select, isSelected, isSelecting, press, open, failed });
+  constructor(before, { select, isSelected, isSelecting, press, open, grow, mayGrow, failed }) {
+    Object.assign(this, { select, isSelected, isSelecting, press, open, mayGrow, failed });
     this.canvas = element("canvas", { tabIndex: 0, role: "application", "aria-describedby": "map-hint" });
     this.context = this.canvas.getContext("2d", { alpha: false, willReadFrequently: true });
     this.lassoButton = element("button", { type: "button", "aria-pressed": "false", title: "Select by drawing a line around images",
@@ -34,7 +35,9 @@ export class MapView {
       zoom("large", "Show the whole map", () => this.fit()), this.lassoButton));
     this.clusters = element("ul", { className: "clusters", role: "list", "aria-labelledby": "map-clusters" });
     this.note = element("p", { className: "note", id: "map-hint" });
-    this.section = element("section", { className: "map", "aria-labelledby": "heading", hidden: true }, this.plane, this.note,
+    this.missing = element("p", { className: "missing", hidden: true }, element("span"),
+      element("button", { type: "button", onclick: grow }, "Add to the map"));
+    this.section = element("section", { className: "map", "aria-labelledby": "heading", hidden: true }, this.missing, this.plane, this.note,
       element("h2", { id: "map-clusters" }, "Clusters"), this.clusters);
     before.before(this.section);
     const style = element("link", { rel: "stylesheet", href: "static/map.css" });
@@ -42,7 +45,7 @@ export class MapView {
     document.head.append(style);
     this.thumbnails = new Thumbnails(() => this.draw());
     this.pointers = new Map();
-    this.#take({ ids: [], x: [], y: [], of: [], clusters: [], missing: 0 });
+    this.#take({ ids: [], x: [], y: [], of: [], clusters: [] });
     this.#listen();
   }
 
@@ -61,6 +64,7 @@ export class MapView {
     const same = found.ids.length === this.ids.length && found.ids.every((id, at) => id === this.ids[at])
       && found.x.every((x, at) => x / EDGE === this.x[at]);
     if (!same) this.#take(found);
+    this.#tell(found.missing);
     this.section.hidden = false;
     this.#resize();
   }
@@ -93,16 +97,24 @@ export class MapView {
     this.canvas.focus();
   }
 
-  #take({ ids, x, y, of, clusters, missing }) {
+  /** Tell how many images are not on the map yet. */
+  #tell(missing) {
+    const may = this.mayGrow();
+    this.missing.hidden = !missing;
+    this.missing.lastElementChild.hidden = !may;
+    this.missing.firstElementChild.textContent = `${counted(missing)} ${missing === 1 ? "is" : "are"} not on the map yet`
+      + (may ? "." : `: “imgsearch map” adds ${missing === 1 ? "it" : "them"}.`);
+  }
+
+  #take({ ids, x, y, of, clusters }) {
     Object.assign(this, { ids, whole: true, central: clusters.map(({ id }) => id) });
     this.x = Float64Array.from(x, (value) => value / EDGE);
     this.y = Float64Array.from(y, (value) => value / EDGE);
     this.of = Uint8Array.from(of);
     this.#index();
     this.canvas.setAttribute("aria-label", `Map of ${counted(ids.length)}`);
-    const later = missing ? ` ${counted(missing)} ${missing === 1 ? "is" : "are"} not on the map yet: “imgsearch map” adds ${missing === 1 ? "it" : "them"}.` : "";
     this.note.textContent = "Images that look alike are near each other. Drag to move, scroll or pinch to zoom, hold Shift and drag to select; or use "
-      + `the arrow keys, +, − and 0.${later}`;
+      + "the arrow keys, +, − and 0.";
     this.clusters.replaceChildren(...clusters.map((cluster, number) => this.#cluster(cluster, number)));
   }
 

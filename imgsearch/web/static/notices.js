@@ -21,7 +21,8 @@ export function warn(text) {
 
 /** Show why there are no images, or nothing if there are: `reason` is null then.
  *
- * It is {title, text, first, command, note, action}; `first` and `action` are [label, listener].
+ * It is {title, text, first, command, or, note, action}; `first` and `action` are [label, listener],
+ * `or` is said between the first action and the command.
  */
 export function explain(reason) {
   const state = $("state");
@@ -30,12 +31,12 @@ export function explain(reason) {
     state.replaceChildren();
     return;
   }
-  const { title, text, first, command, note, action } = reason;
+  const { title, text, first, command, or, note, action } = reason;
   if (command && command === state.querySelector("code")?.textContent) return; // it may be selected
   state.replaceChildren(element("h2", {}, title), element("p", {}, text));
   if (first) state.append(element("button", { type: "button", className: "primary", onclick: first[1] }, first[0]));
   if (command) {
-    if (first) state.append(element("p", {}, "Or run this command in a terminal, with the folder of your pictures at its end:"));
+    if (or) state.append(element("p", {}, or));
     state.append(element("p", {}, element("code", {}, command)), element("button", {
       type: "button",
       onclick: async () => {

@@ -6,7 +6,7 @@ import { Crop } from "./crop.js";
 import { element, iconButton } from "./elements.js";
 import { limit, percent } from "./numbers.js";
 import { find } from "./pictures.js";
-import { isBrowsing, mayCrop, stateOf, withoutImage, withoutUpload } from "./state.js";
+import { isBrowsing, isPicture, mayCrop, stateOf, withoutImage, withoutUpload } from "./state.js";
 import { lost } from "./tile.js";
 
 const $ = (id) => document.getElementById(id);
@@ -24,8 +24,9 @@ export class Panel {
     $("least").addEventListener("input", () => this.#slide());
     $("folded").addEventListener("change", ({ target }) =>
       this.#change({ versions: target.checked ? "folded" : "all" }, true));
-    document.querySelectorAll("[name=recall]").forEach((radio) =>
-      radio.addEventListener("change", () => this.#change({ recall: radio.value }, true)));
+    $("verify").addEventListener("change", ({ target }) => this.#change({ verify: target.checked }, true));
+    ["band", "recall"].forEach((name) => document.querySelectorAll(`[name=${name}]`).forEach((radio) =>
+      radio.addEventListener("change", () => this.#change({ [name]: radio.value }, true))));
     const wide = matchMedia("(min-width: 56rem)");
     const unfold = () => ($("refine").open = wide.matches);
     wide.addEventListener("change", unfold);
@@ -53,6 +54,11 @@ export class Panel {
   promised(recall) {
     this.promise = recall;
     if (this.state) this.#note(this.state.recall);
+  }
+
+  /** Tell whether the hits have bands: not those of words, or of a collection with few images. */
+  banded(known) {
+    $("bands").hidden = !known && !this.state.band;
   }
 
   async #picture(id, state) {
@@ -113,8 +119,12 @@ export class Panel {
     this.changed(state.image ? withoutUpload(state, state.image) : withoutImage(state, state.like[0]));
   }
 
-  #settings({ min, recall, versions }) {
+  #settings(state) {
+    const { band, min, recall, verify, versions } = state;
     $("folded").checked = versions === "folded";
+    $("verify").checked = verify;
+    $("verifying").hidden = !isPicture(state);
+    document.querySelector(`[name=band][value="${band}"]`).checked = true;
     $("least").value = min ?? 0;
     this.#least(min);
     document.querySelector(`[name=recall][value=${recall}]`).checked = true;

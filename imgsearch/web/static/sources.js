@@ -6,6 +6,7 @@
 
 import * as api from "./api.js";
 import { remember } from "./collection.js";
+import { find } from "./pictures.js";
 
 export const PAGE = 60; // hits of the first page
 export const MOST = 200_000; // images in a list: browsers cannot show a higher page than theirs
@@ -39,7 +40,8 @@ export function asking(state, first = null) {
   let known = first;
   return async (count, signal) => {
     const k = known ? PAGE : count;
-    const answer = known ?? (await api.query(state, { k, offset, signal }));
+    const file = state.verify && state.image && !known ? await find(state.image) : null; // whose pixels are compared
+    const answer = known ?? (await api.query(state, { file, k, offset, signal }));
     known = null;
     const { hits } = answer;
     offset += hits.length;

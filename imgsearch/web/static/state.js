@@ -5,7 +5,9 @@
  * #like=12        more like this image of the collection; may be repeated
  * #unlike=40      less like this one; may be repeated
  * #crop=l,t,r,b   the part of the first image to search for, in fractions of width and height
- * #min=0.8        leave out images that are less similar
+ * #band=similar   leave out what is less similar; or "same thing"
+ * #verify=true    compare details, so that the very picture comes first
+ * #min=0.8        leave out images whose similarity is a lower number
  * #recall=exact   or fast; by default, the recall that the collection promises
  * #versions=all   show every version of a picture; by default, one stands for all
  * #sort=-date     the order in which the collection is shown; - reverses it
@@ -15,6 +17,7 @@
  */
 
 export const RECALLS = ["fast", "promised", "exact"];
+export const BANDS = ["similar", "same thing"];
 
 /** The filters, with what the page calls them. */
 export const FILTERS = {
@@ -26,12 +29,12 @@ const VIEWS = ["duplicates", "map"];
 const SORT = /^-?(added|date|name|path|size)$/;
 
 const REFINEMENTS = {
-  min: null, recall: "promised", versions: "folded", sort: "added",
+  band: "", min: null, recall: "promised", versions: "folded", sort: "added",
   ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
 };
 const MOST = 50; // uploads of a search, as the server accepts
 const MOST_TEXT = 1_000; // characters, likewise
-const NOTHING = { view: "", text: "", image: null, also: [], like: [], unlike: [], crop: null, ...REFINEMENTS };
+const NOTHING = { view: "", text: "", image: null, also: [], like: [], unlike: [], crop: null, verify: false, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
 export function stateOf(facts = {}) {
@@ -67,6 +70,8 @@ export function parse(hash) {
     like: idsIn(given.getAll("like")),
     unlike: idsIn(given.getAll("unlike")),
     crop: cropIn(given.get("crop")),
+    band: BANDS.includes(given.get("band")) ? given.get("band") : NOTHING.band,
+    verify: given.get("verify") === "true",
     min: numberIn(given.get("min")),
     recall: RECALLS.includes(recall) ? recall : NOTHING.recall,
     versions: given.get("versions") === "all" ? "all" : NOTHING.versions,
@@ -84,6 +89,8 @@ export function hashOf(state) {
   state.like.forEach((id) => parts.append("like", id));
   state.unlike.forEach((id) => parts.append("unlike", id));
   if (state.crop) parts.append("crop", state.crop.map(rounded).join(","));
+  if (state.band) parts.append("band", state.band);
+  if (state.verify) parts.append("verify", "true");
   if (state.min !== null) parts.append("min", state.min);
   if (state.recall !== NOTHING.recall) parts.append("recall", state.recall);
   if (state.versions !== NOTHING.versions) parts.append("versions", state.versions);
@@ -130,6 +137,12 @@ export function uploadsOf({ image, also }) {
 export function withoutUpload(state, name) {
   const [image = null, ...also] = uploadsOf(state).filter((other) => other !== name);
   return settled({ ...state, image, also, crop: name === state.image ? null : state.crop });
+}
+
+/** Return whether the query is a single picture, or a part of one. */
+export function isPicture(state) {
+  const { like, unlike, text } = state;
+  return !text && !unlike.length && like.length + uploadsOf(state).length === 1;
 }
 
 /** Return whether the query may be limited to a part of the first image. */

@@ -1,9 +1,10 @@
 /** One image in the grid: a click searches from it; holding it or its buttons do the rest. */
 
-import { thumbnail, whyNot } from "./api.js";
+import { whyNot } from "./api.js";
 import { element, fileName, iconButton } from "./elements.js";
 import { inWords } from "./numbers.js";
 import { hashOf, stateOf } from "./state.js";
+import { fitting } from "./thumbnails.js";
 
 const HOLD = 500; // milliseconds
 const TOUCH = matchMedia("(hover: none)");
@@ -81,7 +82,7 @@ export function lost(name, reason) {
 }
 
 function makePicture(image, name, measured) {
-  const address = thumbnail(image.id, 512);
+  const address = fitting(image.id);
   return element("img", {
     className: "waiting",
     alt: "",

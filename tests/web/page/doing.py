@@ -123,7 +123,7 @@ def reveal(page: Page, name: str) -> Locator:
 
 def unfold(page: Page) -> None:
     """Show how to search: on a phone that is folded away."""
-    if not page.locator("#least").is_visible():
+    if not page.locator("#folded").is_visible():
         page.get_by_text("Refine", exact=True).click()
     if page.locator("#advanced").get_attribute("open") is None:
         page.get_by_text("Advanced", exact=True).click()

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.page.doing import choose, faults, hits, names, open_large, reveal
+from tests.web.page.doing import choose, faults, hits, names, open_large, reveal, unfold
 from tests.web.page.serving import Server
 
 pytestmark = pytest.mark.few(1)  # a device
@@ -33,7 +33,7 @@ def test_no_view_has_a_serious_fault(
         hits(page)
     page.get_by_role("button", name="Crop to search").click()
     page.wait_for_url("**crop=*")
-    page.locator("#refine").evaluate("details => details.open = true")
+    unfold(page)
     assert faults(page) == []
     page.locator("#least").fill("1")
     expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()

@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from imgsearch.collection import Collection
 from tests.support.pictures import picture, save_pictures
+from tests.support.textures import texture
 from tests.web.page.doing import (
     choose,
     drop,
@@ -266,7 +267,7 @@ def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Pat
     choose(album_page, album / "chelsea.jpg")
     count = hits(album_page).count()
     unfold(album_page)
-    slider = album_page.get_by_label("Minimum similarity")
+    slider = album_page.get_by_label("Minimum similarity as a number")
     slider.fill("0.8")
     album_page.wait_for_url("**min=0.8")
     expect(album_page.locator("#count")).not_to_contain_text("nearest")
@@ -274,6 +275,69 @@ def test_the_slider_leaves_out_what_is_less_similar(album_page: Page, album: Pat
     assert 0 < len(similarities) < count
     assert min(similarities) >= 0.795
     expect(slider).to_be_focused()
+
+
+@pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
+def test_hits_can_be_limited_to_those_of_a_band(page: Page, server: Server) -> None:
+    """The few images of the test have no bands, so the hits are given some here."""
+    bands = ["same thing", "similar", "similar", "weak"]
+
+    def answer(route: Route) -> None:
+        found = route.fetch().json()
+        least = "same thing" in (route.request.post_data or "")
+        hits = [hit | {"band": bands[min(at, 3)]} for at, hit in enumerate(found["hits"])]
+        route.fulfill(json=found | {"hits": [] if least else hits})
+
+    page.route("**/query", answer)
+    page.goto(f"{server.address}#like=1")
+    expect(page.locator(".tile .similarity").first).to_have_text("Same thing")
+    unfold(page)
+    group = page.get_by_role("group", name="Minimum similarity")
+    with page.expect_request("**/query") as asked:
+        group.get_by_label("Similar").check(force=True)
+    assert 'name="min_band"\r\n\r\nsimilar' in (asked.value.post_data or "")
+    page.wait_for_url("**band=similar")
+    page.reload()
+    hits(page)
+    unfold(page)
+    expect(group.get_by_label("Similar")).to_be_checked()
+    group.get_by_label("Same thing").check(force=True)
+    expect(page.get_by_text("No other image shows the same thing.")).to_be_visible()
+    assert faults(page) == []
+    page.get_by_role("button", name="Show less similar images").click()
+    hits(page)
+    expect(group.get_by_label("Any")).to_be_checked()
+
+
+def test_the_very_picture_is_found_by_a_part_of_it(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "textures").mkdir()
+    for seed in range(6):
+        texture(seed).save(tmp_path / "textures" / f"{seed}.png")
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "textures"])
+    part = tmp_path / "part.png"
+    texture(3).crop((40, 30, 200, 150)).rotate(90, expand=True).save(part)
+    page.goto(serve(empty).address)
+    choose(page, part)
+    unfold(page)
+    page.get_by_label("Find this very picture").check()
+    page.wait_for_url("**verify=true")
+    hits(page)
+    expect(page.locator(".tile .similarity").first).to_have_text("Same thing")
+    assert names(page)[0] == "3.png"
+    dialog = open_large(page, "3.png")
+    dialog.get_by_text("Same thing").click()
+    expect(dialog.get_by_text("details agree")).to_be_visible()
+    assert faults(page) == []
+    dialog.get_by_role("button", name="Search from this").click()
+    hits(page)
+    assert "verify" not in page.url
+    with page.expect_request("**/query") as asked:
+        unfold(page)
+        page.get_by_label("Find this very picture").check()
+    assert 'name="verify"' in (asked.value.post_data or "")
 
 
 @pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
@@ -296,7 +360,7 @@ def test_nothing_found_says_so_and_offers_the_way_out(album_page: Page, tmp_path
     picture(7).save(tmp_path / "blobs.jpg")
     choose(album_page, tmp_path / "blobs.jpg")
     unfold(album_page)
-    album_page.get_by_label("Minimum similarity").fill("1")
+    album_page.get_by_label("Minimum similarity as a number").fill("1")
     expect(album_page.get_by_role("heading", name="Nothing found")).to_be_visible()
     album_page.get_by_role("button", name="Show less similar images").click()
     hits(album_page)

@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from imgsearch.collection import Collection
@@ -367,6 +368,34 @@ def test_the_keyboard_is_enough(album_page: Page) -> None:
     album_page.keyboard.press("Enter")
     hits(album_page)
     expect(album_page.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_the_large_view_tells_how_a_picture_was_taken_and_where_only_on_request(
+    page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    fractions = {ExifTags.Base.FNumber: (14, 5), ExifTags.Base.ExposureTime: (1, 250)}
+    shot: dict[int, Any] = {
+        tag: TiffImagePlugin.IFDRational(*value) for tag, value in fractions.items()
+    }
+    exif.get_ifd(ExifTags.IFD.Exif).update({**shot, ExifTags.Base.ISOSpeedRatings: 200})
+    place = {1: "N", 2: (41.0, 2.0, 6.0), 3: "W", 4: (83.0, 18.0, 18.0)}
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+    (tmp_path / "taken").mkdir()
+    picture(1).save(tmp_path / "taken" / "1.jpg", exif=exif)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([tmp_path / "taken"])
+    page.goto(serve(empty).address)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    dialog = open_large(page, "1.jpg")
+    expect(dialog.get_by_text("1/250 s, f/2.8, ISO 200")).to_be_visible()
+    assert not any("location=true" in url for url in sent)
+    expect(dialog).not_to_contain_text("41.03500")
+    assert faults(page) == []
+    dialog.get_by_role("button", name="Show the location").press("Enter")
+    expect(dialog.get_by_text("41.03500° N, 83.30500° W")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Close")).to_be_focused()
 
 
 @pytest.mark.whole("test_back_forward_and_reload_keep_the_question")

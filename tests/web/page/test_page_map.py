@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from imgsearch.collection import Collection
 from tests.support.pictures import save_pictures
@@ -232,11 +233,58 @@ def test_the_page_says_what_is_missing_on_the_map_and_how_to_make_one(
     expect(page.get_by_role("heading", name="There is no map yet")).to_be_visible()
     expect(page.locator("#state code")).to_have_text(re.compile(r"^imgsearch (-c .* )?map$"))
     assert faults(page) == []
-    make_map(indexed)
-    page.reload()
+    page.get_by_role("button", name="Make the map").click()
+    expect(page.get_by_role("progressbar", name="Making the map")).to_be_visible()
+    assert faults(page) == []
     expect(plane(page)).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Making the map")).to_be_hidden()
+    expect(page.get_by_role("heading", name="There is no map yet")).to_be_hidden()
     save_pictures(tmp_path / "new", 3, first=100)
     with Collection.open(indexed, device="cpu") as collection:
         collection.index([tmp_path / "new"])
     page.reload()
     expect(page.get_by_text("3 images are not on the map yet")).to_be_visible()
+    assert faults(page) == []
+    page.get_by_role("button", name="Add to the map").press("Enter")
+    expect(page.get_by_text("not on the map yet")).to_be_hidden()
+    expect(page.locator("#count")).to_have_text("43 images")
+
+
+@pytest.mark.whole("test_the_page_says_what_is_missing_on_the_map_and_how_to_make_one")
+def test_the_map_is_cancelled_made_by_others_and_not_offered_where_that_is_not_allowed(
+    page: Page, indexed: Path, expected: list[str]
+) -> None:
+    expected += ["status of 404", "status of 409"]
+    server = Server(indexed, "--read-only")
+    try:
+        page.goto(f"{server.address}#view=map")
+        expect(page.get_by_text("This command makes it")).to_be_visible()
+        expect(page.get_by_role("button", name="Make the map")).to_have_count(0)
+    finally:
+        server.stop()
+    server = Server(indexed)
+    job: dict[str, Any] = {"running": True, "done": 30, "total": 100, "failure": None}
+    sent: list[str] = []
+
+    def answer(route: Route) -> None:
+        sent.append(route.request.method)
+        if route.request.method == "DELETE":
+            job.update(running=False)
+        route.fulfill(json=job, status=409 if route.request.method == "PUT" else 200)
+
+    try:
+        page.route("**/api/v1/map/job", answer)
+        page.goto(f"{server.address}#view=map")
+        bar = page.get_by_role("progressbar", name="Making the map")
+        expect(bar).to_have_attribute("value", "30")  # somebody else has begun
+        page.get_by_role("button", name="Make the map").click()
+        page.locator("#making").get_by_role("button", name="Cancel").click()
+        expect(bar).to_be_hidden()
+        job.update(running=True)
+        page.get_by_role("button", name="Make the map").click()
+        expect(bar).to_be_visible()
+        job.update(running=False, failure="the disk is full")
+        expect(page.get_by_role("alert")).to_have_text("The map was not made: the disk is full")
+        assert sent.count("DELETE") == 1
+    finally:
+        server.stop()

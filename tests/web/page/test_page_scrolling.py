@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Response, Route, expect
+from playwright.sync_api import Browser, Page, Response, Route, ViewportSize, expect
 
 from tests.web.page.doing import names
 from tests.web.page.serving import Server
@@ -104,6 +106,35 @@ def test_going_back_to_the_middle_of_a_long_list_asks_for_nothing(
     expect(many.locator(f'.tile [title="{title}"]')).to_be_focused()
     assert abs(many.evaluate("scrollY") - place) < 10
     assert [url for url in asked if "layout" in url] == []
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize(
+    ("width", "density", "edge"), [(1280, 1, 512), (1280, 2, 768), (360, 1, 256), (360, 3, 768)]
+)
+def test_thumbnails_come_in_one_size_that_fits_the_screen_and_those_ahead_while_idle(
+    browser: Browser, server: Server, width: int, density: int, edge: int
+) -> None:
+    size: ViewportSize = {"width": width, "height": 300}
+    with browser.new_context(viewport=size, device_scale_factor=density) as context:
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+
+        def thumbnails() -> dict[str, str]:
+            found = [re.search(r"/images/(\d+)/thumbnail\?size=(\d+)", url) for url in asked]
+            return {match[1]: match[2] for match in found if match}
+
+        page.goto(server.address)
+        expect(page.locator(".tile").first).to_be_visible()
+        expect(page.locator(".waiting")).to_have_count(0)
+        tiles = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+        until = time.monotonic() + 30
+        while not set(thumbnails()) - set(tiles):
+            assert time.monotonic() < until, "no thumbnail was requested ahead"
+            page.wait_for_timeout(100)
+        assert set(thumbnails().values()) == {str(edge)}
+        assert set(tiles) <= set(thumbnails())
 
 
 def test_the_page_weighs_at_most_200_kb_without_its_thumbnails(page: Page, server: Server) -> None:
