@@ -4,7 +4,8 @@ The features are RootSIFT (D. G. Lowe, "Distinctive image features from scale-in
 2004; R. Arandjelović and A. Zisserman, "Three things everyone should know to improve object
 retrieval", 2012). Two pictures match if enough of their features lie where one plane, seen from
 two sides, would have them, and this homography is one that a camera can see (J. Philbin et al.,
-"Object retrieval with large vocabularies and fast spatial matching", 2007).
+"Object retrieval with large vocabularies and fast spatial matching", 2007). A few features are
+enough if the pixels agree, too, once one picture is laid over the other.
 
 OpenCV is imported with the first picture.
 """
@@ -12,7 +13,7 @@ OpenCV is imported with the first picture.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -45,12 +46,18 @@ LEAST_SHARE = 0.5  # unless they are this share of the hit's features there: the
 LEAST_AREA = 0.01  # Share of either picture that shows the other.
 MOST_STRETCH = 3.0  # Ratio of the scales in the directions of most and of least scale.
 FLAT = 2.5  # Pixels that features may be off, on average, in a flat picture.
+FEW = 4  # Inliers that are enough where the pixels agree,
+NEAR = 3.0  # each at most so many pixels off,
+MOST_OF_IT = 0.5  # over at least this share of the smaller of the two,
+LEAST_CORRELATION = 0.95  # with this correlation of their levels,
+LEAST_CONTRAST = 4.0  # which have at least this standard deviation.
 _TRIES = 500  # Homographies that are tried.
 _SURE = 0.999  # Probability that the best one is among them.
 _CELL = 3.0  # Pixels: inliers nearer than that count once.
 
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
+_Pairs = npt.NDArray[np.int64]
 #: Corners of a part of a picture, as fractions of its width and height.
 Outline: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -62,14 +69,22 @@ class Keypoints:
     Attributes:
         points: Where they are, in pixels, float32 `[n, 2]`.
         descriptors: What is there, L2-normalised, float32 `[n, 128]`.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        grey: The picture, uint8 `[height, width]`.
     """
 
     points: _Floats
     descriptors: _Floats
-    width: int
-    height: int
+    grey: Pixels
+
+    @property
+    def width(self) -> int:
+        """The width of the picture in pixels."""
+        return int(self.grey.shape[1])
+
+    @property
+    def height(self) -> int:
+        """The height of the picture in pixels."""
+        return int(self.grey.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +112,12 @@ def keypoints_of(grey: Pixels, count: int = FEATURES) -> Keypoints:
     Raises:
         PackageError: If OpenCV is not installed.
     """
-    height, width = grey.shape
-    found = cv2_of().SIFT_create(nfeatures=count).detectAndCompute(np.ascontiguousarray(grey), None)
+    grey = np.ascontiguousarray(grey)
+    found = cv2_of().SIFT_create(nfeatures=count).detectAndCompute(grey, None)
     points = np.array([point.pt for point in found[0]], np.float32).reshape(-1, 2)
     descriptors = np.empty((0, 128), np.float32) if found[1] is None else found[1]
     shares = descriptors / np.maximum(np.abs(descriptors).sum(axis=1, keepdims=True), 1e-12)
-    return Keypoints(points, np.sqrt(shares), width, height)
+    return Keypoints(points, np.sqrt(shares), grey)
 
 
 def mirrored(picture: Keypoints) -> Keypoints:
@@ -116,7 +131,7 @@ def mirrored(picture: Keypoints) -> Keypoints:
         [-1, 1], np.float32
     )
     descriptors = np.ascontiguousarray(cells.reshape(picture.descriptors.shape))
-    return replace(picture, points=points, descriptors=descriptors)
+    return Keypoints(points, descriptors, np.ascontiguousarray(picture.grey[:, ::-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +164,8 @@ def match(query: Keypoints, hit: Keypoints) -> Match | None:
 
     One of them must not be a mirror image of the other: see `mirrored`.
     """
-    seen = _seen(query, hit)
+    pairs = _pairs(query, hit)
+    seen = _seen(query, hit, pairs) or _laid_over(query, hit, pairs)
     if seen is None:
         return None
     corners = seen.corners
@@ -161,7 +177,7 @@ def match(query: Keypoints, hit: Keypoints) -> Match | None:
 
 def affinity(query: Keypoints, hit: Keypoints) -> Affinity | None:
     """Return how a query lies flat in a hit; None if it does not, or is seen in perspective."""
-    seen = _seen(query, hit)
+    seen = _seen(query, hit, _pairs(query, hit))
     if seen is None:
         return None
     source = seen.source / (query.width, query.height)
@@ -174,9 +190,8 @@ def affinity(query: Keypoints, hit: Keypoints) -> Affinity | None:
     return Affinity(seen.inliers, tuple(map(tuple, solution.T.tolist())))
 
 
-def _seen(query: Keypoints, hit: Keypoints) -> _Seen | None:
+def _seen(query: Keypoints, hit: Keypoints, pairs: _Pairs) -> _Seen | None:
     """Return how a camera could see a query in a hit."""
-    pairs = _pairs(query, hit)
     if len(pairs) < LEAST:
         return None
     cv2 = cv2_of()
@@ -206,9 +221,65 @@ def _seen(query: Keypoints, hit: Keypoints) -> _Seen | None:
     return _Seen(homography, source, target, inliers, corners.reshape(-1, 2))
 
 
-def _pairs(query: Keypoints, hit: Keypoints) -> npt.NDArray[np.int64]:
+def _laid_over(query: Keypoints, hit: Keypoints, pairs: _Pairs) -> _Seen | None:
+    """Return how a query, shifted, scaled and turned, lies over a hit with the same pixels.
+
+    A crop of a plain part of a picture has few features, but they say where to look.
+    """
+    if len(pairs) < FEW:
+        return None
+    cv2 = cv2_of()
+    source, target = query.points[pairs[:, 0]], hit.points[pairs[:, 1]]
+    found, inside = cv2.estimateAffinePartial2D(
+        source, target, None, cv2.RANSAC, NEAR, _TRIES, _SURE
+    )
+    if found is None or not np.isfinite(found).all():
+        return None
+    agreeing = inside.ravel() > 0
+    source, target = source[agreeing], target[agreeing]
+    inliers = min(_places(source), _places(target))
+    homography = np.vstack([found, (0, 0, 1)])
+    scale = math.sqrt(abs(float(np.linalg.det(found[:, :2]))))
+    if inliers < FEW or scale < 1e-3:
+        return None
+    frame = np.asarray(_frame(query) @ found[:, :2].T + found[:, 2], np.float32)
+    overlap, corners = cv2.intersectConvexConvex(frame, _frame(hit))
+    areas = hit.width * hit.height, cv2.contourArea(frame)
+    if overlap < max(MOST_OF_IT * min(areas), LEAST_AREA * max(areas)):
+        return None
+    if scale <= 1:
+        correlation = _correlation(query.grey, hit.grey, homography, scale)
+    else:
+        correlation = _correlation(hit.grey, query.grey, np.linalg.inv(homography), 1 / scale)
+    if correlation < LEAST_CORRELATION:
+        return None
+    return _Seen(homography, source, target, inliers, corners.reshape(-1, 2))
+
+
+def _correlation(larger: Pixels, smaller: Pixels, homography: _Doubles, scale: float) -> float:
+    """Return the correlation of two pictures where one lies over the other; 0 if it is plain.
+
+    Args:
+        larger: The picture that is reduced and laid over the other, uint8 `[h, w]`.
+        smaller: The other, uint8 `[h, w]`.
+        homography: How the larger one lies in the smaller one.
+        scale: The scale to which it is reduced.
+    """
+    cv2 = cv2_of()
+    size = smaller.shape[1], smaller.shape[0]
+    reduced = cv2.GaussianBlur(larger, (0, 0), 0.5 / scale)
+    laid = cv2.warpAffine(reduced, homography[:2], size)
+    inside = cv2.warpAffine(np.ones_like(larger), homography[:2], size, flags=cv2.INTER_NEAREST)
+    inside = cv2.erode(inside, np.ones((5, 5), np.uint8)) > 0  # where no blur reaches its border
+    shown = [cv2.GaussianBlur(each, (0, 0), 1)[inside] for each in (laid, smaller)]
+    if not inside.any() or min(float(each.std()) for each in shown) < LEAST_CONTRAST:
+        return 0.0
+    return float(np.corrcoef(*shown)[0, 1])
+
+
+def _pairs(query: Keypoints, hit: Keypoints) -> _Pairs:
     """Return pairs of features that are each other's best by far, int64 `[n, 2]`."""
-    if min(len(query.points), len(hit.points)) < LEAST:
+    if min(len(query.points), len(hit.points)) < FEW:
         return np.empty((0, 2), np.int64)
     products = query.descriptors @ hit.descriptors.T
     rows = np.arange(len(products))

@@ -61,7 +61,7 @@ QUERY_EDGE = 640  # the same of a query
 QUERY_FEATURES = 1_000  # features of a query, of which a small part may be what the hit shows
 QUERY_SCALE = 3.0  # scale to which a small query is enlarged at most
 _CLOSE = 1_024  # pixels of the longer edge of pictures that are compared
-_REMEMBERED = 2_000  # images whose features are in memory, some 200 KB each
+_REMEMBERED = 2_000  # images whose features are in memory, some 300 KB each
 _DECIDED = 200_000  # pairs of images that are known to be versions of one picture, or not
 _KEPT = 64  # close pictures in memory, 3 MB each
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,30 @@ def test_a_part_lies_where_it_was_cut_out() -> None:
     assert {(round(x), round(y)) for x, y in found.query_outline} == {
         *((0, 0), (1, 0), (1, 1), (0, 1))
     }
+
+
+def cropped(seed: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """Return a small part of a texture, three times as large."""
+    crop = texture(seed).crop(box)
+    return crop.resize((3 * crop.width, 3 * crop.height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("seed", "box"), [(3, (40, 40, 90, 80)), (5, (160, 60, 216, 102)), (5, (40, 40, 90, 80))]
+)
+def test_few_features_are_enough_where_the_pixels_agree(
+    seed: int, box: tuple[int, int, int, int]
+) -> None:
+    found = matched(cropped(seed, box), texture(seed))
+    assert found is not None
+    assert found.inliers < 12
+    corners = np.array(found.hit_outline) * (320, 240)
+    assert corners.min(axis=0) == pytest.approx(box[:2], abs=3)
+    assert corners.max(axis=0) == pytest.approx(box[2:], abs=3)
+    hit = texture(seed)  # with the same features, and other pixels around them
+    query = keypoints_of(grey(cropped(seed, box)))
+    other = np.asarray(cropped(seed + 1, box).convert("L"), np.uint8)
+    assert match(replace(query, grey=other), keypoints_of(grey(hit))) is None
 
 
 def test_a_picture_in_another_one_lies_where_it_was_pasted() -> None:
