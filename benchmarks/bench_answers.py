@@ -4,7 +4,8 @@
     python -m benchmarks.bench_answers --images 0             # without the collection that is grown
 
 Sets are Corel-1k, each half of UKBench, and a mixture of all sets of --data. Each labelled image is
-a query against the rest, as in `imgsearch evaluate`. A pair is right if its two images have the
+a query against the rest, as in `imgsearch evaluate`, and those of corel1k/queries, left out of the
+collection, against the others. A pair is right if its two images have the
 same label; images without a label are never right. A foreign query is an image of another set.
 
 Times are those of one collection of --images embeddings grown from the real ones, in one run:
@@ -30,10 +31,15 @@ import numpy as np
 from benchmarks.common import make_parser, note, print_table, write_json
 from benchmarks.subjects import ROWS, GrownEmbeddings, Vectors, commit_vectors
 from imgsearch import Collection
+from imgsearch.ann.exact import ranking, squared_distances
+from imgsearch.ann.metrics import measure
+from imgsearch.ann.vectors import Neighbours
 from imgsearch.evaluation.evaluate import Measures
 from imgsearch.indexing.fold import fold
 from imgsearch.indexing.policy import FoldPolicy
-from imgsearch.querying.ranking import BANDS, Rank
+from imgsearch.querying.ranking import BANDS, RERANKED, Rank
+from imgsearch.querying.view import open_view
+from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.writer import CatalogWriter
@@ -119,6 +125,8 @@ def main() -> None:
                 results += _qualities(each, collection, folder)
                 results += _certainties(each, collection)
                 real[each.name] = _embeddings(collection)
+                if each.name == "corel1k":
+                    results += _newcomers(each, folder)
                 if each.name in ("corel1k", "ukbench500"):
                     results += _foreigners(each, collection, sets[:4])
         mixture = real["mixture"]
@@ -181,6 +189,39 @@ def _qualities(images: Set, collection: Collection, folder: Path) -> Iterator[Qu
                 at_3.recall_at_k.mean,
                 measures.mean_average_precision.mean,
             )
+
+
+def _newcomers(images: Set, folder: Path) -> Iterator[Quality]:
+    """Yield the quality of the whole order for queries that are not in the collection."""
+    rows = list(zip(images.paths, images.labels, strict=True))
+    asked = [row for row in rows if row[0].parent.name == "queries"]
+    held = [row for row in rows if row[0].parent.name != "queries"]
+    if not asked:
+        return
+    own = Set("corel1k, without its queries", *(tuple(part) for part in zip(*held, strict=True)))
+    with _indexed(own, folder) as collection:
+        queries = collection.embed([path for path, _ in asked])
+        label_of = {str(path): label for path, label in held}
+        entries = collection.entries.after(0, len(held))
+        ids = np.array([entry.id for entry in entries])
+        layout = Layout(Path(collection.info().directory))
+        with closing(Catalog(layout.catalog)) as catalog:
+            view = open_view(layout, catalog)
+        distances = squared_distances(queries, ids, view.live_blocks())
+        nearest = view.search(queries, RERANKED, recall=None, nprobe=None, exact=True)
+        near = Neighbours(nearest.distances, nearest.ids)
+        if view.ranking is None:
+            raise SystemExit(f"{own.name} has too few images to be ranked")
+        orders = {"exact": ranking(distances)}
+        orders["collection"] = view.ranking.order_all(queries, near, ids, distances)
+    labels = np.array([label_of[entry.path] for entry in entries])
+    wanted = np.array([label for _, label in asked])[:, None]
+    totals = (labels == wanted).sum(axis=1)
+    for way, order in orders.items():
+        relevant = labels[order] == wanted
+        every = np.ones_like(relevant)
+        ten, three = (measure(relevant, every, totals, k).mean(axis=0).tolist() for k in (10, 3))
+        yield Quality(own.name, len(labels), way, ten[0], ten[1], three[2], ten[3])
 
 
 def _certainties(images: Set, collection: Collection) -> Iterator[Certainty]:
