@@ -337,6 +337,9 @@ class Collection(ABC):
     def embeddings(self, ids: Sequence[int] | Ids | None = None) -> Vectors:
         """Return the embeddings of images, float32 `[n, dim]`, in the order of `ids`.
 
+        If they are stored one after the other, in one file and without removed images in between,
+        they are a read-only view of that file, mapped into memory; otherwise, they are copied.
+
         Args:
             ids: Ids of images; None for all, in the order of the property `ids`.
 

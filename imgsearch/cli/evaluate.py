@@ -12,7 +12,7 @@ import click
 from imgsearch.cli import options
 from imgsearch.cli.locate import locate_any
 from imgsearch.cli.options import choose
-from imgsearch.cli.output import complain, counted, dump, path_fields, shown, where
+from imgsearch.cli.output import complain, counted, dump, path_fields, shortened, shown, where
 from imgsearch.cli.progress import CountBar
 
 if TYPE_CHECKING:
@@ -265,14 +265,15 @@ def _columns(found: Evaluation, ways: Mapping[str, Measures | None]) -> Iterator
 
 
 def _worst_lines(worst: Sequence[WorstQuery]) -> Iterator[str]:
+    short = shortened(absolute=False)
     if worst:
         yield ""
         yield "worst       by the average precision (AP) of exact search"
     for query in worst:
-        yield f"AP {query.average_precision:.4f}   {shown(query.label)}: {shown(query.path)}"
+        yield f"AP {query.average_precision:.4f}   {shown(query.label)}: {shown(short(query.path))}"
         for hit in query.hits[:HITS_SHOWN]:
             verdict = "right" if hit.right else "wrong"
-            text = f"{shown(hit.label)}: {shown(hit.path)}"
+            text = f"{shown(hit.label)}: {shown(short(hit.path))}"
             yield f"{hit.rank:4}  {verdict}  {hit.similarity:7.4f}  {text}"
 
 

@@ -15,7 +15,7 @@ import click
 from imgsearch.cli import options
 from imgsearch.cli.interrupt import waiting_for
 from imgsearch.cli.locate import locate_any
-from imgsearch.cli.output import dump, libraries_silenced, shown
+from imgsearch.cli.output import dump, libraries_silenced, shortened, shown
 from imgsearch.cli.query import Crop, Picture, picture_of
 from imgsearch.errors import ImageError, InputError
 from imgsearch.files.paths import is_url, path_fields
@@ -119,7 +119,8 @@ def _lines(seen: _Seen) -> Iterator[str]:
     if explained.match is not None:
         yield f"verified    {_verified(explained.match)}"
     yield f"query       {shown(seen.query.name)}: {_summary(explained.query_map)}"
-    yield f"hit         {shown(explained.path)}: {_summary(explained.hit_map)}"
+    hit = shown(shortened(absolute=False)(explained.path))
+    yield f"hit         {hit}: {_summary(explained.hit_map)}"
 
 
 def _verified(match: Match) -> str:

@@ -198,6 +198,10 @@ class Extractor:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
+    def warm(self) -> None:
+        """Start the workers now, without waiting for them, instead of with their first files."""
+        self._pool.warm()
+
     def embed(
         self, paths: Iterable[str], wanted: Callable[[str, bytes], bool]
     ) -> Generator[Outcome, None, None]:

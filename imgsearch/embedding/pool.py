@@ -23,6 +23,7 @@ from imgsearch.images.fingerprint import FINGERPRINT, Fingerprint
 __all__ = ["BATCH", "Decoded", "Known", "Pool", "Refused", "Reply"]
 
 BATCH = 4  # Files per request.
+WARM = -2  # The number of a request that only starts a worker.
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def warm(self) -> None:
+        """Start the workers now, without waiting for them, instead of with their first requests."""
+        for _ in range(self._size):
+            self._requests.put((WARM, []))
+
     def run(
         self, paths: Iterable[str], window: int, wanted: Callable[[str, bytes], bool]
     ) -> Generator[Reply, None, None]:
@@ -180,6 +186,8 @@ class Pool:
                 number, paths = self._requests.get()
                 if paths:
                     self._answers.put((number, self._replies(slot, paths)))
+                elif number == WARM:
+                    self._started(slot)
         except BaseException as error:  # Pass any error to the waiting thread.
             self._answers.put((-1, error))
         finally:
@@ -215,17 +223,21 @@ class Pool:
         return [replies[index] for index in sorted(replies)]
 
     def _ask(self, slot: int, paths: list[str]) -> list[Reply]:
+        replies, data = self._started(slot).run(paths, self._wanted)
+        count = sum(bool(reply.get("wanted")) for reply in replies)
+        rows = iter(np.frombuffer(data, self._row, count))
+        prints = iter(np.frombuffer(data, FINGERPRINT, count, count * self._row.itemsize))
+        return [_reply(reply, rows, prints) for reply in replies]
+
+    def _started(self, slot: int) -> WorkerProcess:
+        """Return a worker, and start it first if it does not run."""
         worker = self._workers[slot]
         if worker is not None and not worker.is_alive():
             self._close(slot)
             worker = None
         if worker is None:
             worker = started(self._command, self._time_limit, partial(self._note, slot))
-        replies, data = worker.run(paths, self._wanted)
-        count = sum(bool(reply.get("wanted")) for reply in replies)
-        rows = iter(np.frombuffer(data, self._row, count))
-        prints = iter(np.frombuffer(data, FINGERPRINT, count, count * self._row.itemsize))
-        return [_reply(reply, rows, prints) for reply in replies]
+        return worker
 
     def _note(self, slot: int, worker: WorkerProcess) -> None:
         self._workers[slot] = worker

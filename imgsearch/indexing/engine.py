@@ -141,7 +141,10 @@ class LocalEngine:
 
 
 class WarmEngine(LocalEngine):
-    """This machine, with workers that stay between runs; a context manager that ends them."""
+    """This machine, with workers that stay between runs; a context manager that ends them.
+
+    They start with the first run, even if it has nothing to embed, to be ready for later ones.
+    """
 
     def __init__(self, *, workers: int | None = None, device: str = "cpu") -> None:
         """Prepare the engine, without starting any worker; see `LocalEngine`."""
@@ -174,6 +177,7 @@ class WarmEngine(LocalEngine):
                 trust_model=model.trusted,
             )
             self._kept = for_what, extractor.__enter__()
+            extractor.warm()
         finished = False
         try:
             with closing(self._kept[1].embed(paths, wanted)) as outcomes:
@@ -184,7 +188,7 @@ class WarmEngine(LocalEngine):
                 self.rest()
 
     def rest(self) -> None:
-        """End the workers; the next file starts them again."""
+        """End the workers; the next run starts them again."""
         if self._kept is not None:
             self._kept[1].__exit__()
             self._kept = None

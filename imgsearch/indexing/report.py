@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from imgsearch.files.paths import upwards
+from imgsearch.files.paths import is_url, upwards
 from imgsearch.indexing.scope import Scope, count_scope
 
 __all__ = ["Failure", "IndexReport", "Progress", "Reporter", "Tally"]
@@ -114,6 +114,12 @@ class Tally:
         self.found -= len(failures) - len(self.failures)
         self.unreadable = kept(self.unreadable)
 
+    def leave_out_vanished(self) -> None:
+        """Drop the files that failed because they were deleted or moved after they were listed."""
+        kept = [each for each in self.failures if not _has_vanished(each.path)]
+        self.found -= len(self.failures) - len(kept)
+        self.failures = kept
+
     def report(self, *, removed: int, left_out: int, seconds: float) -> IndexReport:
         """Return the report of the run."""
         return IndexReport(
@@ -132,6 +138,19 @@ class Tally:
             unreadable=tuple(self.unreadable),
             seconds=seconds,
         )
+
+
+def _has_vanished(path: str) -> bool:
+    """Tell whether there is certainly no entry at a path; a link that leads nowhere is one."""
+    if is_url(path):
+        return False
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is there, but cannot be looked at
+        return False
+    return False
 
 
 class Reporter:

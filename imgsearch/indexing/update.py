@@ -92,6 +92,7 @@ def update(
         except FileNotFoundError as error:
             raise missing(error) from error
     run.tally.leave_out(away)
+    run.tally.leave_out_vanished()
     report = run.tally.report(
         removed=removed,
         left_out=left_out + run.absence.left_out,

@@ -23,6 +23,11 @@ def test_it_says_which_parts_contribute(run: Run, indexed: Path, photos: Path) -
     assert re.match(rf"hit +{photos}/0006\.jpg: mostly the [\w ]+ \(\d+%\)", hit)
 
 
+def test_the_hit_is_named_as_seen_from_here(run: Run, indexed: Path, photos: Path) -> None:
+    found = run("explain", "0004.jpg", "0006.jpg", "-c", indexed, cwd=photos)
+    assert [line.split()[1] for line in found.out.splitlines()[1:]] == ["0004.jpg:", "0006.jpg:"]
+
+
 def test_the_json_has_both_maps_whose_cells_sum_to_the_similarity(
     run: Run, indexed: Path, photos: Path
 ) -> None:

@@ -21,7 +21,7 @@ from imgsearch.indexing.report import Failure, Progress
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from tests.support.depth import examples
-from tests.support.embedding_here import RefusingEngine
+from tests.support.embedding_here import EngineInProcess, RefusingEngine
 from tests.support.outcomes import age, did, files_in, holds, ids_in
 from tests.support.pictures import picture, save_pictures
 from tests.support.small_network import make_small_collection
@@ -367,3 +367,17 @@ def test_a_time_limit_is_a_number_of_seconds(
 ) -> None:
     with pytest.raises(SettingError, match="time_limit is"):
         collection.index(tree, time_limit=limit)
+
+
+def test_a_file_that_vanishes_before_it_is_read_has_not_failed(
+    collection: Collection, tree: Path
+) -> None:
+    class Vanishing(EngineInProcess):
+        def ask(self, path: str) -> None:
+            if path.endswith("0003.png"):
+                os.unlink(path)
+
+    report = collection.index([tree], engine=Vanishing())
+    assert did(report) == {"indexed": 11}
+    assert report.failures == ()
+    assert did(collection.index()) == {"unchanged": 11}

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
 from imgsearch.errors import InputError, NoImageError, PackageError
+from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.querying.hits import Hit
+from tests.support.embedding_here import EngineInProcess
 from tests.support.pictures import picture
 
 
@@ -62,6 +65,28 @@ def test_embeddings_are_those_of_the_images(opened: Collection) -> None:
     assert (opened.embeddings(some) == everything[[7, 3, 7]]).all()
     with pytest.raises(NoImageError):
         opened.embeddings([3, 10**9])
+
+
+def test_embeddings_are_mapped_into_memory_where_they_lie_side_by_side(
+    empty: Path, photos: Path
+) -> None:
+    def is_mapped(embeddings: Vectors) -> bool:
+        return not embeddings.flags.owndata and not embeddings.flags.writeable
+
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index(
+            [photos], engine=EngineInProcess(), policy=FoldPolicy(commit_seconds=600.0)
+        )
+        assert is_mapped(collection.embeddings())
+        assert not collection.embeddings().flags.writeable
+        ids = collection.ids
+        expected = np.array(collection.embeddings())
+        for some in (ids[3:9], ids[5:6], ids[[1, 3]], ids[::-1], ids[:0], ids[[2, 2]]):
+            rows = np.searchsorted(ids, some)
+            np.testing.assert_array_equal(collection.embeddings(some), expected[rows])
+        collection.remove_ids([int(ids[5])])
+        assert not is_mapped(collection.embeddings())
+        np.testing.assert_array_equal(collection.embeddings(), np.delete(expected, 5, axis=0))
 
 
 def test_a_query_may_be_an_id(opened: Collection, photos: Path) -> None:
