@@ -13,7 +13,7 @@ COVERAGE := --cov --cov-report=term
 BOUNDED := $(addprefix tests/,ann embedding files images storage querying/test_export.py querying/test_query.py \
   indexing/test_update.py indexing/test_watch.py maintenance/test_discard.py cli/test_query.py cli/test_tune.py \
   web/test_api.py web/test_assistants.py web/test_serve.py)
-INSTALL := --editable '.[demo,dev,bench,lite,mcp,tables,text,watch,web]'
+INSTALL := --editable '.[demo,dev,bench,lite,mcp,tables,text,timm,watch,web]'
 
 # Real images for the tests that can use them, where this checkout has them beside it.
 IMGSEARCH_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -86,9 +86,9 @@ PIN = UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile pyproje
 LEFT_OUT = matplotlib onnx opencv-python safetensors scipy torch torchvision
 constraints: $(STAMP)  ## pin the newest releases in constraints.txt, the oldest allowed in constraints-lowest.txt
 	@$(PIN) --universal --all-extras --output-file $(CONSTRAINTS)
-	@$(PIN) --resolution lowest-direct --no-deps --extra lite --extra mcp --extra tables --extra text --extra watch --extra web --output-file $(LOWEST)
+	@$(PIN) --resolution lowest-direct --no-deps --extra lite --extra mcp --extra tables --extra text --extra timm --extra watch --extra web --output-file $(LOWEST)
 	@cp $(LOWEST) $(LOWEST).in
-	@$(PIN) --extra demo --extra dev --extra bench --extra lite --extra mcp --extra tables --extra text --extra watch --extra web --constraint $(LOWEST).in --output-file $(LOWEST)
+	@$(PIN) --extra demo --extra dev --extra bench --extra lite --extra mcp --extra tables --extra text --extra timm --extra watch --extra web --constraint $(LOWEST).in --output-file $(LOWEST)
 	@rm $(LOWEST).in
 	@printf '%s ; python_version < "3"\n' $(LEFT_OUT) > $(LIGHT).in
 	@$(PIN) --universal --extra web --override $(LIGHT).in --constraint $(CONSTRAINTS) --output-file $(LIGHT)

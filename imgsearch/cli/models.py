@@ -9,6 +9,7 @@ import click
 
 from imgsearch.cli import options
 from imgsearch.cli.output import complain, shown
+from imgsearch.cli.progress import CountBar
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import is_installed
 from imgsearch.files.paths import dump
@@ -22,17 +23,25 @@ __all__ = ["models"]
 
 
 @click.command()
+@click.argument("beginning", metavar="[NAME]", default="")
+@options.speed_option
 @options.json_option
-def models(as_json: bool) -> None:
+def models(beginning: str, speed: bool, as_json: bool) -> None:
     """List the networks that a collection can be made with.
 
     Each line shows the number of values in an embedding, the edge of the input in pixels, and the
-    default weights: their size, whether they are here, and their licence.
+    default weights: their size, whether they are here, and their licence. With NAME, only those
+    whose names begin like that; those of timm are only listed for a NAME such as timm:resnet.
     """
-    from imgsearch.embedding.choices import choices
+    from imgsearch.embedding.choices import choices, timed
 
-    found = list(choices())
-    click.echo(_as_json(found) if as_json else _as_text(found))
+    found = list(choices(beginning))
+    if speed:
+        with CountBar("timing", " networks") as bar:
+            for number, choice in enumerate(found, 1):
+                found[number - 1] = timed(choice)
+                bar(number, len(found))
+    click.echo(_as_json(found) if as_json else _as_text(found, speed=speed))
     if not is_installed("torchvision"):
         complain("torchvision, which has 80 more networks, is not installed")
 
@@ -42,24 +51,27 @@ def _as_json(found: Sequence[Choice]) -> str:
     return dump({"models": [asdict(choice) for choice in found]})
 
 
-def _as_text(found: Sequence[Choice]) -> str:
+def _as_text(found: Sequence[Choice], *, speed: bool) -> str:
     """Return the networks as a table, one per line."""
-    rows = [("model", "values", "input", "weights", "licence of the weights")]
-    rows += [
-        (
-            f"{choice.name} (default)" if choice.name == DEFAULT_MODEL else choice.name,
-            str(choice.dim),
-            str(choice.input_size),
-            _weights(choice),
-            choice.source.licence,
-        )
-        for choice in found
-    ]
+    rows = [_row("model", "values", "input", "images/s here", "weights", speed=speed)]
+    rows[0] += ("licence of the weights",)
+    for choice in found:
+        name = f"{choice.name} (default)" if choice.name == DEFAULT_MODEL else choice.name
+        rate = choice.images_per_second
+        told = "" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+        shapes = str(choice.dim), str(choice.input_size)
+        row = _row(name, *shapes, told, _weights(choice), speed=speed)
+        rows.append((*row, choice.source.licence))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
         for row in rows
     )
+
+
+def _row(*cells: str, speed: bool) -> tuple[str, ...]:
+    """Return the cells of a row, without the speed unless it was asked for."""
+    return cells if speed else (*cells[:3], *cells[4:])
 
 
 def _weights(choice: Choice) -> str:

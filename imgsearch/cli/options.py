@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from imgsearch.cli.config import config_path
-from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, ONNX, OPEN_CLIP, TORCHVISION
+from imgsearch.embedding.models import DEFAULT_MODEL, MODELS, ONNX, OPEN_CLIP, TIMM, TORCHVISION
 from imgsearch.errors import SettingError
 from imgsearch.files.paths import is_url, located
 from imgsearch.images.crop import Box
@@ -118,6 +118,7 @@ __all__ = [
     "sample_option",
     "settings_option",
     "sort_option",
+    "speed_option",
     "staging_option",
     "storage_option",
     "strict_option",
@@ -156,7 +157,7 @@ class _ModelName(click.types.StringParamType):
         from click.shell_completion import CompletionItem
 
         del ctx, param
-        names = [*MODELS, TORCHVISION, OPEN_CLIP, ONNX]
+        names = [*MODELS, TORCHVISION, TIMM, OPEN_CLIP, ONNX]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -591,6 +592,10 @@ models_option = option(
     "--models",
     metavar="A,B,...",
     help="Embed the labelled images with these networks, and compare them.",
+)
+speed_option = switch(
+    "--speed",
+    help="Measure how fast this machine's CPU runs each network whose weights are here.",
 )
 keep_old_option = switch(
     "--keep-old",

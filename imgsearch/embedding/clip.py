@@ -94,8 +94,6 @@ def _input_size(config: dict[str, Any]) -> int:
 def _refusal(config: dict[str, Any]) -> str | None:
     """Return why a network cannot be exported, in words that follow its name, or None."""
     text = config["text_cfg"]
-    if "timm_model_name" in config["vision_cfg"]:
-        return "has an image tower of the library timm, some of whose operators are not checked yet"
     if "hf_tokenizer_name" in text or "hf_model_name" in text:
         return "has a tokenizer of the library transformers, which is not exported"
     if text.get("embed_cls") or text.get("pool_type", "argmax") != "argmax":

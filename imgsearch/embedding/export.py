@@ -133,7 +133,9 @@ def _checked(onnx: bytes, network: Network, source: str) -> bytes:
                 f"{source} has {error}, and so cannot be checked before it is run "
                 "(docs/security.md); choose another network"
             ) from error
-        raise ModelError(f"{network.name} is too large: it has {error}") from error
+        raise ModelError(
+            f"{network.name} cannot be run: it has {error}; choose another network"
+        ) from error
     if shapes != (network.input_size, network.dim):
         raise ModelError(f"{network.name} has embeddings of {shapes.dim}, not {network.dim} values")
     (rows,) = run_once(onnx, ["embedding"], 1)

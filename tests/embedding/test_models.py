@@ -71,7 +71,7 @@ def test_a_network_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_network_is_a_model_error_that_names_those_there_are() -> None:
-    told = rf"'resnet'; there are {', '.join(MODELS)}, torchvision:NAME, open_clip:"
+    told = rf"'resnet'; there are {', '.join(MODELS)}, torchvision:NAME, timm:NAME, open_clip:"
     with pytest.raises(ModelError, match=told):
         find_network("resnet")
 

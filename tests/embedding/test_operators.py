@@ -53,6 +53,9 @@ WRONG: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Slice", [np.array([5]), np.array([5]), np.array([1])], {}),
     ("Slice", [np.array([1]), np.array([5])], {}),
     ("Softmax", [], {"axis": 4}),
+    ("Split", [np.array([3, 2])], {"axis": 1}),
+    ("Split", [np.array([7])], {"axis": 1}),
+    ("Split", [], {"axis": 4}),
     ("Squeeze", [np.array([1])], {}),
 ]
 
@@ -104,3 +107,32 @@ def test_an_operator_on_other_inputs_is_foreign(
 ) -> None:
     with pytest.raises(ForeignError):
         _shape(_graph(operator, inputs, attributes))
+
+
+def _model(nodes: list[Any], stored: list[Any]) -> bytes:
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIZE, SIZE, 3])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)
+    first = helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([first, *nodes], "several", [pixels], [embedding], stored)
+    opset = [helper.make_opsetid("", 17)]
+    made = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    serialised: bytes = made.SerializeToString()
+    return serialised
+
+
+@pytest.mark.parametrize(("at", "parts"), [([2, 4], 2), ([1, 2, 3], 3), (None, 3)])
+def test_the_parts_of_a_split_have_the_shapes_that_are_computed(
+    at: list[int] | None, parts: int
+) -> None:
+    made = [f"part {number}" for number in range(parts)]
+    nodes = [
+        helper.make_node("Split", ["x", *(["at"] if at else [])], made, axis=1),
+        helper.make_node("Concat", [*made[1:], made[-1]], ["embedding"], axis=1),
+    ]
+    model = _model(nodes, [numpy_helper.from_array(np.array(at), "at")] if at else [])
+    assert _shape(model) == run_once(model, ["embedding"], BATCH)[0].shape
+
+
+def test_a_node_with_more_outputs_than_it_makes_is_foreign() -> None:
+    with pytest.raises(ForeignError, match="a node with 2 outputs"):
+        _shape(_model([helper.make_node("Relu", ["x"], ["embedding", "other"])], []))

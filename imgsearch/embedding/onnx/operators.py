@@ -58,9 +58,9 @@ class _Cost:
         if self._kept + self._at_once > AT_ONCE:
             raise ForeignError(f"more than {AT_ONCE:,} intermediate values at once")
 
-    def free_others(self, shape: Shape) -> None:
-        """Note that a tensor of this shape is the only one that is still needed."""
-        self._at_once = prod(shape)
+    def free_others(self, shapes: list[Shape]) -> None:
+        """Note that tensors of these shapes are the only ones that are still needed."""
+        self._at_once = sum(map(prod, shapes))
 
     def add_products(self, products: int) -> None:
         """Add this many multiplications."""
@@ -153,17 +153,19 @@ class _Walk:
     def output(self) -> Shape:
         """Return the shape of the embeddings."""
         for position, node in enumerate(self._graph.nodes):
-            if len(node.outputs) != 1:
-                raise ForeignError(f"a node with {len(node.outputs)} outputs")
             given = [self._value(name) for name in node.inputs]
-            (name,), computed = node.outputs, _compute(node, given, self._cost)
-            if node.operator != "Shape" and not self._from_inputs.isdisjoint(node.inputs):
-                self._from_inputs.add(name)
-            self._add(name, computed)
-            if name in self._from_inputs:
+            computed = _compute(node, given, self._cost)
+            if len(node.outputs) != len(computed):
+                raise ForeignError(f"a node with {len(node.outputs)} outputs")
+            from_inputs = not self._from_inputs.isdisjoint(node.inputs)
+            if from_inputs and node.operator != "Shape":
+                self._from_inputs.update(node.outputs)
+            for name, value in zip(node.outputs, computed, strict=True):
+                self._add(name, value)
+            if self._from_inputs.issuperset(node.outputs):
                 if self._latest_use <= position:
-                    self._cost.free_others(computed.shape)
-                self._latest_use = max(self._latest_use, self._last_use(name))
+                    self._cost.free_others([value.shape for value in computed])
+                self._latest_use = max(self._latest_use, *map(self._last_use, node.outputs))
         embedding = self._value("embedding")
         if embedding is None or embedding.kind != FLOAT:
             raise ForeignError("an output of another type")
@@ -187,8 +189,8 @@ class _Walk:
         self._values[name] = value
 
 
-def _compute(node: Node, given: list[_Value | None], cost: _Cost) -> _Value:
-    """Return the output of a node and add its cost.
+def _compute(node: Node, given: list[_Value | None], cost: _Cost) -> list[_Value]:
+    """Return the outputs of a node and add its cost.
 
     Args:
         node: The operation.
@@ -205,7 +207,8 @@ def _compute(node: Node, given: list[_Value | None], cost: _Cost) -> _Value:
     unknown = node.attributes.keys() - set(attributes)
     if unknown:
         raise ForeignError(f"the operator {node.operator} with the attribute {min(unknown)[:40]!r}")
-    return operator(_Call(node, given, cost))
+    made = operator(_Call(node, given, cost))
+    return made if isinstance(made, list) else [made]
 
 
 def _constant(call: _Call) -> _Value:
@@ -461,6 +464,19 @@ def _slice(call: _Call) -> _Value:
     return _Value(FLOAT, tuple(shape))
 
 
+def _split(call: _Call) -> list[_Value]:
+    if len(call.given) not in (1, 2):
+        raise call.foreign()
+    value, *at = call.take(FLOAT, *[INT64] * (len(call.given) - 1))
+    axis, count = call.axis(call.number("axis", 0), len(value.shape)), len(call.node.outputs)
+    length = value.shape[axis]
+    parts = call.known(at[0]) if at else (length // max(1, count),) * count
+    if len(parts) != count or sum(parts) != length or min(parts, default=0) < 1:
+        raise call.foreign()
+    before, after = value.shape[:axis], value.shape[axis + 1 :]
+    return [_Value(FLOAT, (*before, part, *after)) for part in parts]
+
+
 def _pad(call: _Call) -> _Value:
     value, by, *fill = call.given
     if value is None or by is None or (value.kind, by.kind) != (FLOAT, INT64) or len(fill) > 1:
@@ -549,8 +565,9 @@ def _new_shape(call: _Call) -> _Value:
 
 _SLIDING = ("kernel_shape", "strides", "pads", "dilations")
 
-#: For each operator, the function that computes the output, and the accepted attributes.
-_OPERATORS: dict[str, tuple[Callable[[_Call], _Value], tuple[str, ...]]] = {
+#: For each operator, the function that computes the output, or a list if there may be several, and
+#: the accepted attributes.
+_OPERATORS: dict[str, tuple[Callable[[_Call], _Value | list[_Value]], tuple[str, ...]]] = {
     "Add": (_element_wise, ()),
     "AveragePool": (_pool, (*_SLIDING, "ceil_mode", "count_include_pad")),
     "BatchNormalization": (_batch_normalised, ("epsilon", "momentum", "training_mode")),
@@ -575,6 +592,7 @@ _OPERATORS: dict[str, tuple[Callable[[_Call], _Value], tuple[str, ...]]] = {
     "MatMul": (_matmul, ()),
     "MaxPool": (_pool, (*_SLIDING, "ceil_mode")),
     "Mul": (_element_wise, ()),
+    "Neg": (_each, ()),
     "Pad": (_pad, ("mode",)),
     "ReduceL2": (_reduced, ("axes", "keepdims")),
     "ReduceMean": (_reduced, ("axes", "keepdims")),
@@ -584,6 +602,7 @@ _OPERATORS: dict[str, tuple[Callable[[_Call], _Value], tuple[str, ...]]] = {
     "Sigmoid": (_each, ()),
     "Slice": (_slice, ()),
     "Softmax": (_softmax, ("axis",)),
+    "Split": (_split, ("axis",)),
     "Squeeze": (_squeeze, ()),
     "Sub": (_element_wise, ()),
     "Tanh": (_each, ()),
