@@ -16,6 +16,9 @@ export class Filters {
       $("filtering").open = false;
       this.#set(Object.fromEntries(new FormData($("filter"))));
     });
+    document.addEventListener("pointerdown", ({ target }) => {
+      if (!$("filtering").contains(target)) $("filtering").open = false;
+    });
     $("filtering").addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !$("filtering").open) return;
       $("filtering").open = false;

@@ -11,7 +11,7 @@ import { chooseFolder, Indexing } from "./indexing.js";
 import { listen } from "./intake.js";
 import { Large } from "./large.js";
 import { Making } from "./making.js";
-import { explain, images as counted, say, summary, warn } from "./notices.js";
+import { explain, images as counted, say, similar, summary, warn } from "./notices.js";
 import { limit } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { find, keep } from "./pictures.js";
@@ -151,7 +151,7 @@ async function showMap(signal) {
   explain(null);
   $("main").setAttribute("aria-busy", "true");
   try {
-    facts ??= await info();
+    if (!facts) seen(await info());
     map ??= await makeMap();
     await map.show(true, signal);
     if (signal.aborted) return;
@@ -190,8 +190,10 @@ async function makeMap() {
   });
 }
 
+/** Light up the images that pass the filters, or the hits that are at least similar, where that is known. */
 function lightUp() {
-  map?.light(!isBrowsing(state) || filtersOf(state).length ? images.ids : null);
+  const close = images.ids.filter((_, at) => images.hits[at]?.band !== "weak");
+  map?.light(!isBrowsing(state) || filtersOf(state).length ? close : null);
 }
 
 function noMap() {
@@ -268,7 +270,9 @@ function add() {
 
 function tell() {
   if (mapping() && isBrowsing(state) && !filtersOf(state).length) $("count").textContent = counted(map?.length ?? 0);
+  else if (mapping() && images.hits[0]?.band) $("count").textContent = similar(map.lit?.reduce((sum, on) => sum + on, 0) ?? 0);
   else $("count").textContent = images.length || mapping() ? summary(images, MOST) : "";
+  $("total").hidden = !facts?.images || $("count").textContent === counted(facts.images); // which need not be said twice
 }
 
 async function head() {
@@ -496,6 +500,7 @@ function seen(now) {
   const before = facts;
   facts = now;
   $("total").textContent = counted(now.images);
+  $("mapping").hidden = $("duplicates").hidden = !now.images && !state.view;
   $("words").hidden = !now.model.words_sha256;
   indexing.seen(now);
   offer();

@@ -56,6 +56,11 @@ export function images(count) {
   return count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
 }
 
+/** Return a number of similar images with its noun. */
+export function similar(count) {
+  return `${count.toLocaleString("en")} similar ${count === 1 ? "image" : "images"}`;
+}
+
 /** Describe the images on the page: their number, and how they were searched for. */
 export function summary({ length, search, done, total }, most) {
   const some = length.toLocaleString("en");

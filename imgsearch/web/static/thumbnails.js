@@ -35,23 +35,24 @@ export class Ahead {
     if (ids && !document.hidden && !navigator.connection?.saveData) this.timer = setTimeout(() => this.#request(ids()), CALM);
   }
 
+  /** Begin no other request; the current one goes on, as what it has cost would be lost. */
   stop() {
     clearTimeout(this.timer);
-    this.running?.abort();
+    this.turn = null;
   }
 
   async #request(ids) {
-    const { signal } = (this.running = new AbortController());
+    const turn = (this.turn = {});
     await this.ready();
     for (const address of ids.map(fitting)) {
-      if (signal.aborted) return;
+      if (this.turn !== turn) return;
       if (this.done.has(address)) continue;
       if (this.done.size >= MOST) this.done.clear();
       try {
-        await (await fetch(address, { signal, priority: "low" })).blob();
+        await (await fetch(address, { priority: "low" })).blob();
         this.done.add(address);
       } catch {
-        return; // another list is wanted, or the server does not answer
+        return; // the server does not answer
       }
     }
   }

@@ -65,3 +65,40 @@ def test_nothing_moves_for_those_who_want_it_so(album_page: Page) -> None:
     album_page.emulate_media(reduced_motion="reduce")
     picture = album_page.locator(".tile img").first
     assert picture.evaluate("image => getComputedStyle(image).transitionDuration") == "0s"
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("device", ["phone"], indirect=True)
+@pytest.mark.parametrize("width", [320, 360])
+def test_the_header_is_one_row_on_the_smallest_phones_and_stays_in_view(
+    album_page: Page, album: Path, width: int
+) -> None:
+    page = album_page
+    page.set_viewport_size({"width": width, "height": 640})
+    bar = page.locator("#bar")
+    actions = [
+        page.get_by_role("button", name=name) for name in ("Choose an image", "Take a photo")
+    ]
+    actions += [page.get_by_role("link", name=name) for name in ("Map", "Duplicates")]
+    for search in (False, True):
+        if search:
+            choose(page, album / "chelsea.jpg")
+            page.evaluate("scrollTo(0, 1000)")
+        box = bar.bounding_box()
+        assert box
+        assert (box["y"], box["width"]) == (0, width)
+        assert box["height"] <= 64  # one row
+        for action in actions:
+            inner = action.bounding_box()
+            assert inner
+            assert inner["x"] >= 0
+            assert inner["x"] + inner["width"] <= width
+            expect(action).to_be_in_viewport()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("scrollTo(0, 0)")
+    row = page.locator("#subject").bounding_box()
+    assert row
+    assert row["height"] <= 130  # the picture beside what can be done with it
+    for name in ("Crop to search", "Remove"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+    page.set_viewport_size({"width": 360, "height": 740})

@@ -370,6 +370,23 @@ def test_the_keyboard_is_enough(album_page: Page) -> None:
     expect(album_page.get_by_role("heading", level=1)).to_be_focused()
 
 
+@pytest.mark.whole("test_filters_limit_what_is_shown_and_can_be_taken_away")
+def test_the_filters_lie_over_the_images_until_one_looks_elsewhere(album_page: Page) -> None:
+    form = album_page.locator("#filter")
+    first = album_page.locator(".tile").first
+    before = first.bounding_box()
+    album_page.get_by_text("Filter", exact=True).click()
+    expect(form).to_be_visible()
+    assert first.bounding_box() == before
+    assert faults(album_page) == []
+    assert album_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    form.get_by_label("Name").press("Escape")
+    expect(form).to_be_hidden()
+    album_page.get_by_text("Filter", exact=True).click()
+    album_page.get_by_role("heading", level=1).click()
+    expect(form).to_be_hidden()
+
+
 def test_the_large_view_tells_how_a_picture_was_taken_and_where_only_on_request(
     page: Page, serve: Callable[[Path], Server], empty: Path, tmp_path: Path
 ) -> None:
