@@ -190,6 +190,27 @@ def test_a_search_lights_up_its_hits_and_a_filter_its_images(shown: Page, mapped
     assert settled(shown) != plain
 
 
+@pytest.mark.whole("test_a_search_lights_up_its_hits_and_a_filter_its_images")
+def test_only_hits_that_are_similar_are_lit_up(shown: Page, mapped: Server) -> None:
+    """The few images of the test have no bands, so the hits are given some here."""
+
+    def answer(route: Route) -> None:
+        found = route.fetch().json()
+        hits = [
+            hit | {"band": "weak" if at > 2 else "similar"} for at, hit in enumerate(found["hits"])
+        ]
+        route.fulfill(json=found | {"hits": hits})
+
+    shown.route("**/query", answer)
+    shown.goto(f"{mapped.address}#view=map&like=1")
+    expect(shown.locator("#count")).to_have_text("3 similar images")
+    some = settled(shown)
+    shown.unroute("**/query")
+    shown.goto(f"{mapped.address}#view=map&like=1&versions=all")
+    expect(shown.locator("#count")).to_have_text(re.compile(r"^\d+ images, compared"))
+    assert settled(shown) != some
+
+
 def test_clusters_are_a_list_that_leads_to_them_and_selects_them(shown: Page) -> None:
     items = shown.locator(".clusters li")
     counts = [int(text.split()[0]) for text in items.locator("strong").all_text_contents()]
