@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from imgsearch.ann.faiss_files import QUERY_BITS, is_compact_file
 from imgsearch.ann.inverted import (
-    Chosen,
     InvertedFile,
     NearestLists,
     Writer,
@@ -27,7 +26,7 @@ from imgsearch.ann.inverted import (
     read_mapped,
 )
 from imgsearch.ann.kmeans import train
-from imgsearch.ann.vectors import Ids, Neighbours, Vectors
+from imgsearch.ann.vectors import Ids, Vectors
 
 __all__ = ["CompactIndex", "train_compact"]
 
@@ -111,18 +110,7 @@ class CompactIndex(InvertedFile):
         near = super().assign(short, count)
         centred = queries - self._mean
         left_out = np.square(centred).sum(axis=1) - np.square(short).sum(axis=1)
-        return NearestLists(near.distances + left_out.clip(min=0)[:, None], near.lists)
-
-    def search(
-        self,
-        queries: Vectors,
-        k: int,
-        nearest: NearestLists,
-        excluded: Ids | None = None,
-        chosen: Chosen | None = None,
-    ) -> Neighbours:
-        """See `InvertedFile.search`."""
-        return super().search(self.project(queries), k, nearest, excluded, chosen)
+        return near._replace(distances=near.distances + left_out.clip(min=0)[:, None])
 
     def project(self, vectors: Vectors) -> Vectors:
         """Return vectors after PCA, float32 `[n, pca]`."""

@@ -57,15 +57,18 @@ class Writer(Protocol):
 class NearestLists(NamedTuple):
     """The inverted lists whose centroids are nearest to each of n queries, nearest first.
 
-    `distances` holds D, float32 `[n, nprobe]`; `lists` the list numbers, int64 `[n, nprobe]`.
+    `distances` holds D, float32 `[n, nprobe]`; `lists` the list numbers, int64 `[n, nprobe]`;
+    `queries` the queries as the lists hold vectors, float32 `[n, d]`.
     """
 
     distances: Vectors
     lists: Ids
+    queries: Vectors
 
     def of(self, rows: Ids, nprobe: int) -> NearestLists:
         """Return the first `nprobe` lists of the queries in `rows`."""
-        return NearestLists(self.distances[rows, :nprobe], self.lists[rows, :nprobe])
+        near = self.distances[rows, :nprobe], self.lists[rows, :nprobe]
+        return NearestLists(*near, self.queries[rows])
 
     def only(self, kept: npt.NDArray[np.bool_]) -> NearestLists:
         """Return only the lists in a mask, bool `[nlist]`; every query must have all of these."""
@@ -73,6 +76,7 @@ class NearestLists(NamedTuple):
         return NearestLists(
             np.take_along_axis(self.distances, columns, 1),
             np.take_along_axis(self.lists, columns, 1),
+            self.queries,
         )
 
     def each(self, rows: Ids, counts: Ids) -> NearestLists:
@@ -80,7 +84,7 @@ class NearestLists(NamedTuple):
         width = int(counts.max())
         near = self.of(rows, width)
         probed = np.arange(width) < counts[:, None]
-        return NearestLists(near.distances, np.where(probed, near.lists, -1))
+        return near._replace(lists=np.where(probed, near.lists, -1))
 
 
 class Chosen:
@@ -193,11 +197,11 @@ class InvertedFile(ABC):
 
     def assign(self, queries: Vectors, count: int) -> NearestLists:
         """Return the `count` lists nearest to each query."""
-        return NearestLists(*self._index.quantizer.search(queries, count))
+        distances, lists = self._index.quantizer.search(queries, count)
+        return NearestLists(distances, lists, queries)
 
     def search(
         self,
-        queries: Vectors,
         k: int,
         nearest: NearestLists,
         excluded: Ids | None = None,
@@ -206,9 +210,9 @@ class InvertedFile(ABC):
         """Scan the lists assigned to each query.
 
         Args:
-            queries: Queries, float32 `[n, dim]`.
             k: Number of hits per query.
-            nearest: Lists to scan, as returned by `assign`; -1 stands for no list.
+            nearest: Queries, and lists to scan for them, as returned by `assign` of this index or
+                of another one with the same training; -1 stands for no list.
             excluded: Sorted ids to skip; ignored if some are chosen.
             chosen: Images to find; None for all.
 
@@ -222,11 +226,11 @@ class InvertedFile(ABC):
         parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         if self._fast is not self._index and selector is None and max(k, nprobe) <= GPU_MOST:
             with self._lock:
-                return Neighbours(*self._fast.search(queries, k, params=parameters))
+                return Neighbours(*self._fast.search(nearest.queries, k, params=parameters))
+        # Each array is named here, because a pointer does not keep its array alive.
+        centroid_distances, lists, queries = map(np.ascontiguousarray, nearest)
         distances = np.empty((len(queries), k), np.float32)
         ids = np.empty((len(queries), k), np.int64)
-        # Each array is named here, because a pointer does not keep its array alive.
-        queries, centroid_distances, lists = map(np.ascontiguousarray, (queries, *nearest))
         self._index.search_preassigned_c(  # the wrapper without _c takes no parameters
             len(queries),
             faiss.swig_ptr(queries),

@@ -133,7 +133,7 @@ def hold_out(
     """
     neighbours = search_exactly(queries, blocks(), K, excluded)
     nearest = segments[0].assign(queries, segments[0].nlist)
-    candidates = _candidates(queries, segments, nearest, excluded)
+    candidates = _candidates(segments, nearest, excluded)
     return RecallSample(
         nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, candidates)
     )
@@ -163,13 +163,12 @@ def measure_ood(
     kinds = IvfIndex.empty(train(centroids, min(KINDS, index.nlist))).assign_one(centroids)
     own = kinds[assignment.of_ids(query_ids)]
     neighbours = _unlike(queries, own, _by_kind(blocks(), assignment, kinds), K)
-    distances, order = index.assign(queries, index.nlist)
-    alike = kinds[order] == own[:, None]  # lists of its own kind
-    others = NearestLists(distances, np.where(alike, -1, order))
-    candidates = _candidates(queries, segments, others)
+    near = index.assign(queries, index.nlist)
+    alike = kinds[near.lists] == own[:, None]  # lists of its own kind
+    candidates = _candidates(segments, near._replace(lists=np.where(alike, -1, near.lists)))
     last = np.argsort(alike, axis=1, kind="stable")
-    distances = np.take_along_axis(distances, last, 1)
-    order = np.take_along_axis(order, last, 1)
+    distances = np.take_along_axis(near.distances, last, 1)
+    order = np.take_along_axis(near.lists, last, 1)
     met = neighbours.there.any(axis=1)
     recall = _recall(order, assignment, neighbours, candidates)
     return RecallSample(distances[met, 0], recall[met])
@@ -202,7 +201,6 @@ def _recall(
 
 
 def _candidates(
-    queries: Vectors,
     segments: Sequence[InvertedFile],
     nearest: NearestLists,
     excluded: Ids | None = None,
@@ -212,7 +210,7 @@ def _candidates(
     if pca is None:
         return None
     width = candidates_for(K, sum(segment.count for segment in segments), pca)
-    return merge([segment.search(queries, width, nearest, excluded) for segment in segments], width)
+    return merge([segment.search(width, nearest, excluded) for segment in segments], width)
 
 
 def _by_kind(

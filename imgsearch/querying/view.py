@@ -452,7 +452,7 @@ class View:
         width = max(k, width)
         compared = width if pca is None else max(candidates_for(k, count, pca), width)
         out = self._stale if excluded is None else excluded
-        parts = [index.search(queries, compared, nearest, out, among) for index in segments]
+        parts = [index.search(compared, nearest, out, among) for index in segments]
         found = merge(parts, compared) if len(parts) > 1 else parts[0]
         if pca is None:
             return found

@@ -90,7 +90,7 @@ def test_distances_of_centroids_are_those_of_the_full_space(
     rows = faiss.vector_to_array(transform.A).reshape(PCA, DIM)
     np.testing.assert_allclose(rows @ rows.T, np.eye(PCA), atol=1e-5)
     centroids = compact.centroids @ rows + vectors.mean(axis=0)
-    distances, lists = compact.assign(vectors, 8)
+    distances, lists, _ = compact.assign(vectors, 8)
     expected = np.take_along_axis(squares(vectors, centroids), lists, 1)
     np.testing.assert_allclose(distances, expected, atol=1e-5)
     assert (np.diff(distances, axis=1) >= 0).all()

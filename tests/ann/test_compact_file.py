@@ -123,4 +123,4 @@ def test_altered_values_do_not_end_the_process(path: Path) -> None:
         except DamagedError:  # the numbers of lists that are left out, in a sparse one
             continue
         with np.errstate(all="ignore"):
-            index.search(queries, 5, index.assign(queries, LISTS))
+            index.search(5, index.assign(queries, LISTS))

@@ -56,7 +56,7 @@ def test_queries_are_assigned_to_the_nearest_lists_nearest_first(
 ) -> None:
     squared = squares(vectors, index.centroids)
     for count in (1, 3, 8):
-        distances, lists = index.assign(vectors, count)
+        distances, lists, _ = index.assign(vectors, count)
         assert lists.shape == distances.shape == (400, count)
         np.testing.assert_array_equal(lists, np.argsort(squared, axis=1)[:, :count])
         np.testing.assert_allclose(distances, np.sort(squared, axis=1)[:, :count], atol=1e-5)
@@ -118,7 +118,7 @@ def test_a_search_finds_the_nearest_of_the_lists_that_it_is_given(
     queries = random_embeddings(30, seed=4, dim=DIM)
     members = [set(part.tolist()) for part in index.list_ids()]
     chosen = index.assign(queries, nprobe)
-    found = index.search(queries, 10, chosen)
+    found = index.search(10, chosen)
     for row, lists in enumerate(chosen[1].tolist()):
         inside = np.isin(ids, list(set().union(*(members[number] for number in lists))))
         expected = nearest(queries[row : row + 1], ids[inside], vectors[inside], 10)
@@ -128,8 +128,8 @@ def test_a_search_finds_the_nearest_of_the_lists_that_it_is_given(
 def test_lists_may_be_a_view_of_more_and_queries_in_any_order(
     index: IvfIndex, vectors: Vectors
 ) -> None:
-    nearest_lists = index.assign(vectors[:9], 8).of(np.arange(9), 3)
-    found = index.search(np.asfortranarray(vectors[:9]), 5, nearest_lists)
+    nearest_lists = index.assign(np.asfortranarray(vectors[:9]), 8).of(np.arange(9), 3)
+    found = index.search(5, nearest_lists)
     assert_same_hits(found, probe(index, vectors[:9], 5, 3))
 
 

@@ -82,7 +82,7 @@ def probe(
     index: InvertedFile, queries: Vectors, k: int, nprobe: int, excluded: Ids | None = None
 ) -> Neighbours:
     """Search the `nprobe` lists nearest to each query."""
-    return index.search(queries, k, index.assign(queries, nprobe), excluded)
+    return index.search(k, index.assign(queries, nprobe), excluded)
 
 
 def blocks_of(ids: Ids, vectors: Vectors, size: int) -> Iterator[tuple[Ids, Vectors]]:
