@@ -148,7 +148,7 @@ def check_absent(path: Path, *, force: bool) -> None:
     """Raise `InputError` if there is something at a path, unless `force` lets it be replaced."""
     if force or not os.path.lexists(path) or (path.is_dir() and not os.listdir(path)):
         return
-    raise InputError(f"{path} exists already; --force (in Python, force=True) replaces it")
+    raise InputError(f"{path} exists already; --force replaces it")
 
 
 class _Reading:
