@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from imgsearch.cli import gallery_page, main
 from imgsearch.collection import Collection
-from imgsearch.indexing import create, engine
+from imgsearch.indexing import create, engine, networks
 from imgsearch.indexing.engine import Engine
 from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance import sample
@@ -83,6 +83,8 @@ def _no_settings_from_outside(
             monkeypatch.delenv(name)
     state = tmp_path_factory.getbasetemp() / "state"  # of imgsearch, such as its journal
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    kept = tmp_path_factory.getbasetemp() / "kept"  # networks that were exported in this process
+    monkeypatch.setattr(networks, "user_cache", lambda name: kept / name)
 
 
 @pytest.fixture(autouse=True)

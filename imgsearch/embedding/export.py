@@ -37,7 +37,7 @@ from imgsearch.embedding.weights import (
     read_state,
 )
 from imgsearch.embedding.wire import raise_error, receive, send, send_error
-from imgsearch.errors import ImgsearchError, ModelError, check_installed
+from imgsearch.errors import ImgsearchError, ModelError, PackageError, check_installed
 
 __all__ = ["Exported", "export"]
 
@@ -57,7 +57,9 @@ class Exported:
     words: bytes | None = None
 
 
-def export(model: str, weights: str | None, *, progress: bool) -> Exported:
+def export(
+    model: str, weights: str | None, *, progress: bool, known: Exported | None = None
+) -> Exported:
     """Find the weights of a network and export it with them.
 
     A network with the weights of a package is exported without torch, torchvision or onnx, in a
@@ -68,6 +70,8 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         weights: Source of the weights (see `imgsearch.embedding.weights`); None for the
             network's default.
         progress: Whether to show a download on stderr.
+        known: What was exported earlier under these names. It is returned if the weights are still
+            the same, or cannot be found because a package is not installed.
 
     Raises:
         ModelError: If there is no such network, the weights are unavailable, do not fit the
@@ -83,8 +87,14 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         # A collection records the name of the file, and its path as that of the weights.
         model, weights = f"{ONNX}{path_of(weights or model)}", None
     else:
-        check_installed(f"exporting {model}", "torch", "torchvision", "onnx")
-    arguments = [model, "progress" if progress else "quiet", *([weights] if weights else [])]
+        try:
+            check_installed(f"exporting {model}", "torch", "torchvision", "onnx")
+        except PackageError:
+            if known is not None:
+                return known
+            raise
+    arguments = [model, "progress" if progress else "quiet"]
+    arguments += ["" if known is None else known.weights_sha256, *([weights] if weights else [])]
     done = subprocess.run(
         command("export", *arguments),
         stdin=subprocess.DEVNULL,
@@ -98,7 +108,14 @@ def export(model: str, weights: str | None, *, progress: bool) -> Exported:
         raise ModelError(
             f"the export of {model} ended with exit status {done.returncode}, see above"
         ) from None
-    raise_error(message)
+    try:
+        raise_error(message)
+    except PackageError:
+        if known is not None:
+            return known
+        raise
+    if known is not None and message["is_known"]:
+        return known
     shapes = Shapes(message["input_size"], message["dim"])
     size = message["onnx_bytes"]
     facts = message["name"], shapes, message["weights"], message["sha256"]
@@ -176,21 +193,29 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Keep libraries' output out of the answer.
     try:
-        name, progress, *weights = sys.argv[1:]
-        made = _read_own(name) if is_file(name) else _made(name, weights, progress == "progress")
+        name, progress, known, *weights = sys.argv[1:]
+        if is_file(name):
+            made: Exported | None = _read_own(name)
+        else:
+            made = _made(name, weights, known, progress=progress == "progress")
     except ImgsearchError as error:
         send_error(answers, error)
     else:
         with suppress(BrokenPipeError):  # The parent was killed.
+            if made is None:
+                send(answers, {"is_known": True}, b"")
+                return
             said = {"name": made.name, **made.shapes._asdict(), "weights": made.weights}
             said |= {"sha256": made.weights_sha256, "onnx_bytes": len(made.onnx)}
-            send(answers, said, made.onnx + (made.words or b""))
+            send(answers, {**said, "is_known": False}, made.onnx + (made.words or b""))
 
 
-def _made(name: str, given: list[str], progress: bool) -> Exported:
-    """Build a network with weights, and export it by torch."""
+def _made(name: str, given: list[str], known: str, *, progress: bool) -> Exported | None:
+    """Build a network with weights, and export it by torch; None if their SHA-256 is known."""
     network = find_network(name)
     found = find_weights(network, *given, progress=progress)
+    if found.sha256 == known:
+        return None
     state, source = read_state(network, found), str(found.path)
     onnx = _checked(export_onnx(build(network, state, source=source), network), network, source)
     words = None

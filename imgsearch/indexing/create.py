@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 
-from imgsearch.embedding.export import export
 from imgsearch.embedding.models import check_name
 from imgsearch.errors import BusyError, InputError, StorageError, reason_of
 from imgsearch.images import DECODER
+from imgsearch.indexing.networks import export
 from imgsearch.storage.files import exclusive, write_atomically
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import ModelRecord, Settings

@@ -12,7 +12,6 @@ import numpy as np
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile
 from imgsearch.ann.vectors import Vectors, rows_of
-from imgsearch.embedding.export import export
 from imgsearch.embedding.pipeline import Embedded
 from imgsearch.errors import DamagedError, ModelError, SettingError, UntrustedModelError
 from imgsearch.images.limits import LIMITS
@@ -20,6 +19,7 @@ from imgsearch.indexing.engine import LocalEngine, ModelFile
 from imgsearch.indexing.fingerprints import make_missing, without_prints
 from imgsearch.indexing.fold import fold, remove_orphans
 from imgsearch.indexing.neighbours import rank
+from imgsearch.indexing.networks import export
 from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.maintenance.check import owners_of
 from imgsearch.maintenance.damage import Damage, Part

@@ -292,3 +292,34 @@ def test_a_collection_keeps_its_network_and_needs_no_torchvision(
     refused = "torchvision:resnet18 needs torch, torchvision, which are not installed"
     assert refused in other.err.splitlines()[-1]
     assert run_there("verify").code == 0
+
+
+@pytest.mark.processes
+@pytest.mark.whole("test_a_network_of_torchvision_embeds_as_torchvisions_own")
+def test_a_network_is_exported_once_and_then_without_torch(
+    run: Run, cache: Path, photos: Path, tmp_path: Path
+) -> None:
+    module = _module("shufflenet_v2_x0_5")
+    _save(cache, "shufflenet_v2_x0_5", module)
+    model = "--model", "torchvision:shufflenet_v2_x0_5"
+    env = {"TORCH_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "kept")}
+    assert run("-c", "first", "index", photos, *model, cwd=tmp_path, env=env).code == 0
+    (kept,) = (tmp_path / "kept" / "imgsearch" / "networks").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert run("-c", "second", "index", photos, *model, cwd=tmp_path, env=env).code == 0
+    assert kept.stat().st_mtime_ns == before
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    without = env | {"PYTHONPATH": path}
+    third = run("-c", "third", "index", photos, *model, cwd=tmp_path, env=without)
+    assert third.code == 0, third.err
+    models = {(tmp_path / each / "model.onnx").read_bytes() for each in ("first", "third")}
+    assert len(models) == 1
+    kept.write_bytes(kept.read_bytes()[:-1])  # damaged
+    assert run("-c", "fourth", "index", photos, *model, cwd=tmp_path, env=without).code == 6
+    (tmp_path / "sitecustomize.py").unlink()
+    with torch.no_grad():
+        next(iter(module.parameters())).mul_(2)
+    _save(cache, "shufflenet_v2_x0_5", module)  # other weights: what is kept is not theirs
+    assert run("-c", "fourth", "index", photos, *model, cwd=tmp_path, env=env).code == 0
+    assert (tmp_path / "fourth" / "model.onnx").read_bytes() not in models
