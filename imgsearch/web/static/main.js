@@ -256,13 +256,13 @@ async function load(wanted = images.length + PAGE) {
 
 /** Show the images that have arrived. */
 function add() {
+  if (images.search && images.length) panel.banded(images.hits[0].band !== null);
   if (mapping()) {
     lightUp();
     tell();
     return;
   }
   explain(images.length ? null : nothing());
-  if (images.search && images.length) panel.banded(images.hits[0].band !== null);
   if (grid.images === images) grid.extend();
   else grid.show(images, { mayLess: !isBrowsing(state) }); // instead of those of the previous state
   tell();
