@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -12,7 +13,7 @@ from imgsearch.cli.output import complain, shown
 from imgsearch.cli.progress import CountBar
 from imgsearch.embedding.models import DEFAULT_MODEL
 from imgsearch.errors import is_installed
-from imgsearch.files.paths import dump
+from imgsearch.files.paths import dump, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,28 +54,24 @@ def _as_json(found: Sequence[Choice]) -> str:
 
 def _as_text(found: Sequence[Choice], *, speed: bool) -> str:
     """Return the networks as a table, one per line."""
-    rows = [_row("model", "values", "input", "images/s here", "weights", speed=speed)]
-    rows[0] += ("licence of the weights",)
-    for choice in found:
-        name = f"{choice.name} (default)" if choice.name == DEFAULT_MODEL else choice.name
-        rate = choice.images_per_second
-        told = "" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-        shapes = str(choice.dim), str(choice.input_size)
-        row = _row(name, *shapes, told, _weights(choice), speed=speed)
-        rows.append((*row, choice.source.licence))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    heads = ["model", "values", "input", "images/s here", "weights", "licence of the weights"]
+    rows = [heads, *map(_cells, found)]
+    if not speed:
+        rows = [row[:3] + row[4:] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0  # without spaces at the end
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     )
 
 
-def _row(*cells: str, speed: bool) -> tuple[str, ...]:
-    """Return the cells of a row, without the speed unless it was asked for."""
-    return cells if speed else (*cells[:3], *cells[4:])
-
-
-def _weights(choice: Choice) -> str:
+def _cells(choice: Choice) -> list[str]:
+    name = f"{choice.name} (default)" if choice.name == DEFAULT_MODEL else choice.name
+    rate = choice.images_per_second
+    told = "" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
     source = choice.source
     size = f"{source.bytes / 1e6:,.0f} MB, " if source.bytes else ""
-    return f"{size}{'in' if source.is_here else 'from'} {shown(source.place)}"
+    place = urlsplit(source.place).hostname if is_url(source.place) else source.place
+    weights = f"{size}{'in' if source.is_here else 'from'} {shown(place or source.place)}"
+    return [name, str(choice.dim), str(choice.input_size), told, weights, source.licence]
