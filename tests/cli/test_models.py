@@ -47,7 +47,7 @@ def test_models_lists_the_networks_with_their_shapes_and_weights(invoke: Invoke)
     assert "47 MB, from download.pytorch.org  " in resnet
     assert clip.split()[:3] == ["open_clip:ViT-B-32/openai", "512", "224"]
     place = "https://huggingface.co/timm/vit_base_patch32_clip_224.openai"
-    assert clip.split()[3:] == ["from", place, "see", place]
+    assert clip.split()[3:] == ["from", "huggingface.co", "see", place]
     assert swin.split()[:3] == ["torchvision:swin_t/IMAGENET1K_V1", "768", "224"]
 
 
@@ -92,7 +92,7 @@ def test_networks_of_timm_are_listed_by_a_beginning(invoke: Invoke) -> None:
         "512",
         "224",
         "from",
-        "https://huggingface.co/timm/resnet18.a1_in1k",
+        "huggingface.co",
     ]
     assert lines[0].endswith("  apache-2.0")
 
