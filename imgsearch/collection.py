@@ -176,7 +176,7 @@ class Collection(ABC):
             model: "mobilenet_v2", "mobilenet_v2_320", "efficientnet_lite0", "efficientnet_lite2",
                 "inception_v3", or "torchvision:" and the name of a network that torchvision lists,
                 which "/" and the name of its weights may follow; or "open_clip:ARCH/WEIGHTS", whose
-                networks embed words as well; or "onnx:FILE", a network of your own.
+                networks embed words as well; or "timm:NAME"; or "onnx:FILE", a network of your own.
             weights: A torchvision name such as "IMAGENET1K_V2", or a state-dict file; None for the
                 model's default.
             device: See `open`.
