@@ -214,6 +214,8 @@ class Decoder:
         if self._worker is None and not self._closed:
             with suppress(ModelError):  # The call that needs it reports the error.
                 self._worker = WorkerProcess(self._command, self.allowance.patience)
+            if self._closed:  # Set before a worker is killed, so none is missed.
+                self.drop()
 
     def cancel(self) -> None:
         """Give up the current image: the thread that waits for it gets an `ImageError`."""

@@ -295,7 +295,6 @@ def test_a_configuration_file_that_cannot_be_read_ends_with_7(invoke: Invoke) ->
         ["index", "--nlist", "0"],
         ["index", "--workers", "0"],
         ["index", "--time-limit", "0"],
-        ["index", "--model", "resnet"],
         ["nonsense"],
         ["--config", "missing.toml", "info"],
         ["-c", "file", "info"],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -24,6 +25,7 @@ from imgsearch.embedding.decoder import (
     Stored,
 )
 from imgsearch.embedding.lanes import FullError, Lane, Rules
+from imgsearch.embedding.process import WorkerProcess
 from imgsearch.errors import ImageError
 from imgsearch.images.decode import decode
 from imgsearch.images.render import glance, render
@@ -157,6 +159,21 @@ def test_what_is_given_up_frees_its_worker_at_once(decoder: Decoder, fault: Faul
 
 
 # Lanes
+
+
+def test_a_worker_that_starts_while_its_decoder_is_closed_is_ended(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[WorkerProcess] = []
+
+    def start_and_close(*arguments: Any) -> WorkerProcess:
+        made.append(WorkerProcess(*arguments))
+        decoder.close()
+        return made[0]
+
+    monkeypatch.setattr("imgsearch.embedding.decoder.WorkerProcess", start_and_close)
+    decoder.warm_up()
+    assert [worker.is_alive() for worker in made] == [False]
 
 
 @pytest.fixture
