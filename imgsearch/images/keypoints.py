@@ -281,7 +281,8 @@ def _pairs(query: Keypoints, hit: Keypoints) -> _Pairs:
     """Return pairs of features that are each other's best by far, int64 `[n, 2]`."""
     if min(len(query.points), len(hit.points)) < FEW:
         return np.empty((0, 2), np.int64)
-    products = query.descriptors @ hit.descriptors.T
+    # Not by BLAS, whose threads would go on spinning on cores that decode further hits.
+    products = np.vecdot(query.descriptors[:, None], hit.descriptors)
     rows = np.arange(len(products))
     best = products.argmax(axis=1)
     near = _distances(products[rows, best])
