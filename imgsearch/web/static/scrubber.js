@@ -89,6 +89,7 @@ export class Scrubber {
 
   #to(top) {
     scrollBy(0, top - this.#above());
+    this.#tell(); // before the event of scrolling, as the next key may come first
   }
 
   #drag(event) {
