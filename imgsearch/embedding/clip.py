@@ -124,25 +124,15 @@ def whereabouts(network: Network) -> tuple[Path | None, str]:
 
 
 def fetch(network: Network) -> Path:
-    """Return the file with the weights of a network, which open_clip downloads once.
+    """Download the weights of a network, and return their file.
 
     Raises:
-        ModelError: If it cannot be fetched.
+        OSError, RuntimeError, ValueError: If that is impossible.
         PackageError: If open_clip is not installed.
     """
-    path, url = whereabouts(network)
-    if path is not None:
-        return path
     library = _open_clip(f"the network {network.name}")
     pretrained = library.get_pretrained_cfg(network.builder, network.weights)
-    try:
-        return Path(library.pretrained.download_pretrained(pretrained))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"cannot fetch the weights {network.weights} of {network.name} from {url}: "
-            f"{reason_of(error)[:200]}; download them elsewhere, and give the file with "
-            "--weights FILE"
-        ) from error
+    return Path(library.pretrained.download_pretrained(pretrained))
 
 
 def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.embedding.models import TIMM, Network
 from imgsearch.embedding.zoo import differences, misfit
-from imgsearch.errors import ModelError, PackageError, is_installed, reason_of
+from imgsearch.errors import ModelError, PackageError, is_installed
 
 if TYPE_CHECKING:
     import torch
@@ -127,15 +127,12 @@ def licence(network: Network) -> str:
 
 
 def fetch(network: Network) -> Path:
-    """Return the file with the weights of a network, which is downloaded once.
+    """Download the weights of a network, and return their file.
 
     Raises:
-        ModelError: If it cannot be fetched.
+        OSError, RuntimeError, ValueError: If that is impossible.
         PackageError: If timm is not installed.
     """
-    path, url = whereabouts(network)
-    if path is not None:
-        return path
     library = _timm(f"the network {network.name}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -143,18 +140,11 @@ def fetch(network: Network) -> Path:
     config = library.models.get_pretrained_cfg(network.builder)
     first, *others = _files(config)
     try:
-        try:
-            return Path(hf_hub_download(config.hf_hub_id, first))
-        except EntryNotFoundError:
-            if not others:
-                raise
-            return Path(hf_hub_download(config.hf_hub_id, others[0]))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"cannot fetch the weights {network.weights} of {network.name} from {url}: "
-            f"{reason_of(error)[:200]}; download them elsewhere, and give the file with "
-            "--weights FILE"
-        ) from error
+        return Path(hf_hub_download(config.hf_hub_id, first))
+    except EntryNotFoundError:
+        if not others:
+            raise
+        return Path(hf_hub_download(config.hf_hub_id, others[0]))
 
 
 def load_state(network: Network, state: dict[str, torch.Tensor], *, source: str) -> torch.nn.Module:

@@ -180,8 +180,7 @@ def find_weights(network: Network, name: str | None = None, *, progress: bool = 
     if are_packaged(network, name):
         return _from_package(_PACKAGES[name])
     if network.library in _HUBS and name == network.weights:
-        path = _HUBS[network.library].fetch(network)
-        return Weights(name, path, file_digest(path))
+        return _from_hub(network)
     check_installed(f"finding weights of {network.name}", "torch", "torchvision")
     if name in _torchvision_names(network):
         return _from_torchvision(network, name, progress=progress)
@@ -304,6 +303,21 @@ def _torchvision_names(network: Network) -> list[str]:
         return []
     found = [row.name for row in weights_of(network.builder)]
     return [network.weights] if network.name.startswith(TORCHVISION) else found
+
+
+def _from_hub(network: Network) -> Weights:
+    hub = _HUBS[network.library]
+    path, url = hub.whereabouts(network)
+    if path is None:
+        try:
+            path = hub.fetch(network)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"cannot fetch the weights {network.weights} of {network.name} from {url}: "
+                f"{reason_of(error)[:200]}; download them elsewhere, and give the file with "
+                "--weights FILE"
+            ) from error
+    return Weights(network.weights, path, file_digest(path))
 
 
 def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights:

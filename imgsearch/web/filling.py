@@ -7,8 +7,6 @@ folder are refused in the same words whether or not they exist, and so are links
 from __future__ import annotations
 
 import os
-import threading
-import time
 from itertools import islice
 from typing import Any
 
@@ -19,7 +17,7 @@ from imgsearch.errors import InputError, SettingError, reason_of
 from imgsearch.files.paths import is_at
 from imgsearch.images.formats import is_named_like_an_image
 from imgsearch.storage.layout import backend_of
-from imgsearch.web.job import Job
+from imgsearch.web.job import Jobs
 from imgsearch.web.job_process import Index
 
 __all__ = ["Filling"]
@@ -33,13 +31,9 @@ class Filling:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._lock = threading.Lock()
-        self._job: Job | None = None
+        self._jobs = Jobs("a folder is being indexed already")
         self._folder: str | None = None
-        self._began = self._ended = 0.0
-        self._failure = ""
         self._indexed: dict[str, int] | None = None
-        self._closed = False
 
     def folders(self, path: str) -> dict[str, Any]:
         """Return the folders in a folder, and how many files there have the name of an image.
@@ -86,46 +80,35 @@ class Filling:
         folder = _below_home(path)
         if folder == _home():
             raise SettingError("choose a folder in your home folder, not all of it")
-        with self._lock:
-            if self._closed or self._job is not None:
-                raise HTTPException(409, "a folder is being indexed already")
+        with self._jobs.lock:
+            self._jobs.check_free()
             self._check_empty()
             directory = self._collection.info().directory
             if backend_of(directory) is not None:
                 raise SettingError("only a collection in a directory is filled from here")
-            job = self._job = Job("index")
-            self._folder, self._failure, self._indexed = folder, "", None
-            self._began = time.monotonic()
-        wanted = Index(directory=os.path.abspath(directory), folder=folder)
-        threading.Thread(target=self._run, args=(job, wanted), daemon=True).start()
+            wanted = Index(directory=os.path.abspath(directory), folder=folder)
+            self._jobs.start("index", wanted.message(), self._hear)
+            self._folder, self._indexed = folder, None
 
     def cancel(self) -> None:
         """End the run, if there is one; the images that it has added stay."""
-        with self._lock:
-            if self._job is not None:
-                self._job.cancel()
+        self._jobs.cancel()
 
     def status(self) -> dict[str, Any]:
         """Tell what is being indexed, and how the latest run ended."""
-        with self._lock:
-            job = self._job
-            until = time.monotonic() if job is not None else self._ended
+        with self._jobs.lock:
+            told = self._jobs.status()
             return {
-                "running": job is not None,
+                **told,
+                "running": told["running"] is not None,
                 "folder": self._folder,
-                "done": job.done if job is not None else 0,
-                "total": job.total if job is not None else 0,
-                "seconds": round(until - self._began, 3),
-                "failure": self._failure or None,
+                "seconds": round(self._jobs.seconds, 3),
                 "indexed": self._indexed,
             }
 
     def close(self) -> None:
         """End the run, and accept no other."""
-        with self._lock:
-            self._closed, job = True, self._job
-        if job is not None:
-            job.end()
+        self._jobs.close()
 
     def _check_empty(self) -> None:
         if self._collection.entries.count():
@@ -133,18 +116,10 @@ class Filling:
                 403, "only a collection without images is filled from here; use imgsearch index"
             )
 
-    def _run(self, job: Job, wanted: Index) -> None:
-        """Run a job until it has ended, and remember how."""
-        told = [{}, *job.run(wanted.message())]
-        last = told[-1]
-        with self._lock:
-            self._job, self._ended = None, time.monotonic()
-            if "error" in last:
-                self._failure = last["text"]
-            elif "indexed" in last:
-                self._indexed = last["indexed"]
-            elif not job.cancelled:
-                self._failure = "it ended unexpectedly; see the log of the server"
+    def _hear(self, told: dict[str, Any]) -> bool:
+        with self._jobs.lock:
+            self._indexed = told.get("indexed")
+        return "indexed" in told
 
 
 def _home() -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections import Counter
 from typing import Any
 
 import numpy as np
-from starlette.exceptions import HTTPException
 
 from imgsearch.collection import Collection
 from imgsearch.errors import InputError, SettingError
@@ -18,7 +16,7 @@ from imgsearch.files.paths import path_fields
 from imgsearch.querying.map.clusters import Clusters, clusters_of
 from imgsearch.querying.map.make import Map
 from imgsearch.storage.layout import backend_of
-from imgsearch.web.job import Job
+from imgsearch.web.job import Jobs
 from imgsearch.web.job_process import LayOut
 from imgsearch.web.remembering import Remembered
 
@@ -35,10 +33,7 @@ class Maps:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._bodies: Remembered[str, bytes] = Remembered(KEPT)
-        self._lock = threading.Lock()
-        self._job: Job | None = None
-        self._failure = ""
-        self._closed = False
+        self._jobs = Jobs("the map is being made already")
 
     def get(self) -> tuple[str, bytes]:
         """Return the map as it was made last: a name that another map does not have, and JSON.
@@ -70,48 +65,21 @@ class Maps:
             raise SettingError("only a collection in a directory has a map")
         if not self._collection.entries.count():
             raise InputError("the collection has no images to make a map of")
-        with self._lock:
-            if self._closed or self._job is not None:
-                raise HTTPException(409, "the map is being made already")
-            job = self._job = Job("lay out")
-            self._failure = ""
         wanted = LayOut(directory=os.path.abspath(directory))
-        threading.Thread(target=self._run, args=(job, wanted), daemon=True).start()
+        self._jobs.start("lay out", wanted.message(), lambda told: "laid_out" in told)
 
     def cancel(self) -> None:
         """End the making of the map, if there is any; the map stays as it was."""
-        with self._lock:
-            if self._job is not None:
-                self._job.cancel()
+        self._jobs.cancel()
 
     def status(self) -> dict[str, Any]:
         """Tell how far the making of the map is, and why the latest failed."""
-        with self._lock:
-            job = self._job
-            return {
-                "running": job is not None,
-                "done": job.done if job is not None else 0,
-                "total": job.total if job is not None else 0,
-                "failure": self._failure or None,
-            }
+        told = self._jobs.status()
+        return {**told, "running": told["running"] is not None}
 
     def close(self) -> None:
         """End the making of the map, and begin no other."""
-        with self._lock:
-            self._closed, job = True, self._job
-        if job is not None:
-            job.end()
-
-    def _run(self, job: Job, wanted: LayOut) -> None:
-        """Run a job until it has ended, and remember why it failed."""
-        told = [{}, *job.run(wanted.message())]
-        last = told[-1]
-        with self._lock:
-            self._job = None
-            if "error" in last:
-                self._failure = last["text"]
-            elif "laid_out" not in last and not job.cancelled:
-                self._failure = "it ended unexpectedly; see the log of the server"
+        self._jobs.close()
 
     def _fields(self, found: Map, clusters: Clusters) -> dict[str, Any]:
         places = np.rint(found.positions * STEPS).astype(np.int64)

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, TypeAlias
-
-from starlette.exceptions import HTTPException
+from typing import Any
 
 from imgsearch.collection import Collection
 from imgsearch.errors import InputError, SettingError
@@ -23,15 +20,13 @@ from imgsearch.files.paths import is_at, path_fields
 from imgsearch.maintenance.copies import Copy, Group, copy_fields
 from imgsearch.maintenance.judging import forget_not_duplicates, mark_not_duplicates
 from imgsearch.storage.layout import backend_of
-from imgsearch.web.job import Job
+from imgsearch.web.job import Jobs
 from imgsearch.web.job_process import Find, Trash, group_in
 from imgsearch.web.problems import ForgottenError
 
 __all__ = ["Review"]
 
 FAILURES = 100  # of copies that could not be discarded, to tell
-
-Ended: TypeAlias = Callable[[Sequence[Group], dict[str, Any]], None]
 
 
 @dataclass(slots=True)
@@ -108,12 +103,11 @@ class Review:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._lock = threading.RLock()
-        self._job: Job | None = None
+        self._jobs = Jobs("another search for duplicates is in progress")
+        self._lock = self._jobs.lock
+        self._groups: list[Group] = []  # that the search has found so far
         self._result: _Result | None = None
-        self._failure = ""
         self._discarded: dict[str, Any] | None = None
-        self._closed = False
 
     def find(self, min_similarity: float, keep_in: str | None, prefer: str | None) -> None:
         """Begin a search; the arguments are those of `find_duplicates`.
@@ -131,7 +125,7 @@ class Review:
             keep_in=() if keep_in is None else (keep_in,),
             prefer=prefer,
         )
-        self._start("find", wanted.message(), self._found)
+        self._start("find", wanted.message())
 
     def discard(self, found: str, ids: Sequence[int]) -> None:
         """Begin to move copies to the trash, in the order of their groups.
@@ -143,7 +137,7 @@ class Review:
         """
         with self._lock:
             wanted = Trash(groups=tuple(self._latest(found).copies(ids)))
-            self._start("discard", wanted.message(), self._ended_discarding)
+            self._start("discard", wanted.message())
 
     def judge(self, ids: Sequence[int], *, forget: bool) -> int:
         """Remember, or forget, that no two of some images are copies; return how many images.
@@ -167,19 +161,14 @@ class Review:
 
     def cancel(self) -> None:
         """End the job that is running, if there is one."""
-        with self._lock:
-            if self._job is not None:
-                self._job.cancel()
+        self._jobs.cancel()
 
     def status(self) -> dict[str, Any]:
         """Tell what is running, what was found, and how the latest job ended."""
         with self._lock:
-            job, result = self._job, self._result
+            result = self._result
             return {
-                "running": job.kind if job is not None else None,
-                "done": job.done if job is not None else 0,
-                "total": job.total if job is not None else 0,
-                "failure": self._failure or None,
+                **self._jobs.status(),
                 "discarded": self._discarded,
                 "result": result.facts() if result is not None else None,
             }
@@ -211,10 +200,7 @@ class Review:
 
     def close(self) -> None:
         """End the job that is running, and accept no other."""
-        with self._lock:
-            self._closed, job = True, self._job
-        if job is not None:
-            job.end()
+        self._jobs.close()
 
     def _latest(self, found: str | None) -> _Result:
         if self._result is None or found not in (None, self._result.name):
@@ -234,35 +220,25 @@ class Review:
         if not any(is_at(each, path) for each in there):
             raise InputError(f"{folder}: the collection has no image in this folder")
 
-    def _start(self, kind: str, message: dict[str, Any], ended: Ended) -> None:
+    def _start(self, kind: str, message: dict[str, Any]) -> None:
         with self._lock:
-            if self._closed or self._job is not None:
-                raise HTTPException(409, "another search for duplicates is in progress")
-            job = self._job = Job(kind)
-            self._failure, self._discarded = "", None
-        threading.Thread(target=self._run, args=(job, message, ended), daemon=True).start()
+            self._jobs.start(kind, message, self._hear)
+            self._groups, self._discarded = [], None
 
-    def _run(self, job: Job, message: dict[str, Any], ended: Ended) -> None:
-        """Run a job until it has ended, and call `ended` with what it found."""
-        groups: list[Group] = []
-        last: dict[str, Any] = {}
-        for last in job.run(message):
-            if "group" in last:
-                groups.append(group_in(last["group"]))
+    def _hear(self, told: dict[str, Any]) -> bool:
+        """Take what a job tells, and tell whether it is the result."""
+        if "group" in told:
+            self._groups.append(group_in(told["group"]))
+            return False
         with self._lock:
-            self._job = None
-            if "error" in last:
-                self._failure = last["text"]
-            elif "found" in last or "discarded" in last:
-                ended(groups, last)
-            elif not job.cancelled:
-                self._failure = "it ended unexpectedly; see the log of the server"
+            if "found" in told:
+                self._result = _Result(self._groups, **told["found"])
+            elif "discarded" in told:
+                self._note_discarded(told["discarded"])
+        return "found" in told or "discarded" in told
 
-    def _found(self, groups: Sequence[Group], told: dict[str, Any]) -> None:
-        self._result = _Result(groups, **told["found"])
-
-    def _ended_discarding(self, _: Sequence[Group], told: dict[str, Any]) -> None:
-        fields, result = told["discarded"], self._result
+    def _note_discarded(self, fields: dict[str, Any]) -> None:
+        result = self._result
         done = set(fields["done"])
         if result is not None:
             copies = (copy for group in result.groups for copy in group.others)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from imgsearch.collection import Collection
-from imgsearch.embedding.clip import TEMPLATES, export_words, fetch, whereabouts
+from imgsearch.embedding.clip import TEMPLATES, export_words, whereabouts
 from imgsearch.embedding.clip import names as listed
 from imgsearch.embedding.models import Network, build, export_onnx, find_network, names_same
 from imgsearch.embedding.onnx.check import check_model, check_words
@@ -287,7 +287,7 @@ def test_weights_that_cannot_be_fetched_are_an_error_with_the_remedy(
     shutil.rmtree(placed.parents[2])
     assert whereabouts(network) == (None, "https://huggingface.co/tests/vit-tiny")
     with pytest.raises(ModelError) as caught:
-        fetch(network)
+        find_weights(network)
     told = (
         "cannot fetch the weights random of open_clip:ViT-tiny/random from https://huggingface.co/"
     )
