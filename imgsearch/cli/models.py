@@ -31,8 +31,8 @@ def models(beginning: str, speed: bool, as_json: bool) -> None:
     """List the networks that a collection can be made with.
 
     Each line shows the number of values in an embedding, the edge of the input in pixels, and the
-    default weights: their size, whether they are here, and their licence. With NAME, only those
-    whose names begin like that; those of timm are only listed for a NAME such as timm:resnet.
+    default weights: their size, whether they are here, and their licence. With NAME, only networks
+    whose names begin with it are listed; those of timm are listed only that way, as by timm:resnet.
     """
     from imgsearch.embedding.choices import choices, timed
 

@@ -27,7 +27,7 @@ __all__ = ["previews"]
 
 LEAST, MOST = 22, 32  # columns of a picture, as wide as it takes to fill the line
 CELL = 16, 32  # pixels of a character, where the terminal scales pictures
-BLOCK = 1, 2  # likewise, if a half of it is a pixel
+BLOCK = 1, 2  # the same, if each half of a character is a pixel
 CHUNK = 4096  # bytes of base64 in one command of kitty
 PALETTE = 255  # colours of a sixel picture, of the 256 that terminals have
 BAND = 6  # rows of pixels that a row of sixels has

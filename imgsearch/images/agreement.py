@@ -173,7 +173,7 @@ def compared(expected: _Floats, seen: _Floats, inside: _Bits | None = None) -> C
 
 
 def _tiles(error: _Floats, seen: _Floats, expected: _Floats, *, is_grey: bool) -> Iterator[_Tiles]:
-    """Yield in which tiles two pictures differ, what is likeliest to differ first."""
+    """Yield the tiles in which two pictures differ, the likeliest difference first."""
     light, expected_light = _luminance(seen), _luminance(expected)
     yield "a detail", TILE, _in_detail(error, light, expected_light)
     yield "tone", 2 * TILE, _in_tone(error, light)

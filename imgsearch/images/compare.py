@@ -225,7 +225,7 @@ def _sampled(pixels: Pixels, down: _Floats, across: _Floats) -> _Floats:
     Args:
         pixels: The picture, uint8 `[EDGE, EDGE, 3]`, or its luminance, `[EDGE, EDGE]`.
         down: Samplers of the rows of each part, `[n, 32, EDGE]`.
-        across: Samplers of its columns, likewise.
+        across: Samplers of its columns, of the same shape.
     """
     luminance = pixels @ LUMINANCE if pixels.ndim == 3 else pixels.astype(np.float32)
     # Products of small matrices: for large ones, BLAS would start threads that wait for each other.

@@ -72,7 +72,7 @@ def placed(other: Pixels, picture: Pixels, start: Affinity) -> Placed | None:
 
     Args:
         other: The other picture, uint8 `[h, w, 3]`.
-        picture: The picture, likewise.
+        picture: The picture, of the same form.
         start: Where the picture is, roughly.
     """
     matrix = np.array(start.matrix, np.float64)

@@ -114,7 +114,7 @@ class Resemblances:
 def resemblances(one: Small, table: Table, rows: npt.NDArray[np.int64]) -> Resemblances:
     """Tell which of some pictures may be a part of one, or of a disc in it at another angle.
 
-    Whether they are a part is to be tried out (`imgsearch.images.overlay.fitting`). Pictures of
+    Whether they are one has to be tried (`imgsearch.images.overlay.fitting`). Pictures of
     which one is a part are not found: ask the other way round, too.
 
     Args:

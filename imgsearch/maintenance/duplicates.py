@@ -178,7 +178,7 @@ def _twins(view: View, looks: Looks, ids: Ids) -> list[Pair]:
 def _examined(
     looks: Looks, firsts: Iterable[int], near: Mapping[int, Iterable[int]], kinship: Kinship
 ) -> Searched:
-    """Return what is to be remembered of a search among some images, one of each content.
+    """Return what to remember of a search among some images, one of each content.
 
     Images without a fingerprint will be searched for again.
     """

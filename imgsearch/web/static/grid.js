@@ -11,7 +11,7 @@ const PATIENCE = 1_000; // milliseconds to wait for pictures
 const FLING = 2.5; // pixels a millisecond, at which nobody sees what passes
 const PAUSE = 80; // milliseconds until a fling counts as over
 const AHEAD = 900; // pixels above and below the window in which there are tiles
-const NEXT = 100; // images below, whose thumbnails are requested while nothing else is to do
+const NEXT = 100; // images below, whose thumbnails are requested while the page is idle
 
 export class Grid {
   /** `act(what, image, event)` is called for user actions, `next()` when more images are needed,

@@ -1,4 +1,4 @@
-/** Thumbnails of the grid: in one size, fit for the screen, and made ahead while nothing else is to do. */
+/** Thumbnails of the grid: in one size, fit for the screen, and made ahead while the page is idle. */
 
 import { thumbnail } from "./api.js";
 
