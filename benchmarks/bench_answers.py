@@ -332,7 +332,7 @@ def _print(results: Sequence[Any]) -> None:
         [
             (each.name, f"{each.z:g}", f"{each.pairs:,}", *_shares(each.precision))
             for each in results
-            if isinstance(each, Certainty)
+            if isinstance(each, Certainty) and each.pairs  # a small set has no z
         ],
     )
     print_table(
