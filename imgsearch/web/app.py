@@ -44,8 +44,17 @@ class _Static(StaticFiles):
         return response
 
 
-def create_app(service: Service, options: ServerOptions) -> ASGIApp:
-    """Return the application that serves a collection."""
+def create_app(
+    service: Service, options: ServerOptions, look_again: Callable[[], bool] = lambda: False
+) -> ASGIApp:
+    """Return the application that serves a collection.
+
+    Args:
+        service: The work behind the routes.
+        options: Options of the server.
+        look_again: Function that is called when the collection is no longer the one that was
+            opened, and tells whether the new one will be served in a moment.
+    """
     app = FastAPI(
         title="imgsearch",
         version=version("imgsearch-faiss"),
@@ -56,7 +65,7 @@ def create_app(service: Service, options: ServerOptions) -> ASGIApp:
     app.state.service = service
     app.state.uploads = Uploads(options)
     routers = (api, maps, review, filling)
-    handle_errors(app, [route for router in routers for route in router.routes])
+    handle_errors(app, [route for router in routers for route in router.routes], look_again)
     for router in routers:
         app.include_router(router)
     app.add_api_route("/", _page_of(options), include_in_schema=False, response_class=Response)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -80,16 +80,19 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     )
 
 
-def handle_errors(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+def handle_errors(
+    app: FastAPI, routes: Sequence[BaseRoute], look_again: Callable[[], bool]
+) -> None:
     """Make an application turn every exception into a problem response.
 
     Args:
         app: Application.
         routes: Routes of which a response to another method names the methods.
+        look_again: See `imgsearch.web.app.create_app`.
     """
     app.add_exception_handler(HTTPException, partial(_of_http, routes=routes))
     app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(ImgsearchError, _of_imgsearch)
+    app.add_exception_handler(ImgsearchError, partial(_of_imgsearch, look_again=look_again))
     app.add_exception_handler(Exception, _of_a_bug)
 
 
@@ -114,7 +117,13 @@ def _of_validation(_: Request, error: Any) -> Response:
     return problem(422, f"{name}: {first['msg'].removeprefix('Value error, ')}")
 
 
-def _of_imgsearch(_: Request, error: Any) -> Response:
+def _of_imgsearch(_: Request, error: Any, *, look_again: Callable[[], bool]) -> Response:
+    if isinstance(error, NoCollectionError) and look_again():
+        return problem(
+            503,
+            "the collection was replaced, or its network was changed; try again in a moment",
+            {"Retry-After": "1"},
+        )
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
     return problem(status, _plain(str(error)))
 

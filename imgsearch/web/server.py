@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from imgsearch.collection import Collection
-from imgsearch.errors import StorageError, reason_of
+from imgsearch.errors import ImgsearchError, StorageError, reason_of
 from imgsearch.images.limits import MAX_PIXELS, pillow_allows
 from imgsearch.storage.layout import Location
 from imgsearch.web.app import create_app
@@ -52,6 +53,8 @@ def serve(
 ) -> None:
     """Serve a collection until Ctrl-C.
 
+    If another one takes its place, or its network is changed, that is served from then on.
+
     Args:
         location: Location of the collection.
         options: Options of the server.
@@ -63,17 +66,53 @@ def serve(
         StorageError: If it is impossible to listen at the host and port.
     """
     with (
-        Collection.open(location, device=device, threads=1, trust_model=trust_model) as collection,
         listen(options.host, options.port) as listening,
         pillow_allows(max(MAX_PIXELS, options.max_pixels)),
     ):
         options = replace(options, port=listening.getsockname()[1])
-        with closing(Service(collection, options)) as service:
-            service.warm_up()
-            server = make_server(create_app(service, options), ending=service.close)
-            with suppress(KeyboardInterrupt):  # the intended way to stop the server
-                ready(_address(options))
-                server.run(sockets=[listening])
+        opened = partial(
+            Collection.open, location, device=device, threads=1, trust_model=trust_model
+        )
+        while _serve_one(opened, options, listening, ready):
+            ready = _say_nothing
+
+
+def _serve_one(
+    opened: Callable[[], Collection],
+    options: ServerOptions,
+    listening: socket.socket,
+    ready: Callable[[str], None],
+) -> bool:
+    """Serve a collection until Ctrl-C, or until there is another in its place; tell whether."""
+    replaced = threading.Event()
+
+    def look_again() -> bool:
+        """End the server if the collection can be opened anew, and tell whether it can."""
+        if not replaced.is_set() and _is_there(opened):
+            replaced.set()
+            server.should_exit = True
+        return replaced.is_set()
+
+    with opened() as collection, closing(Service(collection, options)) as service:
+        service.warm_up()
+        server = make_server(create_app(service, options, look_again), ending=service.close)
+        with suppress(KeyboardInterrupt):  # the intended way to stop the server
+            ready(_address(options))
+            server.run(sockets=[listening.dup()])  # uvicorn closes what it is given
+            return replaced.is_set()
+    return False
+
+
+def _is_there(opened: Callable[[], Collection]) -> bool:
+    try:
+        opened().close()
+    except ImgsearchError:
+        return False
+    return True
+
+
+def _say_nothing(_: str) -> None:
+    """Take the address of the page, which was told before."""
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -15,7 +15,10 @@ import httpx2
 import pytest
 from click.testing import Result
 
+from imgsearch.collection import Collection
+from imgsearch.indexing import create
 from tests.support.commands import Run, imgsearch_command
+from tests.support.small_network import small_export
 
 pytestmark = pytest.mark.processes
 
@@ -233,3 +236,51 @@ def test_a_token_is_made_up_and_shown(start: Callable[..., Serving], indexed: Pa
     )
     assert answered.json()["images"] == 40
     assert server.get("api/v1/info").status_code == 401
+
+
+def answered(server: Serving, path: str) -> httpx2.Response:
+    """Ask until the server answers with anything but 503."""
+    ends = time.monotonic() + PATIENCE
+    while True:
+        answer = server.get(path)
+        if answer.status_code != 503 or time.monotonic() > ends:
+            return answer
+        time.sleep(0.1)
+
+
+def test_a_collection_that_takes_the_place_of_the_first_is_served_from_then_on(
+    start: Callable[..., Serving], indexed: Path, empty: Path
+) -> None:
+    server = start("-c", indexed, "serve", "--port", "0")
+    assert server.get("api/v1/info").json()["images"] == 40
+    aside = indexed.with_name("aside")
+    indexed.rename(aside)
+    assert server.get("api/v1/info").status_code == 503
+    assert "open it again" in server.get("api/v1/info").json()["detail"]
+    empty.rename(indexed)
+    gone = server.get("api/v1/info")
+    assert (gone.status_code, gone.headers["Retry-After"]) == (503, "1")
+    assert "try again in a moment" in gone.json()["detail"]
+    assert answered(server, "api/v1/info").json()["images"] == 0
+    indexed.rename(empty)
+    aside.rename(indexed)
+    assert answered(server, "api/v1/info").json()["images"] == 40
+    assert server.end(signal.SIGINT) == (0, "", "")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_collection_that_is_switched_to_another_network_is_served_from_then_on(
+    start: Callable[..., Serving], indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, stand_in in small_export().items():
+        monkeypatch.setattr(create, name, stand_in)
+    server = start("-c", indexed, "serve", "--port", "0")
+    assert server.get("api/v1/info").json()["model"]["name"] == "mobilenet_v2"
+    Collection.switch(indexed, model="efficientnet_lite0", device="cpu")
+    found = answered(server, "api/v1/info").json()
+    assert (found["model"]["name"], found["images"]) == ("efficientnet_lite0", 40)
+    (like,) = server.get("api/v1/images?limit=1").json()["images"]
+    form = {"like": (None, str(like["id"])), "k": (None, "3")}
+    asked = httpx2.post(server.address + "api/v1/query", files=form, timeout=PATIENCE)
+    assert len(asked.json()["hits"]) == 3
+    assert server.end(signal.SIGINT) == (0, "", "")
