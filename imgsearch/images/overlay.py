@@ -25,6 +25,7 @@ __all__ = [
     "Tones",
     "Trial",
     "aligned",
+    "alike_in_detail",
     "fitted",
     "fitting",
     "grid_of",
@@ -38,7 +39,9 @@ STARTS = 3  # Starting positions.
 FITS, MAY_FIT = 0.9, 0.6  # Explained share of variance: a match; a match except for details.
 PROMISING, TRIED = 0.8, 3  # Share at the coarsest level, where details hardly count; steps.
 LEAST_EDGE = 0.5  # Share of an edge that a part shows.
-ROUGH, ROUGH_STEPS, ROUGHLY = 24, 3, 0.77  # Pixels of an edge, steps, and share of a first fit.
+ROUGH, ROUGH_STEPS, ROUGHLY = 24, 4, 0.85  # Pixels of an edge, steps, and share of a first fit.
+ALIKE_IN_DETAIL = 0.55  # Correlation of the details of pictures that were fitted so.
+LEAST_DETAIL = 0.5  # Squared levels; with less, there is no detail to compare.
 TRIALS = 64  # Pairs that are fitted at once, whose pixels fit into a core's cache.
 LEAST_STEP = 0.02  # Pixels.
 MOST_STEP = 0.03  # Share of an edge that it moves at once.
@@ -131,49 +134,52 @@ class Trial:
 def fitting(trials: Sequence[Trial], least_edge: float = LEAST_EDGE) -> npt.NDArray[np.bool_]:
     """Tell for which of some pairs the small picture may be a part of the other: bool `[n]`.
 
-    What `aligned` accepts starts from such a place. First, all pairs are compared at half their
-    size, together, and tones are fitted by least squares, which explains at least as much as other
-    fits. That refuses most at a small part of the cost of the fit.
+    What `aligned` accepts starts from such a place. All pairs are compared at half their size,
+    together, and tones are fitted by least squares, which explains at least as much as other fits.
+    Other pictures of the same sort may explain most of the variance, which is in the large shapes;
+    but their details differ.
 
     Args:
         trials: The pairs, each with the place to start from.
         least_edge: Share of its edges that the part shows at least.
     """
-    found = np.zeros(len(trials), bool)
-    for start in range(0, len(trials), TRIALS):
-        some = trials[start : start + TRIALS]
-        for row in np.flatnonzero(_rough_fits(some, least_edge) >= ROUGHLY).tolist():
-            keep, copy = sheet_of(some[row].keep), sheet_of(some[row].copy)
-            place, least = some[row].place, PROMISING
-            fit = _refined(keep.reduced, copy.reduced, place, *COARSE, least, least_edge)[1]
-            found[start + row] = fit >= PROMISING
-    return found
+    found = [
+        _rough_fits(trials[start : start + TRIALS], least_edge)
+        for start in range(0, len(trials), TRIALS)
+    ]
+    return np.concatenate([np.empty(0, bool), *found])
 
 
-def _rough_fits(trials: Sequence[Trial], least_edge: float) -> _Floats:
-    """Return the greatest share of the variance of each copy that was explained at any step."""
+def _rough_fits(trials: Sequence[Trial], least_edge: float) -> npt.NDArray[np.bool_]:
+    """Tell which copies are explained by a part of the other picture, in their details as well."""
     count, fits = len(trials), np.zeros(len(trials), np.float32)
     keeps = np.stack([trial.keep for trial in trials]).astype(np.float32)
     copies = np.stack([trial.copy for trial in trials]).astype(np.float32)
     boxes = np.array([trial.place for trial in trials], np.float64)
+    best = boxes
     whole = _triangles(np.array([[0.0, 1.0]]))
-    seen = (whole @ copies @ whole.transpose(0, 2, 1)).reshape(count, -1)
-    seen -= seen.mean(axis=1, keepdims=True)
-    spread = np.maximum((seen * seen).mean(axis=1), 1.0)
+    picture = np.asarray(whole @ copies @ whole.transpose(0, 2, 1), np.float32)
+    seen = picture.reshape(count, -1)
+    seen = seen - seen.mean(axis=1, keepdims=True)
+    contrast = (seen * seen).mean(axis=1)
+    spread = np.maximum(contrast, 1.0)
     x = ((np.arange(ROUGH) + 0.5) / ROUGH).astype(np.float32)
     y = x[:, None]
     moves = np.empty((count, 6, ROUGH, ROUGH), np.float32)
     moves[:, 5] = 1
-    for _ in range(ROUGH_STEPS):
-        across, down = _triangles(boxes[:, ::2]), _triangles(boxes[:, 1::2])
-        part = down @ keeps @ across.transpose(0, 2, 1)
+    for number in range(ROUGH_STEPS):
+        part = _parts_of(keeps, boxes)
         part -= part.mean(axis=(1, 2), keepdims=True)
         flat = part.reshape(count, -1)
         variance = (flat * flat).mean(axis=1)
         gain = (flat * seen).mean(axis=1) / np.maximum(variance, 1e-3)
         error = seen - gain[:, None] * flat
         is_large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= least_edge
-        fits = np.maximum(fits, np.where(is_large, 1 - (error * error).mean(axis=1) / spread, 0))
+        fit = np.where(is_large, 1 - (error * error).mean(axis=1) / spread, 0)
+        best = np.where((fit > fits)[:, None], boxes, best)
+        fits = np.maximum(fits, fit)
+        if number + 1 == ROUGH_STEPS:
+            break
         sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.float32)
         slopes = gain[:, None, None] * np.array(np.gradient(part, axis=(2, 1)))
         slopes *= ROUGH / sizes.T[:, :, None, None]
@@ -185,7 +191,45 @@ def _rough_fits(trials: Sequence[Trial], least_edge: float) -> _Floats:
         matrices[:, range(6), range(6)] = matrices[:, range(6), range(6)] * 1.0001 + 1e-3
         steps = np.linalg.solve(matrices, (rows @ error[..., None]).astype(np.float64))[:, :4, 0]
         boxes = np.clip(boxes + np.clip(steps, -MOST_STEP, MOST_STEP), 0, 1)
-    return fits
+    found: npt.NDArray[np.bool_] = (fits >= ROUGHLY) & (contrast > 1)
+    fit_well = np.flatnonzero(found)
+    laid = _parts_of(keeps[fit_well], best[fit_well])
+    found[fit_well] = alike_in_detail(picture[fit_well], laid)
+    return found
+
+
+def alike_in_detail(
+    ones: _Floats, others: _Floats, inside: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Tell which pairs of small pictures that lie over one another have the same details.
+
+    A picture without details is taken to have those of any other one.
+
+    Args:
+        ones: Pictures, float32 `[n, h, w]`.
+        others: Those that they are compared with, in the same shape.
+        inside: The pixels to compare, bool `[h - 2, w - 2]`, without the borders; None for all.
+    """
+    height, width = ones.shape[1:]
+    shown = np.ones((height - 2, width - 2), bool) if inside is None else inside
+    one, other = (_details(each)[:, shown] for each in (ones, others))
+    energy = (one * one).mean(axis=1), (other * other).mean(axis=1)
+    alike = (one * other).mean(axis=1) >= ALIKE_IN_DETAIL * np.sqrt(energy[0] * energy[1])
+    return np.asarray(alike | (np.minimum(*energy) < LEAST_DETAIL))
+
+
+def _details(pictures: _Floats) -> _Floats:
+    """Return what a blur of 3 x 3 pixels takes from pictures, `[n, h - 2, w - 2]`."""
+    down = pictures[:, :-2] + pictures[:, 1:-1] + pictures[:, 2:]
+    blurred = down[..., :-2] + down[..., 1:-1] + down[..., 2:]
+    found: _Floats = pictures[:, 1:-1, 1:-1] - blurred / 9
+    return found
+
+
+def _parts_of(pictures: _Floats, boxes: npt.NDArray[np.float64]) -> _Floats:
+    """Return a part of each picture, `[n, EDGE, EDGE]`, at `ROUGH` pixels of an edge."""
+    across, down = _triangles(boxes[:, ::2]), _triangles(boxes[:, 1::2])
+    return np.asarray(down @ pictures @ across.transpose(0, 2, 1), np.float32)
 
 
 def _triangles(windows: npt.NDArray[np.float64]) -> _Floats:
@@ -196,11 +240,6 @@ def _triangles(windows: npt.NDArray[np.float64]) -> _Floats:
     pixels = np.arange(EDGE) + 0.5
     weights = np.maximum(1 - np.abs(pixels - centres[..., None]) / reach, 0)
     return np.asarray(weights / np.maximum(weights.sum(axis=2, keepdims=True), 1e-6), np.float32)
-
-
-def sheet_of(light: npt.NDArray[np.uint8]) -> Sheet:
-    """Return the sheet of a picture of which there is only the luminance, uint8 `[h, w]`."""
-    return Sheet(np.repeat(light[..., None], 3, axis=2))
 
 
 def grid_of(keep: Image.Image, copy: Image.Image, box: Region) -> tuple[int, int]:

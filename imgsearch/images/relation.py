@@ -7,6 +7,7 @@ tile by tile, as for plain copies (`imgsearch.images.agreement`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ __all__ = [
     "TURNED",
     "Relation",
     "is_part",
+    "may_be_related",
     "related",
     "reversed_relation",
 ]
@@ -56,7 +58,9 @@ ALL = 0.92  # Share of a picture from which all of it is seen, except its border
 MOST = 0.5  # Share of a picture that is seen if it is turned and the corners are not of one colour.
 RIM = 2  # Pixels.
 UPRIGHT = 1.5  # Degrees by which a picture is off that was not turned.
+ROUGHLY_UPRIGHT = 3.0  # Degrees; more by less exact placements.
 EDGE_ON = 0.03  # Share of an edge that a border takes at least.
+ROUGHLY_IN = 0.12  # Share of an edge that may stick out, by less exact placements.
 FLAT, ONE_COLOUR = 12.0, 0.9  # Levels; share of pixels of one colour.
 PURE = 0.997  # Share of pixels of one colour in a bar without a caption.
 STEP, LEAST_STEP = 3.0, 4.0  # Ratio and levels of a step between a picture and its frame.
@@ -95,6 +99,32 @@ class Relation:
     region: Region | None = None
     swapped: bool = False
     certain: bool = True
+
+
+def may_be_related(start: Affinity, one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Tell whether one of two pictures may show nearly all of the other, unless it is turned.
+
+    Parts of one photo that only overlap are neither copies nor crops of each other. Their pixels
+    would agree, and take long to compare.
+
+    Args:
+        start: Where the second lies in the first, roughly.
+        one: Width and height of the first.
+        other: Width and height of the second, in any unit.
+    """
+    matrix = np.array(start.matrix, np.float64)
+    if np.linalg.det(matrix[:, :2]) <= 0:
+        return False
+    angle = _angle(np.diag(one) @ matrix[:, :2] @ np.diag((1 / other[0], 1 / other[1])))
+    if abs((angle + 45) % 90 - 45) > ROUGHLY_UPRIGHT:
+        return True
+    boxes = _box(matrix), _box(_inverse(matrix))
+    return any(max(_borders(box)) <= ROUGHLY_IN for box in boxes)
+
+
+def _angle(linear: _Doubles) -> float:
+    """Return by how many degrees a map of pixels turns them counterclockwise."""
+    return -math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
 
 
 def related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:

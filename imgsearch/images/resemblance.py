@@ -17,7 +17,7 @@ from imgsearch.images.compare import sampler
 from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import EDGE
 
-__all__ = ["LEAST_EDGE", "Resemblances", "Small", "Table", "resemblances"]
+__all__ = ["LEAST_EDGE", "Resemblances", "Small", "Table", "Turn", "resemblances"]
 
 SCALES = (0.92, 0.84, 0.76, 0.68, 0.6, 0.53, 0.47)  # Shares of an edge that a part shows.
 OVERLAP = 0.13  # Share of a part by which the next one is moved.
@@ -59,6 +59,12 @@ class Small:
         cells = (rows @ samplers.reshape(-1, EDGE).T).reshape(len(rows), PART, len(rows), PART)
         return _normalised(cells[down, :, across, :].reshape(len(down), -1))
 
+    @property
+    def reach(self) -> npt.NDArray[np.float64]:
+        """Pixels across and down that the largest disc around the centre reaches, `[2]`."""
+        ratio = max(self.width, 1) / max(self.height, 1)
+        return EDGE / 2 * np.array([min(1.0, 1 / ratio), min(1.0, ratio)])
+
     @cached_property
     def discs(self) -> _Complex:
         """The spectra of discs around the centre along their angle, `[radii, rings * n]`."""
@@ -98,24 +104,44 @@ class Table:
         self.wholes[row], self.discs[row] = picture.whole, picture.discs[0]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Resemblances:
-    """How pictures may be related to one.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where the largest disc of a picture may lie in another.
 
     Attributes:
-        turned: Whether they may show the same at another angle, bool `[n]`.
-        places: The parts of the one that some of them may show, by their numbers.
+        angle: The angle by which it is turned there, in radians.
+        scale: Its radius, as a share of that of the largest disc there.
     """
 
-    turned: npt.NDArray[np.bool_]
+    angle: float
+    scale: float
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """The affine map from places in the disc to those in the other, `[2, 3]`."""
+        across, down = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
+        return np.array([(across, -down, 0), (down, across, 0)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resemblances:
+    """How some pictures may be related to one, by their numbers.
+
+    Attributes:
+        turns: Where their discs may lie in it, at another angle.
+        places: The parts of it that they may show.
+    """
+
+    turns: dict[int, Turn]
     places: dict[int, Region]
 
 
 def resemblances(one: Small, table: Table, rows: npt.NDArray[np.int64]) -> Resemblances:
     """Tell which of some pictures may be a part of one, or of a disc in it at another angle.
 
-    Whether they are one has to be tried (`imgsearch.images.overlay.fitting`). Pictures of
-    which one is a part are not found: ask the other way round, too.
+    Whether they are one has to be tried (`imgsearch.images.overlay.fitting`, and
+    `imgsearch.images.discs.turned_fitting`). Pictures of which one is a part are not found: ask the
+    other way round, too.
 
     Args:
         one: The picture.
@@ -129,8 +155,19 @@ def resemblances(one: Small, table: Table, rows: npt.NDArray[np.int64]) -> Resem
     numbers = found.argmax(axis=0)
     alike = np.flatnonzero(found.max(axis=0) >= PARTS_ALIKE).tolist()
     spectra = (one.discs[None] * np.conj(table.discs[rows])[:, None]).sum(axis=2)
-    turned = np.fft.irfft(spectra, ANGLES, axis=2).max(axis=(1, 2)) >= TURNED_ALIKE
-    return Resemblances(turned, {number: _place(int(numbers[number])) for number in alike})
+    discs = np.fft.irfft(spectra, ANGLES, axis=2).reshape(len(rows), -1)
+    turned = np.flatnonzero(discs.max(axis=1) >= TURNED_ALIKE).tolist()
+    best = discs.argmax(axis=1).tolist()
+    return Resemblances(
+        {number: _turn(best[number]) for number in turned},
+        {number: _place(int(numbers[number])) for number in alike},
+    )
+
+
+def _turn(number: int) -> Turn:
+    """Return where a disc is, by the number of its radius and angle."""
+    radius, angle = divmod(number, ANGLES)
+    return Turn(2 * math.pi / ANGLES * angle, RADII[radius])
 
 
 def _place(number: int) -> Region:

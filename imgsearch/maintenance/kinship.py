@@ -18,11 +18,24 @@ import numpy as np
 from imgsearch.ann.vectors import Ids
 from imgsearch.errors import PackageError
 from imgsearch.images.crop import Region
+from imgsearch.images.discs import Turned, turned_fitting
 from imgsearch.images.inspection import Inspection
 from imgsearch.images.keypoints import Affinity, Keypoints, affinity
 from imgsearch.images.overlay import TRIALS, Trial, fitting
-from imgsearch.images.relation import Relation, related, reversed_relation
-from imgsearch.images.resemblance import LEAST_EDGE, Resemblances, Small, Table, resemblances
+from imgsearch.images.relation import (
+    Relation,
+    may_be_related,
+    related,
+    reversed_relation,
+)
+from imgsearch.images.resemblance import (
+    LEAST_EDGE,
+    Resemblances,
+    Small,
+    Table,
+    Turn,
+    resemblances,
+)
 from imgsearch.maintenance.looks import Looks
 from imgsearch.storage.records import Entry
 
@@ -119,16 +132,26 @@ class Kinship:
             ) -> Resemblances:
                 return resemblances(small[one], table, near[one])
 
-            found, parts = [], []
+            turns, parts = [], []
             for one, seen in zip(asked, self.looks.threads.map(ask, asked), strict=True):
                 beside_it = ids[near[one]].tolist()
-                found += [(one, beside_it[row]) for row in np.flatnonzero(seen.turned).tolist()]
-                parts += [
-                    (one, beside_it[row], place)
-                    for row, place in seen.places.items()
-                    if not seen.turned[row]
-                ]
-            yield start + len(small), found + self._parts(parts)
+                turns += [(one, beside_it[row], turn) for row, turn in seen.turns.items()]
+                parts += [(one, beside_it[row], place) for row, place in seen.places.items()]
+            turned = self._turned(turns)
+            parts = [each for each in parts if each[:2] not in turned]
+            yield start + len(small), [*turned, *self._parts(parts)]
+
+    def _turned(self, unsure: list[tuple[int, int, Turn]]) -> set[tuple[int, int]]:
+        """Return the pairs in which a disc of the second image may lie in the first."""
+        small = self._small([*{id_ for pair in unsure for id_ in pair[:2]}])
+
+        def try_out(start: int) -> list[tuple[int, int]]:
+            some = unsure[start : start + TRIALS]
+            trials = [Turned(small[one], small[other], turn) for one, other, turn in some]
+            return [some[row][:2] for row in np.flatnonzero(turned_fitting(trials)).tolist()]
+
+        tried = self.looks.threads.map(try_out, range(0, len(unsure), TRIALS))
+        return {pair for pairs in tried for pair in pairs}
 
     def _parts(self, unsure: list[tuple[int, int, Region]]) -> list[tuple[int, int]]:
         """Return the pairs of which the second image may be a part of the first at a place."""
@@ -179,7 +202,10 @@ class Kinship:
             def ask(other: int, features: dict[int, Keypoints] = features) -> Affinity | None:
                 if one not in features or other not in features:
                     return None
-                return affinity(features[other], features[one])
+                theirs, own = features[other], features[one]
+                found = affinity(theirs, own)
+                sizes = (own.width, own.height), (theirs.width, theirs.height)
+                return found if found and may_be_related(found, *sizes) else None
 
             yield from self.looks.threads.map(ask, some)
 

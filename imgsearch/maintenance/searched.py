@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann import hashes
-from imgsearch.images import resemblance
+from imgsearch.images import discs, resemblance
 from imgsearch.maintenance import candidates, kinship
 from imgsearch.maintenance.candidates import Pair
 from imgsearch.maintenance.verdicts import version_of
@@ -104,7 +104,7 @@ def _most() -> int:
 
 
 def _version(settings: str) -> bytes:
-    modules = candidates, hashes, kinship, resemblance
+    modules = candidates, hashes, kinship, resemblance, discs
     return hashlib.sha256(version_of(*modules) + settings.encode()).digest()
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from imgsearch.images.agreement import CloseUp
-from imgsearch.images.keypoints import affinity, keypoints_of
-from imgsearch.images.relation import FEATURES, Relation, related
+from imgsearch.images.keypoints import Affinity, affinity, keypoints_of
+from imgsearch.images.relation import FEATURES, Relation, may_be_related, related
 from tests.support.textures import texture
 
 
@@ -86,3 +86,21 @@ def test_the_next_shot_and_a_part_with_another_detail_are_not_related() -> None:
     part = image.crop((120, 60, 390, 262))
     ImageDraw.Draw(part).ellipse((100, 80, 130, 100), fill="lime")
     assert relation(image, part) is None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_parts_that_only_overlap_need_no_comparison(share: float) -> None:
+    size = (480, 360)
+
+    def at(left: float, top: float, scale: float = 1.0) -> Affinity:
+        return Affinity(20, ((scale, 0.0, left), (0.0, scale, top)))
+
+    assert not may_be_related(at(share / 2, 0.0), size, size)
+    assert not may_be_related(at(0.2, -0.3, share), size, size)
+    assert may_be_related(at(1 - share, 0.0, share), size, size)
+    assert may_be_related(at(-0.4, -0.1, 1.5), size, size)
+    quarter = Affinity(20, ((0.0, -1.0, 1.0), (1.0, 0.0, 0.05)))
+    assert may_be_related(quarter, size, size[::-1])
+    slanted = Affinity(20, ((0.8, -0.4, 0.4), (0.7, 0.8, 0.3)))
+    assert may_be_related(slanted, size, size)
+    assert not may_be_related(Affinity(20, ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0))), size, size)

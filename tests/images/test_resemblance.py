@@ -23,7 +23,7 @@ def test_parts_and_turned_pictures_are_found_among_others() -> None:
     for row, picture in enumerate(pictures):
         table.put(row, small(picture))
     found = resemblances(small(whole), table, np.arange(len(pictures))[::-1])
-    assert np.flatnonzero(found.turned[::-1]).tolist() == [1]
+    assert [len(pictures) - 1 - number for number in found.turns] == [1]
     assert [len(pictures) - 1 - number for number in found.places] == [0]
     (place,) = found.places.values()
     assert np.abs(np.array(place) - (0, 0, 0.6, 0.6)).max() < 0.1
