@@ -246,8 +246,11 @@ def _alpha_agrees(keep: CloseUp, copy: CloseUp, box: Region) -> bool:
 
 def _few(pixels: _Floats, inside: _Bits | None) -> _Floats:
     """Return a sample of the pixels, with all of their channels, `[n, 3]`."""
-    rows: _Floats = pixels.reshape(-1, 3) if inside is None else pixels[inside]
-    return rows[:: len(rows) // TONE_PIXELS + 1]
+    rows: _Floats = pixels.reshape(-1, 3)
+    if inside is None:
+        return rows[:: len(rows) // TONE_PIXELS + 1]
+    places = np.flatnonzero(inside)
+    return np.asarray(rows[places[:: len(places) // TONE_PIXELS + 1]])
 
 
 def _only(pixels: _Floats, inside: _Bits | None) -> _Floats:

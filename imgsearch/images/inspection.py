@@ -16,7 +16,7 @@ from PIL import Image
 
 from imgsearch.images.agreement import CloseUp, agreement
 from imgsearch.images.crop import TURNED
-from imgsearch.images.decode import open_image, orientation_of, picture_of
+from imgsearch.images.decode import Pixels, open_image, orientation_of, picture_of
 from imgsearch.images.holdings import Holdings, holdings_of, lacks
 from imgsearch.images.keypoints import Keypoints, affinity, keypoints_of
 from imgsearch.images.kinds import kind_of
@@ -48,6 +48,7 @@ __all__ = [
 
 EDGE = 1_024  # Pixels of the longer edge of compared pictures.
 MOST_FRAMES = 64  # Maximum frames that are compared; files with more are left alone.
+FEW = 8  # Pixels of which one is looked at first.
 AT_ONCE = 8  # Frames, of up to 4 MB each.
 UPRIGHT = 1
 _LACKS = "it holds {} that the other lacks"
@@ -245,5 +246,10 @@ def _close_up(image: Image.Image) -> CloseUp:
 def _is_grey(image: Image.Image, close: CloseUp) -> bool:
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
         return True
-    colours = close.pixels.astype(np.int16)
+    few = close.pixels[::FEW, ::FEW]  # most pictures have a colour there
+    return all(_has_no_colour(some) for some in (few, close.pixels))
+
+
+def _has_no_colour(pixels: Pixels) -> bool:
+    colours = pixels.astype(np.int16)
     return bool(np.abs(colours - colours[..., 1:2]).max(initial=0) <= 8)

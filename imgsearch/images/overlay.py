@@ -46,7 +46,7 @@ TRIALS = 64  # Pairs that are fitted at once, whose pixels fit into a core's cac
 LEAST_STEP = 0.02  # Pixels.
 MOST_STEP = 0.03  # Share of an edge that it moves at once.
 LEAST_GAIN, LEAST_OFFSET = 1e-4, 0.01  # Smallest changes of tones while fitting.
-FEW = 3_000  # Pixels to which tones are fitted.
+FEW, SOME = 3_000, 20_000  # Pixels to which tones and edges are fitted.
 CUT_OFF = (2.0, 253.0)  # Levels beyond which tones were clipped.
 
 _Floats = npt.NDArray[np.float32]
@@ -349,22 +349,25 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     found = fitted(part.ravel()[::every], seen.ravel()[::every])
     tones = found if 0.4 < found.gain < 2.5 else Tones(1.0, 0.0)  # An implausible fit says little.
     error = seen - tones.applied(part)
-    down, across = np.gradient(tones.gain * part)
+    some = np.arange(0, seen.size, (seen.size // SOME) | 1)  # odd, so that no columns are left out
+    down, across = (slope.ravel()[some] for slope in np.gradient(tones.gain * part))
     across *= width / (right - left)
     down *= height / (bottom - top)
-    x = ((np.arange(width) + 0.5) / width).astype(np.float32)[None]
-    y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
+    x = ((some % width + 0.5) / width).astype(np.float32)
+    y = ((some // width + 0.5) / height).astype(np.float32)
+    errors, values, before = (each.ravel()[some] for each in (error, seen, part))
     # Most of a page is blank and fits anywhere, so only large errors are left out.
-    usual = 2 * quantile(np.abs(error), 0.95) + 5
-    weights = 1 / (1 + (error / usual) ** 2)
-    weights[(seen <= CUT_OFF[0]) | (seen >= CUT_OFF[1])] *= 0.3
+    usual = 2 * quantile(np.abs(errors), 0.95) + 5
+    weights = 1 / (1 + (errors / usual) ** 2)
+    weights[(values <= CUT_OFF[0]) | (values >= CUT_OFF[1])] *= 0.3
     moves = np.stack(
-        [across * (1 - x), down * (1 - y), across * x, down * y, part - part.mean(), 1 + 0 * part]
-    ).reshape(6, -1)
-    weighted = moves * weights.ravel()
+        [across * (1 - x), down * (1 - y), across * x, down * y, before - before.mean(),
+         np.ones_like(before)]
+    )  # fmt: skip
+    weighted = moves * weights
     matrix = weighted @ moves.T
     matrix[np.diag_indices(6)] *= 1.0001
     matrix[np.diag_indices(6)] += 1e-3
-    step: _Floats = np.linalg.solve(matrix, weighted @ error.ravel())[:4]
+    step: _Floats = np.linalg.solve(matrix, weighted @ errors)[:4]
     fit = 1 - float(error.var()) / max(float(seen.var()), 1.0)
     return step, fit

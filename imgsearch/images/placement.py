@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Placed", "placed"]
 
 LEVELS = ((160, 4), (400, 4), (1_024, 3))  # Pixels of the longer edge, and steps.
-FEW = 60_000  # Pixels to which the placement is fitted.
+FEW, FEW_TONES = 20_000, 5_000  # Pixels to which the placement and tones are fitted.
 LEAST_SHARE = 0.04  # Share of either picture that the other has to cover.
 LEAST_STEP = 0.02  # Pixels.
 MOST_STEP = 8.0  # Pixels; with more, the placement is lost.
@@ -162,15 +162,16 @@ def _step(
     seen: _Floats, part: _Floats, inside: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[Any], float]:
     """Return the map by which to move the other picture in pixels, `[2, 3]`, and the fit so far."""
-    rows, columns = np.nonzero(inside)
-    every = len(rows) // FEW + 1
-    rows, columns = rows[::every], columns[::every]
-    value, before = seen[rows, columns], part[rows, columns]
-    tones = fitted(before, value)
+    places = np.flatnonzero(inside)
+    places = places[:: (len(places) // FEW) | 1]  # odd, so that no columns are left out
+    rows, columns = places // seen.shape[1], places % seen.shape[1]
+    value, before = seen.ravel()[places], part.ravel()[places]
+    every = len(places) // FEW_TONES + 1
+    tones = fitted(before[::every], value[::every])
     gain, offset = (tones.gain, tones.offset) if 0.3 < tones.gain < 3 else (1.0, 0.0)
     error = value - np.clip(gain * before + offset, 0, 255)
     slopes: list[_Floats] = list(np.gradient(part))
-    down, across = gain * slopes[0][rows, columns], gain * slopes[1][rows, columns]
+    down, across = (gain * slope.ravel()[places] for slope in slopes)
     x = ((columns + 0.5) / seen.shape[1]).astype(np.float32)
     y = ((rows + 0.5) / seen.shape[0]).astype(np.float32)
     usual = 2 * quantile(np.abs(error), 0.8) + 5

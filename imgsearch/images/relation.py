@@ -57,6 +57,7 @@ LEAST_PART = 0.15  # Share of the whole picture that a part shows.
 ALL = 0.92  # Share of a picture from which all of it is seen, except its border.
 MOST = 0.5  # Share of a picture that is seen if it is turned and the corners are not of one colour.
 RIM = 2  # Pixels.
+FEW = 64  # Pixels of which one is looked at first.
 UPRIGHT = 1.5  # Degrees by which a picture is off that was not turned.
 ROUGHLY_UPRIGHT = 3.0  # Degrees; more by less exact placements.
 EDGE_ON = 0.03  # Share of an edge that a border takes at least.
@@ -171,8 +172,12 @@ def _is_illegible(one: CloseUp, other: CloseUp, found: Placed) -> bool:
 
 
 def _is_grey(pixels: _Floats, inside: _Bits) -> bool:
-    some = pixels[inside]
-    return bool(np.abs(some - some[:, 1:2]).max(initial=0) <= 10)
+    def is_grey(some: _Floats) -> bool:
+        return bool(np.abs(some - some[:, 1:2]).max(initial=0) <= 10)
+
+    places = np.flatnonzero(inside)
+    rows = pixels.reshape(-1, 3)
+    return is_grey(rows[places[::FEW]]) and is_grey(rows[places])
 
 
 def _part(
