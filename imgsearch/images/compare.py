@@ -33,7 +33,7 @@ __all__ = [
 
 ALIKE = 0.8  # Correlation from which two pictures are worth a close look.
 _SMALL = 32  # Edge in pixels of the compared parts.
-NEAR = 0.7  # Correlation from which a finer overlay is worth a try.
+NEAR = 0.6  # Correlation from which a finer overlay is worth a try.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _STEP = EDGE / 64  # Pixels by which a finer overlay moves each edge.
 

@@ -32,8 +32,8 @@ from imgsearch.storage.records import Entry
 __all__ = ["AT_ONCE", "Looks", "is_there"]
 
 GLANCES = 240_000_000  # bytes in memory, 12 KB each
-INSPECTIONS = 256_000_000  # bytes in memory, up to 10 MB each
-FEATURES_KEPT = 100_000_000  # bytes in memory, 270 KB each
+INSPECTIONS = 128_000_000  # bytes in memory, up to 10 MB each
+FEATURES_KEPT = 64_000_000  # bytes in memory, 430 KB each
 AT_ONCE = 32  # images
 
 _Seen = TypeVar("_Seen")
@@ -107,7 +107,7 @@ class Looks:
         Raises:
             PackageError: If OpenCV is not installed.
         """
-        kept = _Kept(self._features, FEATURES_KEPT, lambda seen: seen.descriptors.nbytes)
+        kept = _Kept(self._features, FEATURES_KEPT, _bytes_of)
         return self._of(ids, kept, self._features_of)
 
     def held(self, ids: Sequence[int]) -> dict[int, Holdings]:
@@ -190,6 +190,10 @@ class _Kept(Generic[_Seen]):
                 break
             left += self.size_of(self.seen.pop(id_))
         return found
+
+
+def _bytes_of(seen: Keypoints) -> int:
+    return seen.descriptors.nbytes + seen.grey.nbytes
 
 
 def is_there(entry: Entry) -> bool:
