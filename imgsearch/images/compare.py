@@ -40,7 +40,8 @@ _STEP = EDGE / 64  # Pixels by which a finer overlay moves each edge.
 _AT_ONCE = 8  # Parts multiplied together: see `_sampled`.
 _LEAST_WHOLE = 0.3  # Correlation of whole pictures from which parts are worth comparing.
 _LEAST_TURNED = 0.45  # The same in any other orientation than the stored one.
-_PREFERRED = 0.02  # Correlation by which another orientation has to be better than the stored one.
+_PREFERRED = 0.02  # Correlation by which another orientation has to be better than the stored one,
+_CLEARLY, _SHARE = 0.003, 0.5  # or less, if this share of what is missing to 1 is left.
 
 _Floats = npt.NDArray[np.float32]
 _Window = tuple[float, float]  # Start and end.
@@ -194,7 +195,9 @@ def oriented_likeness(light: npt.NDArray[np.uint8], own: _Floats, others: _Float
     for way in np.unique(best[promising]).tolist():
         some = np.flatnonzero(promising & (best == way))
         parts, likeness = overlay.coarse(_reoriented(others[some], way))
-        better = likeness > found.likeness[some] + _PREFERRED
+        gain, missing = likeness - found.likeness[some], 1 - found.likeness[some]
+        # Many pages and objects nearly look like their mirror images.
+        better = (gain > _PREFERRED) | ((gain > _CLEARLY) & (gain > _SHARE * missing))
         found.ways[some[better]] = way
         found.likeness[some[better]] = likeness[better]
         found.parts[some[better]] = parts[better]

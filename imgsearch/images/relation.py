@@ -35,6 +35,7 @@ __all__ = [
     "Relation",
     "is_part",
     "may_be_related",
+    "mirrored_related",
     "related",
     "reversed_relation",
 ]
@@ -42,6 +43,7 @@ __all__ = [
 FEATURES, FEATURES_EDGE = 500, 480  # Maximum features of a picture; its longer edge in pixels.
 
 CROPPED, TURNED, FRAMED, CAPTIONED, EDITED = "cropped", "turned", "framed", "captioned", "edited"
+MIRRORED = "mirrored"
 
 #: What a picture of each kind has of its own.
 OWN = {
@@ -50,8 +52,10 @@ OWN = {
     FRAMED: "a frame",
     CAPTIONED: "a caption",
     EDITED: "a changed region",
+    MIRRORED: "another orientation",
 }
 
+FLIPPED = 1  # The orientation of a picture whose columns are reversed.
 UNCLEAR = "unclear"
 LEAST_PART = 0.15  # Share of the whole picture that a part shows.
 ALL = 0.92  # Share of a picture from which all of it is seen, except its border.
@@ -85,7 +89,7 @@ class Relation:
     """How one picture, the copy, was made from another.
 
     Attributes:
-        kind: "cropped", "turned", "framed", "captioned" or "edited".
+        kind: "cropped", "turned", "framed", "captioned", "edited" or "mirrored".
         share: The share of the other picture that it shows, 0 to 1.
         angle: The angle by which it is turned clockwise, in degrees.
         region: The part of the copy that differs, if it is edited, or that the other picture does
@@ -137,12 +141,43 @@ def related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:
         start: Where the second lies in the first, roughly.
     """
     found = placed(one.pixels, other.pixels, start)
-    if found is None or _is_illegible(one, other, found):
+    relation = None if found is None else _relation(one, other, found)
+    if found is None or relation is not None or abs(_off_upright(found)) <= UPRIGHT:
+        return relation
+    # The one that was turned has lost details. Warped once more, it may differ in a tile.
+    rows = _inverse(found.matrix).tolist()
+    back = placed(other.pixels, one.pixels, replace(start, matrix=tuple(map(tuple, rows))))
+    relation = None if back is None else _relation(other, one, back)
+    return None if relation is None else reversed_relation(relation)
+
+
+def mirrored_related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:
+    """Return how the second of two pictures is related to the first, seen in a mirror.
+
+    Args:
+        one: A picture.
+        other: Another picture.
+        start: Where the mirror image of the second lies in the first, roughly.
+    """
+    found = related(one, other.turned(FLIPPED), start)
+    if found is None or found.kind == EDITED:
+        return None
+    return Relation(MIRRORED, found.share, swapped=found.swapped, certain=False)
+
+
+def _off_upright(found: Placed) -> float:
+    """Return by how many degrees a picture is off the next quarter turn."""
+    return (found.angle + 45) % 90 - 45
+
+
+def _relation(one: CloseUp, other: CloseUp, found: Placed) -> Relation | None:
+    """Return the relation of two pictures, of which the second is laid over the first."""
+    if _is_illegible(one, other, found):
         return None
     seen, expected = found.seen, found.expected
     if _is_grey(expected, found.inside):
         seen = np.repeat((seen @ LUMINANCE)[..., None], 3, axis=2)
-    off = (found.angle + 45) % 90 - 45
+    off = _off_upright(found)
     inside = found.inside
     if abs(off) > UPRIGHT:  # The border of a turned picture is mixed with what was put around it.
         inside = np.zeros_like(inside)

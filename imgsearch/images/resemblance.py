@@ -17,7 +17,16 @@ from imgsearch.images.compare import sampler
 from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import EDGE
 
-__all__ = ["LEAST_EDGE", "Resemblances", "Small", "Table", "Turn", "resemblances"]
+__all__ = [
+    "LEAST_EDGE",
+    "TURNLESS",
+    "Resemblances",
+    "Small",
+    "Table",
+    "Turn",
+    "resemblances",
+    "turnless",
+]
 
 SCALES = (0.92, 0.84, 0.76, 0.68, 0.6, 0.53, 0.47)  # Shares of an edge that a part shows.
 OVERLAP = 0.13  # Share of a part by which the next one is moved.
@@ -29,6 +38,8 @@ PART = 8  # Pixels of the edge of a compared part.
 PARTS_ALIKE = 0.86  # Correlation from which a part may be the other picture.
 ANGLES, RINGS = 48, 10  # Samples of a disc.
 RADII = (1.0, 0.92, 0.85, 0.78, 0.72, 0.66, 0.61, 0.56)  # Shares of half the shorter edge.
+FREQUENCIES = 3  # Of each ring, whose magnitudes are compared.
+TURNLESS = RINGS * (FREQUENCIES + 1)
 TURNED_ALIKE = 0.84  # Correlation from which discs may show the same.
 
 _Floats = npt.NDArray[np.float32]
@@ -67,11 +78,22 @@ class Small:
 
     @cached_property
     def discs(self) -> _Complex:
-        """The spectra of discs around the centre along their angle, `[radii, rings * n]`."""
+        """The spectra of discs around the centre along their angle, `[radii, rings, n]`."""
+        return self._spectra(len(RADII))
+
+    @property
+    def disc(self) -> _Complex:
+        """The spectra of the largest of these discs, `[rings, n]`."""
+        found: _Complex = self._spectra(1)[0]
+        return found
+
+    def _spectra(self, radii: int) -> _Complex:
+        """Return the spectra of the largest discs, `[radii, rings, n]`."""
         aspect = math.log2(max(self.width, 1) / max(self.height, 1))
         places, weights, rings = _polar(round(24 * aspect))
-        values = (self.light.ravel()[places] * weights).sum(axis=0)
-        values = values.reshape(len(RADII), RINGS, ANGLES)
+        there = slice(radii * RINGS * ANGLES)
+        values = (self.light.ravel()[places[:, there]] * weights[:, there]).sum(axis=0)
+        values = values.reshape(radii, RINGS, ANGLES)
         values -= (values * rings**2).sum(axis=(1, 2), keepdims=True) / (ANGLES * (rings**2).sum())
         values *= rings
         lengths = np.sqrt((values * values).sum(axis=(1, 2), keepdims=True))
@@ -101,7 +123,7 @@ class Table:
 
     def put(self, row: int, picture: Small) -> None:
         """Enter a picture."""
-        self.wholes[row], self.discs[row] = picture.whole, picture.discs[0]
+        self.wholes[row], self.discs[row] = picture.whole, picture.disc
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +156,20 @@ class Resemblances:
 
     turns: dict[int, Turn]
     places: dict[int, Region]
+
+
+def turnless(discs: _Complex) -> _Floats:
+    """Return what does not change if a disc is turned or mirrored, float32 `[..., TURNLESS]`.
+
+    It is of length 1: the mean of each ring, and the magnitudes of its lowest frequencies.
+
+    Args:
+        discs: Spectra of discs, as of `Small`, complex64 `[..., RINGS, frequencies]`.
+    """
+    magnitudes = np.abs(discs[..., 1 : FREQUENCIES + 1]).reshape(*discs.shape[:-2], -1)
+    found = np.concatenate([discs[..., 0].real / np.float32(math.sqrt(2)), magnitudes], axis=-1)
+    lengths = np.linalg.norm(found, axis=-1, keepdims=True)
+    return np.asarray(found / np.maximum(lengths, 1e-3), np.float32)
 
 
 def resemblances(one: Small, table: Table, rows: npt.NDArray[np.int64]) -> Resemblances:

@@ -27,6 +27,7 @@ from imgsearch.maintenance.kinship import Kinship
 from imgsearch.maintenance.looks import Looks, is_there
 from imgsearch.maintenance.preference import Preference
 from imgsearch.maintenance.searched import Searched, recall_search, remember_search
+from imgsearch.maintenance.turning import may_be_turned
 from imgsearch.maintenance.verdicts import Verdicts
 from imgsearch.querying.options import number
 from imgsearch.querying.view import View, open_view
@@ -118,7 +119,8 @@ def find_duplicates(
             kinship = Kinship(looks, near)
             for one, other in before.resembling:
                 kinship.note_resembling(one, other)
-            for count in kinship.search(candidates.others):
+            turned = may_be_turned(prints, searched, before.ids)
+            for count in kinship.search(candidates.others, turned):
                 rest = len(same) - len(candidates.others)
                 progress(compared // 4 + (rest + count) // 2, len(same))
             if not searched <= before.ids:

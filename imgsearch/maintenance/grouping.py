@@ -11,6 +11,7 @@ from typing import Any
 
 from imgsearch.ann.vectors import Vectors
 from imgsearch.errors import ImageError
+from imgsearch.images.fingerprint import MIRRORED
 from imgsearch.images.holdings import Holdings, advantage, lacks, worth
 from imgsearch.images.inspection import Inspection, Judgement, judged, own_of
 from imgsearch.images.kinds import EXACT
@@ -175,16 +176,21 @@ class Grouping:
     ) -> Iterator[tuple[int, Relation]]:
         """Yield those of some images that are related to one, of all that are near its group."""
         others = [id_ for id_ in others if id_ not in group]
-        tried, ahead = {keep}, set().union(*map(self._kinship.of, group))
-        while ahead:
-            candidates = [id_ for id_ in others if id_ in ahead - tried]
+        way = self._looks.way
+        sides = {id_: id_ != keep and way(keep, id_) in MIRRORED for id_ in group}
+        tried, ahead = {keep}, self._kinship.beyond(sides)
+        while ahead.keys() - tried:
+            candidates = [id_ for id_ in others if id_ in ahead.keys() - tried]
             candidates = [id_ for id_ in candidates if not self._is_one_photo(keep, id_)]
-            tried |= ahead
-            found = list(
-                self._kinship.relations(entries[keep], [entries[id_] for id_ in candidates])
-            )
-            yield from found
-            ahead = set().union(*(self._kinship.of(id_) for id_, _ in found)) - tried
+            tried |= ahead.keys()
+            sides = {}
+            for mirrored in (False, True):
+                left = [id_ for id_ in candidates if mirrored in ahead[id_] and id_ not in sides]
+                some = [entries[id_] for id_ in left]
+                for id_, found in self._kinship.relations(entries[keep], some, mirrored=mirrored):
+                    sides[id_] = mirrored
+                    yield id_, found
+            ahead = self._kinship.beyond(sides)
 
     def _better(self, keep: int, others: Iterable[int], entries: dict[int, Entry]) -> int:
         """Return the image that may replace the one to keep, or that one if there is none.

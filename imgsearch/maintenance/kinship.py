@@ -8,7 +8,7 @@ pixels (`imgsearch.images.relation`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from operator import itemgetter
@@ -19,12 +19,15 @@ from imgsearch.ann.vectors import Ids
 from imgsearch.errors import PackageError
 from imgsearch.images.crop import Region
 from imgsearch.images.discs import Turned, turned_fitting
+from imgsearch.images.fingerprint import MIRRORED
 from imgsearch.images.inspection import Inspection
 from imgsearch.images.keypoints import Affinity, Keypoints, affinity
+from imgsearch.images.keypoints import mirrored as mirror_image
 from imgsearch.images.overlay import TRIALS, Trial, fitting
 from imgsearch.images.relation import (
     Relation,
     may_be_related,
+    mirrored_related,
     related,
     reversed_relation,
 )
@@ -42,6 +45,7 @@ from imgsearch.storage.records import Entry
 __all__ = ["Kinship", "components"]
 
 MOST = 32  # Images or groups near each image that are compared with it.
+MOST_TURNED = 8  # The same for images that may be turned by any angle.
 EACH = 3  # Images of such a group.
 AT_ONCE = 256  # Images.
 
@@ -62,17 +66,19 @@ class Kinship:
     akin: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     resembling: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _starts: dict[tuple[int, int], Affinity] = field(default_factory=dict)
-    _found: dict[tuple[int, int], Relation | None] = field(default_factory=dict)
+    _found: dict[tuple[int, int, bool], Relation | None] = field(default_factory=dict)
     _is_able: bool = True  # whether OpenCV is installed
 
-    def search(self, others: dict[int, list[int]]) -> Iterator[int]:
+    def search(self, others: dict[int, list[int]], turned: dict[int, list[int]]) -> Iterator[int]:
         """Find the images that are akin, and yield how many of `others` have been dealt with.
 
         Args:
             others: Images, each with those that are near to it, the nearest first.
+            turned: Images, each with those that may show the same at another angle, likewise.
         """
         pairs, done = self.resembling, 0
-        for seen, found in self._resembling(_both_ways(self._wanted(others))):
+        wanted = chain(self._wanted(others, MOST), self._wanted(turned, MOST_TURNED))
+        for seen, found in self._resembling(_both_ways(wanted)):
             for one, other in found:
                 self.note_resembling(one, other)
             done = max(done, min(seen, len(others)) - len(pairs))
@@ -92,14 +98,14 @@ class Kinship:
         self.resembling[one].add(other)
         self.resembling[other].add(one)
 
-    def _wanted(self, others: dict[int, list[int]]) -> Iterator[tuple[int, list[int]]]:
-        """Yield the images that each image is compared with: one of each group of near ones."""
+    def _wanted(self, others: dict[int, list[int]], most: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield the images that each image is compared with: a few of each group of near ones."""
         group = {id_: together[0] for together in components(self.near) for id_ in together}
         for one, ids in others.items():
             groups: dict[int, list[int]] = defaultdict(list)
             own = group.get(one, one)
             for other in ids:
-                if len(groups) > MOST:
+                if len(groups) > most:
                     break
                 among = group.get(other, other)
                 if among != own and len(groups[among]) < EACH:
@@ -193,8 +199,10 @@ class Kinship:
                 elif not {one, other} & self.looks.failures.keys():
                     self._note(entries[one], entries[other], None)
 
-    def _affinities(self, one: int, others: Sequence[int]) -> Iterator[Affinity | None]:
-        """Yield how each of some images lies in one."""
+    def _affinities(
+        self, one: int, others: Sequence[int], *, mirrored: bool = False
+    ) -> Iterator[Affinity | None]:
+        """Yield how each of some images, or the mirror image of each, lies in one."""
         for start in range(0, len(others), AT_ONCE):
             some = others[start : start + AT_ONCE]
             features = self.looks.features([one, *some])
@@ -203,7 +211,7 @@ class Kinship:
                 if one not in features or other not in features:
                     return None
                 theirs, own = features[other], features[one]
-                found = affinity(theirs, own)
+                found = affinity(mirror_image(theirs) if mirrored else theirs, own)
                 sizes = (own.width, own.height), (theirs.width, theirs.height)
                 return found if found and may_be_related(found, *sizes) else None
 
@@ -217,16 +225,39 @@ class Kinship:
         """Return the images that may be related to one."""
         return self.near.get(id_, set()) | self.akin.get(id_, set())
 
-    def relations(self, keep: Entry, others: Sequence[Entry]) -> Iterator[tuple[int, Relation]]:
-        """Yield those images that were made from one, or that it was made from, and how."""
+    def beyond(self, sides: Mapping[int, bool]) -> dict[int, set[bool]]:
+        """Return the images that may be related to some, and whether as mirror images, or both.
+
+        Args:
+            sides: Images, each with whether it is a mirror image itself.
+        """
+        found: dict[int, set[bool]] = defaultdict(set)
+        for id_, is_mirrored in sides.items():
+            for other in self.of(id_):
+                is_near = other in self.near.get(id_, ())
+                turns = is_near and self.looks.way(id_, other) in MIRRORED
+                found[other].add(is_mirrored != turns)
+        return found
+
+    def relations(
+        self, keep: Entry, others: Sequence[Entry], *, mirrored: bool = False
+    ) -> Iterator[tuple[int, Relation]]:
+        """Yield those images that were made from one, or that it was made from, and how.
+
+        Args:
+            keep: The one.
+            others: The images to compare with it.
+            mirrored: Whether to compare their mirror images.
+        """
         unknown = []
         for other in others:
-            is_known, relation = self._known(keep, other)
+            is_known, relation = self._known(keep, other, mirrored=mirrored)
             if not is_known:
                 unknown.append(other)
             elif relation is not None:
                 yield other.id, relation
-        starts = dict(self._begun(keep.id, [other.id for other in unknown]))
+        starts = dict(self._begun(keep.id, [other.id for other in unknown], mirrored=mirrored))
+        relation_of = mirrored_related if mirrored else related
         for start in range(0, len(unknown), AT_ONCE):
             some = unknown[start : start + AT_ONCE]
             begun = [other.id for other in some if starts[other.id] is not None]
@@ -236,21 +267,24 @@ class Kinship:
                 begin = starts[other.id]
                 if begin is None or keep.id not in seen or other.id not in seen:
                     return None
-                return related(seen[keep.id].close, seen[other.id].close, begin)
+                return relation_of(seen[keep.id].close, seen[other.id].close, begin)
 
             for other, found in zip(some, self.looks.threads.map(ask, some), strict=True):
                 if not {keep.id, other.id} & self.looks.failures.keys():
-                    self._note(keep, other, found)
+                    self._note(keep, other, found, mirrored=mirrored)
                 if found is not None:
                     yield other.id, found
 
-    def _begun(self, one: int, others: Sequence[int]) -> Iterator[tuple[int, Affinity | None]]:
-        there = [other for other in others if (one, other) in self._starts]
-        missing = [other for other in others if (one, other) not in self._starts]
+    def _begun(
+        self, one: int, others: Sequence[int], *, mirrored: bool
+    ) -> Iterator[tuple[int, Affinity | None]]:
+        there = [other for other in others if (one, other) in self._starts and not mirrored]
+        missing = [other for other in others if other not in there]
         yield from ((other, self._starts[one, other]) for other in there)
         if self._is_able and missing:
             try:
-                yield from zip(missing, self._affinities(one, missing), strict=True)
+                found = self._affinities(one, missing, mirrored=mirrored)
+                yield from zip(missing, found, strict=True)
                 return
             except PackageError:
                 self._is_able = False
@@ -262,18 +296,22 @@ class Kinship:
             return False
         return self.looks.verdicts.are_akin(one.digest, other.digest)
 
-    def _known(self, one: Entry, other: Entry) -> tuple[bool, Relation | None]:
-        for ids in ((one.id, other.id), (other.id, one.id)):
+    def _known(
+        self, one: Entry, other: Entry, *, mirrored: bool = False
+    ) -> tuple[bool, Relation | None]:
+        for ids in ((one.id, other.id, mirrored), (other.id, one.id, mirrored)):
             if ids in self._found:
                 found = self._found[ids]
                 return True, reversed_relation(found) if found and ids[0] != one.id else found
         if len(self.looks.unchanged([one, other])) < 2:
             return False, None
-        return self.looks.verdicts.relation(one.digest, other.digest)
+        return self.looks.verdicts.relation(one.digest, other.digest, mirrored=mirrored)
 
-    def _note(self, one: Entry, other: Entry, found: Relation | None) -> None:
-        self._found[one.id, other.id] = found
-        self.looks.verdicts.note_relation(one.digest, other.digest, found)
+    def _note(
+        self, one: Entry, other: Entry, found: Relation | None, *, mirrored: bool = False
+    ) -> None:
+        self._found[one.id, other.id, mirrored] = found
+        self.looks.verdicts.note_relation(one.digest, other.digest, found, mirrored=mirrored)
 
 
 def _both_ways(wanted: Iterable[tuple[int, list[int]]]) -> Ids:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.ann import hashes
+from imgsearch.ann import hashes, nearest
 from imgsearch.images import discs, resemblance
-from imgsearch.maintenance import candidates, kinship
+from imgsearch.maintenance import candidates, kinship, turning
 from imgsearch.maintenance.candidates import Pair
 from imgsearch.maintenance.verdicts import version_of
 from imgsearch.storage.cached import read_cached, write_cached
@@ -104,7 +104,7 @@ def _most() -> int:
 
 
 def _version(settings: str) -> bytes:
-    modules = candidates, hashes, kinship, resemblance, discs
+    modules = candidates, hashes, kinship, nearest, resemblance, discs, turning
     return hashlib.sha256(version_of(*modules) + settings.encode()).digest()
 
 

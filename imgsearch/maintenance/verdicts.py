@@ -59,7 +59,7 @@ _RELATION = np.dtype(
         *(("angle", "<f4"), ("region", "<f4", 4)),
     ]
 )
-_MAY, _HELD, _RELATED, _AKIN = b"may", b"held", b"related", b"akin"
+_MAY, _HELD, _RELATED, _MIRRORED, _AKIN = b"may", b"held", b"related", b"mirrored", b"akin"
 _SHARES = 100  # steps of the share of a picture
 _NOT = Judgement("is known not to be a copy")
 
@@ -132,10 +132,19 @@ class Verdicts:
         self._relations[_key(_AKIN, *sorted((one, other)))] = None
         self._changed = True
 
-    def relation(self, one: bytes, other: bytes) -> tuple[bool, Relation | None]:
-        """Return whether the relation of two files is known, and how the second was made."""
+    def relation(
+        self, one: bytes, other: bytes, *, mirrored: bool = False
+    ) -> tuple[bool, Relation | None]:
+        """Return whether the relation of two files is known, and how the second was made.
+
+        Args:
+            one: Digest of a file.
+            other: Digest of another file.
+            mirrored: Whether the second was compared with the first as its mirror image.
+        """
+        kind = _MIRRORED if mirrored else _RELATED
         for digests, is_reversed in (((one, other), False), ((other, one), True)):
-            key = _key(_RELATED, *digests)
+            key = _key(kind, *digests)
             if key in self._old_relations:
                 self._relations[key] = self._old_relations.pop(key)
             if key in self._relations:
@@ -143,9 +152,11 @@ class Verdicts:
                 return True, reversed_relation(found) if found and is_reversed else found
         return False, None
 
-    def note_relation(self, one: bytes, other: bytes, relation: Relation | None) -> None:
+    def note_relation(
+        self, one: bytes, other: bytes, relation: Relation | None, *, mirrored: bool = False
+    ) -> None:
         """Record the answer of `relation`."""
-        self._relations[_key(_RELATED, one, other)] = relation
+        self._relations[_key(_MIRRORED if mirrored else _RELATED, one, other)] = relation
         self._changed = True
 
     def held(self, digest: bytes) -> Holdings | None:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from imgsearch.images.compare import ALIKE, EDGE, Overlay, flattened
+from imgsearch.images.compare import (
+    ALIKE,
+    EDGE,
+    LUMINANCE,
+    Overlay,
+    all_flattened,
+    flattened,
+    oriented_likeness,
+)
 from imgsearch.images.decode import Pixels, pixels_of
 from tests.support.pictures import picture
 
@@ -67,3 +75,19 @@ def test_pictures_of_one_colour_are_like_nothing() -> None:
     grey = Image.new("RGB", (64, 64), "grey")
     assert abs(likeness(grey, grey)) < 0.1
     assert abs(likeness(scene(1), grey)) < 0.1
+
+
+def test_the_orientation_of_nearly_symmetrical_pictures_is_found() -> None:
+    half = scene(4).crop((0, 0, 240, 360))
+    page = Image.new("RGB", (480, 360))
+    page.paste(half, (0, 0))
+    page.paste(half.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (240, 0))
+    page.paste("white", (20, 20, 36, 30))
+    mirrored = page.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    brighter = ImageEnhance.Brightness(page).enhance(1.1)
+    lights = np.stack(
+        [(squashed(each) @ LUMINANCE).astype(np.uint8) for each in (page, mirrored, brighter)]
+    )
+    flat = all_flattened(lights)
+    assert 0.98 < float(flat[0] @ flat[1]) < 0.995
+    assert oriented_likeness(lights[0], flat[0], flat[1:]).ways.tolist() == [1, 0]

@@ -7,8 +7,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from imgsearch.images.agreement import CloseUp
-from imgsearch.images.keypoints import Affinity, affinity, keypoints_of
-from imgsearch.images.relation import FEATURES, Relation, may_be_related, related
+from imgsearch.images.keypoints import Affinity, affinity, keypoints_of, mirrored
+from imgsearch.images.relation import (
+    FEATURES,
+    Relation,
+    may_be_related,
+    mirrored_related,
+    related,
+)
 from tests.support.textures import texture
 
 
@@ -104,3 +110,32 @@ def test_parts_that_only_overlap_need_no_comparison(share: float) -> None:
     slanted = Affinity(20, ((0.8, -0.4, 0.4), (0.7, 0.8, 0.3)))
     assert may_be_related(slanted, size, size)
     assert not may_be_related(Affinity(20, ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0))), size, size)
+
+
+def mirrored_relation(one: Image.Image, other: Image.Image) -> Relation | None:
+    second, first = (keypoints_of(np.asarray(each.convert("L")), FEATURES) for each in (other, one))
+    start = affinity(mirrored(second), first)
+    if start is None:
+        return None
+    pictures = [CloseUp(np.asarray(each), None) for each in (one, other)]
+    return mirrored_related(pictures[0], pictures[1], start)
+
+
+@pytest.mark.parametrize("kind", ["cropped", "turned", "framed"])
+def test_mirror_images_of_what_was_made_from_a_picture_are_related_to_it(kind: str) -> None:
+    image = photo()
+    made = MADE[kind](image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for found in (mirrored_relation(image, made), mirrored_relation(made, image)):
+        assert found is not None
+        assert found.kind == "mirrored"
+        assert not found.certain
+    assert relation(image, made) is None
+
+
+def test_mirror_images_with_another_detail_are_not_related() -> None:
+    image = photo()
+    part = MADE["cropped"](image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    ImageDraw.Draw(part).ellipse((100, 80, 130, 100), fill="lime")
+    assert mirrored_relation(image, part) is None
+    changed = edited(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert mirrored_relation(image, changed) is None

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.images.compare import LUMINANCE
-from imgsearch.images.resemblance import Small, Table, resemblances
+from imgsearch.images.resemblance import Small, Table, resemblances, turnless
 from tests.images.test_compare import scene, squashed
 
 
@@ -36,3 +36,18 @@ def test_a_whole_is_found_from_its_part_only_the_other_way_round() -> None:
     table.put(1, part)
     assert list(resemblances(whole, table, np.array([1])).places) == [0]
     assert not resemblances(part, table, np.array([0])).places
+
+
+def test_turning_and_mirroring_a_picture_leaves_its_rings_alike() -> None:
+    turned = scene(5).rotate(33, Image.Resampling.BICUBIC)
+    mirrored = scene(5).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pictures = [scene(5), turned, mirrored, *map(scene, range(20, 40))]
+    rings = turnless(np.stack([small(picture).disc for picture in pictures]))
+    similarities = rings @ rings[0]
+    assert similarities[1:3].min() > 0.98
+    assert similarities[1:3].min() > similarities[3:].max()
+
+
+def test_the_largest_disc_is_the_first_of_all() -> None:
+    picture = small(scene(6).crop((0, 0, 480, 200)))
+    assert np.array_equal(picture.disc, picture.discs[0])

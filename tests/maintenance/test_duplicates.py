@@ -7,15 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from imgsearch.collection import Collection
 from imgsearch.errors import NoCollectionError, SettingError
+from imgsearch.images.fingerprint import Stated, fingerprint_of
 from imgsearch.maintenance import candidates, grouping, looks
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.discard import delete_copies, link_copies
 from imgsearch.maintenance.duplicates import find_duplicates
+from imgsearch.maintenance.turning import may_be_turned
+from imgsearch.storage.fingerprints import Prints, rows_of_bytes, write_prints
 from tests.images.test_compare import scene
 from tests.support.textures import texture
 
@@ -409,3 +413,51 @@ def test_only_a_part_is_ever_deleted_of_those_that_are_more_than_copies(
     assert [Path(path).stem for path in done.done] == ["cropped"]
     there = {path.stem for path in (tmp_path / "related").iterdir()}
     assert there == RELATED.keys() - {"cropped"} | {"original", "2", "3", "4"}
+
+
+def test_a_mirrored_part_is_shown_with_the_picture_that_has_it(empty: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    whole = texture(1, width=480, height=360)
+    part = whole.crop((100, 40, 400, 262))
+    whole.save(folder / "whole.jpg", quality=95)
+    part.save(folder / "part.jpg", quality=90)
+    part.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "mirrored.jpg", quality=85)
+    with Collection.open(empty, device="cpu") as collection:
+        collection.index([folder])
+    for _ in range(2):  # the second run knows the verdicts of the first
+        (group,) = find_duplicates(empty, min_similarity=-1).groups
+        assert Path(group.keep.path).stem == "whole"
+        kinds = {Path(copy.path).stem: copy.kind for copy in group.others}
+        assert kinds == {"part": "cropped", "mirrored": "mirrored"}
+        (mirrored,) = (copy for copy in group.others if copy.kind == "mirrored")
+        assert mirrored.own
+        assert not mirrored.discardable
+
+
+@pytest.fixture(scope="module")
+def turned_scenes(tmp_path_factory: pytest.TempPathFactory) -> Prints:
+    """Fingerprints of thirty scenes, the even ones upright, each followed by itself turned."""
+    folder, rows = tmp_path_factory.mktemp("prints"), []
+    for seed in range(15):
+        image = scene(seed)
+        for picture in (image, image.rotate(20 + 20 * seed, Image.Resampling.BICUBIC, expand=True)):
+            square = picture.resize((192, 192), Image.Resampling.BILINEAR)
+            rows.append(fingerprint_of(square, Stated(*picture.size)).row)
+    file = write_prints(folder, 1, np.arange(30), rows_of_bytes(rows))
+    return Prints.open(folder, [file])
+
+
+def test_pictures_turned_by_any_angle_are_candidates_by_their_rings(turned_scenes: Prints) -> None:
+    found = may_be_turned(turned_scenes, frozenset(range(30)), frozenset())
+    for one in range(0, 30, 2):
+        assert one + 1 in found[one][:3] or one in found[one + 1][:3]
+        assert one not in found[one]
+
+
+def test_known_pictures_are_candidates_for_new_ones_only(turned_scenes: Prints) -> None:
+    everything = frozenset(range(30))
+    assert may_be_turned(turned_scenes, everything, everything) == {}
+    found = may_be_turned(turned_scenes, everything, everything - {4})
+    assert list(found) == [4]
+    assert found[4] == may_be_turned(turned_scenes, everything, frozenset())[4]
