@@ -11,9 +11,13 @@ somewhere between a real one, drawn at random, and one of its 20 nearest; then e
 multiplied by exp(N(0, 0.3)), and the whole is L2-normalised. So they are as dense and as sparse as
 the real ones, and where these are; a million has some 570 of each of 1,750.
 
-Queries are more of them, held out: one at a time, k = 10, by the collection's promise of 0.95, as
-arrays through `Collection.query_many`, in a process of its own, after all of them were asked once.
-Recall is measured against exact search. Required: a p50 of 10 ms at a recall of 0.95.
+Half of the queries are more of them, held out; the others are members of the collection, changed
+as much again. They are asked one at a time, k = 10, by the collection's promise of 0.95, as arrays
+through `Collection.query_many`, in a process of its own, after all of them were asked once. Recall
+is measured against exact search. Required: a p50 of 10 ms at a recall of 0.95.
+
+Then 1,000 more embeddings are committed to the compact collection and its index is brought in step,
+as by a run that finds as many new images, without their neighbour lists: 10 s are allowed.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from benchmarks.common import (
     print_table,
     write_json,
 )
+from benchmarks.growing import run_update
 from benchmarks.subjects import (
     ROWS,
     SEED,
@@ -48,6 +53,8 @@ from benchmarks.subjects import (
 from imgsearch import Collection
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.indexing.fold import fold
+from imgsearch.querying.view import open_view
+from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import Storage
@@ -59,7 +66,9 @@ K = 10
 GIB = 1 << 30
 MOST_MEMORY = 4 * GIB
 MOST_P50 = 0.010
+MOST_STEP = 10.0  # seconds
 LEAST_RECALL = 0.95
+STEP = 1_000  # new images
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +84,11 @@ class Built:
 class Asked:
     """Queries one at a time, in seconds; `exactly` is the share that was answered by exact search.
 
-    `lists` is the 99th percentile of all others. `bytes_an_image` are those of the segments.
+    `kind` is the storage of the index and the kind of the queries. `lists` is the 99th percentile
+    of all others. `bytes_an_image` are those of the segments.
     """
 
-    storage: str
+    kind: str
     nprobe: tuple[int, ...]
     nlist: int
     p50: float
@@ -135,18 +145,19 @@ def main() -> None:
     write_json(options.json, "million", options, [*built, *asked])
     kept = all(each.anonymous <= MOST_MEMORY for each in built)
     quick = all(each.p50 <= MOST_P50 and each.recall >= LEAST_RECALL for each in asked)
-    if not (kept and quick):
+    if not (kept and quick and built[-1].seconds <= MOST_STEP):
         raise SystemExit("what is required was missed")
 
 
 def _parse() -> argparse.Namespace:
     parser = make_parser("benchmarks.bench_million", __doc__)
-    parser.add_argument("--count", type=int, help="vectors  [default: 1000000]")
+    parser.add_argument("--millions", type=float, help="million vectors  [default: 1]")
     parser.add_argument("--rows", type=int, default=ROWS, help="vectors a shard")
     parser.add_argument("--queries", type=int, default=1_000)
-    parser.add_argument("--folder", type=Path, help="for 11 GB of temporary files: a real disk")
+    parser.add_argument("--folder", type=Path, help="for 13 GB of files per million: a real disk")
     options = parser.parse_args()
-    options.count = options.count or (10_000 if options.quick else 1_000_000)
+    options.millions = options.millions or (0.01 if options.quick else 1)
+    options.count = round(1_000_000 * options.millions)
     return options
 
 
@@ -158,15 +169,24 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[Built], li
     in_fresh_process(make_empty, folder / "grown")
     note(f"writing {options.count:,} embeddings")
     built = [in_fresh_process(_write, folder / "grown", real, options)[0]]
-    queries = GrownEmbeddings(real, seed=SEED + 1).draw(options.queries)
+    held_out = GrownEmbeddings(real, seed=SEED + 1).draw(options.queries)
+    members = in_fresh_process(_members, folder / "grown", real, options.queries)[0]
     note("searching exactly")
-    truth = in_fresh_process(_truth, folder / "grown", queries)[0]
+    asking = [
+        (name, queries, in_fresh_process(_truth, folder / "grown", queries)[0])
+        for name, queries in (("held out", held_out), ("members", members))
+    ]
     asked = []
     for storage in STORAGES:
         note(f"indexing, {storage}")
         built.append(in_fresh_process(_index, folder / "grown", storage)[0])
         note(f"{built[-1].seconds:.0f} s, {built[-1].anonymous / GIB:.2f} GiB; querying")
-        asked.append(in_fresh_process(_ask, folder / "grown", storage, queries, truth)[0])
+        for name, queries, truth in asking:
+            kind = f"{storage}, {name}"
+            asked.append(in_fresh_process(_ask, folder / "grown", kind, queries, truth)[0])
+    note(f"adding {STEP:,} embeddings")
+    new = GrownEmbeddings(real, seed=SEED + 2).draw(STEP)
+    built.append(in_fresh_process(_add, folder / "grown", new)[0])
     return built, asked
 
 
@@ -189,12 +209,30 @@ def _index(directory: Path, storage: Storage) -> Built:
     return Built(f"index, {storage}", time.perf_counter() - started, watch.most)
 
 
+def _add(directory: Path, vectors: Vectors) -> Built:
+    """Do what a run does with new embeddings, without computing them."""
+    layout = Layout(directory)
+    with Watch() as watch, closing(CatalogWriter(layout.catalog)) as catalog:
+        update = run_update(layout, catalog, vectors, len(vectors))
+    return Built(f"{len(vectors):,} more", update.seconds, watch.most)
+
+
+def _members(directory: Path, real: Vectors, count: int) -> Vectors:
+    """Draw members of the collection, and change them."""
+    layout = Layout(directory)
+    with closing(Catalog(layout.catalog)) as catalog:
+        view = open_view(layout, catalog)
+    ids = view.live_ids()
+    drawn = np.random.default_rng(SEED).choice(ids, min(count, len(ids)), replace=False)
+    return GrownEmbeddings(real, seed=SEED + 3).changed(view.rows(np.sort(drawn)))
+
+
 def _truth(directory: Path, queries: Vectors) -> Ids:
     with Collection.open(directory, device="cpu") as collection:
         return collection.query_many(queries, k=K, exact=True, arrays=True, rank="cosine").ids
 
 
-def _ask(directory: Path, storage: str, queries: Vectors, truth: Ids) -> Asked:
+def _ask(directory: Path, kind: str, queries: Vectors, truth: Ids) -> Asked:
     with Watch() as watch, Collection.open(directory, device="cpu") as collection:
         ways = [answer.search.kind for answer in collection.answer(queries, k=K)]
         seconds, recalls = [], []
@@ -206,7 +244,7 @@ def _ask(directory: Path, storage: str, queries: Vectors, truth: Ids) -> Asked:
         info = collection.info()
     times, exact = np.array(seconds[1:]), np.array(ways) == "exact"
     return Asked(
-        storage=storage,
+        kind=kind,
         nprobe=info.nprobe,
         nlist=info.ivf.nlist if info.ivf else 0,
         p50=float(np.quantile(times, 0.5)),
@@ -238,7 +276,7 @@ def _print(built: list[Built], asked: list[Asked], options: argparse.Namespace) 
 def _row(each: Asked) -> tuple[str, ...]:
     times = (each.p50, each.p90, each.p99, each.mean, each.lists)
     return (
-        each.storage,
+        each.kind,
         *(f"{1000 * seconds:.2f}" for seconds in times),
         *(f"{each.recall:.4f}", f"{each.exactly:.3f}"),
         f"{', '.join(map(str, each.nprobe))} of {each.nlist:,}",

@@ -78,10 +78,13 @@ class GrownEmbeddings:
         one = random.integers(len(real), size=count)
         other = self._near[one, random.integers(self._near.shape[1], size=count)]
         share = random.random((count, 1), dtype=np.float32)
-        mixed = real[one] + share * (real[other] - real[one])
-        mixed *= np.exp(SPREAD * random.standard_normal(mixed.shape, dtype=np.float32))
-        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-        return np.asarray(mixed, dtype=np.float32)
+        return self.changed(real[one] + share * (real[other] - real[one]))
+
+    def changed(self, vectors: Vectors) -> Vectors:
+        """Multiply each value by exp(N(0, 0.3)), and L2-normalise; float32 `[n, dim]`."""
+        noise = self._random.standard_normal(vectors.shape, dtype=np.float32)
+        found = vectors * np.exp(SPREAD * noise)
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)
 
 
 def index_folder(

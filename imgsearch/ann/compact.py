@@ -108,8 +108,10 @@ class CompactIndex(InvertedFile):
         """
         short = self.project(queries)
         near = super().assign(short, count)
-        centred = queries - self._mean
-        left_out = np.square(centred).sum(axis=1) - np.square(short).sum(axis=1)
+        # |q − m|² without q − m, which would take longer to write than the products.
+        mean = self._mean
+        centred = np.vecdot(queries, queries) - 2 * np.vecdot(queries, mean) + np.vecdot(mean, mean)
+        left_out = centred - np.vecdot(short, short)
         return near._replace(distances=near.distances + left_out.clip(min=0)[:, None])
 
     def project(self, vectors: Vectors) -> Vectors:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import faiss
 import numpy as np
 
 from imgsearch.ann.metrics import Values
-from imgsearch.ann.vectors import Ids, Neighbours, Vectors, rows_of
+from imgsearch.ann.vectors import Ids, Neighbours, Vectors, places_among, rows_of
 
 __all__ = [
     "candidates_for",
     "merge",
     "ranking",
     "rerank",
+    "rerank_estimated",
     "search_exactly",
     "squared_distances",
 ]
@@ -28,6 +29,9 @@ LEAST = 50  # minimum number of candidates per query
 EACH = 5  # candidates per hit
 MORE = 1_000  # maximum number of candidates beyond the hits, by the rule of `EACH`
 ONE_IN = 5_000  # images per candidate: the more images, the more are about as near as a hit
+FIRST = 20  # least number of candidates that are compared whatever their estimates
+ERRORS = 3  # standard deviations by which an estimate may be too high
+_LEAST_ERROR = np.float32(1e-3)  # minimum of such a deviation, for images that are equal
 BITS = 256  # of a code; the candidates of shorter ones are less certain, so there are more of them
 
 
@@ -144,19 +148,74 @@ def rerank(
     Returns:
         The nearest candidates; equal distances are ordered by id.
     """
-    width = candidates.shape[1]
-    distances = np.full(candidates.size, np.inf, np.float32)
-    order = np.argsort(candidates, axis=None)
-    wanted = candidates.reshape(-1)[order]
+    squared = np.full(candidates.shape, np.inf, np.float32)
+    _compare(queries, candidates, np.arange(candidates.size), blocks, squared)
+    return _nearest(squared, candidates, k)
+
+
+def rerank_estimated(
+    queries: Vectors,
+    found: Neighbours,
+    blocks: Callable[[Ids], Iterable[tuple[Ids, Vectors]]],
+    k: int,
+    bits: int = BITS,
+) -> Neighbours:
+    """Return the `k` nearest candidates of each query, without comparing those that are too far.
+
+    The first quarter of a query's candidates tell how much its estimates are wrong. Another one is
+    compared only if it would be among the `k` nearest so far with an estimate that is too high by
+    three standard deviations. Shorter codes than usual are not relied on: all are compared.
+
+    Args:
+        queries: Queries, float32 `[n, dim]`.
+        found: Candidates with estimates of their squared distances, nearest first; the estimates
+            may all be too low, or too high.
+        blocks: Function that returns blocks, as `rerank` takes them, which hold given ids, `[m]`.
+        k: Number of hits per query, at most the number of candidates.
+        bits: Number of bits in a code, `CompactIndex.pca`.
+    """
+    estimates, ids = found
+    first = max(FIRST, ids.shape[1] // 4, 2 * k)
+    if first >= ids.shape[1] or bits < BITS:
+        return rerank(queries, ids, blocks(ids), k)
+    squared = np.full(ids.shape, np.inf, np.float32)
+    places = np.arange(ids.size).reshape(ids.shape)
+    _compare(queries, ids, places[:, :first].reshape(-1), blocks(ids[:, :first]), squared)
+    with np.errstate(invalid="ignore"):  # an infinite distance gives NaN, and nothing is too far
+        known = squared[:, :first]
+        errors = known - estimates[:, :first]
+        spread = np.maximum(errors.std(axis=1), _LEAST_ERROR)
+        most = np.partition(known, k - 1, axis=1)[:, k - 1] - errors.mean(axis=1)
+        near = ~(estimates[:, first:] > (most + ERRORS * spread)[:, None])
+    rest = places[:, first:][near & (ids[:, first:] >= 0)]
+    _compare(queries, ids, rest, blocks(ids.reshape(-1)[rest]), squared)
+    return _nearest(squared, ids, k)
+
+
+def _compare(
+    queries: Vectors,
+    candidates: Ids,
+    places: Ids,
+    blocks: Iterable[tuple[Ids, Vectors]],
+    squared: Vectors,
+) -> None:
+    """Compute D for some of the places in `candidates`, `[n, m]`; those in no block stay."""
+    wanted = candidates.reshape(-1)[places]
+    order = np.argsort(wanted)
+    wanted, places = wanted[order], places[order]
     for ids, vectors in blocks:
         if not len(ids):
             continue
         start, end = np.searchsorted(wanted, (ids[0], ids[-1] + 1))
-        rows = np.searchsorted(ids, wanted[start:end])
-        here = ids[rows] == wanted[start:end]
-        places = order[start:end][here]
-        distances[places] = _candidate_distances(queries, places // width, vectors, rows[here])
-    squared = distances.reshape(candidates.shape)
+        rows, here = places_among(wanted[start:end], ids), places[start:end]
+        there = ids[rows] == wanted[start:end]
+        if not there.all():
+            rows, here = rows[there], here[there]
+        asking = here // candidates.shape[1]
+        squared.reshape(-1)[here] = _candidate_distances(queries, asking, vectors, rows)
+
+
+def _nearest(squared: Vectors, candidates: Ids, k: int) -> Neighbours:
     ids = np.where(np.isfinite(squared), candidates, -1)
     return Neighbours(squared, ids).take(np.lexsort((ids, squared))[:, :k])
 

@@ -99,7 +99,7 @@ class Centre:
 
     def lengths(self, along: Vectors) -> Vectors:
         """Return the lengths of L2-normalised vectors without the mean, from `along`, float32."""
-        squares = np.maximum(1 - 2 * along + np.float32(self.square), np.float32(1e-6))
+        squares = np.maximum(np.float32(1 + self.square) - 2 * along, np.float32(1e-6))
         return np.asarray(np.sqrt(squares), np.float32)
 
 
@@ -138,7 +138,7 @@ def nearest(ids: Ids, queries: Vectors, blocks: Iterable[Block], k: int) -> Neig
     k += 1  # the image itself may be among them
     best = Neighbours.none(len(queries), k)
     for number, (there, vectors) in enumerate(blocks):
-        distances = queries @ vectors.T
+        distances = matrix_product(queries, vectors)
         distances *= -2
         distances += 2
         found = Neighbours(distances, np.broadcast_to(there, distances.shape))

@@ -6,9 +6,9 @@ unlike it: for each of them, all lists of its kind are left out, with their imag
 
 No `nprobe` needs a search of its own: a true neighbour is found if and only if its list is among
 the `nprobe` lists nearest to the query. So one exact search finds the neighbours, and one coarse
-search the ranks of their lists. In a compact index, a neighbour must also be among the candidates
-that are re-ranked. One scan of all lists finds the candidates; with fewer lists, a neighbour has
-fewer competitors.
+search the ranks of their lists. In a compact index, a neighbour must also be among the candidates,
+and near enough by its estimate to be compared. One scan of all lists finds what is compared; with
+fewer lists, a neighbour has fewer competitors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from imgsearch.ann.compact import train_compact
-from imgsearch.ann.exact import candidates_for, merge, search_exactly
+from imgsearch.ann.exact import candidates_for, merge, rerank_estimated, search_exactly
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile, NearestLists
 from imgsearch.ann.kmeans import train
@@ -133,9 +133,9 @@ def hold_out(
     """
     neighbours = search_exactly(queries, blocks(), K, excluded)
     nearest = segments[0].assign(queries, segments[0].nlist)
-    candidates = _candidates(segments, nearest, excluded)
+    found = _found(queries, segments, nearest, blocks, excluded)
     return RecallSample(
-        nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, candidates)
+        nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, found)
     )
 
 
@@ -165,17 +165,18 @@ def measure_ood(
     neighbours = _unlike(queries, own, _by_kind(blocks(), assignment, kinds), K)
     near = index.assign(queries, index.nlist)
     alike = kinds[near.lists] == own[:, None]  # lists of its own kind
-    candidates = _candidates(segments, near._replace(lists=np.where(alike, -1, near.lists)))
+    unlike = near._replace(lists=np.where(alike, -1, near.lists))
+    found = _found(queries, segments, unlike, blocks)
     last = np.argsort(alike, axis=1, kind="stable")
     distances = np.take_along_axis(near.distances, last, 1)
     order = np.take_along_axis(near.lists, last, 1)
     met = neighbours.there.any(axis=1)
-    recall = _recall(order, assignment, neighbours, candidates)
+    recall = _recall(order, assignment, neighbours, found)
     return RecallSample(distances[met, 0], recall[met])
 
 
 def _recall(
-    order: Ids, assignment: Assignment, neighbours: Neighbours, candidates: Neighbours | None
+    order: Ids, assignment: Assignment, neighbours: Neighbours, found: Neighbours | None
 ) -> Vectors:
     """Return the recall at each `nprobe`, `[n, nlist]`.
 
@@ -183,8 +184,8 @@ def _recall(
         order: Lists of each query, nearest first, `[n, nlist]`.
         assignment: Lists of the images.
         neighbours: True neighbours, `[n, K]`.
-        candidates: Candidates from all lists that are re-ranked, `[n, m]`; None if every image in
-            the probed lists is compared.
+        found: What a search of all lists finds, `[n, K]`; None if every image in the probed lists
+            is compared.
     """
     nlist = order.shape[1]
     rank = np.full((len(order), nlist + 1), nlist)  # last column: images that no nprobe finds
@@ -193,24 +194,27 @@ def _recall(
     for row in np.flatnonzero(neighbours.there.any(axis=1)):
         true = neighbours.ids[row][neighbours.there[row]]
         lists = assignment.of_ids(true)
-        if candidates is not None:
-            lists[~np.isin(true, candidates.ids[row])] = nlist
+        if found is not None:
+            lists[~np.isin(true, found.ids[row])] = nlist
         places = np.bincount(rank[row, lists], minlength=nlist + 1)
         recall[row] = places[:nlist].cumsum() / len(true)
     return recall
 
 
-def _candidates(
+def _found(
+    queries: Vectors,
     segments: Sequence[InvertedFile],
     nearest: NearestLists,
+    blocks: Blocks,
     excluded: Ids | None = None,
 ) -> Neighbours | None:
-    """Return what a search of these lists compares again; None if it compares everything."""
+    """Return what a search of these lists finds, `[n, K]`; None if it compares everything."""
     pca = segments[0].pca
     if pca is None:
         return None
     width = candidates_for(K, sum(segment.count for segment in segments), pca)
-    return merge([segment.search(width, nearest, excluded) for segment in segments], width)
+    parts = [segment.search(width, nearest, excluded) for segment in segments]
+    return rerank_estimated(queries, merge(parts, width), lambda _: blocks(), K, pca)
 
 
 def _by_kind(

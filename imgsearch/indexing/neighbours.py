@@ -44,7 +44,7 @@ from imgsearch.ann.recall import Assignment
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, places_among, rows_of
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.indexing.policy import POLICY, FoldPolicy
-from imgsearch.querying.ranking import moments, references_of
+from imgsearch.querying.ranking import References, moments, references_of
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import check_room, check_sha256
 from imgsearch.storage.layers import MOST_ID, Layers, bytes_of_row, layer_name, write_layer
@@ -138,17 +138,13 @@ class _Base:
         self.dim = view.snapshot.model.dim
         self.live = view.live_ids()
         self.centre = Centre(np.frombuffer(record.mean, "<f4").astype(np.float32))
-        compared = references_of(record)
-        self.references: Ids = compared[view.has(compared)]
-        self.compared = centred(view.rows(self.references), self.centre)
+        self.references = References(record, view, self.centre)
 
     def describe(self, ids: Ids, vectors: Vectors) -> tuple[Vectors, Vectors, Vectors]:
         """Return the product with the mean, and mean and deviation of the similarities."""
-        along = self.centre.along(vectors)
-        similarities = vectors @ self.compared.T - self.compared @ self.centre.mean
-        similarities /= self.centre.lengths(along)[:, None]
-        similarities[ids[:, None] == self.references] = np.nan  # its own says nothing
-        return along, *moments(similarities)
+        similarities = self.references.similarities(vectors)
+        similarities[ids[:, None] == self.references.ids] = np.nan  # its own says nothing
+        return self.centre.along(vectors), *moments(similarities)
 
     def candidates(self, ids: Ids) -> Iterator[tuple[Ids, Vectors, Neighbours]]:
         """Yield rows of `ids`, their embeddings, and the nearest other images, `[n, CANDIDATES]`.

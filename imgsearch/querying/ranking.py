@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -50,6 +51,7 @@ __all__ = [
     "Rank",
     "Ranked",
     "Ranking",
+    "References",
     "band_numbers",
     "moments",
     "references_of",
@@ -134,7 +136,7 @@ class _Asked:
     """Queries and what is known of their candidates.
 
     Attributes:
-        queries: Queries without the mean, L2-normalised, float32 `[n, dim]`.
+        queries: Queries, float32 `[n, dim]`, L2-normalised.
         found: Candidates, nearest first, `[n, k]`.
         cosines: Their cosines, float32 `[n, k]`.
         places: Where their rows are.
@@ -161,6 +163,25 @@ class _Asked:
         )
 
 
+class References:
+    """The references of a ranking that are still there, `ids`, int64 `[m]`, ascending."""
+
+    def __init__(self, record: RankingRecord, embeddings: Embeddings, centre: Centre) -> None:
+        """Read their embeddings."""
+        drawn = references_of(record)
+        self.ids: Ids = drawn[embeddings.has(drawn)]
+        self._centre = centre
+        self._vectors = centred(embeddings.rows(self.ids), centre)
+        self._along = centre.along(self._vectors)
+
+    def similarities(self, vectors: Vectors) -> Vectors:
+        """Return the centred similarity of each vector to each reference, float32 `[n, m]`."""
+        found = products(vectors, self._vectors)
+        found -= self._along
+        found /= self._centre.lengths(self._centre.along(vectors))[:, None]
+        return found
+
+
 class Ranking:
     """The ranking of a collection as of a view. Safe for concurrent use."""
 
@@ -174,17 +195,13 @@ class Ranking:
         """
         self.centre = Centre(np.frombuffer(record.mean, "<f4").astype(np.float32))
         self.layers = layers
-        self._references = references_of(record)
+        self._record = record
         self._embeddings = embeddings
-        self._compared: Vectors | None = None
 
-    @property
-    def compared(self) -> Vectors:
-        """The references that are left, without the mean, L2-normalised, float32 `[n, dim]`."""
-        if self._compared is None:  # two threads may do this at once, with the same result
-            left = self._references[self._embeddings.has(self._references)]
-            self._compared = self._centred(left)
-        return self._compared
+    @cached_property
+    def references(self) -> References:
+        """The references that are left."""
+        return References(self._record, self._embeddings, self.centre)
 
     def order(
         self, queries: Vectors, found: Neighbours, *, rank: Rank, k: int | None = None
@@ -276,18 +293,16 @@ class Ranking:
             along[new] = own_products[np.searchsorted(ids, found.ids[new])]
         own = self.centre.along(queries)[:, None]
         similarities = self.centre.similarities(cosines, own, along)
-        asked = centred(queries, self.centre)
-        return _Asked(asked, found, cosines, places, along, similarities)
+        return _Asked(queries, found, cosines, places, along, similarities)
 
     def _usual(self, queries: Vectors) -> Vectors:
         """Return mean and deviation of each query's similarities to the references, `[n, 2]`.
 
         They are NaN if the references are too few.
         """
-        if len(self.compared) < LEAST_REFERENCES:
+        if len(self.references.ids) < LEAST_REFERENCES:
             return np.full((len(queries), 2), np.nan, np.float32)
-        similarities = products(centred(queries, self.centre), self.compared)
-        return np.stack(moments(similarities), axis=1)
+        return np.stack(moments(self.references.similarities(queries)), axis=1)
 
     def _z(self, asked: _Asked, usual: Vectors) -> Vectors:
         """Return z of each candidate; from the side of the query alone if it has no row yet.
@@ -325,13 +340,8 @@ class Ranking:
         columns = np.maximum(lists.places, 0)
         weight = np.where(lists.places >= 0, weights(lists.similarities), np.float32(0))
         neighbours, along = columns_of(ids, columns), columns_of(asked.along, columns)
-        rows = self._embeddings.rows
-        return normalised(
-            asked.queries + centred_sums(self.centre, neighbours, weight, along, rows)
-        )
-
-    def _centred(self, ids: Ids) -> Vectors:
-        return centred(self._embeddings.rows(ids), self.centre)
+        sums = centred_sums(self.centre, neighbours, weight, along, self._embeddings.rows)
+        return normalised(centred(asked.queries, self.centre) + sums)
 
 
 def _joined(parts: Sequence[Ranked]) -> Ranked:

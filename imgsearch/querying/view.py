@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from imgsearch.ann.exact import candidates_for, merge, rerank, search_exactly
+from imgsearch.ann.exact import candidates_for, merge, rerank, rerank_estimated, search_exactly
 from imgsearch.ann.threads import in_parts
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
@@ -456,13 +456,15 @@ class View:
         found = merge(parts, compared) if len(parts) > 1 else parts[0]
         if pca is None:
             return found
-        shards = self._shards_of(found.ids[found.there])
-        return rerank(queries, found.ids, self._read(shards), width)
+        return rerank_estimated(
+            queries, found, lambda ids: self._read(self._shards_of(ids)), width, pca
+        )
 
     def _shards_of(self, ids: Ids) -> list[Shard]:
-        """Return the shards whose ranges may contain any of the ids."""
-        places = np.unique(np.searchsorted(self._first_ids, ids, side="right") - 1)
-        return [self.snapshot.shards[place] for place in places.tolist() if place >= 0]
+        """Return the shards whose ranges may contain any of the ids, `[n]` or `[n, m]`."""
+        places = self._first_ids.searchsorted(ids.reshape(-1), side="right")  # 0: in no shard
+        touched = np.flatnonzero(np.bincount(places)[1:])
+        return [self.snapshot.shards[place] for place in touched.tolist()]
 
     def _tail_blocks(self) -> Iterable[Block]:
         size = 4 * self.snapshot.model.dim * sum(shard.count for shard in self._tail)

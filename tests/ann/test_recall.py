@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imgsearch.ann import recall as tuning
 from imgsearch.ann.compact import CompactIndex, train_compact
-from imgsearch.ann.exact import candidates_for, rerank
+from imgsearch.ann.exact import candidates_for, rerank_estimated
 from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.kmeans import train
 from imgsearch.ann.promise import Promise, RecallSample, Step, curve, ladder, lower_bound
@@ -589,8 +589,8 @@ def re_ranked(
     vectors: Vectors,
     out: Ids | None = None,
 ) -> Ids:
-    candidates = probe(index, queries, candidates_for(K, len(ids), index.pca), nprobe, out)[1]
-    return rerank(queries, candidates, [(ids, vectors)], K)[1]
+    candidates = probe(index, queries, candidates_for(K, len(ids), index.pca), nprobe, out)
+    return rerank_estimated(queries, candidates, lambda _: [(ids, vectors)], K, index.pca).ids
 
 
 def test_a_small_collection_is_cross_validated_as_what_it_will_be(
