@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import faiss
 import numpy as np
@@ -34,6 +34,7 @@ KIND = "IndexPreTransform of a PCA and an IndexIVFRaBitQ"
 PCA_TRAIN = 20_000  # maximum number of vectors for training the PCA
 _BLOCK = 4_096  # rows of them to process at a time, in float64
 _SEED = 1234
+_Reals: TypeAlias = npt.NDArray[np.float64]
 _PARTS = ("mean", "eigenvalues", "A", "b")  # of a PCAMatrix; its PCAMat has the rows of A and more
 
 
@@ -181,15 +182,30 @@ def _principal_components(vectors: Vectors, count: int) -> Any:
     if len(vectors) > PCA_TRAIN:
         drawn = np.random.default_rng(_SEED).choice(len(vectors), PCA_TRAIN, replace=False)
         vectors = vectors[np.sort(drawn)]
-    dim = vectors.shape[1]
     mean = vectors.mean(axis=0, dtype=np.float64)
-    scatter = np.zeros((dim, dim))
+    find = _few_directions if len(vectors) < vectors.shape[1] else _directions
+    values, kept = find(vectors, mean, count)
+    return _pca_matrix(mean, values, kept, -kept @ mean)
+
+
+def _directions(vectors: Vectors, mean: _Reals, count: int) -> tuple[_Reals, _Reals]:
+    """Return the eigenvalues, largest first, `[dim]`, and `count` directions, `[count, dim]`."""
+    scatter = np.zeros((len(mean), len(mean)))
     for start in range(0, len(vectors), _BLOCK):
         centred = vectors[start : start + _BLOCK] - mean
         scatter += centred.T @ centred
     values, directions = np.linalg.eigh(scatter / len(vectors))
-    kept = directions.T[::-1][:count]
-    return _pca_matrix(mean, values[::-1], kept, -kept @ mean)
+    return values[::-1], directions.T[::-1][:count]
+
+
+def _few_directions(vectors: Vectors, mean: _Reals, count: int) -> tuple[_Reals, _Reals]:
+    """Return the same for fewer vectors than values, by their products with each other."""
+    centred = vectors - mean
+    values, weights = np.linalg.eigh(centred @ centred.T / len(vectors))
+    spanned = np.zeros((len(mean), count))  # beyond the span of the vectors, any directions will do
+    some = min(count, len(vectors))
+    spanned[:, :some] = centred.T @ weights[:, ::-1][:, :some]
+    return np.pad(values[::-1], (0, len(mean) - len(values))), np.linalg.qr(spanned)[0].T
 
 
 def _copy(pca: Any) -> Any:

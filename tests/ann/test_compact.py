@@ -261,3 +261,21 @@ def test_an_index_of_another_kind_is_damaged(
         CompactIndex.open(tmp_path / "missing")
     with pytest.raises(DamagedError, match="is a folder"):
         CompactIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize("count", [30, 200])
+def test_the_directions_are_those_of_the_largest_variance_however_few_vectors(count: int) -> None:
+    vectors = random_embeddings(count, dim=128)
+    index = train_compact(vectors, 4, 10)
+    short = index.project(vectors)
+    np.testing.assert_allclose(short.mean(axis=0), 0, atol=1e-5)
+    spectrum = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(short, axis=0), spectrum[:10], rtol=1e-4)
+
+
+def test_a_pca_of_more_values_than_vectors_keeps_all_distances() -> None:
+    vectors = random_embeddings(30, dim=128)
+    index, others = train_compact(vectors, 4, 64), random_embeddings(9, seed=3, dim=128)
+    short = index.project(vectors)
+    np.testing.assert_allclose(squares(short, short), squares(vectors, vectors), atol=1e-5)
+    assert (squares(index.project(others), short) < squares(others, vectors) + 1e-5).all()
