@@ -18,6 +18,7 @@ Required: a recall of 0.98 of each kind, but 0.9 of the last four, a precision o
 and no group with pictures that are no copies. By default, a sample is taken that needs about two
 minutes on two idle cores; `--images 500 --families 6` takes all. `--speed 10000` times a first and
 a second run over as many images instead, a tenth of them copies (`benchmarks.duplicates_speed`).
+`--peers` compares imgsearch with other programs instead (`benchmarks.duplicates_peers`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from benchmarks.common import (
     print_table,
     write_json,
 )
+from benchmarks.duplicates_peers import peer_results
 from benchmarks.duplicates_speed import measure, print_speed
 from benchmarks.lookalikes import FAMILIES, cross_fade
 from imgsearch import Collection, Copy, Duplicates, Group, find_duplicates
@@ -137,6 +139,9 @@ def main() -> None:
                 draw = random.Random(f"{family} {options.seed} {number} document")  # noqa: S311 - see above
                 page = next(FAMILIES[family](draw)).convert("RGB")
                 _make(f"{family}{number}", page, Path(name, "images"), draw)
+        if options.peers:
+            _compare(options, Path(name, "images"))
+            return
         note("indexing, and comparing")
         result = in_fresh_process(_find, Path(name), options.min_similarity)[0]
         note("drawing pictures that are no copies, indexing, and comparing")
@@ -176,6 +181,17 @@ def main() -> None:
         raise SystemExit("what is required was missed")
 
 
+def _compare(options: argparse.Namespace, folder: Path) -> None:
+    results = list(peer_results(folder))
+    rows = [
+        (change, *(f"{each.recall[change]:.3f}" for each in results)) for change in (*PLAIN, *HEAVY)
+    ]
+    rows.append(("precision", *(f"{each.precision:.4f}" for each in results)))
+    rows.append(("seconds", *(f"{each.seconds:.1f}" for each in results)))
+    print_table("recall by kind of change", ("change", *(each.name for each in results)), rows)
+    write_json(options.json, "duplicates", options, results)
+
+
 def _time(options: argparse.Namespace) -> None:
     sets = find_photos(options.data, ("corel1k", "ukbench500", "web250"))
     photos = Photos("all", tuple(path for each in sets for path in each.paths))
@@ -192,6 +208,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=1, help="drawn of each kind to copy")
     parser.add_argument("--families", type=int, default=1, help="of lookalikes drawn of each kind")
     parser.add_argument("--speed", type=int, default=0, help="images to time two runs over")
+    parser.add_argument("--peers", action="store_true", help="compare with other programs")
     parser.add_argument("--min-similarity", type=float, default=0.75)
     return parser.parse_args()
 
