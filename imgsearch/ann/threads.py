@@ -7,8 +7,9 @@ these wait for each other by spinning, on cores that the others need.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import faiss
@@ -16,10 +17,11 @@ import numpy as np
 
 from imgsearch.ann.vectors import Vectors
 
-__all__ = ["in_parts", "matrix_product"]
+__all__ = ["in_order", "in_parts", "matrix_product"]
 
 LEAST, MOST = 64, 1_024  # queries in a part
 
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
@@ -43,6 +45,29 @@ def in_parts(count: int, action: Callable[[slice], _Result]) -> list[_Result]:
     rows = [slice(start, start + size) for start in range(0, count, size)]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(alone, rows))
+
+
+def in_order(action: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Run an action on each of some items, and yield the results in the order of the items.
+
+    Args:
+        action: Function of an item. It runs in as many threads as Faiss may use here, and may use
+            one thread itself, unless there is only one.
+        items: The items. No more are taken than threads are at work, and one.
+    """
+    threads = faiss.omp_get_max_threads()
+    if threads < 2:
+        yield from map(action, items)
+        return
+    running: deque[Future[_Result]] = deque()
+    alone = {"initializer": faiss.omp_set_num_threads, "initargs": (1,)}
+    with ThreadPoolExecutor(threads, **alone) as pool:
+        for item in items:
+            running.append(pool.submit(action, item))
+            if len(running) > threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def matrix_product(left: Vectors, right: Vectors) -> Vectors:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ from imgsearch.ann.neighbourhood import (
     weights,
 )
 from imgsearch.ann.recall import Assignment
+from imgsearch.ann.threads import in_order
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, places_among, rows_of
 from imgsearch.errors import REPAIR_IT, DamagedError, StorageError, reason_of
 from imgsearch.indexing.policy import POLICY, FoldPolicy
@@ -66,6 +67,9 @@ _SEARCHED = 512  # images searched for together
 _COMPARED = 8_192  # images they are compared with at a time
 _ROWS = 64  # rows computed together
 _SEED = 1234
+
+#: Rows of images, their embeddings, and blocks of images to compare them with.
+_Compared: TypeAlias = tuple[Ids, Vectors, Iterator[Block]]
 
 
 def rank(layout: Layout, catalog: CatalogWriter, policy: FoldPolicy = POLICY) -> None:
@@ -153,10 +157,14 @@ class _Base:
         Many images in one list, such as copies of a picture, take no longer than others.
         """
         k = min(CANDIDATES, self.view.count - 1)
-        for rows, vectors, blocks in self._compared(ids):
-            yield rows, vectors, nearest(ids[rows], vectors, blocks, k)
 
-    def _compared(self, ids: Ids) -> Iterator[tuple[Ids, Vectors, Iterator[Block]]]:
+        def search(some: _Compared) -> tuple[Ids, Vectors, Neighbours]:
+            rows, vectors, blocks = some
+            return rows, vectors, nearest(ids[rows], vectors, blocks, k)
+
+        yield from in_order(search, self._compared(ids))
+
+    def _compared(self, ids: Ids) -> Iterator[_Compared]:
         """Yield rows of `ids`, their embeddings, and blocks of images to compare them with."""
         if self.view.count <= EXACT_UP_TO or not self.view.segments:
             for start in range(0, len(ids), _SEARCHED):

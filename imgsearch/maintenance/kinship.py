@@ -74,7 +74,7 @@ class Kinship:
 
         Args:
             others: Images, each with those that are near to it, the nearest first.
-            turned: Images, each with those that may show the same at another angle, likewise.
+            turned: Images, each with those that may show the same at another angle.
         """
         pairs, done = self.resembling, 0
         wanted = chain(self._wanted(others, MOST), self._wanted(turned, MOST_TURNED))

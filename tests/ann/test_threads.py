@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 
 import faiss
 import numpy as np
 import pytest
 
-from imgsearch.ann.threads import MOST, in_parts, matrix_product
+from imgsearch.ann.threads import MOST, in_order, in_parts, matrix_product
 from tests.support.small_network import random_embeddings
 
 
@@ -46,6 +48,40 @@ def test_an_error_in_a_part_reaches_whoever_asked() -> None:
 
     with pytest.raises(FileNotFoundError, match="gone"):
         in_parts(300, action)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_results_come_in_the_order_of_the_items_which_are_taken_as_they_are_needed() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    def action(item: int) -> tuple[int, int, bool]:
+        time.sleep(0.005 * (item % 3))
+        return item, faiss.omp_get_max_threads(), threading.get_ident() == caller
+
+    caller = threading.get_ident()
+    for number, result in enumerate(in_order(action, items())):
+        assert result == (number, 1, False)
+        assert len(taken) <= number + 5  # four threads, and one
+    assert taken == list(range(100))
+    assert list(in_order(str, [])) == []
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_an_error_with_an_item_reaches_whoever_asked() -> None:
+    def action(item: int) -> int:
+        if item == 7:
+            raise FileNotFoundError("gone")
+        return item
+
+    results = in_order(action, range(100))
+    assert [next(results) for _ in range(7)] == list(range(7))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        next(results)
 
 
 @pytest.mark.parametrize("count", [0, 1, 70])
