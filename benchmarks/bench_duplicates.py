@@ -55,6 +55,7 @@ LEAST_RECALL = 0.98
 LEAST_HEAVY = 0.9
 HEAVY = ("heavily cropped", "any angle", "framed", "captioned")
 STEPS = 40  # of a cross-fade
+WRITTEN = 1_700_000_000  # when the copies were written, seconds since 1970
 OF_PHOTOS = {"retouched", "cross-fade"}
 PLAIN = (
     *("re-encoded", "resized", "cropped", "lit", "grey"),
@@ -287,6 +288,8 @@ NAMES = {
 
 def _find(folder: Path, min_similarity: float) -> Result:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # where an earlier run left nothing
+    for path in (folder / "images").rglob("*.*"):  # of files that are new, nothing is remembered
+        os.utime(path, (WRITTEN, WRITTEN))
     started = time.perf_counter()
     with Collection.create(folder / "collection") as collection:
         collection.index(folder / "images")
