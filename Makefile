@@ -125,7 +125,7 @@ bench-peers: $(STAMP)  ## compare with Faiss, hnswlib, usearch, KMeans and exact
 	@$(BIN)/python -m pip install -qq --editable '.[peers]'
 	@$(BIN)/python -m benchmarks.bench_peers
 
-bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a second worker brings
+bench-ray: $(STAMP)  ## measure what Ray costs on this machine, and what a second worker and node bring
 	@$(BIN)/python -m pip install -qq --editable '.[ray]'
 	@$(BIN)/python -m benchmarks.bench_ray
 

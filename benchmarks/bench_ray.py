@@ -1,9 +1,11 @@
-"""Measure what Ray costs on one machine, and what a second worker brings.
+"""Measure what Ray costs on one machine, and what a second worker and a second node bring.
 
 The photographs are copied, each copy with bytes of its own behind it, at which decoders stop, so
 that all contents differ. Each turn makes a collection of them, in a fresh process: without Ray and
 with `RayEngine("local")`, by 1 worker and by 2. A Ray worker is an actor with one process that
-decodes and runs the model, as a local worker is.
+decodes and runs the model, as a local worker is. The last way is a cluster of two nodes that are
+started on this machine (`ray.cluster_utils`), each with one CPU and a worker; the run is on the
+first.
 
 `index` is the whole of `Collection.index`, Ray's start and end included; `first` are the seconds
 until the first image is accounted for; `images/s` is the rate from then on. Figures are medians.
@@ -16,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -38,6 +40,7 @@ from imgsearch.indexing.engine import Engine
 from imgsearch.indexing.report import Progress
 
 SETS = ("corel1k",)
+NODES = "Ray, two nodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def _measure(scratch: Path, photos: Photos, copies: int, turns: int) -> list[Tur
     empty = scratch / "empty"
     make_empty(empty)
     ways = [(name, workers) for workers in (1, 2) for name in ("local", "Ray")]
+    ways.append((NODES, 2))
     times: dict[tuple[str, int], list[tuple[float, float]]] = {way: [] for way in ways}
     for turn in range(turns):
         for name, workers in ways:
@@ -134,10 +138,26 @@ def _index(name: str, workers: int, collection: Path, folder: Path) -> tuple[flo
 @contextmanager
 def _engine(name: str, workers: int, collection: Path) -> Iterator[Engine | None]:
     engine: AbstractContextManager[Engine | None] = nullcontext()
-    if name == "Ray":
-        engine = RayEngine("local", staging=collection / "staging", workers=workers)
-    with engine as opened:
-        yield opened
+    with ExitStack() as stack:
+        if name != "local":
+            address = stack.enter_context(_two_nodes()) if name == NODES else "local"
+            engine = RayEngine(address, staging=collection / "staging", workers=workers)
+        yield stack.enter_context(engine)
+
+
+@contextmanager
+def _two_nodes() -> Iterator[str]:
+    """Start a cluster of two nodes with one CPU each, and yield its address."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 1 << 27}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.add_node(**node)
+        cluster.wait_for_nodes()
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 if __name__ == "__main__":
