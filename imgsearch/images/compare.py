@@ -40,8 +40,8 @@ _STEP = EDGE / 64  # Pixels by which a finer overlay moves each edge.
 _AT_ONCE = 8  # Parts multiplied together: see `_sampled`.
 _LEAST_WHOLE = 0.3  # Correlation of whole pictures from which parts are worth comparing.
 _LEAST_TURNED = 0.45  # The same in any other orientation than the stored one.
-_PREFERRED = 0.02  # Correlation by which another orientation has to be better than the stored one,
-_CLEARLY, _SHARE = 0.003, 0.5  # or less, if this share of what is missing to 1 is left.
+_PREFERRED = 0.02  # Correlation by which another orientation has to be better than the stored one.
+_CLEARLY, _SHARE = 0.003, 0.5  # The same if it also gains this share of what is missing to 1.
 
 _Floats = npt.NDArray[np.float32]
 _Window = tuple[float, float]  # Start and end.

@@ -360,10 +360,8 @@ def _step(keep: Image.Image, seen: _Floats, box: npt.NDArray[np.float64]) -> tup
     usual = 2 * quantile(np.abs(errors), 0.95) + 5
     weights = 1 / (1 + (errors / usual) ** 2)
     weights[(values <= CUT_OFF[0]) | (values >= CUT_OFF[1])] *= 0.3
-    moves = np.stack(
-        [across * (1 - x), down * (1 - y), across * x, down * y, before - before.mean(),
-         np.ones_like(before)]
-    )  # fmt: skip
+    edges = across * (1 - x), down * (1 - y), across * x, down * y
+    moves = np.stack([*edges, before - before.mean(), np.ones_like(before)])
     weighted = moves * weights
     matrix = weighted @ moves.T
     matrix[np.diag_indices(6)] *= 1.0001

@@ -324,7 +324,7 @@ def queries_of(queries: object) -> Sequence[Query] | npt.NDArray[Any]:
         raise InputError("several queries are expected: give a list, even for one")
     if not is_array(queries):
         return items("queries", queries)
-    array = queries if type(queries) is np.ndarray else as_array(queries)
+    array = as_array(queries)
     if array.dtype != object and array.ndim in (1, 2):
         return array
     if array.ndim in (1, 4):  # of objects, or of images

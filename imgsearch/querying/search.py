@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import REPAIR_IT, DamagedError, InputError, NoCollectionError
 from imgsearch.files.paths import plain_path, real_path, resolved_path
-from imgsearch.files.stamps import is_settled, stamp_of
+from imgsearch.files.stamps import Stamp, is_settled, stamp_of
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.embedder import Embedder
@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # imported where they are used, so that a plain query need no
 __all__ = ["FoundHits", "Searchable", "Searcher", "left_out", "names_left_out", "search"]
 
 _Result = TypeVar("_Result")
-_Stamp: TypeAlias = tuple[int, int, int]
 
 FILTERS = 8  # filters whose images are remembered for further queries
 
@@ -85,7 +84,7 @@ class Searcher:
         self._version = catalog.version()  # version of the snapshot, or an earlier one
         self._snapshot = catalog.snapshot()
         self._view: View | None = None  # view of the snapshot, once opened
-        self._stamp: _Stamp | None = None  # of the catalog, while it tells that the view is current
+        self._stamp: Stamp | None = None  # of the catalog, while it tells that the view is current
         self._filtered: list[tuple[View, Filter, Chosen]] = []  # the last first
         self.model = self._snapshot.model
         self.embedder = Embedder(
@@ -114,7 +113,7 @@ class Searcher:
                     "after it was opened; open it again"
                 )
             self._catalog.check_open()
-            stamp = None if status is None else _stamp(status)
+            stamp = None if status is None else stamp_of(status)
             # Each commit writes to the catalog: while its times stay, SQLite need not look at it.
             if self._view is not None and stamp is not None and stamp == self._stamp:
                 return self._view
@@ -129,8 +128,7 @@ class Searcher:
                     previous=self._view,
                 )
                 self._version = version
-            settled = status is not None and is_settled(stamp_of(status), now)
-            self._stamp = stamp if settled else None
+            self._stamp = stamp if stamp is not None and is_settled(stamp, now) else None
             return self._view
 
     def with_view(self, action: Callable[[View], _Result]) -> _Result:
@@ -267,11 +265,6 @@ def _status(path: Path) -> os.stat_result | None:
         return os.stat(path)
     except OSError:
         return None
-
-
-def _stamp(status: os.stat_result) -> _Stamp:
-    """Return what a commit to a catalog changes, its size and its times, as the system has them."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _identity(status: os.stat_result | None) -> tuple[int, int] | None:

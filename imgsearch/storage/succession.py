@@ -1,9 +1,9 @@
 """Replace the network of a collection, and all embeddings, in one transaction of its catalog.
 
 The *successor* is the folder `next` of a collection: the same images, embedded by another network,
-with an index of their own. It is a collection itself, but for its catalog, which knows the ids and
-digests of the images, and not where they are. Its files get names of the collection first. Then one
-transaction makes them count, and those of the old network not. What is left to do after that is
+with an index of their own. It is itself a collection, except that its catalog knows only the ids
+and digests of the images, and not where they are. Its files get names of the collection first. Then
+one transaction makes them count, and those of the old network not. What is left to do after that is
 done by `settle`, which every writer calls: until then, readers take the network from `next`.
 """
 

@@ -83,11 +83,15 @@ def _serve_one(
     listening: socket.socket,
     ready: Callable[[str], None],
 ) -> bool:
-    """Serve a collection until Ctrl-C, or until there is another in its place; tell whether."""
+    """Serve a collection until Ctrl-C, or until another has taken its place.
+
+    Returns:
+        Whether there is another one to serve.
+    """
     replaced = threading.Event()
 
     def look_again() -> bool:
-        """End the server if the collection can be opened anew, and tell whether it can."""
+        """Tell whether the collection can be opened anew, and if so, end this server."""
         if not replaced.is_set() and _is_there(opened):
             replaced.set()
             server.should_exit = True

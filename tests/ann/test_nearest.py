@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.ann import nearest as module
 from imgsearch.ann.nearest import Nearest
 
 
@@ -17,14 +16,12 @@ def directions(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exact_up_to", [10_000, 10])
-def test_each_vector_is_nearest_to_itself_and_then_to_its_twin(
-    exact_up_to: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "EXACT_UP_TO", exact_up_to)
+def test_each_vector_is_nearest_to_itself_and_then_to_its_twin(exact_up_to: int) -> None:
     vectors = directions(500, 1)
     twins = vectors + 0.05 * directions(500, 2)
     twins /= np.linalg.norm(twins, axis=1, keepdims=True)
-    similarities, rows = Nearest(np.concatenate([vectors, twins])).search(vectors, 2)
+    index = Nearest(np.concatenate([vectors, twins]), exact_up_to)
+    similarities, rows = index.search(vectors, 2)
     assert rows[:, 0].tolist() == list(range(500))
     assert np.mean(rows[:, 1] == np.arange(500, 1_000)) > 0.98
     assert similarities[:, 0] == pytest.approx(1, abs=1e-5)

@@ -33,7 +33,7 @@ const REFINEMENTS = {
   ...Object.fromEntries(Object.keys(FILTERS).map((name) => [name, ""])),
 };
 const MOST = 50; // uploads of a search, as the server accepts
-const MOST_TEXT = 1_000; // characters, likewise
+const MOST_TEXT = 1_000; // characters, as on the server
 const NOTHING = { view: "", text: "", image: null, also: [], like: [], unlike: [], crop: null, verify: false, ...REFINEMENTS };
 
 /** Return the initial state, with the properties in `facts` replaced. */
