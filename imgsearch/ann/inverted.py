@@ -11,7 +11,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -223,7 +223,9 @@ class InvertedFile(ABC):
         selector = None if chosen is None else chosen.selector
         if selector is None and excluded is not None and excluded.size:
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        parameters = _parameters(nprobe)
+        if selector is not None:
+            parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         if self._fast is not self._index and selector is None and max(k, nprobe) <= GPU_MOST:
             with self._lock:
                 return Neighbours(*self._fast.search(nearest.queries, k, params=parameters))
@@ -302,6 +304,12 @@ class InvertedFile(ABC):
         ids: Ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
         codes: Codes = faiss.rev_swig_ptr(lists.get_codes(number), size * width)
         return ids, codes.reshape(size, width)
+
+
+@lru_cache(maxsize=64)
+def _parameters(nprobe: int) -> Any:
+    """Return parameters of a search, which take longer to make than some lists to scan."""
+    return faiss.SearchParametersIVF(nprobe=nprobe)
 
 
 def by_query(index: Any) -> Any:

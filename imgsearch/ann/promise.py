@@ -56,11 +56,13 @@ class Step:
 class Plan:
     """How to keep a recall: the `nprobe` and the expected `recall` of each band, `[bands]`.
 
-    An `nprobe` of 0 stands for exact search.
+    An `nprobe` of 0 stands for exact search. `lists` is `nprobe`, followed by a 0 for whatever is
+    beyond the last band.
     """
 
     nprobe: npt.NDArray[np.int64]
     recall: npt.NDArray[np.float64]
+    lists: npt.NDArray[np.int64]
 
 
 class Promise:
@@ -107,7 +109,7 @@ class Promise:
             self.expected(band, count) if count else 1.0
             for band, count in enumerate(nprobe.tolist())
         ]
-        return Plan(nprobe, np.array(expected, np.float64))
+        return Plan(nprobe, np.array(expected, np.float64), np.append(nprobe, 0))
 
     def expected(self, band: int, nprobe: int) -> float | None:
         """Return the recall at the largest measured `nprobe` up to this one; None without one."""

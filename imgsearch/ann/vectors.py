@@ -97,14 +97,15 @@ def as_queries(embeddings: npt.NDArray[Any], dim: int) -> Vectors:
     if np.asarray(embeddings).dtype.kind not in "iuf":
         raise InputError(f"an embedding is made of numbers, not of {np.asarray(embeddings).dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
-        array = np.atleast_2d(np.ascontiguousarray(embeddings, dtype=np.float32))
+        array = np.ascontiguousarray(embeddings, dtype=np.float32)
+        array = array[None] if array.ndim == 1 else array
         norms = np.sqrt(np.vecdot(array, array))
     if array.ndim != 2 or array.shape[1] != dim:
         raise InputError(
             f"an embedding of this collection has {dim} values, but this array has the shape "
             f"{list(np.shape(embeddings))}"
         )
-    far = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))  # NaN is far, too
+    far = (~(np.abs(norms - 1) < 1e-3)).nonzero()[0]  # NaN is far, too
     if far.size:
         array = array.copy() if array is embeddings or array.base is embeddings else array
         array[far] = _normalised(np.atleast_2d(embeddings)[far].astype(np.float64), far)

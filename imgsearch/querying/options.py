@@ -16,7 +16,6 @@ from typing import (
     TypeAlias,
     Unpack,
     cast,
-    get_args,
 )
 
 import numpy as np
@@ -27,7 +26,7 @@ from imgsearch.errors import InputError, SettingError, reason_of
 from imgsearch.images.crop import Box
 from imgsearch.images.limits import LIMITS, Limits
 from imgsearch.querying.filters import NO_FILTER, Filter, FilterKeywords
-from imgsearch.querying.ranking import BANDS, DEFAULT, Band, Rank
+from imgsearch.querying.ranking import BANDS, DEFAULT, RANKS, Band, Rank
 
 __all__ = [
     "LEAST_ID",
@@ -187,7 +186,7 @@ class SearchOptions:
         for name, least in (("recall", 0), ("min_similarity", -1)):
             if getattr(self, name) is not None:
                 self._set(name, number(name, getattr(self, name), least, 1))
-        for name, choices in (("min_band", BANDS), ("rank", get_args(Rank))):
+        for name, choices in (("min_band", BANDS), ("rank", RANKS)):
             value = getattr(self, name)
             if value not in choices and not (value is None and name == "min_band"):
                 named = " or ".join(map(repr, choices))

@@ -72,8 +72,9 @@ SIMILAR, SAME = 3.0, 4.0  # z from which two images are similar, or show the sam
 LEAST_SIMILAR, LEAST_SAME = 0.70, 0.75  # cosines below which they are not, whatever z is
 NEAR_COPY = 0.95  # cosine from which two images show the same thing, whatever z is
 CLEARLY_SIMILAR = 0.80  # cosine from which they are similar, even if the whole collection is
-_BLOCK = 64  # queries ranked together
+_PAIRS = 12_800  # pairs of a query and a candidate that are ranked together
 _COLUMNS = 4_096  # images scored together
+_HALF, _LEAST_DEVIATION = np.float32(0.5), np.float32(1e-6)
 
 
 class Embeddings(Protocol):
@@ -153,11 +154,13 @@ class _Asked:
 
     def first(self, k: int) -> _Asked:
         """Return the first `k` candidates of each query."""
+        if self.found.ids.shape[1] <= k:
+            return self
         return _Asked(
             self.queries,
             self.found.first(k),
             self.cosines[:, :k],
-            Places(self.places.files[:, :k], self.places.rows[:, :k]),
+            self.places.first(k),
             self.along[:, :k],
             self.similarities[:, :k],
         )
@@ -224,23 +227,23 @@ class Ranking:
 
     def _order_part(self, queries: Vectors, found: Neighbours, *, rank: Rank, k: int) -> Ranked:
         """Rank the candidates of some of the queries."""
-        parts = []
+        parts, size = [], max(_PAIRS // found.ids.shape[1], 1)
         with np.errstate(all="ignore"):  # a layer may come from somebody else
-            usual = self._usual(queries)
-            for start in range(0, max(len(queries), 1), _BLOCK):
-                block = slice(start, start + _BLOCK)
+            means, deviations = self._usual(queries)
+            for start in range(0, max(len(queries), 1), size):
+                block = slice(start, start + size)
                 some = Neighbours(found.distances[block], found.ids[block])
                 asked = self._asked(queries[block], some)
-                told = self._told(asked, usual[block])
+                told = self._told(asked, means[block], deviations[block])
                 parts.append(self._order(asked, told, k) if rank == "collection" else told)
         return _joined(parts)
 
-    def _told(self, asked: _Asked, usual: Vectors) -> Ranked:
+    def _told(self, asked: _Asked, means: Vectors, deviations: Vectors) -> Ranked:
         """Return the candidates as they are, with their bands."""
-        there = asked.found.there
-        z = np.where(there, self._z(asked, usual), np.float32(np.nan))
-        bands = np.where(there, band_numbers(z, asked.cosines), -1)
-        return Ranked(asked.found, np.full(z.shape, np.nan, np.float32), z, bands)
+        z = self._z(asked, means, deviations)
+        z[~asked.found.there] = np.nan
+        scores = np.full(z.shape, np.nan, np.float32)
+        return Ranked(asked.found, scores, z, band_numbers(z, asked.cosines))
 
     def _order(self, asked: _Asked, told: Ranked, k: int) -> Ranked:
         """Return at least the first `k` candidates in their new order."""
@@ -280,14 +283,14 @@ class Ranking:
             d2 = dequantised(codes, self.layers.take("scales", places))
             mix = mixed(scores[:, columns], moved @ d2.T)
             scores[:, columns] = np.where(places.there, mix, scores[:, columns])
-        bands = band_numbers(self._z(asked, self._usual(queries)), asked.cosines)
+        bands = band_numbers(self._z(asked, *self._usual(queries)), asked.cosines)
         return order_of(scores, bands, there, distances)
 
     def _asked(self, queries: Vectors, found: Neighbours) -> _Asked:
         places, cosines = self.layers.places(found.ids), _cosines(found)
         along = self.layers.take("along", places)
-        new = found.there & ~places.there  # added since the layers were written
-        if new.any():
+        if not places.there.all():
+            new = found.there & ~places.there  # added since the layers were written
             ids = np.unique(found.ids[new])
             own_products = self.centre.along(self._embeddings.rows(ids))
             along[new] = own_products[np.searchsorted(ids, found.ids[new])]
@@ -295,25 +298,26 @@ class Ranking:
         similarities = self.centre.similarities(cosines, own, along)
         return _Asked(queries, found, cosines, places, along, similarities)
 
-    def _usual(self, queries: Vectors) -> Vectors:
-        """Return mean and deviation of each query's similarities to the references, `[n, 2]`.
+    def _usual(self, queries: Vectors) -> tuple[Vectors, Vectors]:
+        """Return mean and deviation of each query's similarities to the references, `[n]`.
 
         They are NaN if the references are too few.
         """
         if len(self.references.ids) < LEAST_REFERENCES:
-            return np.full((len(queries), 2), np.nan, np.float32)
-        return np.stack(moments(self.references.similarities(queries)), axis=1)
+            unknown = np.full(len(queries), np.nan, np.float32)
+            return unknown, unknown
+        return moments(self.references.similarities(queries))
 
-    def _z(self, asked: _Asked, usual: Vectors) -> Vectors:
+    def _z(self, asked: _Asked, means: Vectors, deviations: Vectors) -> Vectors:
         """Return z of each candidate; from the side of the query alone if it has no row yet.
 
-        `usual` is what `_usual` returns for the queries.
+        `means` and `deviations` are what `_usual` returns for the queries.
         """
-        ours = (asked.similarities - usual[:, :1]) / usual[:, 1:]
-        means = self.layers.take("means", asked.places)
-        deviations = np.maximum(self.layers.take("deviations", asked.places), np.float32(1e-6))
-        theirs = (asked.similarities - means) / deviations
-        return np.where(asked.places.there, (ours + theirs) / 2, ours).astype(np.float32)
+        z: Vectors = (asked.similarities - means[:, None]) / deviations[:, None]
+        theirs = asked.similarities - self.layers.take("means", asked.places)
+        theirs /= np.maximum(self.layers.take("deviations", asked.places), _LEAST_DEVIATION)
+        np.copyto(z, (z + theirs) * _HALF, where=asked.places.there)
+        return z
 
     def _scores(self, asked: _Asked, wanted: npt.NDArray[np.bool_]) -> Vectors:
         """Return the scores of the wanted candidates, float32 `[n, k]`; those of others are low."""
@@ -411,10 +415,11 @@ def band_numbers(z: Vectors, cosines: Vectors) -> Ids:
     """
     same = ((z >= SAME) & (cosines >= LEAST_SAME)) | (cosines >= NEAR_COPY)
     similar = ((z >= SIMILAR) & (cosines >= LEAST_SIMILAR)) | (cosines >= CLEARLY_SIMILAR)
-    numbers = np.where(same, 2, np.where(similar, 1, 0))
-    return np.asarray(np.where(np.isnan(z), -1, numbers), np.int64)
+    numbers = np.add(same, similar, dtype=np.int64)  # what is the same thing is similar, too
+    numbers[np.isnan(z)] = -1
+    return numbers
 
 
 def _cosines(found: Neighbours) -> Vectors:
-    squared = np.where(found.there, found.distances, np.float32(4))
-    return np.asarray(1 - np.maximum(squared, 0) / 2, np.float32)
+    squared = np.minimum(np.maximum(found.distances, 0), 4)  # infinite if there is no image
+    return np.asarray(1 - squared / 2, np.float32)

@@ -400,6 +400,8 @@ def search(
 
 def _only_wanted(ranked: Ranked, options: SearchOptions) -> Ranked:
     """Drop the hits below the minimum similarity or band; a hit of no band is never too weak."""
+    if options.min_similarity is None and options.min_band is None:
+        return ranked
     kept = ranked.neighbours.there
     if options.min_similarity is not None:
         # 5e-7, so that a similarity is compared as it is printed, with six digits.

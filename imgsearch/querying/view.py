@@ -302,7 +302,7 @@ class View:
             groups = self._plan_recall(queries, recall, self.promise)
         found = [self._run(queries, k, width, group, among) for group in groups]
         if nprobe is None and self.promise is not None:
-            more = self._plan_more(queries, groups, [part.first(k) for part in found], among)
+            more = self._plan_more(queries, k, groups, found, among)
             groups = groups + more
             found += [self._run(queries, k, width, group, among) for group in more]
         return _gathered(len(queries), width, groups, found)
@@ -320,15 +320,16 @@ class View:
         plan = promise.keep(recall)
         nearest = self.segments[0].assign(queries, max(1, int(plan.nprobe.max())))
         bands = promise.band_of(nearest.distances[:, 0])
-        planned = np.append(plan.nprobe, 0)[bands]  # exact beyond the last band
+        planned = plan.lists[bands]
         groups = []
         for nprobe in sorted(set(planned.tolist())):
-            rows = np.flatnonzero(planned == nprobe)
+            rows = (planned == nprobe).nonzero()[0]
             if not nprobe:
                 groups.append(_exactly(rows))
                 continue
-            ways = [Search("ivf", nprobe, expected) for expected in plan.recall.tolist()]
-            searches = [ways[band] for band in bands[rows].tolist()]
+            own = bands[rows].tolist()
+            ways = {band: Search("ivf", nprobe, float(plan.recall[band])) for band in set(own)}
+            searches = [ways[band] for band in own]
             groups.append(_Group(rows, searches, nearest.of(rows, nprobe)))
         return groups
 
@@ -352,7 +353,7 @@ class View:
         # Not the nearest of these lists: it may hold but one of the chosen images.
         ten = 1 + np.sum(compared < TEN, axis=1)
         bands = promise.band_of(_at(near.distances, ten))
-        planned = np.append(plan.nprobe, 0)[bands]  # exact beyond the last band
+        planned = plan.lists[bands]
         sizes = np.sum([segment.list_sizes() for segment in self.segments], axis=0)
         usual = _at(np.cumsum(sizes[near.lists], axis=1), planned)
         nprobe = np.maximum(planned, 1 + np.sum(compared < usual[:, None], axis=1))
@@ -377,19 +378,20 @@ class View:
     def _plan_more(
         self,
         queries: Vectors,
+        k: int,
         groups: Sequence[_Group],
         found: Sequence[Neighbours],
         among: Chosen | None,
     ) -> list[_Group]:
-        """Plan again for the queries whose lists hold fewer than k images."""
+        """Plan again for the queries whose lists hold fewer than `k` images."""
         short = [
-            group.rows[~part.there.all(axis=1)]
+            group.rows[part.ids[:, k - 1] < 0]
             for group, part in zip(groups, found, strict=True)
             if group.nearest is not None
         ]
-        rows = np.concatenate([np.empty(0, np.int64), *short])
-        if not rows.size:
+        if not any(map(len, short)):
             return []
+        rows = np.concatenate(short)
         index = self.segments[0]
         if index.lossy or among is not None:  # a search of all lists is still not exact, or dearer
             return [_exactly(rows)]

@@ -172,10 +172,9 @@ class Layers:
     def take(self, name: str, places: Places) -> npt.NDArray[Any]:
         """Return a column at some places, `[n]` or `[n, width]`; 0 where there is no row."""
         if len(self.rows) == 1:
-            values = getattr(self.rows[0], name).take(places.rows, axis=0)
-            if not places.there.all():
-                values[~places.there] = 0
-            return np.asarray(values)
+            values: npt.NDArray[Any] = getattr(self.rows[0], name).take(places.rows, axis=0)
+            values[~places.there] = 0
+            return values
         width = {"codes": (self.dim,), "neighbours": (LISTED,), "similarities": (LISTED + 1,)}
         kind = np.dtype(np.int8) if name == "codes" else np.dtype(_KINDS[name])
         result = np.zeros(places.files.shape + width.get(name, ()), kind)

@@ -48,29 +48,36 @@ def mapped(path: Path, header: bytes, size: int, what: str) -> mmap.mmap:
 
 
 class Places(NamedTuple):
-    """Where the rows of some ids are: file, -1 for none, and row in it; int64 of any shape."""
+    """Where the rows of some ids are, in arrays of any shape.
+
+    Attributes:
+        files: Number of the file, int64; -1 for none.
+        rows: Row in it, int64; 0 if there is none.
+        there: Mask of the ids that have a row, bool.
+    """
 
     files: Ids
     rows: Ids
+    there: npt.NDArray[np.bool_]
 
-    @property
-    def there(self) -> npt.NDArray[np.bool_]:
-        """A mask of the ids that have a row."""
-        return np.asarray(self.files >= 0)
+    def first(self, k: int) -> Places:
+        """Return the first `k` columns."""
+        return Places(self.files[:, :k], self.rows[:, :k], self.there[:, :k])
 
 
 def places_of(ids: Ids, files: Sequence[Ids]) -> Places:
     """Find the rows of ids, int64 of any shape, in files with these ids, each ascending."""
-    found = Places(np.full(ids.shape, -1, np.int64), np.zeros(ids.shape, np.int64))
+    found, at = np.full(ids.shape, -1, np.int64), np.zeros(ids.shape, np.int64)
     for number, theirs in enumerate(files):
         if not len(theirs):
             continue
         first = int(theirs[0])
         if int(theirs[-1]) - first == len(theirs) - 1:  # without a gap
-            rows = (ids - first).clip(0, len(theirs) - 1)
+            rows = ids - first
+            here = (rows >= 0) & (rows < len(theirs))
         else:
-            rows = np.searchsorted(theirs, ids).clip(max=len(theirs) - 1)
-        here = theirs.take(rows) == ids
-        np.copyto(found.files, number, where=here)
-        np.copyto(found.rows, rows, where=here)
-    return found
+            rows = np.minimum(np.searchsorted(theirs, ids), len(theirs) - 1)
+            here = theirs.take(rows) == ids
+        np.copyto(found, number, where=here)
+        np.copyto(at, rows, where=here)
+    return Places(found, at, found >= 0)
