@@ -38,7 +38,7 @@ class ProgressBar:
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)
         if progress.training:
-            self._bar.set_description("building the index")
+            self._bar.set_description(_building(progress))
         if progress.fingerprints:
             self._bar.set_description("making fingerprints")
 
@@ -48,7 +48,7 @@ class ProgressBar:
             return
         self._told, self._pause = now, min(2 * self._pause, LAST_PAUSE)
         if progress.training:
-            click.echo("building the index", err=True)
+            click.echo(_building(progress), err=True)
             return
         if progress.fingerprints:
             told = f"making fingerprints: {progress.done:,} of {progress.total:,} images"
@@ -73,6 +73,12 @@ class ProgressBar:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+
+
+def _building(progress: Progress) -> str:
+    if not progress.assigned:
+        return "building the index"
+    return f"building the index: {progress.assigned:,} images in its lists"
 
 
 def _duration(seconds: float) -> str:

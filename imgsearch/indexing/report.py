@@ -69,14 +69,16 @@ class IndexReport:
 class Progress:
     """The progress of a run: `done` files of `total`, which is None while they are counted.
 
-    `training` is set once all files are done and the index is being built; `fingerprints` is set
-    while those of images from an older version are made, and then `done` and `total` count them.
+    `training` is set once all files are done and the index is being built, and `assigned` is then
+    the number of images in its lists, if these are made anew; `fingerprints` is set while those of
+    images from an older version are made, and then `done` and `total` count them.
     """
 
     done: int
     total: int | None
     training: bool = False
     fingerprints: bool = False
+    assigned: int = 0
 
 
 @dataclass(slots=True)
@@ -188,10 +190,11 @@ class Reporter:
         if self._progress:
             self._progress(Progress(self.tally.done, self._total))
 
-    def tell_training(self) -> None:
+    def tell_training(self, assigned: int = 0) -> None:
         """Report that all files are done and the index is being built."""
         if self._progress:
-            self._progress(Progress(self.tally.done, self.tally.done, training=True))
+            done = self.tally.done
+            self._progress(Progress(done, done, training=True, assigned=assigned))
 
     def tell_fingerprints(self, done: int, total: int) -> None:
         """Report how many fingerprints were made of those that were missing."""

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.errors import GoneError, SettingError, missing
 from imgsearch.indexing.apply import Applier, Contents
 from imgsearch.indexing.commit import Batch
@@ -26,6 +28,9 @@ from imgsearch.indexing.scope import Scope, change_exclusions, find_scope, scope
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.seal import writing
 from imgsearch.storage.writer import CatalogWriter
+
+if TYPE_CHECKING:
+    from imgsearch.ann.inverted import InvertedFile
 
 __all__ = ["update"]
 
@@ -208,9 +213,19 @@ class _Run:
             *(self._layout, self._catalog),
             device=self._device,
             meanwhile=meanwhile,
-            assign=self._engine.assign,
+            assign=self._engine.assign if meanwhile else self._assign,
             policy=self._policy,
         )
+
+    def _assign(
+        self, index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]
+    ) -> Iterator[tuple[Ids, Vectors, Ids]]:
+        """Let the engine assign images to lists, and report how many of them it has assigned."""
+        assigned = 0
+        for ids, vectors, lists in self._engine.assign(index, blocks):
+            yield ids, vectors, lists
+            assigned += len(ids)
+            self._reporter.tell_training(assigned)
 
 
 def _complaints(away: list[bytes], reasons: list[str]) -> Iterator[str]:

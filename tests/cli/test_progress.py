@@ -42,6 +42,9 @@ def test_a_long_run_without_a_terminal_has_a_line_now_and_then(
         bar(Progress(1_500, 1_500 + round(1_500 / now * 120)))
         said = r"indexing: 1,500 of [\d,]+ files, \d+ files/s, 2:00 left\n"
         assert re.fullmatch(said, capsys.readouterr().err)
+        now += 4 * FIRST_PAUSE
+        bar(Progress(7_000, 7_000, training=True, assigned=5_000))
+        assert capsys.readouterr().err == "building the index: 5,000 images in its lists\n"
 
 
 @pytest.mark.whole("test_a_long_run_without_a_terminal_has_a_line_now_and_then")

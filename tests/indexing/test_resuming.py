@@ -63,11 +63,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_the_next_one_resumes(
     assert contents(empty) == contents(undisturbed)
 
 
+@pytest.mark.parametrize("assigned", [0, 1], ids=["while trained", "while filled"])
 def test_an_interrupt_while_the_index_is_made_loses_no_image(
-    collection: Collection, tree: Path
+    collection: Collection, tree: Path, assigned: int
 ) -> None:
     def interrupt(progress: Progress) -> None:
-        if progress.training:
+        if progress.training and progress.assigned >= assigned:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -271,6 +271,17 @@ def test_progress_counts_up_to_the_number_of_files(collection: Collection, tree:
     assert seen[-1] == Progress(13, 13, training=True)
 
 
+def test_progress_tells_how_many_images_are_in_the_lists(
+    collection: Collection, tree: Path
+) -> None:
+    seen: list[Progress] = []
+    report = collection.index([tree], nlist=3, progress=seen.append)
+    told = [one.assigned for one in seen if one.training]
+    assert told[0] == 0
+    assert told == sorted(told)
+    assert told[-1] == report.indexed
+
+
 def test_every_commit_can_be_searched_at_once(collection: Collection, tree: Path) -> None:
     found: list[int] = []
     collection.index(
