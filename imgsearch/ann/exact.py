@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from imgsearch.ann.metrics import Values
 from imgsearch.ann.vectors import Ids, Neighbours, Vectors, places_among, rows_of
@@ -28,8 +29,10 @@ _BITS = 30  # binary digits of a rounded distance after the point, and bits of a
 LEAST = 50  # minimum number of candidates per query
 EACH = 5  # candidates per hit
 MORE = 1_000  # maximum number of candidates beyond the hits, by the rule of `EACH`
-ONE_IN = 5_000  # images per candidate: the more images, the more are about as near as a hit
+MANY = 250_000  # images from which on there are more candidates, as more are as near as a hit:
+ONE_IN = 1_000  # one for so many images more
 FIRST = 20  # least number of candidates that are compared whatever their estimates
+STEP = 3  # factor on the candidates looked at until the error of their estimates is taken again
 ERRORS = 3  # standard deviations by which an estimate may be too high
 _LEAST_ERROR = np.float32(1e-3)  # minimum of such a deviation, for images that are equal
 BITS = 256  # of a code; the candidates of shorter ones are less certain, so there are more of them
@@ -129,7 +132,8 @@ def candidates_for(k: int, count: int, bits: int = BITS) -> int:
 
     `bits` is the number of bits in a code, `CompactIndex.pca`.
     """
-    many = max(LEAST, count // ONE_IN, min(EACH * k, k + MORE))
+    more = max(count - MANY, 0) // ONE_IN
+    many = max(LEAST + more, min(EACH * k, k + MORE))
     return many if bits >= BITS else min(many * BITS // bits, max(many, count))
 
 
@@ -162,9 +166,10 @@ def rerank_estimated(
 ) -> Neighbours:
     """Return the `k` nearest candidates of each query, without comparing those that are too far.
 
-    The first quarter of a query's candidates tell how much its estimates are wrong. Another one is
-    compared only if it would be among the `k` nearest so far with an estimate that is too high by
-    three standard deviations. Shorter codes than usual are not relied on: all are compared.
+    The first of a query's candidates tell how much its estimates are wrong. Others are compared
+    only if they would be among the `k` nearest so far with an estimate that is too high by three
+    standard deviations; and those that are compared tell more about the next ones. Shorter codes
+    than usual are not relied on: all are compared.
 
     Args:
         queries: Queries, float32 `[n, dim]`.
@@ -175,21 +180,44 @@ def rerank_estimated(
         bits: Number of bits in a code, `CompactIndex.pca`.
     """
     estimates, ids = found
-    first = max(FIRST, ids.shape[1] // 4, 2 * k)
-    if first >= ids.shape[1] or bits < BITS:
+    start, end, width = 0, max(FIRST, 2 * k), ids.shape[1]
+    if end >= width or bits < BITS:
         return rerank(queries, ids, blocks(ids), k)
     squared = np.full(ids.shape, np.inf, np.float32)
+    compared = np.zeros(ids.shape, np.bool_)
     places = np.arange(ids.size).reshape(ids.shape)
-    _compare(queries, ids, places[:, :first].reshape(-1), blocks(ids[:, :first]), squared)
+    while start < width:
+        chosen = compared[:, start:end]
+        chosen[:] = ids[:, start:end] >= 0
+        if start:
+            most = _highest_near(estimates[:, :start], squared[:, :start], compared[:, :start], k)
+            chosen &= ~(estimates[:, start:end] > most[:, None])
+        some = places[:, start:end][chosen]
+        if not some.size:  # the others are farther
+            break
+        _compare(queries, ids, some, blocks(ids.reshape(-1)[some]), squared)
+        start, end = end, min(width, STEP * end)
+    return _nearest(squared[:, :end], ids[:, :end], k)
+
+
+def _highest_near(
+    estimates: Vectors, squared: Vectors, compared: npt.NDArray[np.bool_], k: int
+) -> Vectors:
+    """Return the highest estimate of an image that may be among the `k` nearest, float32 `[n]`.
+
+    Args:
+        estimates: Estimates of the candidates so far, float32 `[n, m]`.
+        squared: Their squared distances, infinite if unknown.
+        compared: Whether each of them was compared.
+        k: Number of hits per query, at most m.
+    """
     with np.errstate(invalid="ignore"):  # an infinite distance gives NaN, and nothing is too far
-        known = squared[:, :first]
-        errors = known - estimates[:, :first]
-        spread = np.maximum(errors.std(axis=1), _LEAST_ERROR)
-        most = np.partition(known, k - 1, axis=1)[:, k - 1] - errors.mean(axis=1)
-        near = ~(estimates[:, first:] > (most + ERRORS * spread)[:, None])
-    rest = places[:, first:][near & (ids[:, first:] >= 0)]
-    _compare(queries, ids, rest, blocks(ids.reshape(-1)[rest]), squared)
-    return _nearest(squared, ids, k)
+        count = compared.sum(axis=1)
+        errors = np.where(compared, squared - estimates, 0)
+        mean = errors.sum(axis=1) / count
+        spread = np.sqrt(np.square(errors - mean[:, None]).sum(axis=1, where=compared) / count)
+        reached = np.partition(squared, k - 1, axis=1)[:, k - 1]
+        return np.asarray(reached - mean + ERRORS * np.maximum(spread, _LEAST_ERROR))
 
 
 def _compare(

@@ -152,7 +152,7 @@ def curve(
     clock: Callable[[int], float],
     *,
     lossy: bool = False,
-    outer: bool = False,
+    beyond: float | None = None,
     fewest: int = FEWEST,
 ) -> list[Step]:
     """Return the recall and its bound for each band and each `nprobe` of the `ladder`.
@@ -167,7 +167,8 @@ def curve(
         ood: Sample of out-of-distribution queries.
         clock: Function that returns the milliseconds that one query takes at an `nprobe`.
         lossy: Whether a search of all lists is still not exact.
-        outer: Whether to add an outer band.
+        beyond: Share of the out-of-distribution queries that an outer band leaves out; None for no
+            such band.
         fewest: Number of queries from which on a sample is judged by itself in a band.
     """
     nlist = held_out.recall.shape[1]
@@ -175,8 +176,8 @@ def curve(
         return [Step(FARTHEST, nlist, 1.0, 0.0 if lossy else 1.0, clock(nlist))]
     shares = np.linspace(0, WITHIN, BANDS + 1)[1:]
     edges = np.unique(np.quantile(held_out.distance, shares).astype(np.float64))
-    if outer and len(ood.distance) and len(edges) == BANDS:
-        end = float(np.quantile(ood.distance, WITHIN))
+    if beyond is not None and len(ood.distance) and len(edges) == BANDS:
+        end = float(np.quantile(ood.distance, 1 - beyond))
         edges = np.append(edges, end) if end > edges[-1] else edges
     both = held_out.joined(ood)
     steps = []

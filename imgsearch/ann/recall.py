@@ -26,11 +26,13 @@ from imgsearch.ann.flat import IvfIndex
 from imgsearch.ann.inverted import InvertedFile, NearestLists
 from imgsearch.ann.kmeans import train
 from imgsearch.ann.promise import RecallSample
+from imgsearch.ann.threads import in_order
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 
 __all__ = [
     "Assignment",
     "Blocks",
+    "Candidates",
     "K",
     "cross_validate",
     "hold_out",
@@ -44,6 +46,10 @@ _SEED = 1234
 
 #: A function that returns all images, block by block, each time it is called.
 Blocks: TypeAlias = Callable[[], Iterable[tuple[Ids, Vectors]]]
+
+
+#: A function that returns blocks with at least the given images, int64 `[n]`.
+Candidates: TypeAlias = Callable[[Ids], Iterable[tuple[Ids, Vectors]]]
 
 
 class _KindBlock(NamedTuple):
@@ -121,6 +127,7 @@ def hold_out(
     assignment: Assignment,
     blocks: Blocks,
     excluded: Ids | None = None,
+    candidates: Candidates | None = None,
 ) -> RecallSample:
     """Measure recall with queries that the centroids were not trained on.
 
@@ -130,10 +137,11 @@ def hold_out(
         assignment: Lists of the images in `blocks`.
         blocks: Images to search.
         excluded: Sorted ids to skip, including those of the queries.
+        candidates: Blocks of given images; None for all blocks.
     """
-    neighbours = search_exactly(queries, blocks(), K, excluded)
+    neighbours = _nearest(queries, blocks(), excluded)
     nearest = segments[0].assign(queries, segments[0].nlist)
-    found = _found(queries, segments, nearest, blocks, excluded)
+    found = _found(queries, segments, nearest, candidates or (lambda _: blocks()), excluded)
     return RecallSample(
         nearest.distances[:, 0], _recall(nearest.lists, assignment, neighbours, found)
     )
@@ -145,6 +153,7 @@ def measure_ood(
     segments: Sequence[InvertedFile],
     assignment: Assignment,
     blocks: Blocks,
+    candidates: Candidates | None = None,
 ) -> RecallSample:
     """Measure recall with out-of-distribution queries: images whose whole kind is left out.
 
@@ -157,6 +166,7 @@ def measure_ood(
         segments: The index of the images in `blocks`.
         assignment: Lists of the images.
         blocks: Images to search, without removed ones.
+        candidates: Blocks of given images; None for all blocks.
     """
     index = segments[0]
     centroids = index.centroids
@@ -166,13 +176,26 @@ def measure_ood(
     near = index.assign(queries, index.nlist)
     alike = kinds[near.lists] == own[:, None]  # lists of its own kind
     unlike = near._replace(lists=np.where(alike, -1, near.lists))
-    found = _found(queries, segments, unlike, blocks)
+    found = _found(queries, segments, unlike, candidates or (lambda _: blocks()))
     last = np.argsort(alike, axis=1, kind="stable")
     distances = np.take_along_axis(near.distances, last, 1)
     order = np.take_along_axis(near.lists, last, 1)
     met = neighbours.there.any(axis=1)
     recall = _recall(order, assignment, neighbours, found)
     return RecallSample(distances[met, 0], recall[met])
+
+
+def _nearest(
+    queries: Vectors, blocks: Iterable[tuple[Ids, Vectors]], excluded: Ids | None
+) -> Neighbours:
+    """Return the K nearest images by exact search, several blocks at a time, `[n, K]`."""
+    best = Neighbours.none(len(queries), K)
+    for found in in_order(
+        lambda block: search_exactly(queries, [block], K, excluded),
+        blocks,
+    ):
+        best = merge([best, found], K)
+    return best
 
 
 def _recall(
@@ -205,7 +228,7 @@ def _found(
     queries: Vectors,
     segments: Sequence[InvertedFile],
     nearest: NearestLists,
-    blocks: Blocks,
+    candidates: Candidates,
     excluded: Ids | None = None,
 ) -> Neighbours | None:
     """Return what a search of these lists finds, `[n, K]`; None if it compares everything."""
@@ -214,7 +237,7 @@ def _found(
         return None
     width = candidates_for(K, sum(segment.count for segment in segments), pca)
     parts = [segment.search(width, nearest, excluded) for segment in segments]
-    return rerank_estimated(queries, merge(parts, width), lambda _: blocks(), K, pca)
+    return rerank_estimated(queries, merge(parts, width), candidates, K, pca)
 
 
 def _by_kind(
@@ -230,10 +253,16 @@ def _by_kind(
 def _unlike(queries: Vectors, own: Ids, blocks: Iterable[_KindBlock], k: int) -> Neighbours:
     """Return the nearest images of another kind than the query, `[n, k]`."""
     asking = {kind: np.flatnonzero(own == kind) for kind in np.unique(own).tolist()}
-    best = {kind: Neighbours.none(len(rows), k) for kind, rows in asking.items()}
-    for ids, vectors, kinds in blocks:
+
+    def search(block: _KindBlock) -> Neighbours:
+        ids, vectors, kinds = block
+        found = []
         for kind, rows in asking.items():
             others = Block(ids[kinds != kind], vectors[kinds != kind])
-            found = search_exactly(queries[rows], [others], k)
-            best[kind] = merge([best[kind], found], k)
-    return Neighbours.scattered(len(queries), k, zip(asking.values(), best.values(), strict=True))
+            found.append((rows, search_exactly(queries[rows], [others], k)))
+        return Neighbours.scattered(len(queries), k, found)
+
+    best = Neighbours.none(len(queries), k)
+    for found in in_order(search, blocks):
+        best = merge([best, found], k)
+    return best

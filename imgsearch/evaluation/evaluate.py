@@ -76,7 +76,7 @@ class Searched:
 
     Attributes:
         ivf: Queries answered by probing lists.
-        wide: Queries answered by probing all lists, as the first ones held fewer than k images.
+        wide: Queries answered by probing all lists: see `imgsearch.querying.hits.Search`.
         exact: Queries answered by exact search.
         nprobe: The fewest and the most lists probed for `ivf` queries; 0 and 0 if there were none.
     """

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
+from imgsearch.ann.threads import in_order
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.models import Shapes, is_file
 from imgsearch.embedding.pipeline import Extractor, Outcome, cores, embed_files
@@ -198,5 +199,4 @@ def assign_here(
     index: InvertedFile, blocks: Iterable[tuple[Ids, Vectors]]
 ) -> Iterator[tuple[Ids, Vectors, Ids]]:
     """Assign vectors to lists in this process: see `Engine.assign`."""
-    for ids, vectors in blocks:
-        yield ids, vectors, index.assign_one(vectors)
+    return in_order(lambda block: (*block, index.assign_one(block[1])), blocks)

@@ -35,6 +35,7 @@ from imgsearch.storage.writer import CatalogWriter
 __all__ = ["Assign", "build", "fetch", "retrain"]
 
 OUTER_FROM = 50_000  # images: comparing a query with all of fewer takes milliseconds
+BEYOND = 0.05  # share of the out-of-distribution queries that are compared with so many
 TIMED = 10  # queries whose median time is taken
 TIMED_SECONDS = 0.05
 _SEED = 1234
@@ -70,7 +71,7 @@ def retrain(
     indexes = [open_segment(layout, segment, compact=pca is not None) for segment in made]
     assignment = Assignment.of(indexes)
     if held_ids.size:
-        sample = hold_out(held, indexes, assignment, view.live_blocks, held_ids)
+        sample = hold_out(held, indexes, assignment, view.live_blocks, held_ids, view.candidates)
     else:
         everything = fetch(view, np.arange(view.count))[1]
         sample = cross_validate(everything, nlist, pca=pca, device=device)
@@ -78,7 +79,7 @@ def retrain(
         view.count, min(HELD_OUT, view.count), replace=False
     )
     ids, queries = fetch(view, np.sort(drawn))
-    ood = measure_ood(queries, ids, indexes, assignment, view.live_blocks)
+    ood = measure_ood(queries, ids, indexes, assignment, view.live_blocks, view.candidates)
     steps = curve(
         *(
             sample,
@@ -86,7 +87,7 @@ def retrain(
             lambda nprobe: _milliseconds(view, indexes, queries, nprobe),
         ),
         lossy=index.lossy,
-        outer=view.count >= OUTER_FROM,
+        beyond=_beyond(view.count),
         fewest=policy.judged_from,
     )
     ivf = IvfRecord(
@@ -162,6 +163,14 @@ def build(
             index.add_to(ids, vectors, lists)
         last_id = shard.last_id
     yield write_segment(layout, index, number, first_id=first_id, last_id=last_id)
+
+
+def _beyond(count: int) -> float | None:
+    """Return the share of out-of-distribution queries beyond the outer band; None without one.
+
+    The more images there are, the longer it takes to compare a query with all of them.
+    """
+    return BEYOND * OUTER_FROM / count if count >= OUTER_FROM else None
 
 
 def _milliseconds(

@@ -82,8 +82,9 @@ class Search:
 
     Attributes:
         kind: Kind of search: "ivf" probed the inverted lists nearest to the query; "wide" probed
-            more lists, because those held fewer than k images; "exact" compared the query with
-            every image, or with all that the filter lets pass.
+            all lists, because those held fewer than k images, or instead of comparing the query
+            with embeddings that exceed the memory; "exact" compared the query with every image, or
+            with all that the filter lets pass.
         nprobe: Number of lists probed; 0 if the search was exact.
         recall: Expected recall@10 of the search, as measured; None if unknown.
     """

@@ -30,7 +30,8 @@ class Info:
         ivf: Record of the index and its measured recall; None while every search is exact.
         nprobe: Number of lists that a query probes to keep the promise, one number per band; it
             grows with the distance from the nearest centroid. Beyond the last band, and where the
-            number is 0, a query is compared with every image.
+            number is 0, a query is compared with every image, or with all codes of a compact index
+            if the embeddings exceed the memory.
         outgrown: Whether the images have changed so much since the centroids were trained that the
             promise may not hold; the next run trains them again.
         segments: Number of files that the index is divided into.

@@ -6,6 +6,7 @@ searched exactly, so that an image is found from the moment it is committed.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -28,7 +29,7 @@ from imgsearch.storage.catalog import Catalog
 from imgsearch.storage.layers import Layers
 from imgsearch.storage.layout import Layout
 from imgsearch.storage.records import IvfRecord, Shard, Snapshot
-from imgsearch.storage.shards import ShardCache
+from imgsearch.storage.shards import ShardCache, read_ahead
 
 if TYPE_CHECKING:  # a small collection has no lists
     from imgsearch.ann.inverted import Chosen, InvertedFile, NearestLists
@@ -37,6 +38,9 @@ if TYPE_CHECKING:  # a small collection has no lists
 __all__ = ["EXACT", "Found", "OutdatedError", "View", "open_view", "with_present"]
 
 TAIL_KEPT = 128 << 20  # maximum bytes of a tail kept in memory; a longer one is read each time
+SHARE_OF_MEMORY = 0.5  # of the machine: more embeddings may not all stay in it
+FEW_ROWS = 16  # of each shard, up to which candidates are copied
+AHEAD = 512  # shards of which rows are read ahead
 EXACT = Search("exact", 0, 1.0)
 #: Number of chosen images up to which all of them are compared, which takes a few milliseconds.
 FEW_CHOSEN = 3_000
@@ -128,6 +132,8 @@ class View:
         self._spread: tuple[Chosen, Ids] | None = None
         cache = previous._cache if previous else ShardCache(layout.vectors, snapshot.model.dim)
         self._cache: ShardCache = cache.kept(snapshot.shards)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._exceeds_memory = 4 * snapshot.model.dim * self.count > SHARE_OF_MEMORY * memory
         self.ranking: Ranking | None = None
         if snapshot.ranking is not None:
             layers = Layers.open(layout.layers, snapshot.layers, snapshot.model.dim)
@@ -194,17 +200,28 @@ class View:
         Raises:
             NoImageError: If there is no embedding of an id.
         """
+        found, known = self._copied(ids)
+        for id_ in ids[~known].tolist():
+            raise NoImageError(id_)
+        return found
+
+    def _copied(self, ids: Ids) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """Return the embeddings of distinct ids, ascending, and a mask of those that exist."""
         found = np.empty((len(ids), self.snapshot.model.dim), np.float32)
         known = np.zeros(len(ids), np.bool_)
-        for places, rows, vectors in self._found(ids):
-            if isinstance(places, slice):  # into its place, without a copy; "raise" would make one
+        parts = list(self._found(ids))
+        if self._exceeds_memory:
+            for _, rows, vectors in parts:
+                read_ahead(vectors, rows)
+        for places, rows, vectors in parts:
+            if rows.size == 1:  # as are most of a few in many shards
+                found[places] = vectors[rows[0]]
+            elif isinstance(places, slice):  # without another copy; "raise" would make one
                 vectors.take(rows, axis=0, out=found[places], mode="clip")
             else:
                 found[places] = vectors.take(rows, axis=0)
             known[places] = True
-        for id_ in ids[~known].tolist():
-            raise NoImageError(id_)
-        return found
+        return found, known
 
     def _blocks_of(self, ids: Ids) -> Iterator[Block]:
         """Yield the embeddings of distinct ids, ascending, shard by shard, as far as they exist."""
@@ -216,20 +233,24 @@ class View:
 
     def _found(self, ids: Ids) -> Iterator[tuple[slice | Ids, Ids, Vectors]]:
         """Yield places in distinct ids, ascending, their rows in a shard, and its embeddings."""
-        starts = ids.searchsorted(self._first_ids)
-        ends = ids.searchsorted(self._last_ids, side="right")
-        touched = np.flatnonzero(starts < ends)
-        ranges = zip(starts[touched].tolist(), ends[touched].tolist(), strict=True)
-        for number, (start, end) in zip(touched.tolist(), ranges, strict=True):
-            places, shard = slice(start, end), self.snapshot.shards[number]
+        owners = self._last_ids.searchsorted(ids)
+        edges = np.flatnonzero(np.diff(owners, prepend=-1, append=-1)).tolist()
+        numbers = owners[edges[:-1]].tolist()
+        rows_of_all = ids - self._first_ids.take(owners, mode="clip")
+        for number, start, end in zip(numbers, edges, edges[1:], strict=False):
+            if number == len(self.snapshot.shards):  # beyond the last one
+                return
+            shard = self.snapshot.shards[number]
             there, vectors = self._cache.rows(shard)
-            if len(there) == shard.last_id - shard.first_id + 1:
-                yield places, ids[places] - shard.first_id, vectors
+            rows = rows_of_all[start:end]
+            if shard.ids_sha256 is None and rows[0] >= 0:  # without a gap
+                yield slice(start, end), rows, vectors
                 continue
+            places = slice(start, end)
             rows = np.searchsorted(there, ids[places])
             known = there[rows] == ids[places]
             if known.any():
-                yield places.start + np.flatnonzero(known), rows[known], vectors
+                yield start + np.flatnonzero(known), rows[known], vectors
 
     def live_ids(self) -> Ids:
         """Return the ids of all images, ascending, int64."""
@@ -325,13 +346,25 @@ class View:
         for nprobe in sorted(set(planned.tolist())):
             rows = (planned == nprobe).nonzero()[0]
             if not nprobe:
-                groups.append(_exactly(rows))
+                groups.append(self._far(queries, rows))
                 continue
             own = bands[rows].tolist()
             ways = {band: Search("ivf", nprobe, float(plan.recall[band])) for band in set(own)}
             searches = [ways[band] for band in own]
             groups.append(_Group(rows, searches, nearest.of(rows, nprobe)))
         return groups
+
+    def _far(self, queries: Vectors, rows: Ids) -> _Group:
+        """Plan for queries that no number of lists is known to suffice for.
+
+        To compare them with every embedding takes a minute if these have to be read from the disk:
+        then all codes of a compact index are compared instead.
+        """
+        index = self.segments[0]
+        if not (index.lossy and self._exceeds_memory):
+            return _exactly(rows)
+        wide = Search("wide", index.nlist, None)
+        return _Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))
 
     def _plan_among(
         self, queries: Vectors, recall: float, promise: Promise, among: Chosen
@@ -393,8 +426,10 @@ class View:
             return []
         rows = np.concatenate(short)
         index = self.segments[0]
-        if index.lossy or among is not None:  # a search of all lists is still not exact, or dearer
+        if among is not None:  # a search of all lists is dearer
             return [_exactly(rows)]
+        if index.lossy:  # and still not exact
+            return [self._far(queries, rows)]
         wide = Search("wide", index.nlist, 1.0)
         return [_Group(rows, [wide] * len(rows), index.assign(queries[rows], index.nlist))]
 
@@ -458,9 +493,27 @@ class View:
         found = merge(parts, compared) if len(parts) > 1 else parts[0]
         if pca is None:
             return found
-        return rerank_estimated(
-            queries, found, lambda ids: self._read(self._shards_of(ids)), width, pca
-        )
+        return rerank_estimated(queries, found, self.candidates, width, pca)
+
+    def candidates(self, ids: Ids) -> Iterator[Block]:
+        """Yield the shards that hold some images, `[n]` or `[n, m]`, of which few rows are read."""
+        if ids.size <= FEW_ROWS * len(self._first_ids):  # quicker than to visit each shard
+            distinct = np.unique(ids)
+            vectors, known = self._copied(distinct)
+            return iter([Block(distinct[known], vectors if known.all() else vectors[known])])
+        if self._exceeds_memory:
+            return self._read_ahead(np.unique(ids))
+        return self._read(self._shards_of(ids))
+
+    def _read_ahead(self, ids: Ids) -> Iterator[Block]:
+        """Yield the shards of some images, ascending, some of whose rows will be read."""
+        shards = self._shards_of(ids)
+        for start in range(0, len(shards), AHEAD):
+            some = shards[start : start + AHEAD]
+            first, last = np.searchsorted(ids, (some[0].first_id, some[-1].last_id + 1))
+            for _, rows, vectors in self._found(ids[first:last]):
+                read_ahead(vectors, rows)
+            yield from self._read(some)
 
     def _shards_of(self, ids: Ids) -> list[Shard]:
         """Return the shards whose ranges may contain any of the ids, `[n]` or `[n, m]`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -24,6 +26,7 @@ __all__ = [
     "check_shard",
     "open_ids",
     "open_shard",
+    "read_ahead",
     "salvage",
     "shard_files",
     "write_shard",
@@ -34,7 +37,8 @@ _HEADER = 128  # bytes to which NumPy pads the header, for an array of any reali
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
 
-MAPPED = 256  # maximum number of shards that stay mapped: each takes a file descriptor
+MAPPED = 16_384  # maximum number of shards that stay mapped
+FILES = 4  # as many times the files that they take may be open in this process
 
 
 class ShardRows(NamedTuple):
@@ -99,6 +103,8 @@ class ShardCache:
         self.folder = folder
         self.dim = dim
         self._mapped: dict[int, ShardRows] = {}
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = MAPPED if soft == resource.RLIM_INFINITY else min(MAPPED, soft // FILES)
 
     def kept(self, shards: Iterable[Shard]) -> ShardCache:
         """Return a new cache with those of the given shards that this one has mapped."""
@@ -117,9 +123,25 @@ class ShardCache:
         if rows is None:
             vectors = open_shard(self.folder, shard, self.dim)
             rows = ShardRows(open_ids(self.folder, shard), vectors)
-            if len(self._mapped) < MAPPED:
+            if len(self._mapped) < self._most:
                 self._mapped[shard.number] = rows
         return rows
+
+
+def read_ahead(vectors: Vectors, rows: Ids) -> None:
+    """Let the system begin to read some rows of a mapped shard, int64 `[n]`.
+
+    Without this, the system reads some 100 KB or more around each row that is not in memory, and
+    drops others for that.
+    """
+    mapped = vectors.base
+    if not isinstance(mapped, np.memmap) or not isinstance(mapped.base, mmap.mmap):
+        return
+    advise, first, width = mapped.base.madvise, mapped.offset, vectors.strides[0]
+    for row in rows.tolist():
+        start = first + row * width
+        page = start - start % mmap.PAGESIZE
+        advise(mmap.MADV_WILLNEED, page, start + width - page)
 
 
 def salvage(folder: Path, shard: Shard, dim: int) -> Vectors:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from imgsearch.ann.compact import CompactIndex
-from imgsearch.ann.vectors import Vectors
+from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.collection import Collection
 from imgsearch.errors import DamagedError, SettingError
 from imgsearch.indexing.fold import is_outgrown
@@ -22,7 +22,8 @@ from imgsearch.indexing.policy import FoldPolicy
 from imgsearch.maintenance.damage import Part
 from imgsearch.maintenance.sample import Sample
 from imgsearch.maintenance.verify import verify
-from imgsearch.querying import segments
+from imgsearch.querying import segments, view
+from imgsearch.storage.shards import read_ahead
 from tests.support.aged_collection import holdings, in_this_process
 from tests.support.grower import UNRANKED, Grower, clustered
 from tests.support.outcomes import age
@@ -110,6 +111,51 @@ def test_removed_images_and_several_segments_leave_the_answers_exact(
     assert not np.isin(found, gone).any()
     true = view.search(clustered(80, seed=9), 30, recall=None, nprobe=None, exact=True)[1]
     assert (np.sort(found, axis=1) == np.sort(true, axis=1)).mean() > 0.99
+
+
+def test_of_embeddings_beyond_the_memory_only_those_to_compare_are_read_ahead(
+    grower: Grower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grower.add(clustered(2_000, seed=1))
+    grower.fold()
+    queries = clustered(1, seed=9)
+
+    def found() -> Ids:
+        return grower.view().search(queries, 10, recall=None, nprobe=10_000, exact=False).ids
+
+    expected = found()
+    read = 0
+
+    def noted(vectors: Vectors, rows: Ids) -> None:
+        nonlocal read
+        read += len(rows)
+        read_ahead(vectors, rows)
+
+    monkeypatch.setattr(view, "read_ahead", noted)
+    monkeypatch.setattr(view, "SHARE_OF_MEMORY", 0)
+    np.testing.assert_array_equal(found(), expected)
+    assert 10 <= read < 2_000 / 4
+
+
+def test_queries_far_from_embeddings_beyond_the_memory_are_compared_with_all_codes(
+    grower: Grower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grower.add(clustered(2_000, seed=1))
+    grower.fold()
+    far = -clustered(40, seed=9)
+    recall, ways = shares(grower, far)
+    assert (recall, ways) == (1.0, {"exact"})
+    monkeypatch.setattr(view, "SHARE_OF_MEMORY", 0)
+    recall, ways = shares(grower, far)
+    assert ways == {"wide"}
+    assert recall > 0.9
+    _, _, searches = grower.view().search(far, 10, recall=None, nprobe=None, exact=False)
+    assert {(search.nprobe, search.recall) for search in searches} == {
+        (grower.view().segments[0].nlist, None)
+    }
+    many = grower.view().search(clustered(5, seed=9), 1_500, recall=None, nprobe=None, exact=False)
+    assert {search.kind for search in many.searches} == {"wide"}
+    assert (many.ids >= 0).all()
 
 
 def test_a_collection_changes_from_one_storage_to_the_other(grower: Grower) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,15 @@ from hypothesis import strategies as st
 
 from imgsearch.errors import DamagedError, StorageError
 from imgsearch.storage.records import Shard
-from imgsearch.storage.shards import Vectors, open_ids, open_shard, shard_files, write_shard
+from imgsearch.storage.shards import (
+    ShardCache,
+    Vectors,
+    open_ids,
+    open_shard,
+    read_ahead,
+    shard_files,
+    write_shard,
+)
 from tests.support.small_network import random_embeddings
 
 GAPPY = np.array([3, 4, 5, 7, 8, 9, 20])
@@ -116,6 +126,57 @@ def test_a_shard_is_mapped_and_cannot_be_written_to(tmp_path: Path, shard: Shard
     assert not read.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         read[0, 0] = 1
+
+
+class NotingMap(mmap.mmap):
+    """A mapped file that notes what is to be read ahead."""
+
+    def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+        """Note a range of the file, and pass it on."""
+        ranges.append((start, start + length))
+        super().madvise(option, start, length)
+
+
+ranges: list[tuple[int, int]] = []
+
+
+def test_rows_are_read_ahead_by_their_pages_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mmap, "mmap", NotingMap)
+    ranges.clear()
+    vectors, rows = random_embeddings(90, dim=1_280), np.array([3, 40, 89])
+    mapped = open_shard(tmp_path, write_shard(tmp_path, 17, np.arange(90), vectors), 1_280)
+    read_ahead(mapped, rows)
+    size = (tmp_path / "00000017.npy").stat().st_size
+    header, width = size - vectors.nbytes, vectors.strides[0]
+    for (start, end), row in zip(ranges, rows.tolist(), strict=True):
+        first = header + row * width
+        assert first - mmap.PAGESIZE < start <= first
+        assert start % mmap.PAGESIZE == 0
+        assert end == first + width
+    np.testing.assert_array_equal(mapped[rows], vectors[rows])
+
+
+def test_rows_that_are_not_mapped_need_not_be_read_ahead(vectors: Vectors) -> None:
+    copied = vectors.copy()
+    read_ahead(copied, np.array([1, 2]))
+    np.testing.assert_array_equal(copied, vectors)
+
+
+@pytest.mark.parametrize(("files", "kept"), [(40, 10), (resource.RLIM_INFINITY, 12)])
+def test_a_quarter_of_the_files_that_may_be_open_are_shards(
+    files: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    shards = [
+        write_shard(tmp_path, number, np.array([number]), random_embeddings(1, dim=5))
+        for number in range(1, 13)
+    ]
+    cache = ShardCache(tmp_path, 5)
+    first, again = (list(cache.read(shards)) for _ in range(2))
+    same = sum(one.vectors is other.vectors for one, other in zip(first, again, strict=True))
+    assert same == kept
 
 
 def test_a_shard_that_is_gone_is_left_to_the_caller(tmp_path: Path, shard: Shard) -> None:
