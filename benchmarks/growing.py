@@ -19,7 +19,7 @@ import numpy.typing as npt
 from benchmarks.subjects import ROWS, Vectors, commit_vectors, copy_collection
 from imgsearch import Collection
 from imgsearch.indexing.fold import fold, remove_orphans
-from imgsearch.indexing.policy import POLICY
+from imgsearch.indexing.policy import POLICY, FoldPolicy
 from imgsearch.querying.view import View, open_view
 from imgsearch.storage.files import exclusive
 from imgsearch.storage.layout import Layout
@@ -104,7 +104,13 @@ class Checkpoint:
         return _ratio(self.grown.mean, self.fresh.mean)
 
 
-def run_update(layout: Layout, catalog: CatalogWriter, vectors: Vectors, commit: int) -> Update:
+def run_update(
+    layout: Layout,
+    catalog: CatalogWriter,
+    vectors: Vectors,
+    commit: int,
+    policy: FoldPolicy = POLICY,
+) -> Update:
     """Do what an indexing run does with new embeddings, `commit` of them at a time."""
     before, was = _files(layout), catalog.snapshot().ivf
     started = time.perf_counter()
@@ -117,10 +123,10 @@ def run_update(layout: Layout, catalog: CatalogWriter, vectors: Vectors, commit:
             commit_vectors(layout, catalog, block)
             committing += time.perf_counter() - begun
             tail += len(block)
-            if tail >= POLICY.tail_most:
-                fold(layout, catalog, device="cpu", meanwhile=True)
+            if tail >= policy.tail_most:
+                fold(layout, catalog, device="cpu", meanwhile=True, policy=policy)
                 tail = 0
-        fold(layout, catalog, device="cpu")
+        fold(layout, catalog, device="cpu", policy=policy)
     seconds = time.perf_counter() - started
     view = open_view(layout, catalog)
     ivf = view.snapshot.ivf

@@ -72,6 +72,11 @@ class GrownEmbeddings:
         self._real = real
         self._random = np.random.default_rng(seed)
 
+    def restart(self, *seed: int) -> GrownEmbeddings:
+        """Begin another sequence, and return this source."""
+        self._random = np.random.default_rng(seed)
+        return self
+
     def draw(self, count: int) -> Vectors:
         """Return the next `count`, float32 `[count, dim]`."""
         random, real = self._random, self._real
