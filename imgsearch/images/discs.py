@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.images.fingerprint import EDGE
-from imgsearch.images.overlay import alike_in_detail
+from imgsearch.images.overlay import ALIKE_IN_DETAIL, detail_likeness
 from imgsearch.images.resemblance import Small, Turn
 
 __all__ = ["Turned", "turned_fitting"]
@@ -40,13 +40,21 @@ class Turned:
     turn: Turn
 
 
-def turned_fitting(trials: Sequence[Turned]) -> _Bits:
-    """Tell for which of some pairs the disc of one picture may be in the other: bool `[n]`."""
-    found = [_fits(trials[start : start + AT_ONCE]) for start in range(0, len(trials), AT_ONCE)]
-    return np.concatenate([np.empty(0, bool), *found])
+def turned_fitting(trials: Sequence[Turned]) -> list[_Doubles | None]:
+    """Return how the disc of one picture lies in the other, for each pair; None if it does not.
+
+    It is given by the map from fractions of the width and height of `copy` to those of `keep`,
+    float64 `[2, 3]`.
+    """
+    found: list[_Doubles | None] = []
+    for start in range(0, len(trials), AT_ONCE):
+        fits, maps = _fits(trials[start : start + AT_ONCE])
+        found += [each if is_fit else None for is_fit, each in zip(fits, maps, strict=True)]
+    return found
 
 
-def _fits(trials: Sequence[Turned]) -> _Bits:
+def _fits(trials: Sequence[Turned]) -> tuple[_Bits, _Doubles]:
+    """Tell which discs fit, and return the maps of fractions, `[n, 2, 3]`."""
     x, y, inside, inner = _disc()
     count = len(trials)
     keeps = np.stack([trial.keep.light for trial in trials]).astype(np.float32)
@@ -81,8 +89,12 @@ def _fits(trials: Sequence[Turned]) -> _Bits:
         change = np.clip(steps, -MOST_STEP, MOST_STEP).reshape(count, 2, 3)
         maps = maps + maps[:, :, :2] @ change
     sides = (count, SIDE, SIDE)
-    alike = alike_in_detail(picture.reshape(sides), parts.reshape(sides), inner)
-    return np.asarray((fits >= FITS) & alike & _is_plausible(best))
+    alike = detail_likeness(picture.reshape(sides), parts.reshape(sides), inner) >= ALIKE_IN_DETAIL
+    there = np.asarray((fits >= FITS) & alike & _is_plausible(best))
+    # From fractions to places in the disc, through the map, and back to fractions.
+    linear = best[:, :, :2] * reach[:, :, None] / own[:, None, :]
+    shift = 0.5 + best[:, :, 2] * reach / EDGE - linear.sum(axis=2) / 2
+    return there, np.concatenate([linear, shift[..., None]], axis=2)
 
 
 def _is_plausible(maps: _Doubles) -> _Bits:

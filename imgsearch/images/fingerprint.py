@@ -29,6 +29,7 @@ __all__ = [
     "Stated",
     "fingerprint_of",
     "inverse",
+    "orientation_map",
     "oriented",
     "oriented_hashes",
     "stated",
@@ -131,6 +132,16 @@ def oriented(picture: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     if orientation & 2:
         picture = picture[..., ::-1, :]
     return np.swapaxes(picture, -1, -2) if orientation & 4 else picture
+
+
+def orientation_map(orientation: int) -> npt.NDArray[np.float64]:
+    """Return the map from places in a picture to those in an orientation, 0 to 1: `[2, 3]`."""
+    across, down = np.eye(2, 3)
+    if orientation & 1:
+        across = np.array([-1.0, 0, 1])
+    if orientation & 2:
+        down = np.array([0, -1.0, 1])
+    return np.stack([down, across] if orientation & 4 else [across, down])
 
 
 def inverse(orientation: int) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FEATURES",
-    "Affinity",
+    "AffineMap",
     "Keypoints",
     "Match",
     "Outline",
@@ -60,6 +60,9 @@ _Doubles = npt.NDArray[np.float64]
 _Pairs = npt.NDArray[np.int64]
 #: Corners of a part of a picture, as fractions of its width and height.
 Outline: TypeAlias = tuple[tuple[float, float], ...]
+#: The affine map from fractions of the width and height of one picture to those of another,
+#: float64 `[2, 3]`.
+AffineMap: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,20 +137,6 @@ def mirrored(picture: Keypoints) -> Keypoints:
     return Keypoints(points, descriptors, np.ascontiguousarray(picture.grey[:, ::-1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Affinity:
-    """How a query lies in a hit, if that takes no more than shifts, scales, turns and shears.
-
-    Attributes:
-        inliers: Number of features that agree.
-        matrix: The two rows of the map from fractions of the width and height of the query to those
-            of the hit, which is affine.
-    """
-
-    inliers: int
-    matrix: tuple[tuple[float, float, float], ...]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
     """The homography from a query to a hit, and the features of both that agree with it."""
@@ -175,8 +164,11 @@ def match(query: Keypoints, hit: Keypoints) -> Match | None:
     return Match(seen.inliers, _outline(back, query), _outline(corners, hit))
 
 
-def affinity(query: Keypoints, hit: Keypoints) -> Affinity | None:
-    """Return how a query lies flat in a hit; None if it does not, or is seen in perspective."""
+def affinity(query: Keypoints, hit: Keypoints) -> AffineMap | None:
+    """Return how a query lies flat in a hit; None if it does not, or is seen in perspective.
+
+    It is the map from places in the query to those in the hit.
+    """
     seen = _seen(query, hit, _pairs(query, hit))
     if seen is None:
         return None
@@ -187,7 +179,7 @@ def affinity(query: Keypoints, hit: Keypoints) -> Affinity | None:
     errors = (rows @ solution - target) * (hit.width, hit.height)
     if math.sqrt(float((errors**2).sum(axis=1).mean())) > FLAT:
         return None
-    return Affinity(seen.inliers, tuple(map(tuple, solution.T.tolist())))
+    return np.asarray(solution.T, np.float64)
 
 
 def _seen(query: Keypoints, hit: Keypoints, pairs: _Pairs) -> _Seen | None:

@@ -20,12 +20,13 @@ from imgsearch.images.crop import Region
 from imgsearch.images.decode import Pixels
 
 __all__ = [
+    "ALIKE_IN_DETAIL",
     "TRIALS",
     "Sheet",
     "Tones",
     "Trial",
     "aligned",
-    "alike_in_detail",
+    "detail_likeness",
     "fitted",
     "fitting",
     "grid_of",
@@ -131,8 +132,8 @@ class Trial:
     place: Region
 
 
-def fitting(trials: Sequence[Trial], least_edge: float = LEAST_EDGE) -> npt.NDArray[np.bool_]:
-    """Tell for which of some pairs the small picture may be a part of the other: bool `[n]`.
+def fitting(trials: Sequence[Trial], least_edge: float = LEAST_EDGE) -> list[Region | None]:
+    """Return the part of `keep` that `copy` may show, for each of some pairs, or None.
 
     What `aligned` accepts starts from such a place. All pairs are compared at half their size,
     together, and tones are fitted by least squares, which explains at least as much as other fits.
@@ -143,15 +144,23 @@ def fitting(trials: Sequence[Trial], least_edge: float = LEAST_EDGE) -> npt.NDAr
         trials: The pairs, each with the place to start from.
         least_edge: Share of its edges that the part shows at least.
     """
-    found = [
-        _rough_fits(trials[start : start + TRIALS], least_edge)
-        for start in range(0, len(trials), TRIALS)
-    ]
-    return np.concatenate([np.empty(0, bool), *found])
+    found: list[Region | None] = []
+    for start in range(0, len(trials), TRIALS):
+        fits, boxes = _rough_fits(trials[start : start + TRIALS], least_edge)
+        found += [
+            (left, top, right, bottom) if is_fit else None
+            for is_fit, (left, top, right, bottom) in zip(fits, boxes.tolist(), strict=True)
+        ]
+    return found
 
 
-def _rough_fits(trials: Sequence[Trial], least_edge: float) -> npt.NDArray[np.bool_]:
-    """Tell which copies are explained by a part of the other picture, in their details as well."""
+def _rough_fits(
+    trials: Sequence[Trial], least_edge: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Tell which copies are explained by a part of the other picture, in their details as well.
+
+    The second result is the parts, float64 `[n, 4]`.
+    """
     count, fits = len(trials), np.zeros(len(trials), np.float32)
     keeps = np.stack([trial.keep for trial in trials]).astype(np.float32)
     copies = np.stack([trial.copy for trial in trials]).astype(np.float32)
@@ -194,16 +203,16 @@ def _rough_fits(trials: Sequence[Trial], least_edge: float) -> npt.NDArray[np.bo
     found: npt.NDArray[np.bool_] = (fits >= ROUGHLY) & (contrast > 1)
     fit_well = np.flatnonzero(found)
     laid = _parts_of(keeps[fit_well], best[fit_well])
-    found[fit_well] = alike_in_detail(picture[fit_well], laid)
-    return found
+    found[fit_well] = detail_likeness(picture[fit_well], laid) >= ALIKE_IN_DETAIL
+    return found, best
 
 
-def alike_in_detail(
+def detail_likeness(
     ones: _Floats, others: _Floats, inside: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.bool_]:
-    """Tell which pairs of small pictures that lie over one another have the same details.
+) -> _Floats:
+    """Return the correlation of the details of small pictures that lie over one another: `[n]`.
 
-    A picture without details is taken to have those of any other one.
+    It is 1 where one of them has no details.
 
     Args:
         ones: Pictures, float32 `[n, h, w]`.
@@ -214,8 +223,8 @@ def alike_in_detail(
     shown = np.ones((height - 2, width - 2), bool) if inside is None else inside
     one, other = (_details(each)[:, shown] for each in (ones, others))
     energy = (one * one).mean(axis=1), (other * other).mean(axis=1)
-    alike = (one * other).mean(axis=1) >= ALIKE_IN_DETAIL * np.sqrt(energy[0] * energy[1])
-    return np.asarray(alike | (np.minimum(*energy) < LEAST_DETAIL))
+    alike = (one * other).mean(axis=1) / np.sqrt(np.maximum(energy[0] * energy[1], 1e-6))
+    return np.where(np.minimum(*energy) < LEAST_DETAIL, np.float32(1), alike)
 
 
 def _details(pictures: _Floats) -> _Floats:

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from imgsearch.images.agreement import CELL, LEGIBLE, compared, is_page
 from imgsearch.images.compare import LUMINANCE
-from imgsearch.images.placement import Placed, placed
+from imgsearch.images.placement import Placed, inverted, placed
 
 if TYPE_CHECKING:
     from imgsearch.images.agreement import CloseUp
     from imgsearch.images.crop import Region
-    from imgsearch.images.keypoints import Affinity
+    from imgsearch.images.keypoints import AffineMap
 
 __all__ = [
     "CAPTIONED",
@@ -106,7 +106,7 @@ class Relation:
     certain: bool = True
 
 
-def may_be_related(start: Affinity, one: tuple[int, int], other: tuple[int, int]) -> bool:
+def may_be_related(start: AffineMap, one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Tell whether one of two pictures may show nearly all of the other, unless it is turned.
 
     Parts of one photo that only overlap are neither copies nor crops of each other. Their pixels
@@ -117,13 +117,12 @@ def may_be_related(start: Affinity, one: tuple[int, int], other: tuple[int, int]
         one: Width and height of the first.
         other: Width and height of the second, in any unit.
     """
-    matrix = np.array(start.matrix, np.float64)
-    if np.linalg.det(matrix[:, :2]) <= 0:
+    if np.linalg.det(start[:, :2]) <= 0:
         return False
-    angle = _angle(np.diag(one) @ matrix[:, :2] @ np.diag((1 / other[0], 1 / other[1])))
+    angle = _angle(np.diag(one) @ start[:, :2] @ np.diag((1 / other[0], 1 / other[1])))
     if abs((angle + 45) % 90 - 45) > ROUGHLY_UPRIGHT:
         return True
-    boxes = _box(matrix), _box(_inverse(matrix))
+    boxes = _box(start), _box(inverted(start))
     return any(max(_borders(box)) <= ROUGHLY_IN for box in boxes)
 
 
@@ -132,7 +131,7 @@ def _angle(linear: _Doubles) -> float:
     return -math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
 
 
-def related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:
+def related(one: CloseUp, other: CloseUp, start: AffineMap) -> Relation | None:
     """Return how the second of two pictures was made from the first, or the other way round.
 
     Args:
@@ -145,13 +144,12 @@ def related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:
     if found is None or relation is not None or abs(_off_upright(found)) <= UPRIGHT:
         return relation
     # The one that was turned has lost details. Warped once more, it may differ in a tile.
-    rows = _inverse(found.matrix).tolist()
-    back = placed(other.pixels, one.pixels, replace(start, matrix=tuple(map(tuple, rows))))
+    back = placed(other.pixels, one.pixels, inverted(found.matrix))
     relation = None if back is None else _relation(other, one, back)
     return None if relation is None else reversed_relation(relation)
 
 
-def mirrored_related(one: CloseUp, other: CloseUp, start: Affinity) -> Relation | None:
+def mirrored_related(one: CloseUp, other: CloseUp, start: AffineMap) -> Relation | None:
     """Return how the second of two pictures is related to the first, seen in a mirror.
 
     Args:
@@ -219,7 +217,7 @@ def _part(
     one: CloseUp, other: CloseUp, found: Placed, shares: tuple[float, float], quarter: float
 ) -> Relation | None:
     """Return the relation of two upright pictures, of which one shows all of the other."""
-    box, back = _box(found.matrix), _box(_inverse(found.matrix))
+    box, back = _box(found.matrix), _box(inverted(found.matrix))
     borders = _borders(box), _borders(back)
     if all(each <= EDGE_ON for each in borders[0]):  # All of the second is in the first.
         larger, inner, swapped, share = one, box, False, shares[0]
@@ -245,7 +243,7 @@ def _turned(
     """Return the relation of two pictures of which one is turned by any angle."""
     angle = round(found.angle, 1)
     flat = (
-        _is_flat(one, _outside(one, _inverse(found.matrix))),
+        _is_flat(one, _outside(one, inverted(found.matrix))),
         _is_flat(other, _outside(other, found.matrix)),
     )
     more = shares[0] - shares[1]  # Less is seen of what has corners beside the other.
@@ -343,11 +341,6 @@ def _detail(values: _Floats) -> _Floats:
         for across in range(3)
     )
     return np.asarray(values - blurred / 9, np.float32)
-
-
-def _inverse(matrix: _Doubles) -> _Doubles:
-    whole = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
-    return np.asarray(whole[:2])
 
 
 def _box(matrix: _Doubles) -> Region:

@@ -34,6 +34,7 @@ STRETCH = 1.4  # Ratio of the shares of both edges.
 LEAST_AREA = 0.22  # Share of the area that a part shows.
 LEAST_EDGE = 0.4  # Share of an edge that a part shows once it is laid over the picture.
 AT_ONCE = 64  # Parts multiplied together: see `Small.parts`.
+PLAIN = 0.45  # Share of such pixels: in 273 pages, mostly more; in 2,300 photographs, mostly less.
 PART = 8  # Pixels of the edge of a compared part.
 PARTS_ALIKE = 0.86  # Correlation from which a part may be the other picture.
 ANGLES, RINGS = 48, 10  # Samples of a disc.
@@ -69,6 +70,12 @@ class Small:
         rows = samplers @ self.light.astype(np.float32)
         cells = (rows @ samplers.reshape(-1, EDGE).T).reshape(len(rows), PART, len(rows), PART)
         return _normalised(cells[down, :, across, :].reshape(len(down), -1))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether many pixels equal the next one, as on pages, whose details are too small."""
+        steps = np.abs(np.diff(self.light.astype(np.int16), axis=1))
+        return float((steps <= 1).mean()) > PLAIN
 
     @property
     def reach(self) -> npt.NDArray[np.float64]:

@@ -313,7 +313,7 @@ class _Match:
             if also.likeness[0] > like:
                 way, like = int(also.ways[0]), float(also.likeness[0])
                 trial = Trial(light, oriented(asked.light, way), also.place(0))
-            if like >= SURE or (like >= NEAR and fitting([trial])[0]):
+            if like >= SURE or (like >= NEAR and fitting([trial])[0] is not None):
                 found.append((-like, id_, way))
         return [(id_, way) for _, id_, way in sorted(found)]
 

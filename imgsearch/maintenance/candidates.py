@@ -21,15 +21,13 @@ from imgsearch.images.crop import Region
 from imgsearch.images.fingerprint import oriented, oriented_hashes
 from imgsearch.images.overlay import TRIALS, Trial, fitting
 from imgsearch.maintenance.looks import Looks
-from imgsearch.querying.options import SearchOptions
-from imgsearch.querying.search import search
 from imgsearch.querying.view import View
 from imgsearch.storage.fingerprints import Prints
 
 __all__ = ["LEAST_DEVIATION", "MOST_BITS", "SURE", "Candidates", "Pair", "useful_hashes"]
 
 SEARCHED = 64  # images per search, so that progress is visible
-NEIGHBOURS = 32  # per image at first; four times as many as long as all are near enough
+NEIGHBOURS = 32  # per image; four times as many as long as all are near enough
 MOST_NEIGHBOURS = 1_024
 MOST_OTHERS = 96  # neighbours that are remembered although they look different
 LOOSE = 0.6  # similarity of embeddings that pictures turned by any angle have as a rule
@@ -91,13 +89,15 @@ class Candidates:
 
     def _near(self, ids: Ids, vectors: Vectors) -> Iterator[tuple[int, list[int], list[int]]]:
         """Yield each image with those whose embeddings are near, and a few that are less near."""
-        k = NEIGHBOURS
+        k = 4 * NEIGHBOURS  # which takes hardly longer than fewer
         while len(ids):
-            options = SearchOptions(k=k, min_similarity=min(LOOSE, self.min_similarity))
-            hits = search(self.view, vectors, options).hits
-            found = hits.ids
-            near = hits.similarities >= self.min_similarity - 5e-7  # as in `search`
-            there = found >= 0
+            most = min(k, self.view.count)
+            hits = self.view.search(vectors, most, recall=None, nprobe=None, exact=False)
+            found, similarities = hits.ids, 1 - hits.distances / 2
+            near = similarities >= self.min_similarity - 5e-7  # as in a search
+            there = (found >= 0) & (similarities >= min(LOOSE, self.min_similarity))
+            few = ~near[:, min(NEIGHBOURS, most) - 1]
+            there[few, NEIGHBOURS:] = False
             more = there[:, -1] & near[:, -1] & (k < min(MOST_NEIGHBOURS, self.view.count))
             for row in np.flatnonzero(~more).tolist():
                 far = found[row][there[row] & ~near[row]].tolist()
@@ -186,7 +186,7 @@ def alike(wanted: dict[int, list[int]], looks: Looks) -> Iterator[Pair]:
             Trial(pictures[rows[one]], oriented(pictures[rows[other]], way), place)
             for (one, other, way), _, place in some
         ]
-        fits = np.flatnonzero(fitting(trials)).tolist()
+        fits = [row for row, found in enumerate(fitting(trials)) if found is not None]
         return [some[row][0] for row in fits if is_alike(trials[row], some[row][1])]
 
     for pairs in looks.threads.map(try_out, range(0, len(unsure), TRIALS)):

@@ -117,8 +117,8 @@ def find_duplicates(
                 progress(compared // 4, len(same))
             # Every step looks at all images; the second takes about as long as the others together.
             kinship = Kinship(looks, near)
-            for one, other in before.resembling:
-                kinship.note_resembling(one, other)
+            for one, other in before.akin:
+                kinship.note_akin(one, other)
             turned = may_be_turned(prints, searched, before.ids)
             for count in kinship.search(candidates.others, turned):
                 rest = len(same) - len(candidates.others)
@@ -193,10 +193,5 @@ def _examined(
             for other in others
             if looks.is_near(one, other)
         ],
-        [
-            (one, other)
-            for one, others in kinship.resembling.items()
-            for other in others
-            if one < other
-        ],
+        [(one, other) for one, others in kinship.akin.items() for other in others if one < other],
     )

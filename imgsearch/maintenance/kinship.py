@@ -1,8 +1,9 @@
 """Find pairs of images that show the same shot, although neither is a plain copy of the other.
 
 Of the images near each other by their embeddings or hashes, small pictures tell which may be
-related (`imgsearch.images.resemblance`). Their local features are compared then, and at last their
-pixels (`imgsearch.images.relation`).
+related (`imgsearch.images.resemblance`), and how one lies in the other
+(`imgsearch.images.placement`). Where they do not, local features do. The pixels of the files decide
+at last (`imgsearch.images.relation`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,9 +22,10 @@ from imgsearch.images.crop import Region
 from imgsearch.images.discs import Turned, turned_fitting
 from imgsearch.images.fingerprint import MIRRORED
 from imgsearch.images.inspection import Inspection
-from imgsearch.images.keypoints import Affinity, Keypoints, affinity
+from imgsearch.images.keypoints import AffineMap, Keypoints, affinity
 from imgsearch.images.keypoints import mirrored as mirror_image
 from imgsearch.images.overlay import TRIALS, Trial, fitting
+from imgsearch.images.placement import SAME, inverted, map_of, oriented_place, roughly_placed
 from imgsearch.images.relation import (
     Relation,
     may_be_related,
@@ -49,6 +51,13 @@ MOST_TURNED = 8  # The same for images that may be turned by any angle.
 EACH = 3  # Images of such a group.
 AT_ONCE = 256  # Images.
 
+MAYBE_SAME = 0.3  # Correlation of details from which small pages may show the same.
+
+#: Two images, and how the second may lie in the first.
+_Start: TypeAlias = tuple[int, int, AffineMap]
+#: The same of images that are akin; None if only their local features can tell.
+_Pair: TypeAlias = tuple[int, int, AffineMap | None]
+
 
 @dataclass(slots=True)
 class Kinship:
@@ -57,15 +66,14 @@ class Kinship:
     Attributes:
         looks: A cache that looks at the images.
         near: The images that are near to each image, and deserve a close look as plain copies.
-        akin: The images whose features match those of each image.
-        resembling: The images whose small pictures resemble that of each image.
+        akin: The images that show the same as each image, or a part of it, by their small pictures
+            or their local features.
     """
 
     looks: Looks
     near: dict[int, set[int]]
     akin: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    resembling: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    _starts: dict[tuple[int, int], Affinity] = field(default_factory=dict)
+    _starts: dict[tuple[int, int], AffineMap] = field(default_factory=dict)
     _found: dict[tuple[int, int, bool], Relation | None] = field(default_factory=dict)
     _is_able: bool = True  # whether OpenCV is installed
 
@@ -76,27 +84,38 @@ class Kinship:
             others: Images, each with those that are near to it, the nearest first.
             turned: Images, each with those that may show the same at another angle.
         """
-        pairs, done = self.resembling, 0
         wanted = chain(self._wanted(others, MOST), self._wanted(turned, MOST_TURNED))
-        for seen, found in self._resembling(_both_ways(wanted)):
-            for one, other in found:
-                self.note_resembling(one, other)
-            done = max(done, min(seen, len(others)) - len(pairs))
-            yield done
-        for together in components(pairs):
-            asked = [(one, other) for one in together for other in pairs[one] if one < other]
-            try:
-                self._match(together, asked)
-            except PackageError:
-                self._is_able = False
-                return
-            done += len(together)
-            yield min(done, len(others))
+        unsure: dict[int, set[int]] = defaultdict(set)
+        done = 0
+        try:
+            for seen, found in self._resembling(_both_ways(wanted)):
+                for one, other, start in found:
+                    if start is not None:
+                        self._note_start(one, other, start)
+                    elif (other, one) not in self._starts:
+                        unsure[one].add(other)
+                        unsure[other].add(one)
+                done = max(done, min(seen, len(others)) - len(unsure))
+                yield done
+            for together in components(unsure):
+                for one in together:
+                    asked = [other for other in sorted(unsure[one]) if one < other]
+                    for other, start in zip(asked, self._affinities(one, asked), strict=True):
+                        if start is not None:
+                            self._note_start(one, other, start)
+                done += len(together)
+                yield min(done, len(others))
+        except PackageError:
+            self._is_able = False
 
-    def note_resembling(self, one: int, other: int) -> None:
-        """Record that the small pictures of two images resemble each other."""
-        self.resembling[one].add(other)
-        self.resembling[other].add(one)
+    def _note_start(self, one: int, other: int, start: AffineMap) -> None:
+        self._starts[one, other] = start
+        self.note_akin(one, other)
+
+    def note_akin(self, one: int, other: int) -> None:
+        """Record that two images are akin."""
+        self.akin[one].add(other)
+        self.akin[other].add(one)
 
     def _wanted(self, others: dict[int, list[int]], most: int) -> Iterator[tuple[int, list[int]]]:
         """Yield the images that each image is compared with: a few of each group of near ones."""
@@ -112,7 +131,7 @@ class Kinship:
                     groups[among].append(other)
             yield one, [*chain.from_iterable(groups.values())]
 
-    def _resembling(self, pairs: Ids) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    def _resembling(self, pairs: Ids) -> Iterator[tuple[int, list[_Pair]]]:
         """Yield how many images were compared with others, and those that resemble each other.
 
         Args:
@@ -143,83 +162,83 @@ class Kinship:
                 beside_it = ids[near[one]].tolist()
                 turns += [(one, beside_it[row], turn) for row, turn in seen.turns.items()]
                 parts += [(one, beside_it[row], place) for row, place in seen.places.items()]
-            turned = self._turned(turns)
-            parts = [each for each in parts if each[:2] not in turned]
-            yield start + len(small), [*turned, *self._parts(parts)]
+            found = [*self._exact(self._turned(turns))]
+            turned = {pair[:2] for pair in found}
+            unsure = [each for each in parts if each[:2] not in turned]
+            yield start + len(small), [*found, *self._exact(self._parts(unsure))]
 
-    def _turned(self, unsure: list[tuple[int, int, Turn]]) -> set[tuple[int, int]]:
-        """Return the pairs in which a disc of the second image may lie in the first."""
+    def _turned(self, unsure: list[tuple[int, int, Turn]]) -> Iterator[_Start]:
+        """Yield the pairs in which a disc of the second image may lie in the first."""
         small = self._small([*{id_ for pair in unsure for id_ in pair[:2]}])
 
-        def try_out(start: int) -> list[tuple[int, int]]:
+        def try_out(start: int) -> list[AffineMap | None]:
             some = unsure[start : start + TRIALS]
-            trials = [Turned(small[one], small[other], turn) for one, other, turn in some]
-            return [some[row][:2] for row in np.flatnonzero(turned_fitting(trials)).tolist()]
+            return turned_fitting(
+                [Turned(small[one], small[other], turn) for one, other, turn in some]
+            )
 
         tried = self.looks.threads.map(try_out, range(0, len(unsure), TRIALS))
-        return {pair for pairs in tried for pair in pairs}
+        for (one, other, _), found in zip(unsure, chain.from_iterable(tried), strict=True):
+            if found is not None:
+                yield one, other, found
 
-    def _parts(self, unsure: list[tuple[int, int, Region]]) -> list[tuple[int, int]]:
-        """Return the pairs of which the second image may be a part of the first at a place."""
+    def _parts(self, unsure: list[tuple[int, int, Region]]) -> Iterator[_Start]:
+        """Yield the pairs of which the second image may be a part of the first at a place."""
         lights = self.looks.prints.lights([*{id_ for pair in unsure for id_ in pair[:2]}])
 
-        def try_out(start: int) -> list[tuple[int, int]]:
+        def try_out(start: int) -> list[Region | None]:
             some = unsure[start : start + TRIALS]
             trials = [Trial(lights[one], lights[other], place) for one, other, place in some]
-            return [some[row][:2] for row in np.flatnonzero(fitting(trials, LEAST_EDGE)).tolist()]
+            return fitting(trials, LEAST_EDGE)
 
         tried = self.looks.threads.map(try_out, range(0, len(unsure), TRIALS))
-        return [pair for pairs in tried for pair in pairs]
+        for (one, other, _), found in zip(unsure, chain.from_iterable(tried), strict=True):
+            if found is not None:
+                yield one, other, map_of(found)
+
+    def _exact(self, rough: Iterable[_Start]) -> Iterator[_Pair]:
+        """Yield those of some pairs whose details are alike."""
+        rough = [*rough]
+        small = self._small([*{id_ for pair in rough for id_ in pair[:2]}])
+
+        def refine(pair: _Start) -> _Pair | None:
+            one, other, start = pair
+            keep, copy = small[one], small[other]
+            found = roughly_placed(keep.light, copy.light, start)
+            if found is None:
+                return None
+            start, alike = found
+            sizes = (keep.width, keep.height), (copy.width, copy.height)
+            is_plain = copy.is_plain  # its place is not exact, then
+            if alike < (MAYBE_SAME if is_plain else SAME) or not may_be_related(start, *sizes):
+                return None
+            return one, other, None if is_plain else start
+
+        refined = self.looks.threads.map(refine, rough)
+        yield from (found for found in refined if found is not None)
 
     def _small(self, ids: Sequence[int]) -> dict[int, Small]:
         sizes = self.looks.prints.sizes(ids)
         lights = self.looks.prints.lights(ids)
         return {id_: Small(light, *sizes[id_]) for id_, light in lights.items()}
 
-    def _match(self, ids: Sequence[int], pairs: Sequence[tuple[int, int]]) -> None:
-        """Compare the features of pairs of images, unless their relation is known."""
-        verdicts = self.looks.verdicts
-        entries = {entry.id: entry for entry in self.looks.catalog.entries_of(ids)}
-        for one, others in groupby(pairs, key=itemgetter(0)):
-            unknown = []
-            for _, other in others:
-                ends = entries[one], entries[other]
-                is_known, relation = self._known(*ends)
-                if relation is not None or (not is_known and self._are_akin(*ends)):
-                    self._note_akin(one, other)
-                elif not is_known:
-                    unknown.append(other)
-            if not unknown:
-                continue
-            for other, found in zip(unknown, self._affinities(one, unknown), strict=True):
-                if found is not None:
-                    self._starts[one, other] = found
-                    self._note_akin(one, other)
-                    verdicts.note_akin(entries[one].digest, entries[other].digest)
-                elif not {one, other} & self.looks.failures.keys():
-                    self._note(entries[one], entries[other], None)
-
     def _affinities(
         self, one: int, others: Sequence[int], *, mirrored: bool = False
-    ) -> Iterator[Affinity | None]:
+    ) -> Iterator[AffineMap | None]:
         """Yield how each of some images, or the mirror image of each, lies in one."""
         for start in range(0, len(others), AT_ONCE):
             some = others[start : start + AT_ONCE]
             features = self.looks.features([one, *some])
 
-            def ask(other: int, features: dict[int, Keypoints] = features) -> Affinity | None:
+            def ask(other: int, features: dict[int, Keypoints] = features) -> AffineMap | None:
                 if one not in features or other not in features:
                     return None
                 theirs, own = features[other], features[one]
                 found = affinity(mirror_image(theirs) if mirrored else theirs, own)
                 sizes = (own.width, own.height), (theirs.width, theirs.height)
-                return found if found and may_be_related(found, *sizes) else None
+                return found if found is not None and may_be_related(found, *sizes) else None
 
             yield from self.looks.threads.map(ask, some)
-
-    def _note_akin(self, one: int, other: int) -> None:
-        self.akin[one].add(other)
-        self.akin[other].add(one)
 
     def of(self, id_: int) -> set[int]:
         """Return the images that may be related to one."""
@@ -277,24 +296,33 @@ class Kinship:
 
     def _begun(
         self, one: int, others: Sequence[int], *, mirrored: bool
-    ) -> Iterator[tuple[int, Affinity | None]]:
-        there = [other for other in others if (one, other) in self._starts and not mirrored]
-        missing = [other for other in others if other not in there]
-        yield from ((other, self._starts[one, other]) for other in there)
-        if self._is_able and missing:
-            try:
-                found = self._affinities(one, missing, mirrored=mirrored)
-                yield from zip(missing, found, strict=True)
-                return
-            except PackageError:
-                self._is_able = False
-        yield from ((other, None) for other in missing)
+    ) -> Iterator[tuple[int, AffineMap | None]]:
+        """Yield how each of some images, or the mirror image of each, lies in one, roughly."""
+        if not self._is_able:
+            yield from ((other, None) for other in others)
+            return
+        try:
+            starts = {other: self._start(one, other, mirrored=mirrored) for other in others}
+            missing = [other for other, start in starts.items() if start is None]
+            starts |= zip(missing, self._affinities(one, missing, mirrored=mirrored), strict=True)
+        except PackageError:
+            self._is_able = False
+            starts = dict.fromkeys(others)
+        yield from starts.items()
 
-    def _are_akin(self, one: Entry, other: Entry) -> bool:
-        """Tell whether the features of two images matched in an earlier run."""
-        if len(self.looks.unchanged([one, other])) < 2:
-            return False
-        return self.looks.verdicts.are_akin(one.digest, other.digest)
+    def _start(self, one: int, other: int, *, mirrored: bool) -> AffineMap | None:
+        """Return how an image, or its mirror image, lies in another by their small pictures."""
+        if not mirrored and (one, other) in self._starts:
+            return self._starts[one, other]
+        if not mirrored and (other, one) in self._starts:
+            return inverted(self._starts[other, one])
+        small = self._small([one, other])
+        if other not in self.near.get(one, ()) or len(small) < 2 or small[other].is_plain:
+            return None
+        way = self.looks.way(one, other)
+        if (way in MIRRORED) != mirrored:
+            return None
+        return oriented_place(small[one], small[other], way, mirrored=mirrored)
 
     def _known(
         self, one: Entry, other: Entry, *, mirrored: bool = False

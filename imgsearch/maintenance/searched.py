@@ -46,12 +46,12 @@ class Searched:
     Attributes:
         ids: The images that were searched for among one another.
         near: Those that deserve a close look as plain copies.
-        resembling: Those whose small pictures resemble each other, apart from these.
+        akin: Those whose small pictures show the same otherwise.
     """
 
     ids: frozenset[int] = frozenset()
     near: list[Pair] = field(default_factory=list)
-    resembling: list[tuple[int, int]] = field(default_factory=list)
+    akin: list[tuple[int, int]] = field(default_factory=list)
 
 
 def recall_search(directory: Path, settings: str, digests: Mapping[int, bytes]) -> Searched:
@@ -63,7 +63,7 @@ def recall_search(directory: Path, settings: str, digests: Mapping[int, bytes]) 
         digests: The digests of the images that are there.
     """
     with suppress(OSError, ValueError, struct.error):
-        keys, near, resembling = _parsed(read_cached(_path(directory), _most()), settings)
+        keys, near, akin = _parsed(read_cached(_path(directory), _most()), settings)
         own, asked = np.array(list(digests), np.int64), _keys_of(digests)
         rows = np.minimum(np.searchsorted(keys, asked), max(0, len(keys) - 1))
         known = keys[rows] == asked if len(keys) else np.zeros(len(own), bool)
@@ -72,7 +72,7 @@ def recall_search(directory: Path, settings: str, digests: Mapping[int, bytes]) 
         return Searched(
             frozenset(own[known].tolist()),
             _there(near, ids),
-            [(one, other) for one, other, _ in _there(resembling, ids)],
+            [(one, other) for one, other, _ in _there(akin, ids)],
         )
     return Searched()
 
@@ -81,15 +81,15 @@ def remember_search(
     directory: Path, settings: str, digests: Mapping[int, bytes], found: Searched
 ) -> None:
     """Keep for later runs what was found, if possible; arguments as for `recall_search`."""
-    if len(found.ids) > MOST_IMAGES or max(len(found.near), len(found.resembling)) > MOST_PAIRS:
+    if len(found.ids) > MOST_IMAGES or max(len(found.near), len(found.akin)) > MOST_PAIRS:
         return
     ids = sorted(found.ids, key=lambda id_: digests[id_][:8][::-1])  # as the keys are sorted
     rows = {id_: row for row, id_ in enumerate(ids)}
     near = _as_rows(rows, found.near)
-    resembling = _as_rows(rows, [(one, other, 0) for one, other in found.resembling])
+    akin = _as_rows(rows, [(one, other, 0) for one, other in found.akin])
     keys = _keys_of({id_: digests[id_] for id_ in ids})
-    body = keys.tobytes() + near.tobytes() + resembling.tobytes()
-    counts = len(keys), len(near), len(resembling)
+    body = keys.tobytes() + near.tobytes() + akin.tobytes()
+    counts = len(keys), len(near), len(akin)
     head = _HEAD.pack(_version(settings), hashlib.sha256(body).digest(), *counts)
     write_cached(_path(directory), MAGIC + head + body, files=MOST_COLLECTIONS)
 
@@ -119,14 +119,14 @@ def _parsed(content: bytes, settings: str) -> tuple[_Keys, _Pairs, _Pairs]:
         ValueError: If it is damaged, or belongs to another search.
         struct.error: If it is too short.
     """
-    version, digest, images, near, resembling = _HEAD.unpack_from(content, len(MAGIC))
+    version, digest, images, near, akin = _HEAD.unpack_from(content, len(MAGIC))
     body = content[len(MAGIC) + _HEAD.size :]
-    sizes = 8 * images, near * _PAIR.itemsize, resembling * _PAIR.itemsize
+    sizes = 8 * images, near * _PAIR.itemsize, akin * _PAIR.itemsize
     intact = len(body) == sum(sizes) and hashlib.sha256(body).digest() == digest
     if not content.startswith(MAGIC) or version != _version(settings) or not intact:
         raise ValueError("not what is expected")
     keys = np.frombuffer(body, "<u8", images)
-    pairs = np.frombuffer(body, _PAIR, near + resembling, sizes[0])
+    pairs = np.frombuffer(body, _PAIR, near + akin, sizes[0])
     if len(pairs) and max(pairs["one"].max(), pairs["other"].max()) >= images:
         raise ValueError("not what is expected")
     return keys, pairs[:near], pairs[near:]

@@ -59,7 +59,7 @@ _RELATION = np.dtype(
         *(("angle", "<f4"), ("region", "<f4", 4)),
     ]
 )
-_MAY, _HELD, _RELATED, _MIRRORED, _AKIN = b"may", b"held", b"related", b"mirrored", b"akin"
+_MAY, _HELD, _RELATED, _MIRRORED = b"may", b"held", b"related", b"mirrored"
 _SHARES = 100  # steps of the share of a picture
 _NOT = Judgement("is known not to be a copy")
 
@@ -118,18 +118,6 @@ class Verdicts:
     def note_may(self, keep: bytes, copy: bytes, judgement: Judgement) -> None:
         """Record the answer of `may`."""
         self._pairs[_key(_MAY, keep, copy)] = judgement
-        self._changed = True
-
-    def are_akin(self, one: bytes, other: bytes) -> bool:
-        """Tell whether the features of two files are known to match."""
-        key = _key(_AKIN, *sorted((one, other)))
-        if key in self._old_relations:
-            self._relations[key] = self._old_relations.pop(key)
-        return key in self._relations
-
-    def note_akin(self, one: bytes, other: bytes) -> None:
-        """Record that the features of two files match."""
-        self._relations[_key(_AKIN, *sorted((one, other)))] = None
         self._changed = True
 
     def relation(

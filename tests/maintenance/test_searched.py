@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imgsearch.ann.vectors import Vectors
 from imgsearch.collection import Collection
-from imgsearch.maintenance import candidates, searched
+from imgsearch.maintenance import searched
 from imgsearch.maintenance.copies import Duplicates
 from imgsearch.maintenance.discard import delete_copies
 from imgsearch.maintenance.duplicates import find_duplicates
 from imgsearch.maintenance.searched import Searched, recall_search, remember_search
-from imgsearch.querying.search import search
+from imgsearch.querying.view import Found, View
 from imgsearch.storage.catalog import open_catalog
 from imgsearch.storage.layout import Layout
 from tests.images.test_compare import scene
@@ -105,11 +107,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many images were searched for, search by search."""
     counts: list[int] = []
 
-    def noted(view: object, vectors: object, options: object) -> object:
-        counts.append(len(vectors))  # type: ignore[arg-type]  # an array
-        return search(view, vectors, options)  # type: ignore[arg-type]  # passed on
+    search = View.search
 
-    monkeypatch.setattr(candidates, "search", noted)
+    def noted(view: View, queries: Vectors, k: int, **options: Any) -> Found:
+        counts.append(len(queries))
+        return search(view, queries, k, **options)
+
+    monkeypatch.setattr(View, "search", noted)
     return counts
 
 
