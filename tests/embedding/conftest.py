@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
-import psutil
 import pytest
 from onnx import TensorProto, helper
 
@@ -22,6 +21,7 @@ from imgsearch.embedding.weights import find_weights, read_state
 from imgsearch.images.decode import Pixels, read
 from imgsearch.images.limits import Limits
 from tests.support.image_files import photo
+from tests.support.processes import started_here
 
 if TYPE_CHECKING:
     import torch
@@ -182,7 +182,7 @@ def embed(tiny_model: Path) -> Iterator[Embed]:
     yield start
     for outcomes in started:
         outcomes.close()
-    assert psutil.Process().children(recursive=True) == []
+    assert started_here() == []
     assert threading.active_count() == before
 
 

@@ -29,6 +29,7 @@ from imgsearch.images.decode import Pixels, read
 from imgsearch.images.limits import Limits
 from tests.embedding.conftest import TINY_DIM, TINY_SIZE, Embed, Fault, Model
 from tests.support.image_files import encode, photos, write
+from tests.support.processes import started_here
 
 
 @pytest.fixture
@@ -230,16 +231,12 @@ def test_paths_are_taken_in_the_thread_of_the_caller(tmp_path: Path, embed: Embe
 # Ends
 
 
-def _children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
 def test_closing_early_leaves_no_process_and_no_thread(tmp_path: Path, embed: Embed) -> None:
     threads = threading.active_count()
     with closing(embed(repeat(*photos(tmp_path, "a.png")))) as outcomes:  # type: ignore[type-var]  # a generator has close
         assert isinstance(next(outcomes), Embedded)
-        assert len(_children()) == 2
-    assert _children() == []
+        assert len(started_here()) == 2
+    assert started_here() == []
     assert threading.active_count() == threads
 
 
@@ -254,7 +251,7 @@ def test_closing_does_not_wait_for_a_file_that_hangs(
     started = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]  # a generator has it
     assert time.monotonic() - started < 5
-    assert _children() == []
+    assert started_here() == []
 
 
 def test_an_error_of_the_listing_is_passed_on_and_leaves_nothing(
@@ -266,7 +263,7 @@ def test_an_error_of_the_listing_is_passed_on_and_leaves_nothing(
 
     with pytest.raises(PermissionError, match="the listing failed"):
         list(embed(paths()))
-    assert _children() == []
+    assert started_here() == []
 
 
 @pytest.mark.whole("test_an_error_of_the_listing_is_passed_on_and_leaves_nothing")
@@ -280,7 +277,7 @@ def test_an_error_of_the_gpu_is_passed_on_and_leaves_nothing(tmp_path: Path, emb
     with pytest.raises(MemoryError, match="no memory for 256 images") as caught:
         list(embed(repeat(*photos(tmp_path, "a.png")), gpu=OutOfMemory()))
     assert caught.value.__traceback__ is not None  # which keeps the frames of the generators
-    assert _children() == []
+    assert started_here() == []
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path, tiny_model: Path) -> None:
@@ -458,7 +455,7 @@ def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_b
             time.sleep(0.1)
             yield first  # until the first is ready, so that the worker has been at work
         time.sleep(1)  # let it finish what it was asked for
-        (worker,) = _children()
+        (worker,) = started_here()
         worker.kill()
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         yield second
@@ -477,7 +474,7 @@ def test_a_worker_that_was_killed_while_it_was_idle_is_replaced_and_no_file_is_b
 def test_a_model_that_no_worker_can_load_is_damage(tmp_path: Path, embed: Embed) -> None:
     with pytest.raises(DamagedError, match=r"missing\.onnx cannot be read"):
         list(embed(_many(tmp_path, 3), model=tmp_path / "missing.onnx"))
-    assert _children() == []
+    assert started_here() == []
 
 
 def test_a_worker_that_dies_at_its_start_without_a_word_is_a_model_error(
@@ -529,7 +526,7 @@ def test_a_worker_that_is_always_killed_while_it_starts_is_given_up_after_a_few_
     reason = r"could not start: it was killed \(signal 9\); it was tried 3 times$"
     with pytest.raises(ModelError, match=reason):
         list(embed(_many(tmp_path, 3)))
-    assert _children() == []
+    assert started_here() == []
 
 
 def _twice(folder: Path, deed: str) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from imgsearch.embedding import pool
@@ -21,6 +20,7 @@ from imgsearch.images.decode import Pixels
 from imgsearch.images.limits import Limits
 from tests.embedding.conftest import Embed, Fault
 from tests.support.image_files import photos
+from tests.support.processes import started_here
 
 NOW = 1_700_000_000_123_456_000
 
@@ -237,7 +237,7 @@ def test_a_worker_killed_while_it_waits_for_the_answer_is_replaced_and_no_file_i
         nonlocal killed
         if not killed:
             killed = True
-            (worker,) = psutil.Process().children()
+            (worker,) = started_here()
             worker.kill()
         return path != paths[1]
 
@@ -266,7 +266,7 @@ def test_what_the_caller_raises_comes_back_to_it_and_leaves_nothing(
 
     with pytest.raises(kind, match="the catalog is gone"):
         list(embed(_photos(tmp_path, *"abcdefghij"), wanted=wanted))
-    assert psutil.Process().children(recursive=True) == []
+    assert started_here() == []
 
 
 # A GPU
