@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import faiss
@@ -17,7 +18,7 @@ import numpy as np
 
 from imgsearch.ann.vectors import Vectors
 
-__all__ = ["in_order", "in_parts", "matrix_product"]
+__all__ = ["in_order", "in_parts", "matrix_product", "one_thread_a_product"]
 
 LEAST, MOST = 64, 1_024  # queries in a part
 
@@ -84,3 +85,17 @@ def matrix_product(left: Vectors, right: Vectors) -> Vectors:
     transform.is_trained = True
     found: Vectors = transform.apply(np.ascontiguousarray(left, np.float32))
     return found
+
+
+@contextmanager
+def one_thread_a_product() -> Iterator[None]:
+    """Have NumPy compute each product by one thread meanwhile, everywhere in this process.
+
+    This is for work that many threads do at once: OpenBLAS would share each larger product among
+    its own threads, of which there is one set, and these would wait for more by spinning.
+    Faiss is not restricted (`threadpoolctl.ThreadpoolController`): its OpenBLAS uses OpenMP.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    with ThreadpoolController().select(threading_layer="pthreads").limit(limits=1):
+        yield

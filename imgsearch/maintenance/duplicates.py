@@ -17,6 +17,7 @@ from itertools import chain
 
 import numpy as np
 
+from imgsearch.ann.threads import one_thread_a_product
 from imgsearch.ann.vectors import Ids
 from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.pipeline import cores
@@ -94,6 +95,7 @@ def find_duplicates(
         prints = Prints.open(layout.fingerprints, catalog.prints())
         # The threads end last: they wait for the decoders.
         with (
+            one_thread_a_product(),
             ThreadPoolExecutor(cores()) as threads,
             decoders(cores()) as lane,
             ExitStack() as late,

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from imgsearch.ann.threads import MOST, in_order, in_parts, matrix_product
+from imgsearch.ann.threads import MOST, in_order, in_parts, matrix_product, one_thread_a_product
 from tests.support.small_network import random_embeddings
 
 
@@ -90,3 +91,18 @@ def test_products_are_those_of_numpy(count: int) -> None:
     np.testing.assert_allclose(matrix_product(left, right), left @ right.T, atol=1e-6)
     strided = np.concatenate([right, right], axis=1)[:, : right.shape[1]]
     np.testing.assert_allclose(matrix_product(left, strided), left @ right.T, atol=1e-6)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_products_by_one_thread_leave_faiss_its_threads() -> None:
+    def of_numpy() -> set[int]:
+        found = threadpool_info()
+        return {each["num_threads"] for each in found if each.get("threading_layer") == "pthreads"}
+
+    with threadpool_limits(4, "blas"):
+        faiss.omp_set_num_threads(4)
+        before = of_numpy()
+        with one_thread_a_product():
+            assert of_numpy() <= {1}
+            assert faiss.omp_get_max_threads() == 4
+        assert of_numpy() == before
