@@ -322,6 +322,7 @@ def _from_hub(network: Network) -> Weights:
 
 def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights:
     from http.client import HTTPException
+    from urllib.error import HTTPError
 
     import torch
 
@@ -334,6 +335,8 @@ def _from_torchvision(network: Network, name: str, *, progress: bool) -> Weights
                 row.url, str(path), hash_prefix=_hash_prefix(path), progress=progress
             )
         except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash.
+            if isinstance(error, HTTPError):
+                error.close()  # It holds the connection.
             raise ModelError(
                 f"cannot fetch the weights {name} of {network.name} from {row.url}: "
                 f"{reason_of(error)}; put the file at {path} by hand, "
