@@ -18,7 +18,7 @@ import numpy as np
 
 from imgsearch.ann.vectors import Vectors
 
-__all__ = ["in_order", "in_parts", "matrix_product", "one_thread_a_product"]
+__all__ = ["in_order", "in_parts", "matrix_product", "single_threaded_blas"]
 
 LEAST, MOST = 64, 1_024  # queries in a part
 
@@ -88,12 +88,12 @@ def matrix_product(left: Vectors, right: Vectors) -> Vectors:
 
 
 @contextmanager
-def one_thread_a_product() -> Iterator[None]:
-    """Have NumPy compute each product by one thread meanwhile, everywhere in this process.
+def single_threaded_blas() -> Iterator[None]:
+    """Limit NumPy's BLAS to one thread meanwhile, in the whole process (`threadpoolctl`).
 
-    This is for work that many threads do at once: OpenBLAS would share each larger product among
-    its own threads, of which there is one set, and these would wait for more by spinning.
-    Faiss is not restricted (`threadpoolctl.ThreadpoolController`): its OpenBLAS uses OpenMP.
+    This is for work that is divided among threads already. OpenBLAS would divide each larger
+    product once more, among threads of its own, which then wait for the next one by spinning.
+    Faiss keeps its threads, as its OpenBLAS uses those of OpenMP.
     """
     from threadpoolctl import ThreadpoolController
 

@@ -18,6 +18,7 @@ __all__ = [
     "Limits",
     "limit_log",
     "limit_memory",
+    "machine_memory",
     "memory_in_use",
     "memory_limited",
     "pillow_allows",
@@ -63,11 +64,15 @@ class Limits:
         This is enough to decode `max_pixels`, except that all workers together may use at most half
         of the machine's memory for that.
         """
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return ELSE + min(BYTES * self.max_pixels, machine // (2 * workers))
+        return ELSE + min(BYTES * self.max_pixels, machine_memory() // (2 * workers))
 
 
 LIMITS = Limits()  # The defaults.
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def limit_memory(more: int) -> None:

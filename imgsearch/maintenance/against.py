@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsearch.ann.hashes import near_hashes
-from imgsearch.ann.threads import one_thread_a_product
+from imgsearch.ann.threads import single_threaded_blas
 from imgsearch.ann.vectors import Ids, Vectors
 from imgsearch.embedding.decoder import Stored
 from imgsearch.embedding.lanes import decoders
@@ -114,7 +114,7 @@ def find_against(
         failures: list[Failure] = []
         source = _Source(layout, view.snapshot.model, failures, trust_model)
         count, asked = source.ask(other, opened)
-        opened.enter_context(one_thread_a_product())
+        opened.enter_context(single_threaded_blas())
         threads = opened.enter_context(ThreadPoolExecutor(cores()))
         lane = opened.enter_context(decoders(cores()))
         verdicts = Verdicts.load()

@@ -17,7 +17,7 @@ from itertools import chain
 
 import numpy as np
 
-from imgsearch.ann.threads import one_thread_a_product
+from imgsearch.ann.threads import single_threaded_blas
 from imgsearch.ann.vectors import Ids
 from imgsearch.embedding.lanes import decoders
 from imgsearch.embedding.pipeline import cores
@@ -95,7 +95,7 @@ def find_duplicates(
         prints = Prints.open(layout.fingerprints, catalog.prints())
         # The threads end last: they wait for the decoders.
         with (
-            one_thread_a_product(),
+            single_threaded_blas(),
             ThreadPoolExecutor(cores()) as threads,
             decoders(cores()) as lane,
             ExitStack() as late,

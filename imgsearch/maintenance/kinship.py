@@ -56,7 +56,7 @@ MAYBE_SAME = 0.3  # Correlation of details from which small pages may show the s
 #: Two images, and how the second may lie in the first.
 _Start: TypeAlias = tuple[int, int, AffineMap]
 #: The same of images that are akin; None if only their local features can tell.
-_Pair: TypeAlias = tuple[int, int, AffineMap | None]
+_Akin: TypeAlias = tuple[int, int, AffineMap | None]
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class Kinship:
                     groups[among].append(other)
             yield one, [*chain.from_iterable(groups.values())]
 
-    def _resembling(self, pairs: Ids) -> Iterator[tuple[int, list[_Pair]]]:
+    def _resembling(self, pairs: Ids) -> Iterator[tuple[int, list[_Akin]]]:
         """Yield how many images were compared with others, and those that resemble each other.
 
         Args:
@@ -196,12 +196,12 @@ class Kinship:
             if found is not None:
                 yield one, other, map_of(found)
 
-    def _exact(self, rough: Iterable[_Start]) -> Iterator[_Pair]:
+    def _exact(self, rough: Iterable[_Start]) -> Iterator[_Akin]:
         """Yield those of some pairs whose details are alike."""
         rough = [*rough]
         small = self._small([*{id_ for pair in rough for id_ in pair[:2]}])
 
-        def refine(pair: _Start) -> _Pair | None:
+        def refine(pair: _Start) -> _Akin | None:
             one, other, start = pair
             keep, copy = small[one], small[other]
             found = roughly_placed(keep.light, copy.light, start)

@@ -6,7 +6,6 @@ searched exactly, so that an image is found from the moment it is committed.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -22,6 +21,7 @@ from imgsearch.ann.exact import candidates_for, merge, rerank, rerank_estimated,
 from imgsearch.ann.threads import in_parts
 from imgsearch.ann.vectors import Block, Ids, Neighbours, Vectors, rows_of
 from imgsearch.errors import DamagedError, NoImageError, missing
+from imgsearch.images.limits import machine_memory
 from imgsearch.querying.hits import Search
 from imgsearch.querying.ranking import Ranking
 from imgsearch.querying.segments import open_segment
@@ -132,8 +132,8 @@ class View:
         self._spread: tuple[Chosen, Ids] | None = None
         cache = previous._cache if previous else ShardCache(layout.vectors, snapshot.model.dim)
         self._cache: ShardCache = cache.kept(snapshot.shards)
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self._exceeds_memory = 4 * snapshot.model.dim * self.count > SHARE_OF_MEMORY * memory
+        size = 4 * snapshot.model.dim * self.count
+        self._exceeds_memory = size > SHARE_OF_MEMORY * machine_memory()
         self.ranking: Ranking | None = None
         if snapshot.ranking is not None:
             layers = Layers.open(layout.layers, snapshot.layers, snapshot.model.dim)
@@ -496,7 +496,7 @@ class View:
         return rerank_estimated(queries, found, self.candidates, width, pca)
 
     def candidates(self, ids: Ids) -> Iterator[Block]:
-        """Yield the shards that hold some images, `[n]` or `[n, m]`, of which few rows are read."""
+        """Yield blocks with some images, `[n]` or `[n, m]`: copies of a few, or whole shards."""
         if ids.size <= FEW_ROWS * len(self._first_ids):  # quicker than to visit each shard
             distinct = np.unique(ids)
             vectors, known = self._copied(distinct)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,6 +13,7 @@ from imgsearch.embedding.decoder import BeyondError, Decoder, GivenUpError
 from imgsearch.embedding.lanes import FullError, Lane, Rules, too_much
 from imgsearch.embedding.pipeline import cores
 from imgsearch.errors import ImageError
+from imgsearch.images.limits import machine_memory
 from imgsearch.web.options import ServerOptions
 from imgsearch.web.remembering import Remembered
 
@@ -51,7 +51,7 @@ class Decoding:
                 waiting=QUICK_WAITING,
             )
         )
-        memory = min(FIRST + BYTES * options.max_pixels, _memory_of_the_machine() // 2)
+        memory = min(FIRST + BYTES * options.max_pixels, machine_memory() // 2)
         slow = max(1, cores() // 4)
         self._slow = Lane(
             Rules(
@@ -144,7 +144,3 @@ class Decoding:
         except asyncio.CancelledError:
             lane.cancel(turn)
             raise
-
-
-def _memory_of_the_machine() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from imgsearch.ann.threads import MOST, in_order, in_parts, matrix_product, one_thread_a_product
+from imgsearch.ann.threads import MOST, in_order, in_parts, matrix_product, single_threaded_blas
 from tests.support.small_network import random_embeddings
 
 
@@ -102,7 +102,7 @@ def test_products_by_one_thread_leave_faiss_its_threads() -> None:
     with threadpool_limits(4, "blas"):
         faiss.omp_set_num_threads(4)
         before = of_numpy()
-        with one_thread_a_product():
+        with single_threaded_blas():
             assert of_numpy() <= {1}
             assert faiss.omp_get_max_threads() == 4
         assert of_numpy() == before
